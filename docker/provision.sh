@@ -1,0 +1,212 @@
+#!/bin/bash
+# Installs PostgreSQL with the extensions that Groundwork needs on Debian 12 or 13.
+# It creates and starts no cluster, upgrades nothing, and leaves apt's sources alone.
+#
+#   provision.sh          (root) installs what is missing
+#   provision.sh --check  (anyone) prints what is missing, one a line; exit code 1 if any
+#
+# The last line on stdout is the directory with the programs of the chosen PostgreSQL;
+# all else goes to stderr. A second run touches nothing.
+set -euo pipefail
+exec 3>&1 1>&2
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
+
+wanted="server pg_cron vector plpgsql_check pgcrypto pg_stat_statements wal2json"
+
+step() { echo "provision: $*"; }
+fail() {
+  echo "provision: error: $1"
+  shift
+  for line in "$@"; do echo "  $line"; done
+  exit 1
+}
+
+# Files rather than packages: pgvector may have been built from source, the server may
+# be from PGDG, and a look at seven files costs a millisecond.
+missing() {
+  local major=$1 name file
+  for name in $wanted; do
+    case $name in
+      server) file=/usr/lib/postgresql/$major/bin/postgres ;;
+      wal2json) file=/usr/lib/postgresql/$major/lib/wal2json.so ;;
+      *) file=/usr/share/postgresql/$major/extension/$name.control ;;
+    esac
+    [ -e "$file" ] || echo "$name"
+  done
+}
+
+# Newest first: the highest complete one wins, then the highest that can be completed.
+installed_majors() {
+  local program major
+  for program in /usr/lib/postgresql/*/bin/postgres; do
+    major=${program#/usr/lib/postgresql/}
+    major=${major%%/*}
+    if [ -x "$program" ] && [ "$major" -ge 15 ] 2>/dev/null; then echo "$major"; fi
+  done | sort -rn
+}
+
+finish() {
+  echo "/usr/lib/postgresql/$1/bin" >&3
+  exit 0
+}
+
+id='' version='' codename=''
+if [ -r /etc/os-release ]; then
+  id=$(. /etc/os-release && echo "${ID:-}")
+  version=$(. /etc/os-release && echo "${VERSION_ID:-}")
+  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+fi
+case $id-$version in
+  debian-12) default=15 ;;
+  debian-13) default=17 ;;
+  *) default='' ;;
+esac
+
+majors=$(installed_majors)
+for major in $majors; do
+  [ -n "$(missing "$major")" ] || finish "$major"
+done
+
+case ${1:-} in
+  --check)
+    major=$(echo "$majors" | head -n 1)
+    missing "${major:-${default:-17}}" >&3
+    exit 1
+    ;;
+  '') ;;
+  *) fail "unknown argument: $1" "usage: provision.sh [--check]" ;;
+esac
+
+[ -n "$default" ] || fail "this system is ${id:-unknown} ${version}, not Debian 12 or 13" \
+  "Install PostgreSQL 15 or newer with these yourself: $wanted" \
+  "or use the container: docker-compose up -d db"
+[ "$(id -u)" = 0 ] || fail "installing packages needs root" "Run: sudo $0"
+
+log=$(mktemp "${TMPDIR:-/tmp}/groundwork-provision.XXXXXX.log")
+work=$(mktemp -d)
+chmod 755 "$work" # apt downloads as its own user
+no_main=/etc/postgresql-common/createcluster.d/groundwork.conf
+
+cleanup() {
+  local code=$?
+  rm -rf "$work" "$no_main"
+  if [ "$code" = 0 ]; then rm -f "$log"; else echo "provision: the whole log: $log"; fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
+
+# Runs a command with its output in the log; shows the end of it when it fails.
+quiet() {
+  local hint=$1
+  shift
+  echo "+ $*" >> "$log"
+  "$@" >> "$log" 2>&1 < /dev/null && return
+  tail -n 15 "$log" | sed 's/^/  | /'
+  fail "failed: $*" "$hint"
+}
+
+# Another apt may be at work (unattended upgrades after boot): DPkg::Lock::Timeout waits
+# for installations, but not for the lock that update takes, so that is waited for here.
+update() {
+  local left=60 tries=2
+  while ! apt-get -q "$@" update > "$work/update" 2>&1 < /dev/null; do
+    cat "$work/update" >> "$log"
+    if grep -q 'Could not get lock' "$work/update" && [ $left -gt 0 ]; then
+      left=$((left - 1))
+    else
+      tries=$((tries - 1))
+      [ $tries -gt 0 ] || return 1
+    fi
+    sleep 5
+  done
+  cat "$work/update" >> "$log"
+}
+
+known() { [ -n "$(apt-cache --no-all-versions show "$1" 2> /dev/null)" ]; }
+
+install() {
+  quiet "Is the mirror reachable, the disk not full, and 'dpkg --audit' silent?" \
+    apt-get -q -y --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=600 \
+    -o Acquire::Retries=3 install "$@"
+}
+
+# A package name for each missing thing; pgvector has none on Debian 12.
+packages() {
+  local major=$1 name
+  for name in $(missing "$major"); do
+    case $name in
+      server | pgcrypto | pg_stat_statements) echo "postgresql-$major" ;;
+      pg_cron) echo "postgresql-$major-cron" ;;
+      wal2json) echo "postgresql-$major-wal2json" ;;
+      plpgsql_check) echo "postgresql-$major-plpgsql-check" ;;
+      vector) ! known "postgresql-$major-pgvector" || echo "postgresql-$major-pgvector" ;;
+    esac
+  done | sort -u
+}
+
+# Debian 12 has no pgvector package, but the source package of 13 builds on it. It is
+# fetched with lists of its own: a trixie line in the system's sources would let the
+# next upgrade mix two releases.
+build_pgvector() {
+  local major=$1 mirror
+  step "installing what builds pgvector (a compiler and PostgreSQL's headers)"
+  install --mark-auto gcc libc6-dev make dpkg-dev "postgresql-server-dev-$major"
+
+  # The mirror that the system's own packages come from: it may be the only one reachable.
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $codename" \
+    'Origin: Debian' 'Component: main' 'Created-By: Packages' 2>> "$log" | head -n 1)
+  mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/src"
+  cat > "$work/apt/conf" <<-END
+	Dir::Etc::sourcelist "$work/apt/sources.list";
+	Dir::Etc::sourceparts "/dev/null";
+	Dir::State::lists "$work/apt/lists";
+	Dir::Cache "$work/apt/cache";
+	END
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+    "${mirror:-http://deb.debian.org/debian} trixie main" > "$work/apt/sources.list"
+
+  step "fetching the source of pgvector"
+  APT_CONFIG=$work/apt/conf update -o APT::Update::Error-Mode=any ||
+    fail "no source list of Debian 13 from ${mirror:-http://deb.debian.org/debian}"
+  (
+    cd "$work/src"
+    APT_CONFIG=$work/apt/conf quiet "Is the mirror reachable?" \
+      apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 source pgvector
+  ) || exit 1
+
+  step "building pgvector for PostgreSQL $major"
+  # OPTFLAGS is -march=native otherwise, and the result would die on an older processor.
+  set -- -C "$work"/src/pgvector-*/ OPTFLAGS= \
+    PG_CONFIG="/usr/lib/postgresql/$major/bin/pg_config"
+  quiet "Please report this with the log." make -j "$(nproc)" "$@"
+  quiet "Please report this with the log." make "$@" install
+}
+
+step "reading the package lists (log: $log)"
+update || step "warning: some package lists could not be read"
+
+target=''
+for major in $majors $default; do
+  if known "postgresql-$major-cron" && known "postgresql-$major-wal2json"; then
+    target=$major
+    break
+  fi
+done
+[ -n "$target" ] || fail "apt knows no postgresql-$default-cron" \
+  "Is the network up, and does /etc/apt name a Debian mirror? Try: apt-get update"
+
+# Debian would make and start a cluster "main" on port 5432 with the first server package.
+mkdir -p "${no_main%/*}"
+echo "create_main_cluster = false" > "$no_main"
+
+list=$(packages "$target")
+if [ -n "$list" ]; then
+  step "installing" $list
+  install $list
+fi
+if missing "$target" | grep -qx vector; then build_pgvector "$target"; fi
+
+rest=$(missing "$target")
+[ -z "$rest" ] || fail "still missing after the installation:" $rest
+step "PostgreSQL $target is ready"
+finish "$target"

@@ -1,0 +1,55 @@
+-- What a superuser prepares in each Groundwork database (the real one, the shadow
+-- database, every test database) before gw_owner migrates it. Can be repeated.
+
+-- Extensions. pgcrypto is required; the others are created where the server has them,
+-- because the shadow database and the databases of tests must migrate without pg_cron,
+-- which lives in one database of a cluster only.
+create extension if not exists pgcrypto with schema public;
+
+do $extensions$
+declare
+  preloaded text[] := pg_catalog.string_to_array(
+    pg_catalog.replace(pg_catalog.current_setting('shared_preload_libraries'), ' ', ''), ',');
+begin
+  if exists (select from pg_catalog.pg_available_extensions where name = 'vector') then
+    create extension if not exists vector with schema public;
+  end if;
+
+  if 'pg_stat_statements' = any (preloaded) then
+    create extension if not exists pg_stat_statements with schema public;
+  end if;
+
+  if 'pg_cron' = any (preloaded)
+    and pg_catalog.current_setting('cron.database_name', true)
+      = pg_catalog.current_database()
+  then
+    create extension if not exists pg_cron;
+    -- Jobs are scheduled by, and run as, the owner of the schema. History is pruned by a job.
+    grant usage on schema cron to gw_owner;
+    grant select on cron.job to gw_owner, gw_monitor;
+    grant select, delete on cron.job_run_details to gw_owner;
+    grant select on cron.job_run_details to gw_monitor;
+    grant usage on schema cron to gw_monitor;
+  end if;
+end
+$extensions$;
+
+-- Nobody creates objects in public, and nobody connects but Groundwork's roles.
+revoke create on schema public from public;
+
+do $database$
+begin
+  execute pg_catalog.format('alter database %I owner to gw_owner',
+    pg_catalog.current_database());
+  execute pg_catalog.format('revoke all on database %I from public',
+    pg_catalog.current_database());
+  execute pg_catalog.format('grant connect on database %I to gw_authenticator, gw_worker,'
+    ' gw_cdc, gw_readonly, gw_monitor', pg_catalog.current_database());
+  -- So that statements typed by hand find their tables. Migrations qualify every name.
+  execute pg_catalog.format('alter database %I set search_path to'
+    ' app_public, app_hidden, app_private, ops, public', pg_catalog.current_database());
+  -- Partition bounds and pg_cron schedules are written in UTC.
+  execute pg_catalog.format('alter database %I set timezone to ''UTC''',
+    pg_catalog.current_database());
+end
+$database$;

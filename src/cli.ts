@@ -1,0 +1,45 @@
+import { Command } from 'commander';
+import process from 'node:process';
+import { registerDb } from './commands/db.ts';
+import { registerEnv } from './commands/env.ts';
+import { registerMigrate } from './commands/migrate.ts';
+import { registerSchema } from './commands/schema.ts';
+import { registerSeed } from './commands/seed.ts';
+import { registerServe } from './commands/serve.ts';
+import { registerToken } from './commands/token.ts';
+import { registerUp } from './commands/up.ts';
+import { registerWorker } from './commands/worker.ts';
+import { EXIT, GwError } from './errors.ts';
+
+const program = new Command('gw')
+  .description('Groundwork: a database-first PostgreSQL backend and its toolkit')
+  .showHelpAfterError()
+  .exitOverride((error) => {
+    process.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
+  });
+
+for (const register of [
+  registerUp,
+  registerServe,
+  registerWorker,
+  registerMigrate,
+  registerDb,
+  registerSeed,
+  registerEnv,
+  registerToken,
+  registerSchema,
+]) {
+  register(program);
+}
+
+// Started through src/bootstrap.mjs or directly: the arguments follow the script either way.
+try {
+  await program.parseAsync(process.argv);
+} catch (error) {
+  if (!(error instanceof GwError)) throw error;
+  process.stderr.write(`error: ${error.message}\n`);
+  if (error.hint !== undefined) {
+    process.stderr.write(`hint: ${error.hint.split('\n').join('\n      ')}\n`);
+  }
+  process.exit(error.exitCode);
+}

@@ -1,0 +1,37 @@
+import type { Command } from 'commander';
+import { delimiter, join } from 'node:path';
+import { loadConfig } from '../config.ts';
+import { migrationUrls } from '../database/migrations.ts';
+import { locateDatabase } from '../database/source.ts';
+import { projectRoot } from '../database/state.ts';
+import { databaseName } from '../database/urls.ts';
+
+/** Quotes a word for a POSIX shell. */
+const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
+
+export function registerEnv(program: Command): void {
+  program
+    .command('env')
+    .description('print shell lines that let psql, pg_dump and graphile-migrate find the database')
+    .addHelpText('after', '\nUse it with: eval "$(npm run -s gw -- env)"')
+    .action(() => {
+      const urls = migrationUrls(locateDatabase(loadConfig()));
+      const owner = new URL(urls.owner);
+      const variables: Record<string, string | undefined> = {
+        DATABASE_URL: urls.owner,
+        SHADOW_DATABASE_URL: urls.shadow,
+        ROOT_DATABASE_URL: urls.superuser,
+        PGHOST: owner.hostname,
+        PGPORT: owner.port || '5432',
+        PGUSER: decodeURIComponent(owner.username),
+        PGPASSWORD: decodeURIComponent(owner.password),
+        PGDATABASE: databaseName(urls.owner),
+      };
+      for (const [name, text] of Object.entries(variables)) {
+        if (text !== undefined) process.stdout.write(`export ${name}=${quote(text)}\n`);
+      }
+      // graphile-migrate needs the Node that comes with the packages.
+      const bin = join(projectRoot, 'node_modules', '.bin');
+      process.stdout.write(`export PATH=${quote(bin)}${delimiter}"$PATH"\n`);
+    });
+}

@@ -1,0 +1,1 @@
+import type { Command } from 'commander'; export function registerToken(_p: Command): void {}

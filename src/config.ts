@@ -1,0 +1,66 @@
+import { z } from 'zod';
+import { EXIT, GwError } from './errors.ts';
+
+const port = z.coerce.number().int().min(1).max(65535);
+const postgresUrl = z
+  .string()
+  .regex(/^postgres(ql)?:\/\/[^/]*\/[^/?]+/, 'must look like postgres://user@host:port/database');
+const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
+const password = z.string().min(8);
+
+/** An empty variable is an unset one, as in every shell script. */
+const environment = z.preprocess(
+  (raw) =>
+    Object.fromEntries(Object.entries(raw as NodeJS.ProcessEnv).filter(([, text]) => text !== '')),
+  z.object({
+    NODE_ENV: z.enum(['development', 'production', 'test']).default('development'),
+    /** A superuser's or gw_owner's connection; without it a local cluster is made. */
+    DATABASE_URL: postgresUrl.optional(),
+    /** A superuser's connection, for bootstrap, reset and commit. */
+    ROOT_DATABASE_URL: postgresUrl.optional(),
+    SHADOW_DATABASE_URL: postgresUrl.optional(),
+    /** Where the API listens. Unset: 5678, or a free port when that is taken. */
+    GW_PORT: port.optional(),
+    GW_HOST: z.string().default('127.0.0.1'),
+    /** Where the local cluster listens. Unset: 5432, or a free port when that is taken. */
+    GW_PG_PORT: port.optional(),
+    /** Which database: unset, the first that works of local binaries and Docker. */
+    GW_DATABASE: z.enum(['local', 'docker']).optional(),
+    GW_JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+    GW_OWNER_PASSWORD: password.optional(),
+    GW_AUTHENTICATOR_PASSWORD: password.optional(),
+    GW_WORKER_PASSWORD: password.optional(),
+    GW_CDC_PASSWORD: password.optional(),
+    GW_READONLY_PASSWORD: password.optional(),
+    GW_MONITOR_PASSWORD: password.optional(),
+    /** Where messages are posted. Unset: one JSON line each in .groundwork/outbox.jsonl. */
+    GW_DELIVERY_URL: httpUrl.optional(),
+    /** Calls in flight to the delivery URL. */
+    GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
+    GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
+    GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
+    GW_LOG_LEVEL: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+      .default('info'),
+  }),
+);
+
+export type Config = z.infer<typeof environment>;
+
+/**
+ * Reads the environment once, and reports every bad variable in one error. Values are not
+ * echoed: they may be secrets.
+ *
+ * @throws GwError with exit code 2
+ */
+export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const parsed = environment.safeParse(env);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(
+    ({ path, message }) => `  ${path.join('.')}: ${message}`,
+  );
+  throw new GwError(`the environment is wrong:\n${problems.join('\n')}`, {
+    hint: 'README lists every variable.',
+    exitCode: EXIT.usage,
+  });
+}

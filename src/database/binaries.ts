@@ -1,0 +1,111 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
+import process from 'node:process';
+import { GwError } from '../errors.ts';
+import { projectRoot } from './state.ts';
+
+/** What Groundwork needs of a PostgreSQL installation, as extension control files. */
+const neededExtensions = ['pgcrypto', 'pg_cron', 'pg_stat_statements', 'vector'];
+
+export interface Installation {
+  /** The directory of initdb, postgres, pg_ctl. */
+  bin: string;
+  major: number;
+  missing: string[];
+}
+
+/** Every PostgreSQL ≥ 15 on this machine, newest first, with what each one lacks. */
+export function findInstallations(): Installation[] {
+  const debian = '/usr/lib/postgresql';
+  const directories = new Set<string>();
+  if (existsSync(debian)) {
+    for (const version of readdirSync(debian)) directories.add(join(debian, version, 'bin'));
+  }
+  for (const directory of (process.env.PATH ?? '').split(delimiter)) {
+    if (directory !== '' && existsSync(join(directory, 'pg_config'))) directories.add(directory);
+  }
+  const found: Installation[] = [];
+  for (const bin of directories) {
+    if (!existsSync(join(bin, 'initdb')) || !existsSync(join(bin, 'postgres'))) continue;
+    const version = spawnSync(join(bin, 'postgres'), ['--version'], { encoding: 'utf8' });
+    const major = Number(/\) (\d+)/.exec(version.stdout ?? '')?.[1] ?? 0);
+    if (major < 15) continue;
+    const share = shareDirectory(bin);
+    const missing = neededExtensions.filter(
+      (name) => !existsSync(join(share, 'extension', `${name}.control`)),
+    );
+    found.push({ bin, major, missing });
+  }
+  return found.sort((a, b) => a.missing.length - b.missing.length || b.major - a.major);
+}
+
+function shareDirectory(bin: string): string {
+  const asked = spawnSync(join(bin, 'pg_config'), ['--sharedir'], { encoding: 'utf8' });
+  if (asked.status === 0) return asked.stdout.trim();
+  return join('/usr/share/postgresql', /\/(\d+)\/bin$/.exec(bin)?.[1] ?? '');
+}
+
+/** Whether docker/provision.sh can work here. */
+export function canProvision(): boolean {
+  return process.getuid?.() === 0 && existsSync('/etc/debian_version') && hasApt();
+}
+
+const hasApt = (): boolean => spawnSync('apt-get', ['--version']).status === 0;
+
+/**
+ * Installs PostgreSQL and its extensions with Debian's packages.
+ *
+ * @returns the directory of the binaries
+ * @throws GwError with what the script said
+ */
+export async function provision(note: (text: string) => void): Promise<string> {
+  const child = spawn('bash', [join(projectRoot, 'docker', 'provision.sh')], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  let said = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+    note(text.trim().split('\n').at(-1) ?? '');
+  });
+  const code = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (status) => resolve(status ?? 1));
+  });
+  if (code !== 0) {
+    throw new GwError(`PostgreSQL could not be installed:\n${said.trim()}`, {
+      hint: 'docker/provision.sh can be run by itself, as root.',
+    });
+  }
+  return output.trim().split('\n').at(-1) ?? '';
+}
+
+/** What a person can do who has neither root nor PostgreSQL. */
+export function manualInstallation(): string {
+  const version = readDebianMajor() === 12 ? '15' : '17';
+  const packages = `postgresql-${version} postgresql-${version}-cron postgresql-${version}-wal2json`;
+  const extra = version === '15' ? '' : ` postgresql-${version}-pgvector`;
+  return [
+    'One of these makes a database available:',
+    `  sudo bash docker/provision.sh        (or: sudo apt-get install ${packages}${extra})`,
+    '  export POSTGRES_PASSWORD=$(openssl rand -hex 24) && docker compose up -d db' +
+      ' && export DATABASE_URL=postgres://postgres:$POSTGRES_PASSWORD@127.0.0.1:5432/groundwork',
+    '  export DATABASE_URL=postgres://superuser:password@host:5432/database',
+  ].join('\n');
+}
+
+function readDebianMajor(): number {
+  try {
+    return Number.parseInt(readFileSync('/etc/debian_version', 'utf8'), 10);
+  } catch {
+    return 0;
+  }
+}
+
+/** The directory above `bin`, for messages. */
+export const installationName = (installation: Installation): string =>
+  `PostgreSQL ${installation.major} in ${dirname(installation.bin)}`;

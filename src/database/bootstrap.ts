@@ -1,0 +1,97 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { EXIT, GwError } from '../errors.ts';
+import { connectionError, type Sql, withSql } from './connect.ts';
+import { projectRoot, type Secrets } from './state.ts';
+import { changeUrl, type Database } from './urls.ts';
+
+const readSql = (name: string): string =>
+  readFileSync(join(projectRoot, 'sql', 'bootstrap', name), 'utf8');
+
+/** Makes the roles, with these passwords. Needs a superuser's connection. */
+export async function bootstrapRoles(
+  superuserUrl: string,
+  passwords: Omit<Secrets, 'superuser' | 'jwt'>,
+): Promise<void> {
+  await withSql(superuserUrl, async (sql) => {
+    const byRole = Object.fromEntries(
+      Object.entries(passwords).map(([role, password]) => [`gw_${role}`, password]),
+    );
+    // As a parameter, so that no statement in the server's log contains a password.
+    await sql`select set_config('groundwork.role_passwords', ${JSON.stringify(byRole)}, false)`;
+    await sql.unsafe(readSql('roles.sql')).simple();
+  });
+}
+
+/** Makes a database when it is missing. */
+export async function createDatabase(superuserUrl: string, name: string): Promise<void> {
+  await withSql(changeUrl(superuserUrl, { database: 'postgres' }), async (sql) => {
+    const [found] = await sql`select from pg_database where datname = ${name}`;
+    if (!found) await sql`create database ${sql(name)} owner gw_owner`;
+  });
+}
+
+/** Extensions and settings of one database. Needs a superuser's connection. */
+export async function bootstrapDatabase(superuserUrl: string): Promise<void> {
+  await withSql(superuserUrl, (sql) => sql.unsafe(readSql('database.sql')).simple());
+}
+
+/**
+ * Prepares a database that we were given a URL of: as a superuser when we have one, else by
+ * checking that somebody has.
+ *
+ * @throws GwError saying which role or extension is missing and how to make it
+ */
+export async function bootstrapGiven(
+  database: Database,
+  passwords: Omit<Secrets, 'superuser' | 'jwt'>,
+): Promise<string> {
+  const { superuser, owner } = database.urls;
+  if (superuser !== undefined) {
+    const isSuperuser = await withSql(superuser, async (sql) => {
+      const [row] = await sql`select rolsuper from pg_roles where rolname = current_user`;
+      return row?.rolsuper === true;
+    }).catch((error: unknown) => {
+      throw connectionError(error, superuser, 'DATABASE_URL');
+    });
+    if (!isSuperuser) {
+      throw new GwError('the user of DATABASE_URL is neither a superuser nor gw_owner', {
+        hint:
+          'Give a superuser\'s URL once, or let a DBA run sql/bootstrap/roles.sql and' +
+          ' sql/bootstrap/database.sql, and use gw_owner\'s URL.',
+        exitCode: EXIT.usage,
+      });
+    }
+    await bootstrapRoles(superuser, passwords);
+    await bootstrapDatabase(superuser);
+    return 'roles and extensions are up to date';
+  }
+  return withSql(owner, checkBootstrapped).catch((error: unknown) => {
+    throw error instanceof GwError ? error : connectionError(error, owner, 'DATABASE_URL');
+  });
+}
+
+async function checkBootstrapped(sql: Sql): Promise<string> {
+  const missing = await sql<{ name: string }[]>`
+    select 'role ' || wanted as name
+    from unnest(array['gw_owner', 'gw_authenticator', 'app_user', 'app_anonymous',
+      'gw_worker', 'gw_cdc', 'gw_readonly', 'gw_monitor']) as wanted
+    where not exists (select from pg_roles where rolname = wanted)
+    union all
+    select 'extension pgcrypto'
+    where not exists (select from pg_extension where extname = 'pgcrypto')`;
+  if (missing.length === 0) return 'roles and extensions are there';
+  throw new GwError(`the database lacks ${missing.map(({ name }) => name).join(', ')}`, {
+    hint: 'Run once with ROOT_DATABASE_URL set to a superuser\'s URL, or run sql/bootstrap/*.sql.',
+    exitCode: EXIT.usage,
+  });
+}
+
+/** Whether pg_cron runs jobs in this database. */
+export async function hasCron(ownerUrl: string): Promise<boolean> {
+  return withSql(ownerUrl, async (sql) => {
+    const [row] = await sql`select from pg_extension where extname = 'pg_cron'`;
+    return row !== undefined;
+  });
+}
+

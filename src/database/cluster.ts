@@ -1,0 +1,201 @@
+import { spawn } from 'node:child_process';
+import {
+  appendFileSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import process from 'node:process';
+import { GwError } from '../errors.ts';
+import { checkoutName, projectRoot, stateDirectory } from './state.ts';
+
+/** A PostgreSQL cluster of this checkout's own. */
+export interface Cluster {
+  bin: string;
+  /** Holds `data/` and `postgres.log`. */
+  home: string;
+}
+
+/** PostgreSQL refuses to run as root, so root runs it as this user. */
+function postgresUser(): { uid: number; gid: number } | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith('postgres:'));
+  if (line === undefined) {
+    throw new GwError('there is no user "postgres" to run the server as', {
+      hint: 'Debian\'s packages make it; otherwise: useradd --system postgres',
+    });
+  }
+  const [, , uid, gid] = line.split(':');
+  return { uid: Number(uid), gid: Number(gid) };
+}
+
+/**
+ * Where a cluster lives. Root keeps it outside the checkout, which may lie in a folder that
+ * the user postgres cannot enter.
+ */
+export function clusterHome(name = 'cluster'): string {
+  return process.getuid?.() === 0
+    ? join('/var/lib/groundwork', checkoutName(), name)
+    : join(stateDirectory, name);
+}
+
+export const dataDirectory = (cluster: Cluster): string => join(cluster.home, 'data');
+export const logFile = (cluster: Cluster): string => join(cluster.home, 'postgres.log');
+
+/** Runs one of PostgreSQL's programs as the server's user; resolves with what it printed. */
+function run(
+  cluster: Cluster,
+  program: string,
+  args: string[],
+): Promise<{ code: number; output: string }> {
+  const child = spawn(join(cluster.bin, program), args, {
+    ...postgresUser(),
+    // The current folder may be one that the user may not enter.
+    cwd: '/',
+    env: { PATH: process.env.PATH, LC_ALL: 'C.UTF-8', TZ: 'UTC', HOME: cluster.home },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  child.stdout.on('data', (chunk) => (output += chunk));
+  child.stderr.on('data', (chunk) => (output += chunk));
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    // Not 'close': the server inherits the pipes and keeps them open.
+    child.on('exit', (code) => {
+      child.stdout.destroy();
+      child.stderr.destroy();
+      resolve({ code: code ?? 1, output });
+    });
+  });
+}
+
+async function mustRun(cluster: Cluster, program: string, args: string[]): Promise<void> {
+  const { code, output } = await run(cluster, program, args);
+  if (code === 0) return;
+  const log = existsSync(logFile(cluster))
+    ? readFileSync(logFile(cluster), 'utf8').trim().split('\n').slice(-12).join('\n')
+    : '';
+  throw new GwError(`${program} failed:\n${output.trim()}\n${log}`.trim(), {
+    hint: `The server's log is ${logFile(cluster)}.`,
+  });
+}
+
+/** Whether the data directory is complete. */
+export const clusterExists = (cluster: Cluster): boolean =>
+  existsSync(join(dataDirectory(cluster), 'PG_VERSION'));
+
+/** The major version that made the data directory. */
+export const clusterMajor = (cluster: Cluster): number =>
+  Number(readFileSync(join(dataDirectory(cluster), 'PG_VERSION'), 'utf8'));
+
+/**
+ * Makes the data directory. It is built beside its place and renamed, so that a crash
+ * leaves nothing that looks complete.
+ *
+ * @param settings lines for postgresql.conf after those of docker/postgresql.conf
+ */
+export async function createCluster(
+  cluster: Cluster,
+  superuserPassword: string,
+  settings: string[],
+): Promise<void> {
+  const user = postgresUser();
+  const building = join(cluster.home, 'building');
+  // The folders above must let the server's user through.
+  mkdirSync(dirname(cluster.home), { recursive: true, mode: user ? 0o755 : 0o700 });
+  mkdirSync(cluster.home, { recursive: true, mode: 0o700 });
+  if (user) chownSync(cluster.home, user.uid, user.gid);
+  rmSync(building, { recursive: true, force: true });
+
+  const passwordFile = join(cluster.home, 'initial-password');
+  writeFileSync(passwordFile, `${superuserPassword}\n`, { mode: 0o600 });
+  if (user) chownSync(passwordFile, user.uid, user.gid);
+  try {
+    await mustRun(cluster, 'initdb', [
+      ...['-D', building, '-U', 'postgres', '--pwfile', passwordFile],
+      ...['-A', 'scram-sha-256', '-E', 'UTF8', '--locale', 'C.UTF-8', '--data-checksums'],
+      '--no-instructions',
+    ]);
+  } finally {
+    rmSync(passwordFile, { force: true });
+  }
+
+  const shared = readFileSync(join(projectRoot, 'docker', 'postgresql.conf'), 'utf8');
+  appendFileSync(
+    join(building, 'postgresql.conf'),
+    `\n${shared}\n${settings.join('\n')}\n`,
+  );
+  // Servers of 2026 load an output plugin only when it is listed; older ones refuse to
+  // start with the setting.
+  const known = await run(cluster, 'postgres', ['--describe-config']);
+  if (known.output.includes('output_plugin_libraries')) {
+    appendFileSync(
+      join(building, 'postgresql.conf'),
+      "output_plugin_libraries = 'pgoutput, test_decoding, wal2json'\n",
+    );
+  }
+  renameSync(building, dataDirectory(cluster));
+}
+
+/** The port of the running server, or undefined when none runs on this data directory. */
+export function runningPort(cluster: Cluster): number | undefined {
+  let lines: string[];
+  try {
+    lines = readFileSync(join(dataDirectory(cluster), 'postmaster.pid'), 'utf8').split('\n');
+  } catch {
+    return undefined;
+  }
+  const pid = Number(lines[0]);
+  try {
+    // After a reboot the number may belong to anything.
+    if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('postgres')) return undefined;
+  } catch {
+    return undefined;
+  }
+  return Number(lines[3]) || undefined;
+}
+
+/** The process id of the running server. */
+export function serverPid(cluster: Cluster): number | undefined {
+  if (runningPort(cluster) === undefined) return undefined;
+  const file = join(dataDirectory(cluster), 'postmaster.pid');
+  return Number(readFileSync(file, 'utf8').split('\n')[0]);
+}
+
+/** Starts the server and waits until it accepts connections. */
+export async function startCluster(cluster: Cluster, port: number): Promise<void> {
+  const pidFile = join(dataDirectory(cluster), 'postmaster.pid');
+  if (existsSync(pidFile) && runningPort(cluster) === undefined) rmSync(pidFile, { force: true });
+  const log = logFile(cluster);
+  if (existsSync(log) && statSync(log).size > 10_000_000) truncateSync(log);
+  await mustRun(cluster, 'pg_ctl', [
+    ...['-D', dataDirectory(cluster), '-l', log, '-w', '-t', '60', '-s'],
+    // No socket: its path would have to be short, and enterable by both users.
+    ...['-o', `-c port=${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''`],
+    'start',
+  ]);
+}
+
+/** Stops the server: cleanly when that takes less than 3 seconds, else at once. */
+export async function stopCluster(cluster: Cluster): Promise<void> {
+  if (runningPort(cluster) === undefined) return;
+  const stop = (mode: string, seconds: string) =>
+    run(cluster, 'pg_ctl', ['-D', dataDirectory(cluster), '-m', mode, '-w', '-t', seconds, 'stop']);
+  const { code } = await stop('fast', '3');
+  // Write-ahead log makes this safe: the next start replays it.
+  if (code !== 0) await stop('immediate', '10');
+}
+
+/** Deletes the data directory and the log. */
+export function removeCluster(cluster: Cluster): void {
+  rmSync(cluster.home, { recursive: true, force: true });
+}

@@ -1,0 +1,89 @@
+import postgres from 'postgres';
+import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
+import { databaseName, describeUrl } from './urls.ts';
+
+export type Sql = postgres.Sql;
+export type Transaction = postgres.TransactionSql;
+
+/** A connection pool of `postgres`. Notices are not printed. */
+export function connect(url: string, options: postgres.Options<{}> = {}): Sql {
+  return postgres(url, {
+    max: 1,
+    connect_timeout: 10,
+    idle_timeout: 30,
+    onnotice: () => {},
+    ...options,
+    connection: { application_name: 'groundwork', ...options.connection },
+  });
+}
+
+/** Runs work on a pool that is closed afterwards. */
+export async function withSql<Result>(
+  url: string,
+  work: (sql: Sql) => Promise<Result>,
+  options: postgres.Options<{}> = {},
+): Promise<Result> {
+  const sql = connect(url, options);
+  try {
+    return await work(sql);
+  } finally {
+    await sql.end({ timeout: 2 });
+  }
+}
+
+/**
+ * Says what a failure to connect means and what to do about it.
+ *
+ * @param variable the environment variable that the URL came from
+ */
+export function connectionError(error: unknown, url: string, variable: string): GwError {
+  const { username } = new URL(url);
+  const where = describeUrl(url);
+  const code = codeOf(error) ?? '';
+  const explain = (message: string, hint: string): GwError =>
+    new GwError(`${message} (${variable})`, { hint, exitCode: EXIT.unavailable, cause: error });
+  switch (code) {
+    case 'ECONNREFUSED':
+      return explain(`nothing listens at ${where}`, 'Start the server, or correct host and port.');
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return explain(`the host of ${where} is not known`, 'Correct the host name.');
+    case 'CONNECT_TIMEOUT':
+    case 'ETIMEDOUT':
+      return explain(`${where} does not answer`, 'Check the address and any firewall between.');
+    case '3D000':
+      return explain(
+        `the server of ${where} has no database "${databaseName(url)}"`,
+        `Create it with: createdb ${databaseName(url)}`,
+      );
+    case '28P01':
+    case '28000':
+      return explain(
+        `${where} refuses user "${decodeURIComponent(username)}": ${messageOf(error)}`,
+        'Correct user and password, and see the server\'s pg_hba.conf.',
+      );
+    default:
+      return explain(`cannot connect to ${where}: ${messageOf(error)}`, 'See the server\'s log.');
+  }
+}
+
+/**
+ * Runs a callback as a user: in one transaction, with the role app_user and row-level
+ * security in force. Commits when the callback resolves, rolls back when it rejects.
+ *
+ * @param pool connected as gw_authenticator
+ * @param userId the user's id; whoever calls has verified it
+ * @throws whatever the callback or the database throws
+ */
+export async function withUserContext<Result>(
+  pool: Sql,
+  userId: string,
+  callback: (sql: Transaction) => Promise<Result>,
+): Promise<Result> {
+  const result = await pool.begin(async (sql) => {
+    await sql`select app_private.set_app_user(${userId})`;
+    await sql`set local role app_user`;
+    return { value: await callback(sql) };
+  });
+  return result.value as Result;
+}
