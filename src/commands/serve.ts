@@ -1,1 +1,44 @@
-import type { Command } from 'commander'; export function registerServe(_p: Command): void {}
+import type { Command } from 'commander';
+import { startApi } from '../api/server.ts';
+import { loadConfig } from '../config.ts';
+import { connectionError } from '../database/connect.ts';
+import { locateDatabase } from '../database/source.ts';
+import { readSecrets, readState } from '../database/state.ts';
+import { codeOf, EXIT, GwError } from '../errors.ts';
+import { createLog } from '../log.ts';
+import { sayReady, untilStopped } from './process.ts';
+
+export function registerServe(program: Command): void {
+  program
+    .command('serve')
+    .description('serve the GraphQL API')
+    .option('--watch', 'rebuild the GraphQL schema when the database schema changes')
+    .action(async (options: { watch?: boolean }) => {
+      const config = loadConfig();
+      const log = createLog('api', config.GW_LOG_LEVEL);
+      const { urls } = locateDatabase(config);
+      const port = config.GW_PORT ?? readState().apiPort ?? 5678;
+      const api = await startApi({
+        authenticatorUrl: urls.authenticator,
+        watchUrl: options.watch === true ? urls.superuser : undefined,
+        jwtSecret: config.GW_JWT_SECRET ?? readSecrets().jwt,
+        host: config.GW_HOST,
+        port,
+        poolSize: config.GW_POOL_SIZE,
+        log,
+      }).catch((error: unknown) => {
+        if (codeOf(error) === 'EADDRINUSE') {
+          throw new GwError(`port ${port} is taken`, {
+            hint: 'Choose another with GW_PORT.',
+            exitCode: EXIT.usage,
+          });
+        }
+        throw codeOf(error) === undefined
+          ? error
+          : connectionError(error, urls.authenticator, 'DATABASE_URL');
+      });
+      log.info({ port: api.port }, 'listening');
+      sayReady({ port: api.port });
+      await untilStopped(log, () => api.close());
+    });
+}

@@ -1,0 +1,68 @@
+import type { Pool } from 'pg';
+import { readFileSync } from 'node:fs';
+import { committedMigrations } from '../database/migrations.ts';
+import { paths } from '../database/state.ts';
+import { messageOf } from '../errors.ts';
+
+export interface Readiness {
+  ready: boolean;
+  /** Each thing that is looked at: "ok", or what is wrong with it. */
+  checks: Record<string, string>;
+}
+
+/** Which processes `gw up` runs, as pids.json says. */
+const supervised = ['worker', 'cdc'] as const;
+
+async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
+  try {
+    const { rows } = await pool.query<{ last: string | null; session: string; user: boolean; anonymous: boolean }>({
+      name: 'readiness',
+      text: `select ops.last_migration() as last, session_user as session,
+        pg_has_role(session_user, 'app_user', 'member') as user,
+        pg_has_role(session_user, 'app_anonymous', 'member') as anonymous`,
+    });
+    const [row] = rows;
+    const wanted = committedMigrations().at(-1) ?? null;
+    return {
+      database: 'ok',
+      migrations:
+        row?.last === wanted ? 'ok' : `the database is at ${row?.last}, the code at ${wanted}`,
+      role:
+        row?.user && row.anonymous ? 'ok' : `${row?.session} may not become app_user and app_anonymous`,
+    };
+  } catch (error) {
+    return { database: messageOf(error) };
+  }
+}
+
+function checkProcesses(): Record<string, string> {
+  if (process.env.GW_SUPERVISED !== '1') return {};
+  let pids: Record<string, number>;
+  try {
+    pids = JSON.parse(readFileSync(paths.pids, 'utf8')) as Record<string, number>;
+  } catch {
+    return { supervisor: 'pids.json is missing' };
+  }
+  const wanted = (process.env.GW_SUPERVISED_PROCESSES ?? '').split(',');
+  return Object.fromEntries(
+    supervised
+      .filter((name) => wanted.includes(name))
+      .map((name) => [name, isAlive(pids[name]) ? 'ok' : 'is not running']),
+  );
+}
+
+function isAlive(pid: number | undefined): boolean {
+  if (pid === undefined) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether requests should be sent here: database, migrations, role and sibling processes. */
+export async function readiness(pool: Pool): Promise<Readiness> {
+  const checks = { ...(await checkDatabase(pool)), ...checkProcesses() };
+  return { ready: Object.values(checks).every((text) => text === 'ok'), checks };
+}

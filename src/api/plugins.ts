@@ -1,0 +1,129 @@
+import { depthLimit } from '@graphile/depth-limit';
+import { type FieldArgs, lambda, SafeError, sideEffect, type Step } from 'postgraphile/grafast';
+import type { GraphileConfig } from 'postgraphile/graphile-build';
+import { wrapPlans } from 'postgraphile/utils';
+import { refusals } from './errors.ts';
+
+/** The most rows that one page of a connection has, and how many it has unless asked. */
+export const pageSize = 100;
+
+interface Pageable extends Step {
+  setFirst(first: Step): unknown;
+}
+
+function firstOf([first, last]: readonly [unknown, unknown]): number | null {
+  for (const asked of [first, last]) {
+    if (asked != null && (Number(asked) < 0 || Number(asked) > pageSize)) {
+      throw new Error(refusals.pageSize);
+    }
+  }
+  if (first != null) return Number(first);
+  // "last" alone already limits the page.
+  return last == null ? pageSize : null;
+}
+
+/** Every connection returns at most 100 rows, and says so in its description. */
+export const PageSizePlugin: GraphileConfig.Plugin = {
+  name: 'PageSizePlugin',
+  version: '1.0.0',
+  schema: {
+    hooks: {
+      GraphQLObjectType_fields_field_args: {
+        after: ['PgFirstLastBeforeAfterArgsPlugin'],
+        callback(args, _build, { scope }) {
+          const { first } = args;
+          if (scope.isPgFieldConnection !== true || first === undefined) return args;
+          // applyPlan would set it before the limit is known; the field's plan does it.
+          first.applyPlan = () => {};
+          first.description = `Only read the first n values, at most ${pageSize}, which is the default.`;
+          return args;
+        },
+      },
+      GraphQLObjectType_fields_field(field, _build, { scope }) {
+        const { plan } = field;
+        if (scope.isPgFieldConnection !== true || plan === undefined) return field;
+        field.plan = (parent: Step, args: FieldArgs, info) => {
+          const connection = plan(parent, args, info) as Pageable;
+          if (typeof connection?.setFirst === 'function') {
+            const has = (name: string) => args.typeAt([name as never]) !== undefined;
+            connection.setFirst(
+              lambda(
+                [args.getRaw('first'), ...(has('last') ? [args.getRaw('last')] : [])] as [Step, Step],
+                firstOf as never,
+                true,
+              ),
+            );
+          }
+          return connection;
+        };
+        return field;
+      },
+    },
+  },
+};
+
+interface Payload extends Step {
+  get(key: string): Step;
+}
+
+/** Fails the mutation, after its transaction has committed, when its result is null. */
+function refuseNull(payload: Payload, message: string): Payload {
+  sideEffect(payload.get('result'), (result) => {
+    if (result == null) throw new SafeError(message);
+  });
+  return payload;
+}
+
+/** login() and refreshSession() answer null when they refuse; a frontend gets an error. */
+export const RefusalPlugin = wrapPlans({
+  Mutation: {
+    login: (plan) => refuseNull(plan() as never, refusals.login),
+    refreshSession: (plan) => refuseNull(plan() as never, refusals.refreshSession),
+  },
+});
+
+/** An update or delete that finds no row (or may not see it) is an error, not a null. */
+export const NotFoundPlugin: GraphileConfig.Plugin = {
+  name: 'NotFoundPlugin',
+  version: '1.0.0',
+  schema: {
+    hooks: {
+      GraphQLObjectType_fields_field(field, _build, { scope }) {
+        const { plan } = field;
+        // A delete fails by itself; it has the same message in maskError.
+        if (scope.isPgUpdateMutation !== true || plan === undefined) return field;
+        field.plan = (...args) => refuseNull(plan(...args) as never, refusals.notFound);
+        return field;
+      },
+    },
+  },
+};
+
+/** Deeply nested documents are refused before they are planned. */
+export const DocumentPlugin: GraphileConfig.Plugin = {
+  name: 'DocumentPlugin',
+  version: '1.0.0',
+  grafserv: {
+    middleware: {
+      setPreset(next, event) {
+        event.validationRules.push(depthLimit({ maxDepth: 12, maxListDepth: 4 }));
+        const { getExecutionConfig } = event;
+        // Syntax and validation errors do not pass maskError; they get their code here.
+        event.getExecutionConfig = async function withCodes(context) {
+          const config = await getExecutionConfig.call(this, context);
+          return {
+            ...config,
+            parseAndValidate(query) {
+              const result = config.parseAndValidate(query);
+              for (const error of result.errors ?? []) {
+                error.extensions.code ??= 'GRAPHQL_VALIDATION_FAILED';
+              }
+              return result;
+            },
+          };
+        };
+        return next();
+      },
+    },
+  },
+};

@@ -1,0 +1,68 @@
+import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
+import type { IncomingMessage } from 'node:http';
+import type { Pool } from 'pg';
+import { makePgService } from 'postgraphile/adaptors/pg';
+import { GraphQLError } from 'postgraphile/graphql';
+import type { GraphileConfig } from 'postgraphile/graphile-build';
+import { PgJWTPlugin } from 'postgraphile/graphile-build-pg';
+import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
+import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
+import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
+
+export interface PresetOptions {
+  pool: Pool;
+  jwtSecret: string;
+  /** What a request's token says; undefined for an anonymous one. */
+  claimsOf: (request: IncomingMessage) => Claims | undefined;
+  maskError: (error: GraphQLError) => GraphQLError;
+  /** A superuser's URL, to rebuild the schema whenever the database changes. */
+  watchUrl?: string | undefined;
+}
+
+/** Everything that PostGraphile is told. */
+export function makePreset(options: PresetOptions): GraphileConfig.Preset {
+  const { pool, jwtSecret, claimsOf, maskError, watchUrl } = options;
+  return {
+    extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
+    plugins: [PgJWTPlugin, PageSizePlugin, RefusalPlugin, NotFoundPlugin, DocumentPlugin],
+    pgServices: [
+      makePgService({
+        pool,
+        schemas: ['app_public'],
+        ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
+      }),
+    ],
+    schema: {
+      // A schema that cannot be built whole must not be served in part.
+      dontSwallowErrors: true,
+      pgJwtSecret: jwtSecret,
+      pgJwtSignOptions: { issuer: tokenIssuer, audience: tokenAudience, algorithm: 'HS256' },
+      defaultBehavior: '-query:resource:list',
+    },
+    gather: { pgJwtTypes: 'app_public.access_token' },
+    grafserv: {
+      graphqlPath: '/graphql',
+      graphiqlPath: '/',
+      maxRequestLength: 1_000_000,
+      watch: watchUrl !== undefined,
+      websockets: false,
+      maskError,
+    },
+    grafast: {
+      explain: false,
+      context(requestContext) {
+        const request = requestContext.node?.req as IncomingMessage | undefined;
+        const claims = request === undefined ? undefined : claimsOf(request);
+        return {
+          // Set with set_config(…, true) inside the transaction of each operation.
+          pgSettings: {
+            role: claims === undefined ? 'app_anonymous' : 'app_user',
+            'app.current_user_id': claims?.sub ?? '',
+            'app.current_session_id': claims?.sid ?? '',
+            statement_timeout: '5s',
+          },
+        };
+      },
+    },
+  };
+}
