@@ -39,10 +39,17 @@ make_cluster() {
 
   # Single-user mode: no socket is open before the cluster is complete, so nothing
   # mistakes a server that is about to stop for the real one.
+  # It exits 0 whatever happened, so the answer is looked at.
   if [ "$database" != postgres ]; then
-    echo "create database \"${database//\"/\"\"}\"" |
-      "$bin/postgres" --single -D "$new" -c shared_preload_libraries= \
-        -c log_min_messages=fatal postgres > /dev/null
+    local name=${database//\"/\"\"} answer
+    answer=$(printf '%s\n' "create database \"$name\"" \
+      "select count(*) as made from pg_database where datname = '${database//\'/\'\'}'" |
+      "$bin/postgres" --single -D "$new" -c shared_preload_libraries= postgres 2>&1)
+    if [[ $answer != *'made = "1"'* ]]; then
+      say "error: could not create the database $database"
+      echo "$answer" >&2
+      exit 1
+    fi
   fi
   sync
   mv -T "$new" "$cluster"
@@ -62,7 +69,8 @@ fi
 # Given as options, so that a new image or another environment changes them.
 set -- -D "$cluster" -c listen_addresses='*' -c cron.database_name="$database" "$@"
 # wal2json is refused until it is listed; older minor releases do not know the setting.
-if "$bin/postgres" --describe-config | grep -q '^output_plugin_libraries'; then
+# (No grep -q: it leaves early, and pipefail then reports postgres's broken pipe.)
+if "$bin/postgres" --describe-config | grep '^output_plugin_libraries' > /dev/null; then
   set -- "$@" -c output_plugin_libraries='pgoutput, test_decoding, wal2json'
 fi
 

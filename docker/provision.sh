@@ -69,7 +69,7 @@ done
 
 case ${1:-} in
   --check)
-    major=$(echo "$majors" | head -n 1)
+    major=$(echo "$majors" | sed -n 1p)
     missing "${major:-${default:-17}}" >&3
     exit 1
     ;;
@@ -124,10 +124,20 @@ update() {
 
 known() { [ -n "$(apt-cache --no-all-versions show "$1" 2> /dev/null)" ]; }
 
+# An upgrade of a server restarts its clusters. Left to itself apt makes one when the
+# headers are newer: it upgrades what comes from the same source package, --no-upgrade
+# or not. So that is switched off, and a rehearsal refuses what would still upgrade.
 install() {
-  quiet "Is the mirror reachable, the disk not full, and 'dpkg --audit' silent?" \
-    apt-get -q -y --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=600 \
-    -o Acquire::Retries=3 install "$@"
+  local upgrades
+  set -- -y --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=600 \
+    -o APT::Get::Upgrade-By-Source-Package=false -o Acquire::Retries=3 install "$@"
+  upgrades=$(apt-get -s "$@" 2>> "$log" |
+    sed -n 's/^Inst \(postgresql-[0-9][0-9]*\) \[.*/\1/p' || true)
+  [ -z "$upgrades" ] ||
+    fail "this would upgrade $upgrades and so restart its clusters" \
+      "When that suits, run: apt-get install --only-upgrade $upgrades; then this again."
+  quiet "Is the network up and the mirror reachable, the disk not full, and 'dpkg --audit' silent?" \
+    apt-get -q "$@"
 }
 
 # A package name for each missing thing; pgvector has none on Debian 12.
@@ -154,7 +164,7 @@ build_pgvector() {
 
   # The mirror that the system's own packages come from: it may be the only one reachable.
   mirror=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $codename" \
-    'Origin: Debian' 'Component: main' 'Created-By: Packages' 2>> "$log" | head -n 1)
+    'Origin: Debian' 'Component: main' 'Created-By: Packages' 2>> "$log" | sed -n 1p)
   mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/src"
   cat > "$work/apt/conf" <<-END
 	Dir::Etc::sourcelist "$work/apt/sources.list";
@@ -204,7 +214,7 @@ if [ -n "$list" ]; then
   step "installing" $list
   install $list
 fi
-if missing "$target" | grep -qx vector; then build_pgvector "$target"; fi
+if missing "$target" | grep -x vector > /dev/null; then build_pgvector "$target"; fi
 
 rest=$(missing "$target")
 [ -z "$rest" ] || fail "still missing after the installation:" $rest

@@ -11,6 +11,10 @@ import { registerUp } from './commands/up.ts';
 import { registerWorker } from './commands/worker.ts';
 import { EXIT, GwError } from './errors.ts';
 
+// Read by PostGraphile when it is loaded, which the commands do later.
+process.env.GRAPHILE_ENV ??=
+  process.env.NODE_ENV === 'production' ? 'production' : 'development';
+
 const program = new Command('gw')
   .description('Groundwork: a database-first PostgreSQL backend and its toolkit')
   .showHelpAfterError()

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { isSafeError } from 'postgraphile/grafast';
 import { GraphQLError } from 'postgraphile/graphql';
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -136,6 +137,8 @@ export function makeMaskError(log: Log, columnOf: ColumnOf) {
       const translated = translate(cause as DatabaseError, columnOf);
       if (translated !== undefined) return show(translated);
     }
+
+    if (isSafeError(cause)) return show({ message: cause.message, code: 'VALIDATION_FAILED' });
 
     const errorId = randomUUID();
     const isDown = sqlState !== undefined && unavailable.has(sqlState);

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { startApi } from '../api/server.ts';
 import { loadConfig } from '../config.ts';
 import { connectionError } from '../database/connect.ts';
 import { locateDatabase } from '../database/source.ts';
@@ -14,6 +13,7 @@ export function registerServe(program: Command): void {
     .description('serve the GraphQL API')
     .option('--watch', 'rebuild the GraphQL schema when the database schema changes')
     .action(async (options: { watch?: boolean }) => {
+      const { startApi } = await import('../api/server.ts');
       const config = loadConfig();
       const log = createLog('api', config.GW_LOG_LEVEL);
       const { urls } = locateDatabase(config);

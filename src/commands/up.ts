@@ -1,1 +1,164 @@
-import type { Command } from 'commander'; export function registerUp(_p: Command): void {}
+import type { Command } from 'commander';
+import process from 'node:process';
+import { type Config, loadConfig } from '../config.ts';
+import { hasCron } from '../database/bootstrap.ts';
+import { runningPort, serverPid, startCluster } from '../database/cluster.ts';
+import { migrate, migrationUrls } from '../database/migrations.ts';
+import { choosePort } from '../database/ports.ts';
+import { isEmpty, seed } from '../database/seed.ts';
+import { localCluster, provideDatabase, stopDatabase } from '../database/source.ts';
+import { paths, readSecrets, readState, updateState } from '../database/state.ts';
+import type { Database } from '../database/urls.ts';
+import { messageOf } from '../errors.ts';
+import { Progress } from '../progress.ts';
+import { releaseLock, takeLock } from '../up/lock.ts';
+import { removePids } from '../up/processes.ts';
+import { summaryTable } from '../up/summary.ts';
+import { Supervisor } from '../up/supervisor.ts';
+import { makeDevelopmentToken } from './token.ts';
+
+const demoUser = 'demo1@example.com';
+
+async function prepare(config: Config, database: Database, progress: Progress): Promise<void> {
+  await progress.step('migrations', async (note) => {
+    const count = await migrate(migrationUrls(database), { say: note });
+    return count === 0 ? 'up to date' : `${count} ran`;
+  });
+  if (config.NODE_ENV !== 'production' && (await isEmpty(database.urls.owner))) {
+    await progress.step('demo data', async () => {
+      const { users, tasks } = await seed(database.urls.owner, 100);
+      return `${users} users, ${tasks} tasks`;
+    });
+  }
+  if (!(await hasCron(database.urls.owner))) {
+    progress.say('!', 'pg_cron', 'is not in this database: no message will be planned.');
+    progress.say(' ', '', 'Set shared_preload_libraries and cron.database_name, and restart it.');
+  }
+}
+
+/** Starts the server again when it dies; a local cluster has nobody else to do it. */
+function watchCluster(supervisor: Supervisor, progress: Progress): NodeJS.Timeout {
+  let busy = false;
+  return setInterval(async () => {
+    const cluster = localCluster();
+    const { postgresPort } = readState();
+    if (busy || cluster === undefined || postgresPort === undefined) return;
+    if (runningPort(cluster) !== undefined) return;
+    busy = true;
+    progress.say('!', 'PostgreSQL', 'died; starting it again');
+    await startCluster(cluster, postgresPort)
+      .then(() => {
+        supervisor.setFixed('postgres', serverPid(cluster) ?? 0);
+        progress.say('✔', 'PostgreSQL', 'is back');
+      })
+      .catch((error: unknown) => progress.say('✖', 'PostgreSQL', messageOf(error)));
+    busy = false;
+  }, 1_000);
+}
+
+async function printSummary(config: Config, database: Database, apiPort: number): Promise<void> {
+  const host = config.GW_HOST === '0.0.0.0' ? '127.0.0.1' : config.GW_HOST;
+  const rows: [string, string][] = [
+    ['GraphQL', `http://${host}:${apiPort}/graphql`],
+    ['GraphiQL', `http://${host}:${apiPort}/`],
+    [
+      'Database',
+      database.source === 'url'
+        ? `${database.description} (DATABASE_URL)`
+        : database.urls.owner,
+    ],
+    ['Messages go to', config.GW_DELIVERY_URL ?? paths.outbox],
+  ];
+  if (config.NODE_ENV !== 'production') {
+    const secret = config.GW_JWT_SECRET ?? readSecrets().jwt;
+    const token = await makeDevelopmentToken(database.urls.owner, demoUser, secret).catch(() => '');
+    if (token !== '') rows.push([`Token of ${demoUser}`, token]);
+  }
+  process.stdout.write(summaryTable(rows));
+  process.stderr.write('  Ctrl-C stops everything.\n');
+}
+
+async function up(): Promise<void> {
+  const config = loadConfig();
+  const progress = new Progress();
+  const stopRequested = new Promise<string>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.on(signal, () => resolve(signal));
+    }
+    // npm killed with SIGKILL cannot tell us; its going shows as a new parent.
+    const parent = process.ppid;
+    if (process.env.npm_lifecycle_event) {
+      setInterval(() => process.ppid !== parent && resolve('npm is gone'), 500).unref();
+    }
+  });
+  const { adopted } = await takeLock(progress);
+
+  let ownsServer = false;
+  let watch: NodeJS.Timeout | undefined;
+  let supervisor: Supervisor | undefined;
+  const stop = async (): Promise<void> => {
+    clearInterval(watch);
+    await supervisor?.stop(2_000);
+    if (ownsServer) await stopDatabase();
+    removePids();
+    releaseLock();
+  };
+
+  const start = async (): Promise<void> => {
+    const { database, started } = await provideDatabase(config, progress);
+    ownsServer = started || (adopted && database.source !== 'url');
+    await prepare(config, database, progress);
+
+    const apiPort = await choosePort({
+      asked: config.GW_PORT,
+      variable: 'GW_PORT',
+      remembered: readState().apiPort,
+      standard: 5678,
+      host: config.GW_HOST,
+    });
+    updateState({ apiPort });
+    const cluster = database.source === 'local' && ownsServer ? localCluster() : undefined;
+    const postgres = cluster && serverPid(cluster);
+    supervisor = new Supervisor(
+      { up: process.pid, ...(postgres === undefined ? {} : { postgres }) },
+      (mark, name, text) => progress.say(mark, name, text),
+    );
+    const env = { GW_PORT: String(apiPort), GW_SUPERVISED_PROCESSES: 'worker' };
+    const watchSchema = config.NODE_ENV === 'production' ? [] : ['--watch'];
+    const { supervisor: children } = { supervisor };
+    await progress.step('processes', async () => {
+      await Promise.all([
+        children.start({ name: 'api', args: ['serve', ...watchSchema], env }),
+        children.start({ name: 'worker', args: ['worker'], env }),
+      ]);
+      return 'api and worker run';
+    });
+    if (cluster !== undefined) watch = watchCluster(supervisor, progress);
+    await printSummary(config, database, apiPort);
+  };
+
+  // A signal while starting ends the start too, at the next step's end.
+  const running = start();
+  const failure = running.then(
+    () => new Promise<never>(() => {}),
+    (error: unknown) => ({ error }),
+  );
+  const end = await Promise.race([stopRequested.then((why) => ({ why })), failure]);
+  if ('error' in end) {
+    await stop();
+    throw end.error;
+  }
+  process.stderr.write(`\n  …  stopping       (${end.why})\n`);
+  const patience = new Promise((resolve) => setTimeout(resolve, 1_000));
+  await Promise.race([running.catch(() => {}), patience]);
+  await stop();
+  process.stderr.write('  ✔  stopped        nothing is left running\n');
+  process.exit(0);
+}
+
+export function registerUp(program: Command): void {
+  program
+    .command('up')
+    .description('database, migrations, demo data, API and worker in one terminal (npm start)')
+    .action(up);
+}

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { codeOf, EXIT, GwError } from '../errors.ts';
@@ -48,7 +48,7 @@ export function ensureStateDirectory(): void {
     mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
     const probe = join(stateDirectory, `.probe-${process.pid}`);
     writeFileSync(probe, '');
-    renameSync(probe, join(stateDirectory, '.probe'));
+    rmSync(probe);
   } catch (error) {
     throw new GwError(`cannot write to ${stateDirectory}: ${codeOf(error)}`, {
       hint: 'It may have been made by another user. Run as that user, or delete it.',

@@ -1,0 +1,136 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { projectRoot } from '../database/state.ts';
+import { GwError } from '../errors.ts';
+import { writePids } from './processes.ts';
+
+export interface ChildSpec {
+  name: string;
+  args: string[];
+  env?: NodeJS.ProcessEnv;
+}
+
+interface Child {
+  spec: ChildSpec;
+  process: ChildProcess;
+  /** Restarts since it last ran for a minute. */
+  failures: number;
+  restart?: NodeJS.Timeout;
+}
+
+const maxBackoff = 30_000;
+
+/** Runs processes, starts them again when they die, and stops them together. */
+export class Supervisor {
+  readonly #children = new Map<string, Child>();
+  readonly #fixed: Record<string, number>;
+  readonly #say: (mark: string, name: string, text: string) => void;
+  #stopping = false;
+
+  /** @param fixed what else stands in pids.json */
+  constructor(
+    fixed: Record<string, number>,
+    say: (mark: string, name: string, text: string) => void,
+  ) {
+    this.#fixed = fixed;
+    this.#say = say;
+  }
+
+  /**
+   * Starts a process and resolves when it says that it works.
+   *
+   * @throws GwError when it dies first, or says nothing for 60 seconds
+   */
+  start(spec: ChildSpec): Promise<void> {
+    const child: Child = { spec, process: this.#spawn(spec), failures: 0 };
+    this.#children.set(spec.name, child);
+    this.#writePids();
+    return new Promise((resolve, reject) => {
+      const { process } = child;
+      const tooLong = setTimeout(
+        () => reject(new GwError(`${spec.name} did not become ready within 60 s`)),
+        60_000,
+      );
+      const onExit = (code: number | null, signal: string | null): void => {
+        clearTimeout(tooLong);
+        reject(new GwError(`${spec.name} ended while starting (${signal ?? `exit ${code}`})`));
+      };
+      process.once('exit', onExit);
+      process.once('error', reject);
+      process.once('message', () => {
+        clearTimeout(tooLong);
+        process.off('exit', onExit);
+        this.#watch(child);
+        resolve();
+      });
+    });
+  }
+
+  /** Changes an entry of pids.json that is not one of our children. */
+  setFixed(name: string, pid: number): void {
+    this.#fixed[name] = pid;
+    this.#writePids();
+  }
+
+  /** Stops every process: asks, then kills what is still there after the time. */
+  async stop(milliseconds: number): Promise<void> {
+    this.#stopping = true;
+    const running = [...this.#children.values()].filter((child) => {
+      clearTimeout(child.restart);
+      return child.process.exitCode === null && child.process.signalCode === null;
+    });
+    await Promise.all(
+      running.map(
+        ({ process }) =>
+          new Promise<void>((resolve) => {
+            const impatience = setTimeout(() => process.kill('SIGKILL'), milliseconds);
+            process.once('exit', () => {
+              clearTimeout(impatience);
+              resolve();
+            });
+            process.kill('SIGTERM');
+          }),
+      ),
+    );
+  }
+
+  #spawn({ args, env }: ChildSpec): ChildProcess {
+    return spawn(process.execPath, [join(projectRoot, 'src', 'cli.ts'), ...args], {
+      cwd: projectRoot,
+      // A group of its own: Ctrl-C reaches it through us, in order. If we are killed, the
+      // channel closes and it ends by itself.
+      detached: true,
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      env: { ...process.env, ...env, GW_SUPERVISED: '1', npm_lifecycle_event: '' },
+    });
+  }
+
+  #watch(child: Child): void {
+    const startedAt = Date.now();
+    child.process.once('exit', (code, signal) => {
+      if (this.#stopping) return;
+      if (Date.now() - startedAt > 60_000) child.failures = 0;
+      const wait = Math.min(500 * 2 ** child.failures, maxBackoff);
+      child.failures += 1;
+      const why = signal ?? `exit ${code}`;
+      this.#say('!', child.spec.name, `died (${why}); starting it again in ${wait / 1000} s`);
+      this.#writePids();
+      child.restart = setTimeout(() => {
+        child.process = this.#spawn(child.spec);
+        this.#writePids();
+        child.process.once('message', () => this.#say('✔', child.spec.name, 'is back'));
+        this.#watch(child);
+      }, wait);
+    });
+  }
+
+  #writePids(): void {
+    const running = [...this.#children].flatMap(([name, { process }]): [string, number][] =>
+      process.pid !== undefined && process.exitCode === null && process.signalCode === null
+        ? [[name, process.pid]]
+        : [],
+    );
+    writePids({ ...this.#fixed, ...Object.fromEntries(running) });
+  }
+}
+

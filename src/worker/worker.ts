@@ -1,0 +1,82 @@
+import { type JobWithMetadata, PgBoss } from 'pg-boss';
+import { connect } from '../database/connect.ts';
+import { GwError, messageOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Channel } from './channels/channel.ts';
+import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
+
+export interface WorkerOptions {
+  /** gw_worker's connection. */
+  workerUrl: string;
+  channel: Channel;
+  log: Log;
+}
+
+export interface Worker {
+  /** Takes no new jobs, lets running ones end, closes connections. */
+  close(): Promise<void>;
+}
+
+/** The schema version that this pg-boss works on, as migrations/fixtures/pgboss has it. */
+export const pgBossSchemaVersion = 43;
+
+/**
+ * Starts working on the queues. Resolves when jobs are being fetched.
+ *
+ * @throws GwError when the database has another version of pg-boss's schema
+ */
+export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  const { workerUrl, channel, log } = options;
+  const sql = connect(workerUrl, { max: 4, connection: { application_name: 'gw-worker' } });
+  const boss = new PgBoss({
+    connectionString: workerUrl,
+    application_name: 'gw-worker-queue',
+    schema: 'pgboss',
+    max: 4,
+    // The schema is made by a migration; this role may not change it.
+    migrate: false,
+    createSchema: false,
+    reindex: false,
+    schedule: false,
+    // How soon a dead worker's jobs are noticed, after their heartbeat of 10 s.
+    superviseIntervalSeconds: 5,
+    monitorIntervalSeconds: 5,
+  });
+  boss.on('error', (error) => log.error({ error: messageOf(error) }, 'queue error'));
+  boss.on('warning', (warning) => log.warn({ warning }, 'queue warning'));
+  await boss.start();
+  const version = await boss.schemaVersion();
+  if (version !== pgBossSchemaVersion) {
+    await boss.stop({ graceful: false });
+    await sql.end();
+    throw new GwError(
+      `the database has pg-boss schema ${version}, this worker needs ${pgBossSchemaVersion}`,
+      { hint: 'Run: npm run gw -- migrate' },
+    );
+  }
+
+  await boss.work(
+    sendQueue,
+    {
+      batchSize: 200,
+      localConcurrency: 2,
+      pollingIntervalSeconds: 0.5,
+      burstWhenBatchFull: true,
+      includeMetadata: true,
+      perJobResults: true,
+    },
+    (jobs: JobWithMetadata<SendJob>[]) =>
+      sendMessages(jobs, { sql, channel, log }).catch((error: unknown) => {
+        log.error({ error: messageOf(error) }, 'batch failed');
+        throw error;
+      }),
+  );
+
+  let closing: Promise<void> | undefined;
+  async function close(): Promise<void> {
+    await boss.stop({ graceful: true, timeout: 3_000 });
+    await channel.close();
+    await sql.end({ timeout: 1 });
+  }
+  return { close: () => (closing ??= close()) };
+}
