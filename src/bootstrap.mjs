@@ -91,7 +91,7 @@ if (command !== 'test' && isNewEnough) {
 } else {
   const script =
     command === 'test'
-      ? [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...args]
+      ? [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--config', join(root, 'test', 'vitest.config.ts'), ...args]
       : [join(root, 'src', 'cli.ts'), command, ...args];
   const child = spawn(isNewEnough ? process.execPath : nodeBinary, script, {
     cwd: command === 'test' ? root : process.cwd(),

@@ -1,5 +1,5 @@
 --! Previous: sha1:82f8ae1eb9fe866d71f38edb03208b1a7fad202d
---! Hash: sha1:bab04e04909a50dc5bdf7e684d6e28d8222e8cf0
+--! Hash: sha1:a5cee9721fa00900af4c7693e800102f3894ef78
 --! Message: partitions-and-cron
 
 --! split: 0001-x.sql
@@ -59,16 +59,14 @@ declare
   range_start timestamptz := date_trunc(unit, p_instant);
   range_end timestamptz := date_trunc(unit, p_instant) + p_step;
   parent_name text;
-  parent_schema text;
   partition_key text;
   partition_name text;
   default_partition regclass;
 begin
-  select pg_class.relname, pg_namespace.nspname, pg_attribute.attname,
+  select pg_class.relname, pg_attribute.attname,
     nullif(pg_partitioned_table.partdefid, 0)::regclass
-  into parent_name, parent_schema, partition_key, default_partition
+  into parent_name, partition_key, default_partition
   from pg_catalog.pg_class
-  inner join pg_catalog.pg_namespace on pg_namespace.oid = pg_class.relnamespace
   inner join pg_catalog.pg_partitioned_table on pg_partitioned_table.partrelid = pg_class.oid
   inner join pg_catalog.pg_attribute on pg_attribute.attrelid = pg_class.oid
     and pg_attribute.attnum = pg_partitioned_table.partattrs[0]

@@ -1,5 +1,5 @@
---! Previous: sha1:bab04e04909a50dc5bdf7e684d6e28d8222e8cf0
---! Hash: sha1:bd69b43d26f48ed157ec6b47dd9ee2819aa90767
+--! Previous: sha1:a5cee9721fa00900af4c7693e800102f3894ef78
+--! Hash: sha1:0299dfa1ef4df505b6e6ef90ee51f85b1a5edca9
 --! Message: identity
 
 --! split: 0001-x.sql

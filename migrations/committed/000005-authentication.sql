@@ -1,5 +1,5 @@
---! Previous: sha1:bd69b43d26f48ed157ec6b47dd9ee2819aa90767
---! Hash: sha1:eeb4d5074fea7a529f1ece281c374228e2795016
+--! Previous: sha1:0299dfa1ef4df505b6e6ef90ee51f85b1a5edca9
+--! Hash: sha1:2ec95ced8d7283f7e2032c60e1afffda09903347
 --! Message: authentication
 
 --! split: 0001-x.sql
@@ -148,7 +148,7 @@ $$;
 grant execute on function app_public.register(text, text, text, text, text)
   to app_anonymous, app_user;
 comment on function app_public.register(text, text, text, text, text) is
-  'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), VALIDATION_FAILED (password, email, firstName, timezone).';
+  'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED (password).';
 
 --! Included functions/app_public/login.sql
 -- Definer: reads password hashes. It answers null for every kind of refusal, and always
@@ -269,7 +269,7 @@ $$;
 --! EndIncluded functions/app_public/upgrade_guest.sql
 grant execute on function app_public.upgrade_guest(text, text, text, text) to app_user;
 comment on function app_public.upgrade_guest(text, text, text, text) is
-  'Gives a guest''s account an e-mail and a password; everything in it stays. Errors: UNIQUE_VIOLATION (email), VALIDATION_FAILED, NOT_A_GUEST.';
+  'Gives a guest''s account an e-mail and a password; everything in it stays. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), VALIDATION_FAILED (password), NOT_A_GUEST.';
 
 --! Included functions/app_public/refresh_session.sql
 -- Definer: reads sessions. Who holds the token is the caller; there is no other check.

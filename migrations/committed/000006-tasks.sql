@@ -1,5 +1,5 @@
---! Previous: sha1:eeb4d5074fea7a529f1ece281c374228e2795016
---! Hash: sha1:d9bf13baf2f698530c52eb8790ff5f40f6e91dc1
+--! Previous: sha1:2ec95ced8d7283f7e2032c60e1afffda09903347
+--! Hash: sha1:59f5d469d0f51c84f0c5438ba092bef1b3cd4739
 --! Message: tasks
 
 --! split: 0001-x.sql

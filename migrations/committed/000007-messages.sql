@@ -1,5 +1,5 @@
---! Previous: sha1:d9bf13baf2f698530c52eb8790ff5f40f6e91dc1
---! Hash: sha1:0b82edec3eca7e81ea75ed54345b8001e2dd861f
+--! Previous: sha1:59f5d469d0f51c84f0c5438ba092bef1b3cd4739
+--! Hash: sha1:aecfe4c8b551b03cd60b876d2dd8965d2431c2c2
 --! Message: messages
 
 --! split: 0001-x.sql

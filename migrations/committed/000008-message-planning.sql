@@ -1,5 +1,5 @@
---! Previous: sha1:0b82edec3eca7e81ea75ed54345b8001e2dd861f
---! Hash: sha1:5483d72b9acacb8f542282a8e274da80cbdbc7a6
+--! Previous: sha1:aecfe4c8b551b03cd60b876d2dd8965d2431c2c2
+--! Hash: sha1:1ef641ee282723f0a9ecd2eb723088d8b58ba3da
 --! Message: message-planning
 
 --! split: 0001-x.sql

@@ -1,0 +1,1558 @@
+-- Made by `npm run gw -- schema --write` from the migrations. Do not edit.
+
+CREATE SCHEMA app_hidden;
+
+ALTER SCHEMA app_hidden OWNER TO gw_owner;
+
+CREATE SCHEMA app_private;
+
+ALTER SCHEMA app_private OWNER TO gw_owner;
+
+CREATE SCHEMA app_public;
+
+ALTER SCHEMA app_public OWNER TO gw_owner;
+
+CREATE SCHEMA ops;
+
+ALTER SCHEMA ops OWNER TO gw_owner;
+
+CREATE TYPE app_public.access_token AS (
+	sub uuid,
+	sid uuid,
+	exp bigint
+);
+
+ALTER TYPE app_public.access_token OWNER TO gw_owner;
+
+COMMENT ON TYPE app_public.access_token IS 'A signed JWT. Send it as "Authorization: Bearer …"; it lives 15 minutes.';
+
+CREATE TYPE app_public.session_tokens AS (
+	user_id uuid,
+	access_token app_public.access_token,
+	refresh_token text,
+	expires_at timestamp with time zone
+);
+
+ALTER TYPE app_public.session_tokens OWNER TO gw_owner;
+
+COMMENT ON TYPE app_public.session_tokens IS 'What a client needs to act as a user.';
+
+COMMENT ON COLUMN app_public.session_tokens.user_id IS 'Who signed in.';
+
+COMMENT ON COLUMN app_public.session_tokens.access_token IS 'A signed JWT for the Authorization header; it lives 15 minutes.';
+
+COMMENT ON COLUMN app_public.session_tokens.refresh_token IS 'Exchange it once for new tokens, with refreshSession, before expires_at.';
+
+COMMENT ON COLUMN app_public.session_tokens.expires_at IS 'When the refresh token stops working, 30 days from now.';
+
+CREATE FUNCTION app_hidden.current_app_user_id() RETURNS uuid
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+  select nullif(pg_catalog.current_setting('app.current_user_id', true), '')::uuid
+$$;
+
+ALTER FUNCTION app_hidden.current_app_user_id() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.current_app_user_id() IS 'The user of this transaction, or null. Every policy compares user_id with it.';
+
+CREATE FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    AS $$
+  select least(later.instant, min(earlier.instant)
+    filter (where earlier.instant at time zone p_zone = p_local))
+  from (select p_local at time zone p_zone) as later (instant)
+  cross join (values (interval '1 hour'), ('4 hours'), ('12 hours'), ('26 hours'))
+    as probe (distance)
+  cross join lateral (select later.instant - probe.distance) as before (instant)
+  cross join lateral (
+    select (p_local - (before.instant at time zone p_zone - before.instant at time zone 'UTC'))
+      at time zone 'UTC'
+  ) as earlier (instant)
+  group by later.instant
+$$;
+
+ALTER FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) IS 'The instant of a local time in an IANA zone; in a gap the offset before it, in an overlap the earlier instant (TC39 Temporal''s "compatible").';
+
+CREATE FUNCTION app_hidden.month_day(p_date date) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select (pg_catalog.date_part('month', p_date) * 100
+    + pg_catalog.date_part('day', p_date))::integer
+$$;
+
+ALTER FUNCTION app_hidden.month_day(p_date date) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.month_day(p_date date) IS 'Month and day as one number, 229 for February 29: what a yearly date is found by.';
+
+CREATE FUNCTION app_hidden.render_template(p_template text, p_values jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select pg_catalog.string_agg(
+    case
+      when piece.number = 1 then piece.content
+      when pg_catalog.strpos(piece.content, '}}') = 0 then '{{' || piece.content
+      else coalesce(
+          p_values ->> pg_catalog.btrim(pg_catalog.split_part(piece.content, '}}', 1)), '')
+        || pg_catalog.substr(piece.content, pg_catalog.strpos(piece.content, '}}') + 2)
+    end, '' order by piece.number)
+  from pg_catalog.string_to_table(p_template, '{{') with ordinality as piece (content, number)
+$$;
+
+ALTER FUNCTION app_hidden.render_template(p_template text, p_values jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) IS 'Replaces {{name}} by the value of that key, in one pass: a value is never read as a template.';
+
+CREATE FUNCTION app_hidden.sync_timezones() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with added as (
+    insert into app_hidden.timezones (name)
+    select pg_timezone_names.name
+    from pg_catalog.pg_timezone_names
+    -- Copies and pseudo-zones that some systems ship beside the real ones.
+    where pg_timezone_names.name !~ '^(posix|right)/'
+      and pg_timezone_names.name not in ('Factory', 'localtime', 'posixrules')
+    order by pg_timezone_names.name
+    on conflict do nothing
+    returning 1
+  )
+  select count(*)::integer from added
+$$;
+
+ALTER FUNCTION app_hidden.sync_timezones() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.sync_timezones() IS 'Adds zones that a tzdata update brought. Removes none: a user may live there.';
+
+CREATE FUNCTION app_private.begin_sending(p_jobs jsonb) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with begun as (
+    update app_public.message_logs
+    set status = 'SENDING'
+    from jsonb_to_recordset(p_jobs)
+      as job (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    where message_logs.user_id = job.user_id
+      and message_logs.id = job.message_id
+      and message_logs.scheduled_send_time = job.scheduled_send_time
+      and message_logs.status = 'QUEUED'
+    returning 1
+  )
+  select count(*)::integer from begun
+$$;
+
+ALTER FUNCTION app_private.begin_sending(p_jobs jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.begin_sending(p_jobs jsonb) IS 'Marks a batch SENDING, just before the calls are made. Returns how many.';
+
+CREATE FUNCTION app_private.claim_messages(p_jobs jsonb) RETURNS TABLE(message_id uuid, user_id uuid, scheduled_send_time timestamp with time zone, message_type text, delivery_date date, email text, full_name text, message_content text, idempotency_key text, was_attempted boolean)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with job as (
+    select *
+    from jsonb_to_recordset(p_jobs)
+      as job (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+  ),
+  found as (
+    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.status, users.email, users.deleted_at,
+      btrim(users.first_name || ' ' || users.last_name) as full_name
+    from job
+    inner join app_public.message_logs
+      on message_logs.user_id = job.user_id
+      and message_logs.id = job.message_id
+      and message_logs.scheduled_send_time = job.scheduled_send_time
+    inner join app_public.users on users.id = message_logs.user_id
+    where message_logs.status not in ('SENT', 'FAILED')
+    for update of message_logs
+  ),
+  claimed as (
+    update app_public.message_logs
+    set status = case when found.deleted_at is null then 'QUEUED' else 'FAILED' end,
+      error_message = case when found.deleted_at is not null
+        then 'the account was closed before the message was due' end
+    from found
+    where message_logs.user_id = found.user_id
+      and message_logs.id = found.id
+      and message_logs.scheduled_send_time = found.scheduled_send_time
+    returning message_logs.id, message_logs.user_id, message_logs.scheduled_send_time,
+      message_logs.message_type, message_logs.delivery_date, found.email, found.full_name,
+      message_logs.message_content, message_logs.idempotency_key,
+      -- Whether a call may have been made already: RETRYING, or a worker died SENDING.
+      found.status in ('SENDING', 'RETRYING') as was_attempted,
+      message_logs.status
+  )
+  select claimed.id, claimed.user_id, claimed.scheduled_send_time, claimed.message_type,
+    claimed.delivery_date, claimed.email, claimed.full_name, claimed.message_content,
+    claimed.idempotency_key, claimed.was_attempted
+  from claimed
+  where claimed.status = 'QUEUED'
+$$;
+
+ALTER FUNCTION app_private.claim_messages(p_jobs jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb) IS 'Marks a batch QUEUED and returns what to send. Takes an array of job payloads. A message that is SENT, FAILED or gone is not returned: its job is done.';
+
+CREATE FUNCTION app_private.delete_expired_sessions() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with deleted as (
+    delete from app_private.sessions
+    where expires_at < now() - interval '7 days'
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+ALTER FUNCTION app_private.delete_expired_sessions() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.delete_expired_sessions() IS 'Deletes sessions that ended more than a week ago. Returns how many.';
+
+CREATE FUNCTION app_private.hash_password(p_password text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if p_password is null or length(p_password) < 8 or octet_length(p_password) > 72 then
+    raise exception 'a password has at least 8 characters and at most 72 bytes'
+      using errcode = 'GW002', column = 'password';
+  end if;
+  return public.crypt(p_password, public.gen_salt('bf', 10));
+end
+$$;
+
+ALTER FUNCTION app_private.hash_password(p_password text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.hash_password(p_password text) IS 'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
+
+CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  -- Local dates that some zone on Earth can have inside the window.
+  with days as (
+    select day::date as delivery_date,
+      extract(day from make_date(extract(year from day)::integer, 3, 1) - 1) = 29
+        as is_leap_year
+    from generate_series(
+      date_trunc('day', p_now - interval '12 hours') - interval '1 day',
+      date_trunc('day', p_now + interval '24 hours') + interval '1 day',
+      interval '1 day') as day
+  ),
+  -- Which month and day is celebrated on each, and by whose leap-day policy.
+  celebrated as (
+    select delivery_date, app_hidden.month_day(delivery_date) as month_day,
+      null::text as leap_day_policy
+    from days
+    union all
+    select days.delivery_date, 229, moved.leap_day_policy
+    from days
+    inner join (values (228, 'feb28'), (301, 'mar1')) as moved (month_day, leap_day_policy)
+      on app_hidden.month_day(days.delivery_date) = moved.month_day
+    where not days.is_leap_year
+  ),
+  occasions as (
+    select users.*, 'BIRTHDAY' as message_type, celebrated.delivery_date
+    from celebrated
+    inner join app_public.users
+      on app_hidden.month_day(users.birthday_date) = celebrated.month_day
+    where users.deleted_at is null
+      and users.birthday_date is not null
+      and users.birthday_date < celebrated.delivery_date
+      and (celebrated.leap_day_policy is null
+        or celebrated.leap_day_policy = users.leap_day_policy)
+    union all
+    select users.*, 'ANNIVERSARY', celebrated.delivery_date
+    from celebrated
+    inner join app_public.users
+      on app_hidden.month_day(users.anniversary_date) = celebrated.month_day
+    where users.deleted_at is null
+      and users.anniversary_date is not null
+      and users.anniversary_date < celebrated.delivery_date
+      and (celebrated.leap_day_policy is null
+        or celebrated.leap_day_policy = users.leap_day_policy)
+  ),
+  due as (
+    select occasions.*, moment.scheduled_send_time
+    from occasions
+    cross join lateral (
+      select app_hidden.local_to_instant(
+        occasions.delivery_date + occasions.send_time, occasions.timezone)
+      -- Kept apart, so that the instant is computed once a row.
+      offset 0
+    ) as moment (scheduled_send_time)
+    where moment.scheduled_send_time > p_now - interval '12 hours'
+      and moment.scheduled_send_time <= p_now + interval '24 hours'
+      and not exists (
+        select from app_private.message_ledger
+        where message_ledger.user_id = occasions.id
+          and message_ledger.message_type = occasions.message_type
+          and message_ledger.delivery_date = occasions.delivery_date
+      )
+  ),
+  -- Of two planners, the second waits for the first and then inserts nothing. The order is
+  -- what keeps them from waiting for each other.
+  claimed as (
+    insert into app_private.message_ledger
+      (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+    select id, message_type, delivery_date, gen_random_uuid(), scheduled_send_time
+    from due
+    order by id, message_type, delivery_date
+    on conflict do nothing
+    returning *
+  ),
+  logged as (
+    insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+      message_content, scheduled_send_time, idempotency_key)
+    select claimed.user_id, claimed.message_id, claimed.message_type, claimed.delivery_date,
+      app_hidden.render_template(message_templates.body, jsonb_build_object(
+        'first_name', due.first_name,
+        'last_name', due.last_name,
+        'full_name', btrim(due.first_name || ' ' || due.last_name))),
+      claimed.scheduled_send_time,
+      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date)
+    from claimed
+    inner join due on due.id = claimed.user_id
+      and due.message_type = claimed.message_type
+      and due.delivery_date = claimed.delivery_date
+    inner join app_private.message_templates
+      on message_templates.message_type = claimed.message_type
+      and message_templates.locale = 'en'
+    returning 1
+  ),
+  queued as (
+    insert into pgboss.job (id, name, data, start_after, keep_until, retry_limit,
+      retry_delay, retry_backoff, retry_delay_max, expire_seconds, deletion_seconds,
+      heartbeat_seconds, policy, dead_letter)
+    select claimed.message_id, queue.name,
+      jsonb_build_object(
+        'user_id', claimed.user_id,
+        'message_id', claimed.message_id,
+        'scheduled_send_time', claimed.scheduled_send_time),
+      claimed.scheduled_send_time,
+      greatest(claimed.scheduled_send_time, now())
+        + queue.retention_seconds * interval '1 second',
+      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
+      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
+      queue.dead_letter
+    from claimed
+    inner join pgboss.queue on queue.name = 'message-send'
+    returning 1
+  )
+  select count(*)::integer from claimed
+$$;
+
+ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) IS 'Plans every message due between 12 hours ago and 24 hours ahead that is not in the ledger. Returns how many. Safe to repeat and to run twice at once.';
+
+CREATE FUNCTION app_private.recently_revoked_sessions() RETURNS SETOF uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select id from app_private.sessions where revoked_at > now() - interval '20 minutes'
+$$;
+
+ALTER FUNCTION app_private.recently_revoked_sessions() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.recently_revoked_sessions() IS 'Sessions revoked while an access token of theirs may still be alive.';
+
+CREATE FUNCTION app_private.record_send_results(p_results jsonb) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with recorded as (
+    update app_public.message_logs
+    set status = result.status,
+      actual_send_time = case when result.status = 'SENT' then clock_timestamp() end,
+      retry_count = message_logs.retry_count + (result.status = 'RETRYING')::integer,
+      last_retry_at = case when message_logs.retry_count > 0 or result.status = 'RETRYING'
+        then clock_timestamp() end,
+      api_response_code = result.code,
+      api_response_body = result.body,
+      error_message = result.error
+    from jsonb_to_recordset(p_results) as result (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz,
+      status text, code integer, body text, error text)
+    where message_logs.user_id = result.user_id
+      and message_logs.id = result.message_id
+      and message_logs.scheduled_send_time = result.scheduled_send_time
+      and message_logs.status <> 'SENT'
+    returning 1
+  )
+  select count(*)::integer from recorded
+$$;
+
+ALTER FUNCTION app_private.record_send_results(p_results jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb) IS 'Records what became of a batch of attempts: an array of {user_id, message_id, scheduled_send_time, status, code, body, error}. Returns how many.';
+
+CREATE FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with revoked as (
+    update app_private.sessions
+    set revoked_at = now(), revoked_reason = p_reason
+    where user_id = p_user_id
+      and (p_session_id is null or id = p_session_id)
+      and revoked_at is null
+    returning id
+  ),
+  -- An API process forgets nothing that was sent: on reconnecting it reads
+  -- recently_revoked_sessions().
+  told as (
+    select pg_notify('gw_session_revoked', revoked.id::text) from revoked
+  )
+  select count(*)::integer from told
+$$;
+
+ALTER FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) IS 'Ends one session of a user, or all when the session is null; tells every API process.';
+
+CREATE FUNCTION app_private.set_app_user(p_user_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  execute pg_catalog.format(
+    'set local app.current_user_id = %L', coalesce(p_user_id::text, ''));
+end
+$$;
+
+ALTER FUNCTION app_private.set_app_user(p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.set_app_user(p_user_id uuid) IS 'Makes a user the current one until the transaction ends. Never exposed to the API.';
+
+CREATE FUNCTION app_private.start_session(p_user_id uuid) RETURNS app_public.session_tokens
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  token text := encode(public.gen_random_bytes(32), 'hex');
+  session app_private.sessions;
+begin
+  insert into app_private.sessions (user_id, refresh_token_hash, expires_at)
+  values (p_user_id, sha256(convert_to(token, 'UTF8')), now() + interval '30 days')
+  returning * into session;
+
+  return row(
+    p_user_id,
+    row(p_user_id, session.id,
+      extract(epoch from now() + interval '15 minutes')::bigint)::app_public.access_token,
+    token,
+    session.expires_at
+  )::app_public.session_tokens;
+end
+$$;
+
+ALTER FUNCTION app_private.start_session(p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.start_session(p_user_id uuid) IS 'Makes a session and its first tokens.';
+
+CREATE FUNCTION app_private.tg__timestamps() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  new.created_at := case tg_op when 'INSERT' then now() else old.created_at end;
+  -- Strictly later than before, so that a client can tell two versions apart.
+  new.updated_at := case
+    when tg_op = 'UPDATE' and old.updated_at >= now()
+      then old.updated_at + interval '1 microsecond'
+    else now()
+  end;
+  return new;
+end
+$$;
+
+ALTER FUNCTION app_private.tg__timestamps() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Keeps created_at as it was and sets updated_at, whatever the statement says.';
+
+CREATE FUNCTION app_private.tg_tasks__completion() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  new.completed_at := case
+    when new.status <> 'done' then null
+    when tg_op = 'UPDATE' and old.status = 'done' then old.completed_at
+    -- A loader may bring the moment along; app_user has no right to write the column.
+    else coalesce(new.completed_at, now())
+  end;
+  return new;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_tasks__completion() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_tasks__completion() IS 'completed_at follows status.';
+
+CREATE FUNCTION app_public.continue_as_guest(timezone text DEFAULT 'UTC'::text) RETURNS app_public.session_tokens
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  new_user_id uuid;
+begin
+  insert into app_public.users (is_guest, first_name, timezone)
+  values (true, 'Guest', continue_as_guest.timezone)
+  returning id into new_user_id;
+  insert into app_public.user_settings (user_id) values (new_user_id);
+  return app_private.start_session(new_user_id);
+end
+$$;
+
+ALTER FUNCTION app_public.continue_as_guest(timezone text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.continue_as_guest(timezone text) IS 'Makes an account without e-mail and signs in. Keep the refresh token: there is no other way back.';
+
+CREATE FUNCTION app_public.login(email text, password text) RETURNS app_public.session_tokens
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  -- The hash of a random string that was thrown away.
+  nobody constant text := '$2a$10$7EqJtq98hPqEX7fNZaFWoOhi5B0x8A8Qv7lQ0i0m6G3nS3nq2mYyS';
+  secret app_private.user_secrets;
+  is_locked boolean;
+  is_right boolean;
+begin
+  select user_secrets.* into secret
+  from app_public.users
+  inner join app_private.user_secrets on user_secrets.user_id = users.id
+  where lower(users.email) = lower(trim(login.email))
+    and users.deleted_at is null
+  -- Parallel guesses at one account take turns, so that each is counted.
+  for no key update of user_secrets;
+
+  is_right := public.crypt(password, coalesce(secret.password_hash, nobody))
+      = coalesce(secret.password_hash, '')
+    and octet_length(password) <= 72;
+  is_locked := secret.failed_attempts >= 20
+    and secret.last_failed_at > now() - interval '15 minutes';
+
+  if secret.user_id is null then
+    return null;
+  end if;
+  if is_locked then
+    return null;
+  end if;
+  if not is_right then
+    update app_private.user_secrets
+    set failed_attempts = case
+        when last_failed_at > now() - interval '15 minutes' then failed_attempts + 1
+        else 1
+      end,
+      last_failed_at = now()
+    where user_id = secret.user_id;
+    return null;
+  end if;
+
+  if secret.failed_attempts > 0 then
+    update app_private.user_secrets
+    set failed_attempts = 0, last_failed_at = null
+    where user_id = secret.user_id;
+  end if;
+  return app_private.start_session(secret.user_id);
+end
+$_$;
+
+ALTER FUNCTION app_public.login(email text, password text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.login(email text, password text) IS 'Signs in. Error: INVALID_CREDENTIALS, after the same time whether or not the e-mail is known; also for 15 minutes after 20 wrong passwords.';
+
+CREATE FUNCTION app_public.logout(everywhere boolean DEFAULT false) RETURNS integer
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  session_id uuid := nullif(current_setting('app.current_session_id', true), '')::uuid;
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  if session_id is null and not everywhere then
+    return 0;
+  end if;
+  return app_private.revoke_sessions(
+    caller, case when not everywhere then session_id end, 'logout');
+end
+$$;
+
+ALTER FUNCTION app_public.logout(everywhere boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.logout(everywhere boolean) IS 'Ends this session, or all sessions of the user when everywhere is true. Returns how many ended. Their access tokens stop working too.';
+
+CREATE FUNCTION app_public.refresh_session(refresh_token text) RETURNS app_public.session_tokens
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  given bytea := sha256(convert_to(refresh_token, 'UTF8'));
+  next_token text := encode(public.gen_random_bytes(32), 'hex');
+  session app_private.sessions;
+begin
+  -- Of two calls with one token, the second waits here, then finds the token spent.
+  update app_private.sessions
+  set refresh_token_hash = sha256(convert_to(next_token, 'UTF8')),
+    last_used_at = now(),
+    expires_at = now() + interval '30 days'
+  where refresh_token_hash = given
+    and revoked_at is null
+    and expires_at > now()
+    and exists (
+      select from app_public.users
+      where users.id = sessions.user_id
+        and users.deleted_at is null
+    )
+  returning * into session;
+
+  if found then
+    insert into app_private.spent_refresh_tokens (user_id, session_id, refresh_token_hash)
+    values (session.user_id, session.id, given);
+    return row(
+      session.user_id,
+      row(session.user_id, session.id,
+        extract(epoch from now() + interval '15 minutes')::bigint)::app_public.access_token,
+      next_token,
+      session.expires_at
+    )::app_public.session_tokens;
+  end if;
+
+  -- Spent before: somebody has a copy. Who is who cannot be told, so the session ends.
+  perform app_private.revoke_sessions(spent.user_id, spent.session_id, 'reuse')
+  from app_private.spent_refresh_tokens as spent
+  where spent.refresh_token_hash = given;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_public.refresh_session(refresh_token text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.refresh_session(refresh_token text) IS 'Exchanges a refresh token for new tokens. Each works once: using one again ends the session. Error: INVALID_REFRESH_TOKEN.';
+
+CREATE FUNCTION app_public.register(email text, password text, first_name text, last_name text DEFAULT ''::text, timezone text DEFAULT 'UTC'::text) RETURNS app_public.session_tokens
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  -- Hashed first: an e-mail that is taken costs the same time as one that is free.
+  hash text := app_private.hash_password(password);
+  new_user_id uuid;
+begin
+  insert into app_public.users (email, first_name, last_name, timezone)
+  values (trim(register.email), trim(register.first_name), trim(register.last_name),
+    register.timezone)
+  returning id into new_user_id;
+  insert into app_private.user_secrets (user_id, password_hash) values (new_user_id, hash);
+  insert into app_public.user_settings (user_id) values (new_user_id);
+  return app_private.start_session(new_user_id);
+end
+$$;
+
+ALTER FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) IS 'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED (password).';
+
+CREATE TABLE app_public.users (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    email text,
+    email_verified boolean DEFAULT false NOT NULL,
+    is_guest boolean DEFAULT false NOT NULL,
+    first_name text NOT NULL,
+    last_name text DEFAULT ''::text NOT NULL,
+    timezone text DEFAULT 'UTC'::text NOT NULL,
+    birthday_date date,
+    anniversary_date date,
+    send_time time without time zone DEFAULT '09:00:00'::time without time zone NOT NULL,
+    leap_day_policy text DEFAULT 'feb28'::text NOT NULL,
+    location_city text,
+    location_country text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    deleted_at timestamp with time zone,
+    CONSTRAINT users_anniversary_date_check CHECK (((anniversary_date >= '1604-01-01'::date) AND (anniversary_date <= '2200-01-01'::date))),
+    CONSTRAINT users_birthday_date_check CHECK (((birthday_date >= '1604-01-01'::date) AND (birthday_date <= '2200-01-01'::date))),
+    CONSTRAINT users_email_check CHECK (((length(email) <= 254) AND (email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+\.[^@\s[:cntrl:]]+$'::text))),
+    CONSTRAINT users_first_name_check CHECK ((((length(first_name) >= 1) AND (length(first_name) <= 100)) AND (first_name !~ '[[:cntrl:]]'::text))),
+    CONSTRAINT users_guest_email_check CHECK ((is_guest = (email IS NULL))),
+    CONSTRAINT users_last_name_check CHECK (((length(last_name) <= 100) AND (last_name !~ '[[:cntrl:]]'::text))),
+    CONSTRAINT users_leap_day_policy_check CHECK ((leap_day_policy = ANY (ARRAY['feb28'::text, 'mar1'::text, 'skip'::text]))),
+    CONSTRAINT users_location_city_check CHECK ((length(location_city) <= 100)),
+    CONSTRAINT users_location_country_check CHECK ((length(location_country) <= 100)),
+    CONSTRAINT users_send_time_check CHECK ((send_time < '24:00:00'::time without time zone))
+);
+
+ALTER TABLE app_public.users OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.users IS '@behavior -insert -delete
+A person who uses the system. You see yourself only.';
+
+COMMENT ON COLUMN app_public.users.id IS 'Never changes.';
+
+COMMENT ON COLUMN app_public.users.email IS 'Address to sign in with, unique without regard to case. Null for guests.';
+
+COMMENT ON COLUMN app_public.users.email_verified IS 'Whether the owner of the address has confirmed it.';
+
+COMMENT ON COLUMN app_public.users.is_guest IS 'True until upgradeGuest gives the account an e-mail and a password.';
+
+COMMENT ON COLUMN app_public.users.first_name IS 'Given name, 1 to 100 characters.';
+
+COMMENT ON COLUMN app_public.users.last_name IS 'Family name, at most 100 characters.';
+
+COMMENT ON COLUMN app_public.users.timezone IS 'IANA name of the time zone where the user lives, such as Asia/Kathmandu.';
+
+COMMENT ON COLUMN app_public.users.birthday_date IS 'Date of birth. The year 1604 means that the year is not known.';
+
+COMMENT ON COLUMN app_public.users.anniversary_date IS 'Date of the anniversary. The year 1604 means that the year is not known.';
+
+COMMENT ON COLUMN app_public.users.send_time IS 'Local time of day at which messages are sent; 09:00 unless changed.';
+
+COMMENT ON COLUMN app_public.users.leap_day_policy IS 'When February 29 is celebrated in other years: feb28, mar1, or skip.';
+
+COMMENT ON COLUMN app_public.users.location_city IS 'City, as the user writes it.';
+
+COMMENT ON COLUMN app_public.users.location_country IS 'Country, as the user writes it.';
+
+COMMENT ON COLUMN app_public.users.created_at IS 'When the account was made.';
+
+COMMENT ON COLUMN app_public.users.updated_at IS 'When the row last changed.';
+
+COMMENT ON COLUMN app_public.users.deleted_at IS 'When the account was closed; null while open.';
+
+CREATE FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text DEFAULT ''::text) RETURNS app_public.users
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  hash text;
+  upgraded app_public.users;
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  hash := app_private.hash_password(password);
+
+  update app_public.users
+  set is_guest = false,
+    email = trim(upgrade_guest.email),
+    first_name = trim(upgrade_guest.first_name),
+    last_name = trim(upgrade_guest.last_name)
+  where users.id = caller
+    and users.is_guest
+    and users.deleted_at is null
+  returning * into upgraded;
+  if not found then
+    raise exception 'this account already has an e-mail and a password'
+      using errcode = 'GW003';
+  end if;
+  insert into app_private.user_secrets (user_id, password_hash) values (caller, hash);
+  return upgraded;
+end
+$$;
+
+ALTER FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text) IS 'Gives a guest''s account an e-mail and a password; everything in it stays. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), VALIDATION_FAILED (password), NOT_A_GUEST.';
+
+CREATE FUNCTION app_public.viewer() RETURNS app_public.users
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  result app_public.users;
+begin
+  if app_hidden.current_app_user_id() is null then
+    return null;
+  end if;
+  select users.* into result
+  from app_public.users
+  where users.id = app_hidden.current_app_user_id();
+  if not found then
+    return null;
+  end if;
+  return result;
+end
+$$;
+
+ALTER FUNCTION app_public.viewer() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.viewer() IS 'The signed-in user, or null.';
+
+CREATE FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+declare
+  unit text := case when p_step = interval '1 day' then 'day' else 'month' end;
+  range_start timestamptz := date_trunc(unit, p_instant);
+  range_end timestamptz := date_trunc(unit, p_instant) + p_step;
+  parent_name text;
+  partition_key text;
+  partition_name text;
+  default_partition regclass;
+begin
+  select pg_class.relname, pg_attribute.attname,
+    nullif(pg_partitioned_table.partdefid, 0)::regclass
+  into parent_name, partition_key, default_partition
+  from pg_catalog.pg_class
+  inner join pg_catalog.pg_partitioned_table on pg_partitioned_table.partrelid = pg_class.oid
+  inner join pg_catalog.pg_attribute on pg_attribute.attrelid = pg_class.oid
+    and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+  where pg_class.oid = p_parent
+    and pg_partitioned_table.partstrat = 'r'
+    and pg_partitioned_table.partnatts = 1;
+  if not found then
+    raise exception '% is not range-partitioned by one column', p_parent
+      using errcode = 'GW010',
+        hint = 'ops.partition_policies serves tables PARTITION BY RANGE (one column) only.';
+  end if;
+
+  partition_name := parent_name || '_p'
+    || to_char(range_start, case unit when 'day' then 'YYYYMMDD' else 'YYYYMM' end);
+  if to_regclass(format('app_partitions.%I', partition_name)) is not null then
+    return null;
+  end if;
+
+  execute format('create table app_partitions.%I (like %s including defaults'
+    ' including generated including constraints including storage including compression)',
+    partition_name, p_parent);
+
+  if default_partition is not null then
+    execute format('with moved as (delete from %1$s where %2$I >= %3$L and %2$I < %4$L'
+      ' returning *) insert into app_partitions.%5$I select * from moved',
+      default_partition, partition_key, range_start, range_end, partition_name);
+  end if;
+
+  execute format('alter table %s attach partition app_partitions.%I'
+    ' for values from (%L) to (%L)', p_parent, partition_name, range_start, range_end);
+  return 'app_partitions.' || partition_name;
+end
+$_$;
+
+ALTER FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) IS 'Creates the partition that holds an instant, moving rows out of DEFAULT. Returns its name, or null when it exists.';
+
+CREATE FUNCTION ops.ensure_partitions() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+  wanted record;
+  created integer := 0;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  -- One at a time: a second run would find the partitions half made.
+  perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
+
+  for wanted in
+    select partition_policies.parent_table, partition_policies.step, months.instant
+    from ops.partition_policies
+    cross join lateral generate_series(
+      date_trunc(
+        case when partition_policies.step = interval '1 day' then 'day' else 'month' end,
+        now()),
+      now() + partition_policies.step * partition_policies.premake,
+      partition_policies.step
+    ) as months (instant)
+    order by partition_policies.parent_table::text, months.instant
+  loop
+    if ops.create_range_partition(wanted.parent_table, wanted.instant, wanted.step)
+      is not null
+    then
+      created := created + 1;
+    end if;
+  end loop;
+  return created;
+end
+$$;
+
+ALTER FUNCTION ops.ensure_partitions() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.ensure_partitions() IS 'Creates every partition that the policies ask for. Returns how many were created.';
+
+CREATE FUNCTION ops.last_migration() RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return (
+    select migrations.filename
+    from graphile_migrate.migrations
+    order by migrations.filename desc
+    limit 1
+  );
+end
+$$;
+
+ALTER FUNCTION ops.last_migration() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.last_migration() IS 'The newest committed migration that this database has run, or null.';
+
+CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  changed integer := 0;
+  removed integer := 0;
+begin
+  if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron')
+    or pg_is_in_recovery()
+  then
+    return 0;
+  end if;
+
+  -- cron.schedule() replaces a job of the same name.
+  execute $sync$
+    select count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command))
+    from ops.cron_jobs
+    where cron_jobs.is_active
+      and not exists (
+        select from cron.job
+        where job.jobname = cron_jobs.job_name
+          and job.schedule = cron_jobs.schedule
+          and job.command = cron_jobs.command
+          and job.database = current_database()
+          and job.username = current_user
+          and job.active
+      )
+  $sync$ into changed;
+
+  execute $sync$
+    select count(cron.unschedule(job.jobid))
+    from cron.job
+    where job.database = current_database()
+      and job.username = current_user
+      and not exists (
+        select from ops.cron_jobs
+        where cron_jobs.job_name = job.jobname
+          and cron_jobs.is_active
+      )
+  $sync$ into removed;
+  return changed + removed;
+end
+$_$;
+
+ALTER FUNCTION ops.sync_cron_jobs() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.sync_cron_jobs() IS 'Makes cron.job equal to ops.cron_jobs. Returns how many jobs changed; 0 without pg_cron.';
+
+CREATE TABLE app_hidden.timezones (
+    name text NOT NULL
+);
+
+ALTER TABLE app_hidden.timezones OWNER TO gw_owner;
+
+COMMENT ON TABLE app_hidden.timezones IS 'IANA time zones that this server''s tzdata knows. Kept by app_hidden.sync_timezones().';
+
+CREATE TABLE app_private.message_ledger (
+    user_id uuid NOT NULL,
+    message_type text NOT NULL,
+    delivery_date date NOT NULL,
+    message_id uuid NOT NULL,
+    scheduled_send_time timestamp with time zone NOT NULL,
+    planned_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT message_ledger_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text])))
+)
+PARTITION BY HASH (user_id);
+
+ALTER TABLE app_private.message_ledger OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.message_ledger IS 'One row for each message that was ever planned: user, occasion, local date.';
+
+CREATE TABLE app_public.message_logs (
+    user_id uuid NOT NULL,
+    id uuid NOT NULL,
+    message_type text NOT NULL,
+    delivery_date date NOT NULL,
+    message_content text NOT NULL,
+    scheduled_send_time timestamp with time zone NOT NULL,
+    actual_send_time timestamp with time zone,
+    status text DEFAULT 'SCHEDULED'::text NOT NULL,
+    retry_count integer DEFAULT 0 NOT NULL,
+    last_retry_at timestamp with time zone,
+    api_response_code integer,
+    api_response_body text,
+    error_message text,
+    idempotency_key text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT message_logs_api_response_body_check CHECK ((octet_length(api_response_body) <= 4096)),
+    CONSTRAINT message_logs_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text]))),
+    CONSTRAINT message_logs_retry_count_check CHECK ((retry_count >= 0)),
+    CONSTRAINT message_logs_sent_check CHECK (((status = 'SENT'::text) = (actual_send_time IS NOT NULL))),
+    CONSTRAINT message_logs_status_check CHECK ((status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'SENT'::text, 'FAILED'::text, 'RETRYING'::text])))
+)
+PARTITION BY RANGE (scheduled_send_time);
+
+ALTER TABLE app_public.message_logs OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.message_logs IS 'A message to a user: what it says, when it is due, and what became of it.';
+
+COMMENT ON COLUMN app_public.message_logs.user_id IS 'Who receives it.';
+
+COMMENT ON COLUMN app_public.message_logs.id IS 'Unique among the user''s messages.';
+
+COMMENT ON COLUMN app_public.message_logs.message_type IS 'BIRTHDAY or ANNIVERSARY.';
+
+COMMENT ON COLUMN app_public.message_logs.delivery_date IS 'The day it belongs to, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.message_logs.message_content IS 'The text, composed when the message was planned.';
+
+COMMENT ON COLUMN app_public.message_logs.scheduled_send_time IS 'The instant at which it is due.';
+
+COMMENT ON COLUMN app_public.message_logs.actual_send_time IS 'When it was accepted for delivery; null until status is SENT.';
+
+COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (a worker has it), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (given up).';
+
+COMMENT ON COLUMN app_public.message_logs.retry_count IS 'Attempts after the first.';
+
+COMMENT ON COLUMN app_public.message_logs.last_retry_at IS 'When the latest of those attempts ended.';
+
+COMMENT ON COLUMN app_public.message_logs.api_response_code IS 'HTTP status of the latest answer.';
+
+COMMENT ON COLUMN app_public.message_logs.api_response_body IS 'The latest answer, cut to 4 KB.';
+
+COMMENT ON COLUMN app_public.message_logs.error_message IS 'Why the latest attempt failed; null after success.';
+
+COMMENT ON COLUMN app_public.message_logs.idempotency_key IS 'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
+
+COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
+
+COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
+
+CREATE TABLE app_public.tasks (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    title text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    status text DEFAULT 'todo'::text NOT NULL,
+    priority text DEFAULT 'medium'::text NOT NULL,
+    due_date date,
+    completed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tasks_completed_at_check CHECK (((completed_at IS NOT NULL) = (status = 'done'::text))),
+    CONSTRAINT tasks_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT tasks_due_date_check CHECK (((due_date >= '1970-01-01'::date) AND (due_date <= '9999-12-31'::date))),
+    CONSTRAINT tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
+    CONSTRAINT tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text, 'canceled'::text]))),
+    CONSTRAINT tasks_title_check CHECK ((((length(title) >= 1) AND (length(title) <= 500)) AND (title !~ '^\s+$'::text)))
+)
+PARTITION BY HASH (user_id);
+
+ALTER TABLE app_public.tasks OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.tasks IS 'Something a user means to do.';
+
+COMMENT ON COLUMN app_public.tasks.user_id IS 'Whose task it is: the user who made it.';
+
+COMMENT ON COLUMN app_public.tasks.id IS 'Unique among the user''s tasks. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.tasks.title IS '1 to 500 characters.';
+
+COMMENT ON COLUMN app_public.tasks.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.tasks.status IS 'todo, in_progress, done or canceled.';
+
+COMMENT ON COLUMN app_public.tasks.priority IS 'low, medium, high or urgent.';
+
+COMMENT ON COLUMN app_public.tasks.due_date IS 'The day by which it should be done, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.tasks.completed_at IS 'When status became done; null in any other status.';
+
+COMMENT ON COLUMN app_public.tasks.created_at IS 'When the task was made.';
+
+COMMENT ON COLUMN app_public.tasks.updated_at IS 'When the task last changed.';
+
+CREATE TABLE app_private.message_templates (
+    message_type text NOT NULL,
+    locale text NOT NULL,
+    body text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT message_templates_body_check CHECK (((length(body) >= 1) AND (length(body) <= 4000))),
+    CONSTRAINT message_templates_locale_check CHECK ((locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'::text)),
+    CONSTRAINT message_templates_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text])))
+);
+
+ALTER TABLE app_private.message_templates OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.message_templates IS 'Texts with {{first_name}}, {{last_name}} and {{full_name}}, filled in when planned.';
+
+CREATE TABLE app_private.sessions (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id uuid NOT NULL,
+    refresh_token_hash bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_used_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    revoked_reason text,
+    CONSTRAINT sessions_refresh_token_hash_check CHECK ((length(refresh_token_hash) = 32)),
+    CONSTRAINT sessions_revoked_check CHECK (((revoked_at IS NULL) = (revoked_reason IS NULL))),
+    CONSTRAINT sessions_revoked_reason_check CHECK ((revoked_reason = ANY (ARRAY['logout'::text, 'reuse'::text, 'account'::text])))
+);
+
+ALTER TABLE app_private.sessions OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.sessions IS 'Sign-ins. Holds the SHA-256 of the current refresh token, never the token.';
+
+CREATE TABLE app_private.spent_refresh_tokens (
+    user_id uuid NOT NULL,
+    session_id uuid NOT NULL,
+    refresh_token_hash bytea NOT NULL,
+    spent_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE app_private.spent_refresh_tokens OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.spent_refresh_tokens IS 'SHA-256 of refresh tokens that were exchanged for newer ones.';
+
+CREATE TABLE app_private.user_secrets (
+    user_id uuid NOT NULL,
+    password_hash text NOT NULL,
+    failed_attempts smallint DEFAULT 0 NOT NULL,
+    last_failed_at timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT user_secrets_password_hash_check CHECK ((password_hash ~~ '$2_$__$%'::text))
+);
+
+ALTER TABLE app_private.user_secrets OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.user_secrets IS 'bcrypt hashes, and how often a wrong password was given lately.';
+
+CREATE TABLE app_public.user_settings (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    theme text DEFAULT 'system'::text NOT NULL,
+    week_starts_on smallint DEFAULT 1 NOT NULL,
+    default_task_priority text DEFAULT 'medium'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT user_settings_default_task_priority_check CHECK ((default_task_priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
+    CONSTRAINT user_settings_theme_check CHECK ((theme = ANY (ARRAY['system'::text, 'light'::text, 'dark'::text]))),
+    CONSTRAINT user_settings_week_starts_on_check CHECK (((week_starts_on >= 1) AND (week_starts_on <= 7)))
+);
+
+ALTER TABLE app_public.user_settings OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.user_settings IS '@behavior -insert -delete
+A user''s preferences.';
+
+COMMENT ON COLUMN app_public.user_settings.user_id IS 'Whose preferences these are.';
+
+COMMENT ON COLUMN app_public.user_settings.theme IS 'system, light or dark.';
+
+COMMENT ON COLUMN app_public.user_settings.week_starts_on IS 'First day of the week, by ISO number: 1 Monday to 7 Sunday.';
+
+COMMENT ON COLUMN app_public.user_settings.default_task_priority IS 'Priority that new tasks start with: low, medium, high or urgent.';
+
+COMMENT ON COLUMN app_public.user_settings.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.user_settings.updated_at IS 'When the row last changed.';
+
+CREATE TABLE ops.cron_jobs (
+    job_name text NOT NULL,
+    schedule text NOT NULL,
+    command text NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    description text NOT NULL,
+    CONSTRAINT cron_jobs_job_name_check CHECK ((job_name ~ '^[a-z][a-z0-9-]{1,60}$'::text)),
+    CONSTRAINT cron_jobs_schedule_check CHECK (((schedule ~ '^\s*(\S+\s+){4}\S+\s*$'::text) OR (schedule ~ '^[1-5]?[0-9] seconds$'::text)))
+);
+
+ALTER TABLE ops.cron_jobs OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.cron_jobs IS 'What pg_cron runs in this database. Change rows here, never in cron.job.';
+
+COMMENT ON COLUMN ops.cron_jobs.schedule IS 'Five cron fields, in UTC.';
+
+COMMENT ON COLUMN ops.cron_jobs.command IS 'One call of one function.';
+
+CREATE TABLE ops.partition_policies (
+    parent_table regclass NOT NULL,
+    step interval NOT NULL,
+    premake smallint NOT NULL,
+    retention interval,
+    retention_action text DEFAULT 'detach'::text NOT NULL,
+    require_backup boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT partition_policies_premake_check CHECK (((premake >= 1) AND (premake <= 120))),
+    CONSTRAINT partition_policies_retention_action_check CHECK ((retention_action = ANY (ARRAY['drop'::text, 'detach'::text]))),
+    CONSTRAINT partition_policies_retention_check CHECK ((retention > '00:00:00'::interval)),
+    CONSTRAINT partition_policies_step_check CHECK ((step = ANY (ARRAY['1 mon'::interval, '1 day'::interval])))
+);
+
+ALTER TABLE ops.partition_policies OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.partition_policies IS 'Range-partitioned tables that ops.ensure_partitions() keeps supplied with partitions.';
+
+COMMENT ON COLUMN ops.partition_policies.step IS 'What one partition spans: 1 month or 1 day. Bounds are in UTC.';
+
+COMMENT ON COLUMN ops.partition_policies.premake IS 'How many partitions exist ahead of the current one.';
+
+COMMENT ON COLUMN ops.partition_policies.retention IS 'A partition whose upper bound is older than this leaves the table; null keeps all.';
+
+COMMENT ON COLUMN ops.partition_policies.retention_action IS 'What "leaves" means: detach keeps the rows in a table of their own, drop does not.';
+
+COMMENT ON COLUMN ops.partition_policies.require_backup IS 'When true, no partition is dropped before a verified backup holds it.';
+
+ALTER TABLE ONLY app_hidden.timezones
+    ADD CONSTRAINT timezones_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY app_private.message_ledger
+    ADD CONSTRAINT message_ledger_pkey PRIMARY KEY (user_id, message_type, delivery_date);
+
+ALTER TABLE ONLY app_private.message_templates
+    ADD CONSTRAINT message_templates_pkey PRIMARY KEY (message_type, locale);
+
+ALTER TABLE ONLY app_private.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_private.spent_refresh_tokens
+    ADD CONSTRAINT spent_refresh_tokens_pkey PRIMARY KEY (user_id, session_id, refresh_token_hash);
+
+ALTER TABLE ONLY app_private.user_secrets
+    ADD CONSTRAINT user_secrets_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY app_public.message_logs
+    ADD CONSTRAINT message_logs_pkey PRIMARY KEY (user_id, id, scheduled_send_time);
+
+ALTER TABLE ONLY app_public.tasks
+    ADD CONSTRAINT tasks_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.user_settings
+    ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY app_public.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY ops.cron_jobs
+    ADD CONSTRAINT cron_jobs_pkey PRIMARY KEY (job_name);
+
+ALTER TABLE ONLY ops.partition_policies
+    ADD CONSTRAINT partition_policies_pkey PRIMARY KEY (parent_table);
+
+CREATE INDEX sessions_expires_at_idx ON app_private.sessions USING btree (expires_at);
+
+CREATE UNIQUE INDEX sessions_refresh_token_hash_key ON app_private.sessions USING btree (refresh_token_hash);
+
+CREATE INDEX sessions_revoked_at_idx ON app_private.sessions USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
+
+CREATE UNIQUE INDEX spent_refresh_tokens_refresh_token_hash_key ON app_private.spent_refresh_tokens USING btree (refresh_token_hash);
+
+CREATE INDEX message_logs_message_type_status_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (message_type, status, scheduled_send_time);
+
+CREATE INDEX message_logs_scheduled_send_time_idx_where_unsent ON ONLY app_public.message_logs USING btree (scheduled_send_time, status) WHERE (status <> 'SENT'::text);
+
+CREATE INDEX message_logs_user_id_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (user_id, scheduled_send_time);
+
+CREATE INDEX tasks_user_id_created_at_idx ON ONLY app_public.tasks USING btree (user_id, created_at);
+
+CREATE INDEX tasks_user_id_due_date_idx ON ONLY app_public.tasks USING btree (user_id, due_date);
+
+CREATE INDEX tasks_user_id_status_updated_at_idx ON ONLY app_public.tasks USING btree (user_id, status, updated_at);
+
+CREATE INDEX users_anniversary_idx ON app_public.users USING btree (app_hidden.month_day(anniversary_date), timezone) WHERE ((deleted_at IS NULL) AND (anniversary_date IS NOT NULL));
+
+CREATE INDEX users_birthday_idx ON app_public.users USING btree (app_hidden.month_day(birthday_date), timezone) WHERE ((deleted_at IS NULL) AND (birthday_date IS NOT NULL));
+
+CREATE INDEX users_created_at_idx ON app_public.users USING btree (created_at);
+
+CREATE UNIQUE INDEX users_email_key ON app_public.users USING btree (lower(email)) WHERE (deleted_at IS NULL);
+
+CREATE INDEX users_timezone_idx ON app_public.users USING btree (timezone);
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_private.message_templates FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.message_logs FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.user_settings FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.users FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _500_completion BEFORE INSERT OR UPDATE OF status, completed_at ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg_tasks__completion();
+
+ALTER TABLE app_private.message_ledger
+    ADD CONSTRAINT message_ledger_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_private.sessions
+    ADD CONSTRAINT sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_private.spent_refresh_tokens
+    ADD CONSTRAINT spent_refresh_tokens_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES app_private.sessions(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_private.user_secrets
+    ADD CONSTRAINT user_secrets_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE app_public.message_logs
+    ADD CONSTRAINT message_logs_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE app_public.tasks
+    ADD CONSTRAINT tasks_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.user_settings
+    ADD CONSTRAINT user_settings_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.users
+    ADD CONSTRAINT users_timezone_fkey FOREIGN KEY (timezone) REFERENCES app_hidden.timezones(name);
+
+ALTER TABLE app_private.message_ledger ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.message_templates ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.sessions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.spent_refresh_tokens ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.user_secrets ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY everyone ON app_public.message_logs FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.tasks FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.user_settings FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.users FOR SELECT TO gw_readonly USING (true);
+
+ALTER TABLE app_public.message_logs ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY own ON app_public.message_logs FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.tasks TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.user_settings TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.users TO app_user USING (((id = app_hidden.current_app_user_id()) AND (deleted_at IS NULL))) WITH CHECK ((id = app_hidden.current_app_user_id()));
+
+ALTER TABLE app_public.tasks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.user_settings ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.users ENABLE ROW LEVEL SECURITY;
+
+GRANT USAGE ON SCHEMA app_hidden TO app_user;
+GRANT USAGE ON SCHEMA app_hidden TO app_anonymous;
+GRANT USAGE ON SCHEMA app_hidden TO gw_readonly;
+
+GRANT USAGE ON SCHEMA app_private TO gw_authenticator;
+GRANT USAGE ON SCHEMA app_private TO gw_worker;
+
+GRANT USAGE ON SCHEMA app_public TO app_user;
+GRANT USAGE ON SCHEMA app_public TO app_anonymous;
+GRANT USAGE ON SCHEMA app_public TO gw_readonly;
+
+GRANT USAGE ON SCHEMA cron TO gw_owner;
+GRANT USAGE ON SCHEMA cron TO gw_monitor;
+
+GRANT USAGE ON SCHEMA ops TO gw_authenticator;
+GRANT USAGE ON SCHEMA ops TO gw_monitor;
+GRANT USAGE ON SCHEMA ops TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_hidden.current_app_user_id() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_user;
+GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_anonymous;
+GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) TO app_user;
+GRANT ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_hidden.month_day(p_date date) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.month_day(p_date date) TO app_user;
+GRANT ALL ON FUNCTION app_hidden.month_day(p_date date) TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_hidden.sync_timezones() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.recently_revoked_sessions() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.recently_revoked_sessions() TO gw_authenticator;
+
+REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb) TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticator;
+
+REVOKE ALL ON FUNCTION app_private.start_session(p_user_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_public.continue_as_guest(timezone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.continue_as_guest(timezone text) TO app_anonymous;
+
+REVOKE ALL ON FUNCTION app_public.login(email text, password text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.login(email text, password text) TO app_anonymous;
+GRANT ALL ON FUNCTION app_public.login(email text, password text) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.logout(everywhere boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.logout(everywhere boolean) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.refresh_session(refresh_token text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.refresh_session(refresh_token text) TO app_anonymous;
+GRANT ALL ON FUNCTION app_public.refresh_session(refresh_token text) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_anonymous;
+GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_user;
+
+GRANT SELECT ON TABLE app_public.users TO app_user;
+
+GRANT SELECT(id) ON TABLE app_public.users TO gw_readonly;
+
+GRANT SELECT(email_verified) ON TABLE app_public.users TO gw_readonly;
+
+GRANT SELECT(is_guest) ON TABLE app_public.users TO gw_readonly;
+
+GRANT UPDATE(first_name) ON TABLE app_public.users TO app_user;
+
+GRANT UPDATE(last_name) ON TABLE app_public.users TO app_user;
+
+GRANT UPDATE(timezone) ON TABLE app_public.users TO app_user;
+GRANT SELECT(timezone) ON TABLE app_public.users TO gw_readonly;
+
+GRANT UPDATE(birthday_date) ON TABLE app_public.users TO app_user;
+GRANT SELECT(birthday_date) ON TABLE app_public.users TO gw_readonly;
+
+GRANT UPDATE(anniversary_date) ON TABLE app_public.users TO app_user;
+GRANT SELECT(anniversary_date) ON TABLE app_public.users TO gw_readonly;
+
+GRANT UPDATE(send_time) ON TABLE app_public.users TO app_user;
+GRANT SELECT(send_time) ON TABLE app_public.users TO gw_readonly;
+
+GRANT UPDATE(leap_day_policy) ON TABLE app_public.users TO app_user;
+GRANT SELECT(leap_day_policy) ON TABLE app_public.users TO gw_readonly;
+
+GRANT UPDATE(location_city) ON TABLE app_public.users TO app_user;
+GRANT SELECT(location_city) ON TABLE app_public.users TO gw_readonly;
+
+GRANT UPDATE(location_country) ON TABLE app_public.users TO app_user;
+GRANT SELECT(location_country) ON TABLE app_public.users TO gw_readonly;
+
+GRANT SELECT(created_at) ON TABLE app_public.users TO gw_readonly;
+
+GRANT SELECT(updated_at) ON TABLE app_public.users TO gw_readonly;
+
+GRANT SELECT(deleted_at) ON TABLE app_public.users TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.viewer() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.viewer() TO app_user;
+GRANT ALL ON FUNCTION app_public.viewer() TO app_anonymous;
+
+REVOKE ALL ON FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.ensure_partitions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.last_migration() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.last_migration() TO gw_authenticator;
+GRANT ALL ON FUNCTION ops.last_migration() TO gw_monitor;
+GRANT ALL ON FUNCTION ops.last_migration() TO gw_worker;
+
+REVOKE ALL ON FUNCTION ops.sync_cron_jobs() FROM PUBLIC;
+
+GRANT SELECT ON TABLE app_hidden.timezones TO app_user;
+GRANT SELECT ON TABLE app_hidden.timezones TO app_anonymous;
+GRANT SELECT ON TABLE app_hidden.timezones TO gw_readonly;
+
+GRANT SELECT ON TABLE app_public.message_logs TO gw_readonly;
+
+GRANT SELECT(user_id) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(id) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_type) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(delivery_date) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_content) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(scheduled_send_time) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(actual_send_time) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(status) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(retry_count) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.tasks TO app_user;
+GRANT SELECT ON TABLE app_public.tasks TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(title),UPDATE(title) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(priority),UPDATE(priority) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(due_date),UPDATE(due_date) ON TABLE app_public.tasks TO app_user;
+
+GRANT SELECT ON TABLE app_public.user_settings TO app_user;
+GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
+
+GRANT UPDATE(theme) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
+
+GRANT SELECT ON TABLE cron.job TO gw_owner;
+GRANT SELECT ON TABLE cron.job TO gw_monitor;
+
+GRANT SELECT,DELETE ON TABLE cron.job_run_details TO gw_owner;
+GRANT SELECT ON TABLE cron.job_run_details TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.cron_jobs TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.partition_policies TO gw_monitor;
+
+ALTER DEFAULT PRIVILEGES FOR ROLE gw_owner REVOKE ALL ON FUNCTIONS  FROM PUBLIC;

@@ -1,0 +1,143 @@
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { codeOf, GwError } from '../errors.ts';
+import { Progress } from '../progress.ts';
+import { canProvision, findInstallations, manualInstallation, provision } from './binaries.ts';
+import { bootstrapDatabase, bootstrapRoles, createDatabase } from './bootstrap.ts';
+import { type Cluster, clusterHome, createCluster, removeCluster, startCluster, stopCluster } from './cluster.ts';
+import { migrate, migrationUrls } from './migrations.ts';
+import { isFree } from './ports.ts';
+import { readSecrets } from './state.ts';
+import { changeUrl, type Database } from './urls.ts';
+
+/** A server that is thrown away. */
+export interface Scratch {
+  /** A superuser's connection to the database "postgres". */
+  superuserUrl: string;
+  /** Connections of every role to a database of this server. */
+  database(name: string): Database;
+  stop(): Promise<void>;
+}
+
+/** Binaries with every extension, installed when that is possible. */
+export async function requireBinaries(): Promise<string> {
+  const [best] = findInstallations();
+  if (best !== undefined && best.missing.length === 0) return best.bin;
+  if (!canProvision()) {
+    throw new GwError('PostgreSQL with its extensions is not installed', {
+      hint: manualInstallation(),
+    });
+  }
+  let bin = '';
+  await new Progress().step('PostgreSQL', async (note) => {
+    bin = await provision(note);
+    return `installed in ${bin}`;
+  });
+  return bin;
+}
+
+const alive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return codeOf(error) === 'EPERM';
+  }
+};
+
+/** Removes the servers of runs that were killed. */
+async function removeAbandoned(bin: string): Promise<void> {
+  const parent = dirname(clusterHome('scratch'));
+  let names: string[];
+  try {
+    names = readdirSync(parent);
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    const pid = Number(/^scratch-(\d+)$/.exec(name)?.[1]);
+    if (!pid || alive(pid)) continue;
+    const cluster = { bin, home: join(parent, name) };
+    await stopCluster(cluster);
+    removeCluster(cluster);
+  }
+}
+
+async function randomPort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 30_000);
+    if (await isFree(port)) return port;
+  }
+}
+
+/** The URLs of every role on a server where roles have been bootstrapped with our secrets. */
+export function databaseAt(superuserUrl: string, name: string): Database {
+  const passwords = readSecrets();
+  const url = (user: string, password: string) =>
+    changeUrl(superuserUrl, { user, password, database: name });
+  return {
+    source: 'local',
+    description: name,
+    urls: {
+      superuser: changeUrl(superuserUrl, { database: name }),
+      owner: url('gw_owner', passwords.owner),
+      authenticator: url('gw_authenticator', passwords.authenticator),
+      worker: url('gw_worker', passwords.worker),
+      cdc: url('gw_cdc', passwords.cdc),
+      readonly: url('gw_readonly', passwords.readonly),
+      monitor: url('gw_monitor', passwords.monitor),
+    },
+  };
+}
+
+/**
+ * Starts a server of its own, beside whatever else runs, with the roles in place. It trades
+ * durability for speed: nothing on it is worth keeping.
+ *
+ * @param cronDatabase the database that pg_cron lives in
+ */
+export async function startScratch(cronDatabase: string): Promise<Scratch> {
+  const bin = await requireBinaries();
+  await removeAbandoned(bin);
+  const cluster: Cluster = { bin, home: clusterHome(`scratch-${process.pid}`) };
+  removeCluster(cluster);
+  const secrets = readSecrets();
+  await createCluster(cluster, secrets.superuser, [
+    `cron.database_name = '${cronDatabase}'`,
+    'fsync = off',
+    'synchronous_commit = off',
+    'full_page_writes = off',
+    'autovacuum_naptime = 5s',
+    'shared_buffers = 256MB',
+    'max_connections = 200',
+    'log_min_duration_statement = -1',
+  ]);
+  let port = await randomPort();
+  // Somebody may have taken it since.
+  await startCluster(cluster, port).catch(async () => {
+    port = await randomPort();
+    await startCluster(cluster, port);
+  });
+  const superuserUrl = changeUrl(`postgres://127.0.0.1:${port}/postgres`, {
+    user: 'postgres',
+    password: secrets.superuser,
+  });
+  await bootstrapRoles(superuserUrl, secrets);
+  return {
+    superuserUrl,
+    database: (name) => databaseAt(superuserUrl, name),
+    async stop() {
+      await stopCluster(cluster);
+      removeCluster(cluster);
+    },
+  };
+}
+
+/** Makes a database on a server and runs every migration in it. */
+export async function createMigrated(superuserUrl: string, name: string): Promise<Database> {
+  await createDatabase(superuserUrl, name);
+  const database = databaseAt(superuserUrl, name);
+  await bootstrapDatabase(database.urls.superuser ?? '');
+  await migrate(migrationUrls(database, ''));
+  return database;
+}

@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import type postgres from 'postgres';
+import { afterAll, beforeAll, expect, inject } from 'vitest';
+import { connect, type Sql, type Transaction } from '../../src/database/connect.ts';
+import { databaseAt } from '../../src/database/scratch.ts';
+import { changeUrl, type Database, type Role } from '../../src/database/urls.ts';
+
+/** A database of a test file's own, and pools of each role on it. */
+export class TestDatabase {
+  database!: Database;
+  readonly #pools = new Map<string, Sql>();
+
+  /** A pool for a role; closed after the file. */
+  as(role: Role, max = 4): Sql {
+    const key = `${role}:${max}`;
+    const pool = this.#pools.get(key) ?? connect(this.url(role), { max });
+    this.#pools.set(key, pool);
+    return pool;
+  }
+
+  url(role: Role): string {
+    return this.database.urls[role] ?? '';
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#pools.values()].map((pool) => pool.end({ timeout: 1 })));
+    this.#pools.clear();
+  }
+}
+
+/** Runs statements as a superuser, outside any database of a test. */
+async function administer(run: (sql: Sql) => Promise<unknown>): Promise<void> {
+  const sql = connect(inject('superuserUrl'));
+  try {
+    await run(sql);
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+/**
+ * Gives the test file a fresh copy of the migrated database before its first test, and
+ * drops it after its last.
+ */
+export function useDatabase(): TestDatabase {
+  const test = new TestDatabase();
+  const name = `gw_test_${randomUUID().replaceAll('-', '').slice(0, 16)}`;
+  beforeAll(async () => {
+    await administer(async (sql) => {
+      await sql`create database ${sql(name)} template gw_template owner gw_owner`;
+      // Settings and grants belong to the database, and a template does not pass them on.
+      await sql.unsafe(`
+        revoke all on database ${name} from public;
+        grant connect on database ${name}
+          to gw_authenticator, gw_worker, gw_cdc, gw_readonly, gw_monitor;
+        alter database ${name}
+          set search_path to app_public, app_hidden, app_private, ops, public;
+        alter database ${name} set timezone to 'UTC';
+      `);
+    });
+    test.database = databaseAt(changeUrl(inject('superuserUrl'), {}), name);
+  });
+  afterAll(async () => {
+    await test.close();
+    await administer((sql) => sql`drop database if exists ${sql(name)} with (force)`);
+  });
+  return test;
+}
+
+const rollback = Symbol('rollback');
+
+/** Runs work in a transaction that is rolled back. */
+export async function rolledBack(
+  pool: Sql,
+  work: (sql: Transaction) => Promise<void>,
+): Promise<void> {
+  await pool
+    .begin(async (sql) => {
+      await work(sql);
+      throw rollback;
+    })
+    .catch((error: unknown) => {
+      if (error !== rollback) throw error;
+    });
+}
+
+/** Becomes a user, or nobody, for the rest of a transaction begun by a superuser. */
+export async function become(sql: Transaction, userId: string | null): Promise<void> {
+  await sql`set local role none`;
+  await sql`select set_config('app.current_user_id', ${userId ?? ''}, true)`;
+  await sql.unsafe(`set local role ${userId === null ? 'app_anonymous' : 'app_user'}`);
+}
+
+/** Asserts the SQLSTATE of a refusal, in a savepoint so that the transaction goes on. */
+export async function expectRefusal(
+  sql: Transaction,
+  sqlState: string,
+  statement: (sql: Transaction) => postgres.PendingQuery<postgres.Row[]>,
+): Promise<void> {
+  const code = await sql
+    .savepoint(async (inner) => {
+      await statement(inner);
+      return 'nothing was refused';
+    })
+    .catch((error: { code?: string }) => error.code);
+  expect(code).toBe(sqlState);
+}
+
+export interface NewUser {
+  id: string;
+  email: string;
+}
+
+/** Makes a user, as owner, with the columns given. */
+export async function createUser(
+  sql: Sql | Transaction,
+  columns: Record<string, string | null> = {},
+): Promise<NewUser> {
+  const row = { email: `${randomUUID()}@example.com`, first_name: 'Test', ...columns };
+  const [user] = await sql<NewUser[]>`
+    insert into app_public.users ${sql(row)} returning id, email`;
+  await sql`insert into app_public.user_settings (user_id) values (${user?.id as string})`;
+  return user as NewUser;
+}

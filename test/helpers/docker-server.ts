@@ -1,0 +1,30 @@
+import { GenericContainer, Wait } from 'testcontainers';
+import { bootstrapRoles } from '../../src/database/bootstrap.ts';
+import { ensureImage } from '../../src/database/docker.ts';
+import { readSecrets } from '../../src/database/state.ts';
+import { changeUrl } from '../../src/database/urls.ts';
+
+/** The server of the tests in a container of our own image (GW_TEST_DB=docker). */
+export async function startContainer(
+  cronDatabase: string,
+): Promise<{ superuserUrl: string; stop: () => Promise<void> }> {
+  const secrets = readSecrets();
+  const image = await ensureImage((text) => process.stderr.write(`${text}\n`));
+  const container = await new GenericContainer(image)
+    .withEnvironment({ POSTGRES_PASSWORD: secrets.superuser, POSTGRES_DB: cronDatabase })
+    .withCommand(['postgres', '-c', 'fsync=off', '-c', 'max_connections=200'])
+    .withExposedPorts(5432)
+    .withWaitStrategy(Wait.forHealthCheck())
+    .start();
+  const superuserUrl = changeUrl(
+    `postgres://${container.getHost()}:${container.getMappedPort(5432)}/postgres`,
+    { user: 'postgres', password: secrets.superuser },
+  );
+  await bootstrapRoles(superuserUrl, secrets);
+  return {
+    superuserUrl,
+    stop: async () => {
+      await container.stop();
+    },
+  };
+}
