@@ -76,7 +76,7 @@ function install() {
   });
   if (done.status !== 0 || !packagesAreCurrent()) {
     say(`${done.stdout ?? ''}${done.stderr ?? ''}${done.error ?? ''}`);
-    say('error: the packages could not be installed; npm\'s own words are above');
+    say("error: the packages could not be installed; npm's own words are above");
     process.exit(1);
   }
   say(`  ✔  packages       installed (${((Date.now() - started) / 1000).toFixed(1)} s)`);
@@ -91,7 +91,13 @@ if (command !== 'test' && isNewEnough) {
 } else {
   const script =
     command === 'test'
-      ? [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--config', join(root, 'test', 'vitest.config.ts'), ...args]
+      ? [
+          join(root, 'node_modules', 'vitest', 'vitest.mjs'),
+          'run',
+          '--config',
+          join(root, 'test', 'vitest.config.ts'),
+          ...args,
+        ]
       : [join(root, 'src', 'cli.ts'), command, ...args];
   const child = spawn(isNewEnough ? process.execPath : nodeBinary, script, {
     cwd: command === 'test' ? root : process.cwd(),

@@ -1,5 +1,5 @@
-import { Command } from 'commander';
 import process from 'node:process';
+import { Command } from 'commander';
 import { registerDb } from './commands/db.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerMigrate } from './commands/migrate.ts';
@@ -12,8 +12,7 @@ import { registerWorker } from './commands/worker.ts';
 import { EXIT, GwError } from './errors.ts';
 
 // Read by PostGraphile when it is loaded, which the commands do later.
-process.env.GRAPHILE_ENV ??=
-  process.env.NODE_ENV === 'production' ? 'production' : 'development';
+process.env.GRAPHILE_ENV ??= process.env.NODE_ENV === 'production' ? 'production' : 'development';
 
 const program = new Command('gw')
   .description('Groundwork: a database-first PostgreSQL backend and its toolkit')

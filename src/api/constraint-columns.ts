@@ -3,7 +3,7 @@ import type { Pool } from 'pg';
 /**
  * Knows which column each constraint and unique index of the API's tables is about, so that
  * an error can name the field. A constraint on several columns is about the one that is not
- * the tenant key.
+ * the tenant key. Partitions count too: their copies have names of their own.
  */
 export class ConstraintColumns {
   #columns = new Map<string, string>();
@@ -35,7 +35,8 @@ export class ConstraintColumns {
       inner join pg_catalog.pg_attribute on pg_attribute.attrelid = covered.relation
         and pg_attribute.attnum = any (covered.columns)
       inner join pg_catalog.pg_class on pg_class.oid = covered.relation
-      where pg_class.relnamespace = 'app_public'::regnamespace
+      where pg_class.relnamespace in (
+        'app_public'::regnamespace, 'app_partitions'::regnamespace)
       order by covered.name, pg_attribute.attname in ('user_id', 'deleted_at', 'is_guest'),
         pg_attribute.attnum`);
     this.#columns = new Map(rows.map(({ name, column }) => [name, column]));
@@ -44,7 +45,6 @@ export class ConstraintColumns {
   /** The column, or undefined; an unknown constraint is read for the next time. */
   columnOf = (constraint: string): string | undefined => {
     const column = this.#columns.get(constraint);
-    // A partition's copy of an index has a name of its own, but reports the parent's.
     if (column === undefined) this.load().catch(() => {});
     return column;
   };

@@ -77,7 +77,11 @@ function translate(error: DatabaseError, columnOf: ColumnOf): PublicError | unde
     case '23505':
       return { message: `${subject} is taken`, code: 'UNIQUE_VIOLATION', field };
     case '23514':
-      return { message: `${subject} is not acceptable (${constraint})`, code: 'CHECK_VIOLATION', field };
+      return {
+        message: `${subject} is not acceptable (${constraint})`,
+        code: 'CHECK_VIOLATION',
+        field,
+      };
     case '23503':
       return { message: `${subject} refers to nothing`, code: 'FOREIGN_KEY_VIOLATION', field };
     case '23502':
@@ -144,7 +148,10 @@ export function makeMaskError(log: Log, columnOf: ColumnOf) {
     const isDown = sqlState !== undefined && unavailable.has(sqlState);
     log.error({ errorId, path: error.path, sqlState, err: cause }, 'masked error');
     return isDown
-      ? show({ message: 'the database is not available; try again', code: 'UNAVAILABLE' }, { errorId })
+      ? show(
+          { message: 'the database is not available; try again', code: 'UNAVAILABLE' },
+          { errorId },
+        )
       : show({ message: `an internal error occurred (${errorId})`, code: 'INTERNAL' }, { errorId });
   };
 }

@@ -1,5 +1,5 @@
-import type { Pool } from 'pg';
 import { readFileSync } from 'node:fs';
+import type { Pool } from 'pg';
 import { committedMigrations } from '../database/migrations.ts';
 import { paths } from '../database/state.ts';
 import { messageOf } from '../errors.ts';
@@ -15,7 +15,12 @@ const supervised = ['worker', 'cdc'] as const;
 
 async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
   try {
-    const { rows } = await pool.query<{ last: string | null; session: string; user: boolean; anonymous: boolean }>({
+    const { rows } = await pool.query<{
+      last: string | null;
+      session: string;
+      user: boolean;
+      anonymous: boolean;
+    }>({
       name: 'readiness',
       text: `select ops.last_migration() as last, session_user as session,
         pg_has_role(session_user, 'app_user', 'member') as user,
@@ -28,7 +33,9 @@ async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
       migrations:
         row?.last === wanted ? 'ok' : `the database is at ${row?.last}, the code at ${wanted}`,
       role:
-        row?.user && row.anonymous ? 'ok' : `${row?.session} may not become app_user and app_anonymous`,
+        row?.user && row.anonymous
+          ? 'ok'
+          : `${row?.session} may not become app_user and app_anonymous`,
     };
   } catch (error) {
     return { database: messageOf(error) };

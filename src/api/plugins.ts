@@ -1,5 +1,5 @@
 import { depthLimit } from '@graphile/depth-limit';
-import { type FieldArgs, lambda, SafeError, sideEffect, type Step } from 'postgraphile/grafast';
+import { type FieldArgs, lambda, SafeError, type Step, sideEffect } from 'postgraphile/grafast';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { wrapPlans } from 'postgraphile/utils';
 import { refusals } from './errors.ts';
@@ -48,7 +48,10 @@ export const PageSizePlugin: GraphileConfig.Plugin = {
             const has = (name: string) => args.typeAt([name as never]) !== undefined;
             connection.setFirst(
               lambda(
-                [args.getRaw('first'), ...(has('last') ? [args.getRaw('last')] : [])] as [Step, Step],
+                [args.getRaw('first'), ...(has('last') ? [args.getRaw('last')] : [])] as [
+                  Step,
+                  Step,
+                ],
                 firstOf as never,
                 true,
               ),
@@ -106,7 +109,17 @@ export const DocumentPlugin: GraphileConfig.Plugin = {
   grafserv: {
     middleware: {
       setPreset(next, event) {
-        event.validationRules.push(depthLimit({ maxDepth: 12, maxListDepth: 4 }));
+        event.validationRules.push(
+          depthLimit({
+            maxDepth: 12,
+            maxListDepth: 4,
+            // What graphql-js's own introspection query needs.
+            maxIntrospectionDepth: 15,
+            maxDepthByFieldCoordinates: { '__Type.ofType': 9 },
+            // The limits are in README; whoever hits one should not have to guess which.
+            revealDetails: true,
+          }),
+        );
         const { getExecutionConfig } = event;
         // Syntax and validation errors do not pass maskError; they get their code here.
         event.getExecutionConfig = async function withCodes(context) {

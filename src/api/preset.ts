@@ -1,10 +1,10 @@
-import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import type { IncomingMessage } from 'node:http';
+import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import type { Pool } from 'pg';
 import { makePgService } from 'postgraphile/adaptors/pg';
-import { GraphQLError } from 'postgraphile/graphql';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { PgJWTPlugin } from 'postgraphile/graphile-build-pg';
+import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';

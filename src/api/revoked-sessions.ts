@@ -18,7 +18,10 @@ export class RevokedSessions {
 
   constructor(authenticatorUrl: string, log: Log) {
     // LISTEN needs a session of its own; a transaction pooler would lose it.
-    this.#sql = connect(authenticatorUrl, { max: 2, connection: { application_name: 'gw-api-listen' } });
+    this.#sql = connect(authenticatorUrl, {
+      max: 2,
+      connection: { application_name: 'gw-api-listen' },
+    });
     this.#log = log;
     this.#sweep = setInterval(() => this.#forgetOld(), 60_000).unref();
   }

@@ -42,7 +42,12 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
   response.end(text);
 }
 
-function sendError(response: ServerResponse, status: number, code: ErrorCode | 'BODY_TOO_LARGE', message: string): void {
+function sendError(
+  response: ServerResponse,
+  status: number,
+  code: ErrorCode | 'BODY_TOO_LARGE',
+  message: string,
+): void {
   sendJson(response, status, { errors: [{ message, extensions: { code } }] });
 }
 
@@ -85,11 +90,15 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const handleGraphql = serv.createHandler();
 
   /** Verifies the token before any database work; false when the request was answered. */
-  async function authenticate(request: IncomingMessage, response: ServerResponse): Promise<boolean> {
+  async function authenticate(
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<boolean> {
     const header = request.headers.authorization;
     if (header === undefined) return true;
     const token = /^Bearer ([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)$/i.exec(header)?.[1];
-    const verified = token === undefined ? 'TOKEN_INVALID' : await verifyAccessToken(token, jwtSecret);
+    const verified =
+      token === undefined ? 'TOKEN_INVALID' : await verifyAccessToken(token, jwtSecret);
     if (typeof verified !== 'string' && !revoked.has(verified.sid)) {
       claims.set(request, verified);
       return true;

@@ -1,11 +1,17 @@
 import { spawn } from 'node:child_process';
-import type { Command } from 'commander';
 import process from 'node:process';
+import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { clusterHome, dataDirectory, removeCluster, runningPort } from '../database/cluster.ts';
 import { withSql } from '../database/connect.ts';
 import { containerPort, removeContainer } from '../database/docker.ts';
-import { localCluster, locateDatabase, provideDatabase, reachDatabase, stopDatabase } from '../database/source.ts';
+import {
+  localCluster,
+  locateDatabase,
+  provideDatabase,
+  reachDatabase,
+  stopDatabase,
+} from '../database/source.ts';
 import { readState, updateState } from '../database/state.ts';
 import { type Role, roles } from '../database/urls.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
@@ -23,7 +29,7 @@ function parseRole(text: string): Role {
 function urlOf(role: Role): string {
   const url = locateDatabase(loadConfig()).urls[role];
   if (url !== undefined) return url;
-  throw new GwError('no superuser\'s connection is known for this database', {
+  throw new GwError("no superuser's connection is known for this database", {
     hint: 'Set ROOT_DATABASE_URL.',
     exitCode: EXIT.usage,
   });

@@ -1,5 +1,5 @@
-import type { Command } from 'commander';
 import { delimiter, join } from 'node:path';
+import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { migrationUrls } from '../database/migrations.ts';
 import { locateDatabase } from '../database/source.ts';

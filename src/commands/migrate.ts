@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import * as graphileMigrate from 'graphile-migrate';
 import { loadConfig } from '../config.ts';
+import { describeSqlError } from '../database/migration-error.ts';
 import {
   forceDrop,
   type MigrationUrls,
@@ -8,7 +9,6 @@ import {
   migrationSettings,
   migrationUrls,
 } from '../database/migrations.ts';
-import { describeSqlError } from '../database/migration-error.ts';
 import { reachDatabase } from '../database/source.ts';
 import { databaseName } from '../database/urls.ts';
 import { EXIT, GwError } from '../errors.ts';
@@ -19,7 +19,7 @@ async function urlsFor(command: string, needsSuperuser: boolean): Promise<Migrat
   const urls = migrationUrls(database);
   if (needsSuperuser && urls.superuser === undefined) {
     throw new GwError(`"${command}" recreates a database and needs a superuser`, {
-      hint: 'Set ROOT_DATABASE_URL to a superuser\'s URL.',
+      hint: "Set ROOT_DATABASE_URL to a superuser's URL.",
       exitCode: EXIT.usage,
     });
   }
@@ -65,7 +65,7 @@ export function registerMigrate(program: Command): void {
   program
     .command('commit')
     .description('move migrations/current/ to migrations/committed/, tried in the shadow database')
-    .requiredOption('-m, --message <text>', 'what it does; becomes the file\'s name')
+    .requiredOption('-m, --message <text>', "what it does; becomes the file's name")
     .action(async (options: { message: string }) => {
       const urls = await urlsFor('commit', true);
       await described(graphileMigrate.commit(migrationSettings(urls), options.message));

@@ -1,6 +1,6 @@
-import type { Command } from 'commander';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
+import type { Command } from 'commander';
 import { projectRoot } from '../database/state.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { Progress } from '../progress.ts';

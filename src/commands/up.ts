@@ -1,5 +1,5 @@
-import type { Command } from 'commander';
 import process from 'node:process';
+import type { Command } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
 import { hasCron } from '../database/bootstrap.ts';
 import { runningPort, serverPid, startCluster } from '../database/cluster.ts';
@@ -63,9 +63,7 @@ async function printSummary(config: Config, database: Database, apiPort: number)
     ['GraphiQL', `http://${host}:${apiPort}/`],
     [
       'Database',
-      database.source === 'url'
-        ? `${database.description} (DATABASE_URL)`
-        : database.urls.owner,
+      database.source === 'url' ? `${database.description} (DATABASE_URL)` : database.urls.owner,
     ],
     ['Messages go to', config.GW_DELIVERY_URL ?? paths.outbox],
   ];

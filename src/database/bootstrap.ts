@@ -57,8 +57,8 @@ export async function bootstrapGiven(
     if (!isSuperuser) {
       throw new GwError('the user of DATABASE_URL is neither a superuser nor gw_owner', {
         hint:
-          'Give a superuser\'s URL once, or let a DBA run sql/bootstrap/roles.sql and' +
-          ' sql/bootstrap/database.sql, and use gw_owner\'s URL.',
+          "Give a superuser's URL once, or let a DBA run sql/bootstrap/roles.sql and" +
+          " sql/bootstrap/database.sql, and use gw_owner's URL.",
         exitCode: EXIT.usage,
       });
     }
@@ -82,7 +82,7 @@ async function checkBootstrapped(sql: Sql): Promise<string> {
     where not exists (select from pg_extension where extname = 'pgcrypto')`;
   if (missing.length === 0) return 'roles and extensions are there';
   throw new GwError(`the database lacks ${missing.map(({ name }) => name).join(', ')}`, {
-    hint: 'Run once with ROOT_DATABASE_URL set to a superuser\'s URL, or run sql/bootstrap/*.sql.',
+    hint: "Run once with ROOT_DATABASE_URL set to a superuser's URL, or run sql/bootstrap/*.sql.",
     exitCode: EXIT.usage,
   });
 }
@@ -94,4 +94,3 @@ export async function hasCron(ownerUrl: string): Promise<boolean> {
     return row !== undefined;
   });
 }
-

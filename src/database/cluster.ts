@@ -31,7 +31,7 @@ function postgresUser(): { uid: number; gid: number } | undefined {
     .find((entry) => entry.startsWith('postgres:'));
   if (line === undefined) {
     throw new GwError('there is no user "postgres" to run the server as', {
-      hint: 'Debian\'s packages make it; otherwise: useradd --system postgres',
+      hint: "Debian's packages make it; otherwise: useradd --system postgres",
     });
   }
   const [, , uid, gid] = line.split(':');
@@ -130,10 +130,7 @@ export async function createCluster(
   }
 
   const shared = readFileSync(join(projectRoot, 'docker', 'postgresql.conf'), 'utf8');
-  appendFileSync(
-    join(building, 'postgresql.conf'),
-    `\n${shared}\n${settings.join('\n')}\n`,
-  );
+  appendFileSync(join(building, 'postgresql.conf'), `\n${shared}\n${settings.join('\n')}\n`);
   // Servers of 2026 load an output plugin only when it is listed; older ones refuse to
   // start with the setting.
   const known = await run(cluster, 'postgres', ['--describe-config']);

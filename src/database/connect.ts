@@ -4,9 +4,10 @@ import { databaseName, describeUrl } from './urls.ts';
 
 export type Sql = postgres.Sql;
 export type Transaction = postgres.TransactionSql;
+export type PoolOptions = postgres.Options<Record<string, never>>;
 
 /** A connection pool of `postgres`. Notices are not printed. */
-export function connect(url: string, options: postgres.Options<{}> = {}): Sql {
+export function connect(url: string, options: PoolOptions = {}): Sql {
   return postgres(url, {
     max: 1,
     connect_timeout: 10,
@@ -21,7 +22,7 @@ export function connect(url: string, options: postgres.Options<{}> = {}): Sql {
 export async function withSql<Result>(
   url: string,
   work: (sql: Sql) => Promise<Result>,
-  options: postgres.Options<{}> = {},
+  options: PoolOptions = {},
 ): Promise<Result> {
   const sql = connect(url, options);
   try {
@@ -60,10 +61,10 @@ export function connectionError(error: unknown, url: string, variable: string): 
     case '28000':
       return explain(
         `${where} refuses user "${decodeURIComponent(username)}": ${messageOf(error)}`,
-        'Correct user and password, and see the server\'s pg_hba.conf.',
+        "Correct user and password, and see the server's pg_hba.conf.",
       );
     default:
-      return explain(`cannot connect to ${where}: ${messageOf(error)}`, 'See the server\'s log.');
+      return explain(`cannot connect to ${where}: ${messageOf(error)}`, "See the server's log.");
   }
 }
 

@@ -1,8 +1,8 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Logger } from '@graphile/logger';
 import * as graphileMigrate from 'graphile-migrate';
 import JSON5 from 'json5';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { GwError, messageOf } from '../errors.ts';
 import { connect, withSql } from './connect.ts';
 import { describeSqlError } from './migration-error.ts';
@@ -83,7 +83,10 @@ export async function migrate(
   for (;;) {
     const logged: string[] = [];
     try {
-      await graphileMigrate.migrate(migrationSettings(urls, (text) => logged.push(text)), shadow);
+      await graphileMigrate.migrate(
+        migrationSettings(urls, (text) => logged.push(text)),
+        shadow,
+      );
       for (const text of logged) say(text);
       return (await appliedCount(url)) - before;
     } catch (error) {

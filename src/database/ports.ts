@@ -31,7 +31,10 @@ export async function choosePort(options: {
       exitCode: EXIT.usage,
     });
   }
-  const candidates = [remembered ?? standard, ...Array.from({ length: 200 }, (_, i) => standard + i)];
+  const candidates = [
+    remembered ?? standard,
+    ...Array.from({ length: 200 }, (_, i) => standard + i),
+  ];
   for (const port of candidates) {
     if (await isFree(port, host)) return port;
   }

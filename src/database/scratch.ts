@@ -4,7 +4,14 @@ import { codeOf, GwError } from '../errors.ts';
 import { Progress } from '../progress.ts';
 import { canProvision, findInstallations, manualInstallation, provision } from './binaries.ts';
 import { bootstrapDatabase, bootstrapRoles, createDatabase } from './bootstrap.ts';
-import { type Cluster, clusterHome, createCluster, removeCluster, startCluster, stopCluster } from './cluster.ts';
+import {
+  type Cluster,
+  clusterHome,
+  createCluster,
+  removeCluster,
+  startCluster,
+  stopCluster,
+} from './cluster.ts';
 import { migrate, migrationUrls } from './migrations.ts';
 import { isFree } from './ports.ts';
 import { readSecrets } from './state.ts';

@@ -214,7 +214,9 @@ async function findBinaries(config: Config, progress: Progress): Promise<string 
     if (canProvision()) {
       bin = await provision(note);
       const installed = findInstallations().find((installation) => installation.bin === bin);
-      return installed === undefined ? `installed in ${bin}` : `installed ${installationName(installed)}`;
+      return installed === undefined
+        ? `installed in ${bin}`
+        : `installed ${installationName(installed)}`;
     }
     if (config.GW_DATABASE !== 'local' && dockerWorks()) return 'from Docker';
     const lacking =

@@ -133,4 +133,3 @@ export class Supervisor {
     writePids({ ...this.#fixed, ...Object.fromEntries(running) });
   }
 }
-

@@ -1,5 +1,5 @@
-import { createMigrated, startScratch } from '../../src/database/scratch.ts';
 import type { TestProject } from 'vitest/node';
+import { createMigrated, startScratch } from '../../src/database/scratch.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
