@@ -40,8 +40,11 @@ interface PublicError {
 /** Which column a constraint is about; kept current by ConstraintColumns. */
 export type ColumnOf = (constraint: string) => string | undefined;
 
-const camelCase = (name: string): string =>
-  name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+/** A column's name in GraphQL; "id" is the node id there, the column is rowId. */
+const fieldName = (column: string): string =>
+  column === 'id'
+    ? 'rowId'
+    : column.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
 /** SQLSTATEs that functions of ours raise; their messages are written for users. */
 const raised: Record<string, ErrorCode> = {
@@ -69,7 +72,7 @@ const byMessage: Record<string, ErrorCode> = {
 function translate(error: DatabaseError, columnOf: ColumnOf): PublicError | undefined {
   const { code, constraint } = error;
   const column = error.column ?? (constraint === undefined ? undefined : columnOf(constraint));
-  const field = column === undefined ? undefined : camelCase(column);
+  const field = column === undefined ? undefined : fieldName(column);
   const subject = field ?? 'this';
   const known = raised[code];
   if (known !== undefined) return { message: error.message, code: known, field };

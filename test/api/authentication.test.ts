@@ -178,7 +178,7 @@ describe('sessions', () => {
     );
     const upgrade = `mutation { upgradeGuest(input: {
       email: "upgraded@example.com", password: "correct horse", firstName: "Up" }) {
-        user { rowId email isGuest tasks { nodes { title } } } } }`;
+        result { rowId email isGuest tasks { nodes { title } } } } }`;
     expect(await api.query(upgrade, {}, guest.accessToken)).toMatchObject({
       data: {
         upgradeGuest: {
