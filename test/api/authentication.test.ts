@@ -182,7 +182,7 @@ describe('sessions', () => {
     expect(await api.query(upgrade, {}, guest.accessToken)).toMatchObject({
       data: {
         upgradeGuest: {
-          user: {
+          result: {
             rowId: guest.userId,
             email: 'upgraded@example.com',
             isGuest: false,

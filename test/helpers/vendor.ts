@@ -1,0 +1,64 @@
+import { createServer, type IncomingHttpHeaders } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface Delivery {
+  key: string;
+  body: { to: { userId: string }; content: string; messageType: string };
+  headers: IncomingHttpHeaders;
+}
+
+export interface Reply {
+  status: number;
+  body?: string;
+  headers?: Record<string, string>;
+}
+
+/** Somebody else's message service, as a real server on loopback. */
+export class Vendor {
+  /** Every request, in order of arrival. */
+  readonly deliveries: Delivery[] = [];
+  readonly #server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', async () => {
+      const delivery: Delivery = {
+        key: String(request.headers['idempotency-key']),
+        body: JSON.parse(Buffer.concat(chunks).toString()) as Delivery['body'],
+        headers: request.headers,
+      };
+      this.deliveries.push(delivery);
+      const waiting = this.#waiting.splice(0);
+      for (const wake of waiting) wake();
+      const { status, body = '', headers = {} } = await this.answer(delivery);
+      response.writeHead(status, headers).end(body);
+    });
+  });
+  #waiting: (() => void)[] = [];
+
+  /** What it answers; a test replaces it. */
+  answer: (delivery: Delivery) => Reply | Promise<Reply> = () => ({ status: 202, body: 'ok' });
+
+  async start(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/messages`;
+  }
+
+  keys(): string[] {
+    return this.deliveries.map(({ key }) => key);
+  }
+
+  /** Resolves when this many requests have arrived. */
+  async arrived(count: number): Promise<void> {
+    while (this.deliveries.length < count) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
