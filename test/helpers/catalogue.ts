@@ -42,7 +42,7 @@ export const rules = {
       and pg_policy.polpermissive
       and pg_policy.polroles
         && array[0::oid, 'app_user'::regrole::oid, 'app_anonymous'::regrole::oid]
-      and expression !~ 'current_app_user_id\(\)'
+      and expression !~ 'current_app_user_id[(][)]'
       and (pg_class.relname = 'users' or exists (
         select from pg_attribute
         where pg_attribute.attrelid = pg_class.oid
@@ -112,7 +112,7 @@ export const rules = {
     left join lateral (
       select setting as pinned
       from unnest(pg_proc.proconfig) as setting
-      where setting like 'search\_path=%'
+      where setting like 'search_path=%'
     ) as settings on true
     where pg_proc.pronamespace::regnamespace::text in
         ('app_public', 'app_hidden', 'app_private', 'ops')
