@@ -1,0 +1,68 @@
+import { expect, inject, test } from 'vitest';
+import { withSql } from '../../src/database/connect.ts';
+import { databaseName } from '../../src/database/urls.ts';
+import { useApi } from '../helpers/api.ts';
+import { useDatabase } from '../helpers/database.ts';
+import { eventually } from '../helpers/wait.ts';
+
+const db = useDatabase();
+const api = useApi(db);
+
+async function ready(): Promise<{ status: number; checks: Record<string, string> }> {
+  const response = await fetch(`${api.origin}/readyz`);
+  const { checks } = (await response.json()) as { checks: Record<string, string> };
+  return { status: response.status, checks };
+}
+
+test('a ready API says so', async () => {
+  expect(await ready()).toEqual({
+    status: 200,
+    checks: { database: 'ok', migrations: 'ok', role: 'ok' },
+  });
+  expect((await fetch(`${api.origin}/healthz`)).status).toBe(200);
+});
+
+test('an older database is not ready, and both versions are named', async () => {
+  const sql = db.as('owner');
+  const [last] = await sql<{ hash: string; previous_hash: string; filename: string }[]>`
+    delete from graphile_migrate.migrations
+    where filename = (select max(filename) from graphile_migrate.migrations)
+    returning hash, previous_hash, filename`;
+  const { status, checks } = await ready();
+  expect(status).toBe(503);
+  expect(checks.migrations).toMatch(/^the database is at \d{6}\.sql, the code at \d{6}\.sql$/);
+  expect(checks.migrations).toContain(last?.filename);
+  await sql`insert into graphile_migrate.migrations ${sql(last as never)}`;
+  expect((await ready()).status).toBe(200);
+});
+
+test('while the database is away: alive, not ready, UNAVAILABLE; afterwards all is well', async () => {
+  const name = databaseName(db.url('owner'));
+  const close = (allowed: boolean) =>
+    withSql(inject('superuserUrl'), async (sql) => {
+      await sql`alter database ${sql(name)} with allow_connections ${sql.unsafe(String(allowed))}`;
+      await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${name}`;
+    });
+  const { accessToken } = await api.register('away@example.com');
+  await close(false);
+  const away = await ready();
+  expect(away.status).toBe(503);
+  expect(away.checks.database).not.toBe('ok');
+  expect((await fetch(`${api.origin}/healthz`)).status).toBe(200);
+  const { errors } = await api.query('{ viewer { email } }', {}, accessToken);
+  expect(errors[0]?.extensions.code).toMatch(/^(UNAVAILABLE|INTERNAL)$/);
+  expect(JSON.stringify(errors)).not.toContain(name);
+
+  await close(true);
+  await eventually(async () => (await ready()).status === 200);
+  expect(await api.query('{ viewer { email } }', {}, accessToken)).toMatchObject({
+    data: { viewer: { email: 'away@example.com' } },
+  });
+
+  // A session that ends after that is still noticed: the listener has come back too.
+  await api.query('mutation { logout(input: {}) { result } }', {}, accessToken);
+  await eventually(async () => {
+    const codes = await api.codes('{ viewer { email } }', {}, accessToken);
+    return codes[0] === 'TOKEN_INVALID';
+  });
+});
