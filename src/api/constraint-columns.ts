@@ -15,28 +15,34 @@ export class ConstraintColumns {
 
   async load(): Promise<void> {
     const { rows } = await this.#pool.query<{ name: string; column: string }>(`
-      with covered as (
-        select conname as name, conrelid as relation, conkey as columns
-        from pg_catalog.pg_constraint
+      with relation as (
+        select oid
+        from pg_catalog.pg_class
+        where relnamespace in ('app_public'::regnamespace, 'app_partitions'::regnamespace)
+          and relkind in ('r', 'p')
+      ),
+      covered as (
+        select pg_constraint.conname as name, relation.oid as relation,
+          unnest(pg_constraint.conkey)::integer as column
+        from relation
+        inner join pg_catalog.pg_constraint on pg_constraint.conrelid = relation.oid
         union all
-        -- An expression index such as (lower(email)) has its column only in its expression.
-        select index_class.relname, pg_index.indrelid,
-          array(select pg_depend.refobjsubid from pg_catalog.pg_depend
-            where pg_depend.objid = pg_index.indexrelid
-              and pg_depend.refobjid = pg_index.indrelid
-              and pg_depend.refobjsubid > 0)
-        from pg_catalog.pg_index
-        inner join pg_catalog.pg_class as index_class
-          on index_class.oid = pg_index.indexrelid
-        where pg_index.indisunique
+        -- An index on an expression such as lower(email) depends on the column.
+        select index_class.relname, relation.oid, pg_depend.refobjsubid
+        from relation
+        inner join pg_catalog.pg_index on pg_index.indrelid = relation.oid
+          and pg_index.indisunique
+        inner join pg_catalog.pg_class as index_class on index_class.oid = pg_index.indexrelid
+        inner join pg_catalog.pg_depend on pg_depend.classid = 'pg_class'::regclass
+          and pg_depend.objid = pg_index.indexrelid
+          and pg_depend.refclassid = 'pg_class'::regclass
+          and pg_depend.refobjid = relation.oid
+          and pg_depend.refobjsubid > 0
       )
       select distinct on (covered.name) covered.name, pg_attribute.attname as column
       from covered
       inner join pg_catalog.pg_attribute on pg_attribute.attrelid = covered.relation
-        and pg_attribute.attnum = any (covered.columns)
-      inner join pg_catalog.pg_class on pg_class.oid = covered.relation
-      where pg_class.relnamespace in (
-        'app_public'::regnamespace, 'app_partitions'::regnamespace)
+        and pg_attribute.attnum = covered.column
       order by covered.name, pg_attribute.attname in ('user_id', 'deleted_at', 'is_guest'),
         pg_attribute.attnum`);
     this.#columns = new Map(rows.map(({ name, column }) => [name, column]));

@@ -12,9 +12,9 @@ export async function startContainer(
   const image = await ensureImage((text) => process.stderr.write(`${text}\n`));
   const container = await new GenericContainer(image)
     .withEnvironment({ POSTGRES_PASSWORD: secrets.superuser, POSTGRES_DB: cronDatabase })
-    .withCommand(['postgres', '-c', 'fsync=off', '-c', 'max_connections=200'])
+    .withCommand(['-c', 'fsync=off', '-c', 'max_connections=200'])
     .withExposedPorts(5432)
-    .withWaitStrategy(Wait.forHealthCheck())
+    .withWaitStrategy(Wait.forLogMessage(/ready to accept connections/))
     .start();
   const superuserUrl = changeUrl(
     `postgres://${container.getHost()}:${container.getMappedPort(5432)}/postgres`,

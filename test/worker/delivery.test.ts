@@ -8,7 +8,7 @@ import type { Channel } from '../../src/worker/channels/channel.ts';
 import { FileChannel } from '../../src/worker/channels/file.ts';
 import { HttpChannel } from '../../src/worker/channels/http.ts';
 import { startWorker, type Worker } from '../../src/worker/worker.ts';
-import { useDatabase } from '../helpers/database.ts';
+import { type NewUser, useDatabase } from '../helpers/database.ts';
 import { hurryQueue, logOf, planDue, planOne } from '../helpers/messages.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -24,10 +24,20 @@ async function work(channel: Channel): Promise<void> {
   workers.push(await startWorker({ workerUrl: db.url('worker'), channel, log }));
 }
 
-const statusIs = (user: { id: string; email: string }, status: string) =>
+const statusIs = (user: NewUser, status: string) =>
   eventually(async () => {
     const row = await logOf(db.as('owner'), user);
     return row.status === status && row;
+  });
+
+/** pg-boss moves the job after the message is FAILED. */
+const deadLetterOf = (user: NewUser) =>
+  eventually(async () => {
+    const [dead] = await db.as('owner')`
+      select from pgboss.job
+      where name = 'message-send-dead' and source_name = 'message-send'
+        and data ->> 'user_id' = ${user.id}`;
+    return dead !== undefined;
   });
 
 beforeEach(async () => {
@@ -146,6 +156,7 @@ describe('over HTTP', () => {
     const user = await planOne(db.as('owner'));
     await work(http());
     expect(await statusIs(user, 'FAILED')).toMatchObject({ retry_count: 1 });
+    await deadLetterOf(user);
     await db.as('owner')`update pgboss.queue set retry_limit = 10 where name = 'message-send'`;
     expect(vendor.deliveries).toHaveLength(2);
   });
