@@ -2,18 +2,21 @@ import { spawn } from 'node:child_process';
 import {
   appendFileSync,
   chownSync,
+  closeSync,
   existsSync,
+  fchownSync,
+  fstatSync,
+  ftruncateSync,
   mkdirSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
-  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
-import { GwError } from '../errors.ts';
+import { GwError, messageOf } from '../errors.ts';
 import { checkoutName, projectRoot, stateDirectory } from './state.ts';
 
 /** A PostgreSQL cluster of this checkout's own. */
@@ -51,6 +54,19 @@ export function clusterHome(name = 'cluster'): string {
 export const dataDirectory = (cluster: Cluster): string => join(cluster.home, 'data');
 export const logFile = (cluster: Cluster): string => join(cluster.home, 'postgres.log');
 
+const serverEnv = (cluster: Cluster): NodeJS.ProcessEnv => ({
+  PATH: process.env.PATH,
+  LC_ALL: 'C.UTF-8',
+  TZ: 'UTC',
+  HOME: cluster.home,
+});
+
+/** The last lines of the server's log. */
+function logEnd(cluster: Cluster): string {
+  if (!existsSync(logFile(cluster))) return '';
+  return readFileSync(logFile(cluster), 'utf8').trim().split('\n').slice(-12).join('\n');
+}
+
 /** Runs one of PostgreSQL's programs as the server's user; resolves with what it printed. */
 function run(
   cluster: Cluster,
@@ -61,7 +77,7 @@ function run(
     ...postgresUser(),
     // The current folder may be one that the user may not enter.
     cwd: '/',
-    env: { PATH: process.env.PATH, LC_ALL: 'C.UTF-8', TZ: 'UTC', HOME: cluster.home },
+    env: serverEnv(cluster),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
@@ -69,24 +85,13 @@ function run(
   child.stderr.on('data', (chunk) => (output += chunk));
   return new Promise((resolve, reject) => {
     child.on('error', reject);
-    // Not 'close': the server inherits the pipes and keeps them open.
-    child.on('exit', (code) => {
-      child.stdout.destroy();
-      child.stderr.destroy();
-      resolve({ code: code ?? 1, output });
-    });
+    child.on('close', (code) => resolve({ code: code ?? 1, output }));
   });
 }
 
 async function mustRun(cluster: Cluster, program: string, args: string[]): Promise<void> {
   const { code, output } = await run(cluster, program, args);
-  if (code === 0) return;
-  const log = existsSync(logFile(cluster))
-    ? readFileSync(logFile(cluster), 'utf8').trim().split('\n').slice(-12).join('\n')
-    : '';
-  throw new GwError(`${program} failed:\n${output.trim()}\n${log}`.trim(), {
-    hint: `The server's log is ${logFile(cluster)}.`,
-  });
+  if (code !== 0) throw new GwError(`${program} failed:\n${output.trim()}`);
 }
 
 /** Whether the data directory is complete. */
@@ -168,18 +173,56 @@ export function serverPid(cluster: Cluster): number | undefined {
   return Number(readFileSync(file, 'utf8').split('\n')[0]);
 }
 
-/** Starts the server and waits until it accepts connections. */
+/** What the server says of itself in its pid file: "starting", "ready", … */
+function serverState(cluster: Cluster): string {
+  try {
+    const file = join(dataDirectory(cluster), 'postmaster.pid');
+    return readFileSync(file, 'utf8').split('\n')[7]?.trim() ?? '';
+  } catch {
+    return '';
+  }
+}
+
+/**
+ * Starts the server and waits until it accepts connections. It is a child of this process,
+ * so that nobody else has to collect it, but lives on when this process ends.
+ *
+ * @throws GwError with the end of the server's log
+ */
 export async function startCluster(cluster: Cluster, port: number): Promise<void> {
   const pidFile = join(dataDirectory(cluster), 'postmaster.pid');
   if (existsSync(pidFile) && runningPort(cluster) === undefined) rmSync(pidFile, { force: true });
-  const log = logFile(cluster);
-  if (existsSync(log) && statSync(log).size > 10_000_000) truncateSync(log);
-  await mustRun(cluster, 'pg_ctl', [
-    ...['-D', dataDirectory(cluster), '-l', log, '-w', '-t', '60', '-s'],
-    // No socket: its path would have to be short, and enterable by both users.
-    ...['-o', `-c port=${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''`],
-    'start',
-  ]);
+  const user = postgresUser();
+  const log = openSync(logFile(cluster), 'a', 0o600);
+  if (user) fchownSync(log, user.uid, user.gid);
+  if (fstatSync(log).size > 10_000_000) ftruncateSync(log);
+  const child = spawn(
+    join(cluster.bin, 'postgres'),
+    [
+      ...['-D', dataDirectory(cluster), '-c', `port=${port}`, '-c', 'listen_addresses=127.0.0.1'],
+      // No socket: its path would have to be short, and enterable by both users.
+      ...['-c', 'unix_socket_directories='],
+    ],
+    { ...user, cwd: '/', env: serverEnv(cluster), detached: true, stdio: ['ignore', log, log] },
+  );
+  closeSync(log);
+  child.unref();
+  let failure: string | undefined;
+  child.once('error', (error) => {
+    failure = messageOf(error);
+  });
+  child.once('exit', (code, signal) => {
+    failure = `it ended with ${signal ?? code}`;
+  });
+  const deadline = Date.now() + 60_000;
+  while (serverState(cluster) !== 'ready') {
+    if (failure !== undefined || Date.now() > deadline) {
+      throw new GwError(`PostgreSQL did not start: ${failure ?? 'it takes more than 60 s'}`, {
+        hint: `The end of its log, ${logFile(cluster)}:\n${logEnd(cluster)}`,
+      });
+    }
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
 }
 
 /** Stops the server: cleanly when that takes less than 3 seconds, else at once. */
