@@ -89,14 +89,14 @@ COMMENT ON FUNCTION app_hidden.month_day(p_date date) IS 'Month and day as one n
 CREATE FUNCTION app_hidden.render_template(p_template text, p_values jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
-  select pg_catalog.string_agg(
+  select coalesce(pg_catalog.string_agg(
     case
       when piece.number = 1 then piece.content
       when pg_catalog.strpos(piece.content, '}}') = 0 then '{{' || piece.content
       else coalesce(
           p_values ->> pg_catalog.btrim(pg_catalog.split_part(piece.content, '}}', 1)), '')
         || pg_catalog.substr(piece.content, pg_catalog.strpos(piece.content, '}}') + 2)
-    end, '' order by piece.number)
+    end, '' order by piece.number), '')
   from pg_catalog.string_to_table(p_template, '{{') with ordinality as piece (content, number)
 $$;
 
@@ -215,6 +215,32 @@ ALTER FUNCTION app_private.delete_expired_sessions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.delete_expired_sessions() IS 'Deletes sessions that ended more than a week ago. Returns how many.';
 
+CREATE FUNCTION app_private.fail_abandoned_messages() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with failed as (
+    update app_public.message_logs
+    set status = 'FAILED',
+      error_message = concat_ws('; ', error_message,
+        'given up while ' || status || ': no job is left that would send it')
+    where status not in ('SENT', 'FAILED')
+      and scheduled_send_time < now() - interval '15 minutes'
+      and not exists (
+        select from pgboss.job
+        where job.name = 'message-send'
+          and job.id = message_logs.id
+          and job.state in ('created', 'retry', 'active')
+      )
+    returning 1
+  )
+  select count(*)::integer from failed
+$$;
+
+ALTER FUNCTION app_private.fail_abandoned_messages() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.fail_abandoned_messages() IS 'Marks FAILED what is due for 15 minutes and has no job left that would send it. Returns how many.';
+
 CREATE FUNCTION app_private.hash_password(p_password text) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -233,10 +259,24 @@ ALTER FUNCTION app_private.hash_password(p_password text) OWNER TO gw_owner;
 COMMENT ON FUNCTION app_private.hash_password(p_password text) IS 'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
 
 CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
+declare
+  planned integer;
+begin
+  if not exists (select from pgboss.queue where name = 'message-send') then
+    raise exception 'the queue message-send does not exist'
+      using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
+  end if;
+  if (select count(*) from app_private.message_templates where locale = 'en'
+    and message_type in ('BIRTHDAY', 'ANNIVERSARY')) < 2
+  then
+    raise exception 'a message type has no template in English'
+      using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
+  end if;
+
   -- Local dates that some zone on Earth can have inside the window.
   with days as (
     select day::date as delivery_date,
@@ -347,7 +387,9 @@ CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEF
     inner join pgboss.queue on queue.name = 'message-send'
     returning 1
   )
-  select count(*)::integer from claimed
+  select count(*)::integer into planned from claimed;
+  return planned;
+end
 $$;
 
 ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) OWNER TO gw_owner;
@@ -375,8 +417,8 @@ CREATE FUNCTION app_private.record_send_results(p_results jsonb) RETURNS integer
     set status = result.status,
       actual_send_time = case when result.status = 'SENT' then clock_timestamp() end,
       retry_count = message_logs.retry_count + (result.status = 'RETRYING')::integer,
-      last_retry_at = case when message_logs.retry_count > 0 or result.status = 'RETRYING'
-        then clock_timestamp() end,
+      last_retry_at = case when result.status = 'RETRYING'
+        then clock_timestamp() else message_logs.last_retry_at end,
       api_response_code = result.code,
       api_response_body = result.body,
       error_message = result.error
@@ -498,6 +540,20 @@ $$;
 ALTER FUNCTION app_private.tg_tasks__completion() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_tasks__completion() IS 'completed_at follows status.';
+
+CREATE FUNCTION app_private.tg_users__close() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform app_private.revoke_sessions(new.id, null, 'account');
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_users__close() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_users__close() IS 'Closing an account ends its sessions.';
 
 CREATE FUNCTION app_public.continue_as_guest(timezone text DEFAULT 'UTC'::text) RETURNS app_public.session_tokens
     LANGUAGE plpgsql STRICT SECURITY DEFINER
@@ -806,6 +862,8 @@ declare
   partition_key text;
   partition_name text;
   default_partition regclass;
+  written_columns text;
+  moved boolean;
 begin
   select pg_class.relname, pg_attribute.attname,
     nullif(pg_partitioned_table.partdefid, 0)::regclass
@@ -825,18 +883,44 @@ begin
 
   partition_name := parent_name || '_p'
     || to_char(range_start, case unit when 'day' then 'YYYYMMDD' else 'YYYYMM' end);
-  if to_regclass(format('app_partitions.%I', partition_name)) is not null then
+  if octet_length(partition_name) > 63 then
+    raise exception 'the name of % is too long for its partitions', p_parent
+      using errcode = 'GW010', hint = 'A name has 63 bytes; a partition needs 10 of them.';
+  end if;
+  if exists (
+    select from pg_catalog.pg_inherits
+    where pg_inherits.inhparent = p_parent
+      and pg_inherits.inhrelid = to_regclass(format('app_partitions.%I', partition_name))
+  ) then
     return null;
   end if;
 
+  -- An existing table of that name, of another schema's table perhaps, is an error here.
   execute format('create table app_partitions.%I (like %s including defaults'
     ' including generated including constraints including storage including compression)',
     partition_name, p_parent);
 
   if default_partition is not null then
+    execute format('select exists (select from %1$s where %2$I >= %3$L and %2$I < %4$L)',
+      default_partition, partition_key, range_start, range_end) into moved;
+  end if;
+  if moved then
+    -- Moving is deleting and inserting: a foreign key ON DELETE CASCADE would follow.
+    if exists (
+      select from pg_catalog.pg_constraint
+      where pg_constraint.confrelid = p_parent and pg_constraint.contype = 'f'
+    ) then
+      raise exception 'rows of % in DEFAULT cannot be moved: other tables reference them',
+          p_parent
+        using errcode = 'GW012', hint = 'Drop the foreign key, move, and add it again.';
+    end if;
+    select string_agg(quote_ident(attname), ', ' order by attnum) into written_columns
+    from pg_catalog.pg_attribute
+    where attrelid = p_parent and attnum > 0 and not attisdropped and attgenerated = '';
     execute format('with moved as (delete from %1$s where %2$I >= %3$L and %2$I < %4$L'
-      ' returning *) insert into app_partitions.%5$I select * from moved',
-      default_partition, partition_key, range_start, range_end, partition_name);
+      ' returning *) insert into app_partitions.%5$I (%6$s) select %6$s from moved',
+      default_partition, partition_key, range_start, range_end, partition_name,
+      written_columns);
   end if;
 
   execute format('alter table %s attach partition app_partitions.%I'
@@ -848,6 +932,27 @@ $_$;
 ALTER FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) IS 'Creates the partition that holds an instant, moving rows out of DEFAULT. Returns its name, or null when it exists.';
+
+CREATE FUNCTION ops.delete_cron_history() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  deleted integer := 0;
+begin
+  if exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
+    execute $sql$
+      delete from cron.job_run_details where end_time < now() - interval '14 days'
+    $sql$;
+    get diagnostics deleted = row_count;
+  end if;
+  return deleted;
+end
+$_$;
+
+ALTER FUNCTION ops.delete_cron_history() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.delete_cron_history() IS 'Deletes pg_cron''s records of runs that ended 14 days ago. Returns how many.';
 
 CREATE FUNCTION ops.ensure_partitions() RETURNS integer
     LANGUAGE plpgsql
@@ -868,6 +973,8 @@ begin
   for wanted in
     select partition_policies.parent_table, partition_policies.step, months.instant
     from ops.partition_policies
+    -- A policy outlives its table, when somebody drops that and forgets this.
+    inner join pg_catalog.pg_class on pg_class.oid = partition_policies.parent_table
     cross join lateral generate_series(
       date_trunc(
         case when partition_policies.step = interval '1 day' then 'day' else 'month' end,
@@ -914,8 +1021,8 @@ CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-  changed integer := 0;
   removed integer := 0;
+  added integer := 0;
 begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron')
     or pg_is_in_recovery()
@@ -923,22 +1030,8 @@ begin
     return 0;
   end if;
 
-  -- cron.schedule() replaces a job of the same name.
-  execute $sync$
-    select count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command))
-    from ops.cron_jobs
-    where cron_jobs.is_active
-      and not exists (
-        select from cron.job
-        where job.jobname = cron_jobs.job_name
-          and job.schedule = cron_jobs.schedule
-          and job.command = cron_jobs.command
-          and job.database = current_database()
-          and job.username = current_user
-          and job.active
-      )
-  $sync$ into changed;
-
+  -- What is not exactly as declared goes, a job that somebody switched off included:
+  -- cron.schedule() would leave it off.
   execute $sync$
     select count(cron.unschedule(job.jobid))
     from cron.job
@@ -947,16 +1040,31 @@ begin
       and not exists (
         select from ops.cron_jobs
         where cron_jobs.job_name = job.jobname
+          and cron_jobs.schedule = job.schedule
+          and cron_jobs.command = job.command
           and cron_jobs.is_active
+          and job.active
       )
   $sync$ into removed;
-  return changed + removed;
+
+  execute $sync$
+    select count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command))
+    from ops.cron_jobs
+    where cron_jobs.is_active
+      and not exists (
+        select from cron.job
+        where job.jobname = cron_jobs.job_name
+          and job.database = current_database()
+          and job.username = current_user
+      )
+  $sync$ into added;
+  return removed + added;
 end
 $_$;
 
 ALTER FUNCTION ops.sync_cron_jobs() OWNER TO gw_owner;
 
-COMMENT ON FUNCTION ops.sync_cron_jobs() IS 'Makes cron.job equal to ops.cron_jobs. Returns how many jobs changed; 0 without pg_cron.';
+COMMENT ON FUNCTION ops.sync_cron_jobs() IS 'Makes cron.job equal to ops.cron_jobs. Returns how many jobs were removed and added; 0 without pg_cron.';
 
 CREATE TABLE app_hidden.timezones (
     name text NOT NULL
@@ -1026,9 +1134,9 @@ COMMENT ON COLUMN app_public.message_logs.actual_send_time IS 'When it was accep
 
 COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (a worker has it), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (given up).';
 
-COMMENT ON COLUMN app_public.message_logs.retry_count IS 'Attempts after the first.';
+COMMENT ON COLUMN app_public.message_logs.retry_count IS 'How often it was put back to be tried again.';
 
-COMMENT ON COLUMN app_public.message_logs.last_retry_at IS 'When the latest of those attempts ended.';
+COMMENT ON COLUMN app_public.message_logs.last_retry_at IS 'When it was put back last.';
 
 COMMENT ON COLUMN app_public.message_logs.api_response_code IS 'HTTP status of the latest answer.';
 
@@ -1194,13 +1302,8 @@ CREATE TABLE ops.partition_policies (
     parent_table regclass NOT NULL,
     step interval NOT NULL,
     premake smallint NOT NULL,
-    retention interval,
-    retention_action text DEFAULT 'detach'::text NOT NULL,
-    require_backup boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT partition_policies_premake_check CHECK (((premake >= 1) AND (premake <= 120))),
-    CONSTRAINT partition_policies_retention_action_check CHECK ((retention_action = ANY (ARRAY['drop'::text, 'detach'::text]))),
-    CONSTRAINT partition_policies_retention_check CHECK ((retention > '00:00:00'::interval)),
     CONSTRAINT partition_policies_step_check CHECK ((step = ANY (ARRAY['1 mon'::interval, '1 day'::interval])))
 );
 
@@ -1211,12 +1314,6 @@ COMMENT ON TABLE ops.partition_policies IS 'Range-partitioned tables that ops.en
 COMMENT ON COLUMN ops.partition_policies.step IS 'What one partition spans: 1 month or 1 day. Bounds are in UTC.';
 
 COMMENT ON COLUMN ops.partition_policies.premake IS 'How many partitions exist ahead of the current one.';
-
-COMMENT ON COLUMN ops.partition_policies.retention IS 'A partition whose upper bound is older than this leaves the table; null keeps all.';
-
-COMMENT ON COLUMN ops.partition_policies.retention_action IS 'What "leaves" means: detach keeps the rows in a table of their own, drop does not.';
-
-COMMENT ON COLUMN ops.partition_policies.require_backup IS 'When true, no partition is dropped before a verified backup holds it.';
 
 ALTER TABLE ONLY app_hidden.timezones
     ADD CONSTRAINT timezones_pkey PRIMARY KEY (name);
@@ -1294,6 +1391,8 @@ CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.user_settin
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.users FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
+CREATE TRIGGER _500_close AFTER UPDATE OF deleted_at ON app_public.users FOR EACH ROW WHEN (((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL))) EXECUTE FUNCTION app_private.tg_users__close();
+
 CREATE TRIGGER _500_completion BEFORE INSERT OR UPDATE OF status, completed_at ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg_tasks__completion();
 
 ALTER TABLE app_private.message_ledger
@@ -1365,9 +1464,6 @@ GRANT USAGE ON SCHEMA app_public TO app_user;
 GRANT USAGE ON SCHEMA app_public TO app_anonymous;
 GRANT USAGE ON SCHEMA app_public TO gw_readonly;
 
-GRANT USAGE ON SCHEMA cron TO gw_owner;
-GRANT USAGE ON SCHEMA cron TO gw_monitor;
-
 GRANT USAGE ON SCHEMA ops TO gw_authenticator;
 GRANT USAGE ON SCHEMA ops TO gw_monitor;
 GRANT USAGE ON SCHEMA ops TO gw_worker;
@@ -1397,6 +1493,8 @@ GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) TO gw_worker;
 
 REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.fail_abandoned_messages() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) FROM PUBLIC;
@@ -1418,6 +1516,8 @@ REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_users__close() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_public.continue_as_guest(timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.continue_as_guest(timezone text) TO app_anonymous;
 
@@ -1437,43 +1537,25 @@ GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name 
 GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_user;
 
 GRANT SELECT ON TABLE app_public.users TO app_user;
-
-GRANT SELECT(id) ON TABLE app_public.users TO gw_readonly;
-
-GRANT SELECT(email_verified) ON TABLE app_public.users TO gw_readonly;
-
-GRANT SELECT(is_guest) ON TABLE app_public.users TO gw_readonly;
+GRANT SELECT ON TABLE app_public.users TO gw_readonly;
 
 GRANT UPDATE(first_name) ON TABLE app_public.users TO app_user;
 
 GRANT UPDATE(last_name) ON TABLE app_public.users TO app_user;
 
 GRANT UPDATE(timezone) ON TABLE app_public.users TO app_user;
-GRANT SELECT(timezone) ON TABLE app_public.users TO gw_readonly;
 
 GRANT UPDATE(birthday_date) ON TABLE app_public.users TO app_user;
-GRANT SELECT(birthday_date) ON TABLE app_public.users TO gw_readonly;
 
 GRANT UPDATE(anniversary_date) ON TABLE app_public.users TO app_user;
-GRANT SELECT(anniversary_date) ON TABLE app_public.users TO gw_readonly;
 
 GRANT UPDATE(send_time) ON TABLE app_public.users TO app_user;
-GRANT SELECT(send_time) ON TABLE app_public.users TO gw_readonly;
 
 GRANT UPDATE(leap_day_policy) ON TABLE app_public.users TO app_user;
-GRANT SELECT(leap_day_policy) ON TABLE app_public.users TO gw_readonly;
 
 GRANT UPDATE(location_city) ON TABLE app_public.users TO app_user;
-GRANT SELECT(location_city) ON TABLE app_public.users TO gw_readonly;
 
 GRANT UPDATE(location_country) ON TABLE app_public.users TO app_user;
-GRANT SELECT(location_country) ON TABLE app_public.users TO gw_readonly;
-
-GRANT SELECT(created_at) ON TABLE app_public.users TO gw_readonly;
-
-GRANT SELECT(updated_at) ON TABLE app_public.users TO gw_readonly;
-
-GRANT SELECT(deleted_at) ON TABLE app_public.users TO gw_readonly;
 
 REVOKE ALL ON FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text) TO app_user;
@@ -1483,6 +1565,8 @@ GRANT ALL ON FUNCTION app_public.viewer() TO app_user;
 GRANT ALL ON FUNCTION app_public.viewer() TO app_anonymous;
 
 REVOKE ALL ON FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.delete_cron_history() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.ensure_partitions() FROM PUBLIC;
 
@@ -1544,12 +1628,6 @@ GRANT UPDATE(theme) ON TABLE app_public.user_settings TO app_user;
 GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
 
 GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
-
-GRANT SELECT ON TABLE cron.job TO gw_owner;
-GRANT SELECT ON TABLE cron.job TO gw_monitor;
-
-GRANT SELECT,DELETE ON TABLE cron.job_run_details TO gw_owner;
-GRANT SELECT ON TABLE cron.job_run_details TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.cron_jobs TO gw_monitor;
 

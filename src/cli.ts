@@ -14,6 +14,12 @@ import { EXIT, GwError } from './errors.ts';
 // Read by PostGraphile when it is loaded, which the commands do later.
 process.env.GRAPHILE_ENV ??= process.env.NODE_ENV === 'production' ? 'production' : 'development';
 
+// Whoever reads our output may stop reading, like head does.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  throw error;
+});
+
 const program = new Command('gw')
   .description('Groundwork: a database-first PostgreSQL backend and its toolkit')
   .showHelpAfterError()

@@ -1,5 +1,5 @@
 --! Previous: sha1:8213b360a161a413f030cb2c3080634e2a0462bb
---! Hash: sha1:82f8ae1eb9fe866d71f38edb03208b1a7fad202d
+--! Hash: sha1:3e00a7c1763c999e20db9693c370d43f9ba50ed7
 --! Message: job-queue
 
 --! split: 0001-x.sql
@@ -454,8 +454,9 @@ INSERT INTO pgboss.version(version) VALUES ('43');
 
 -- One partition for sends, so that a million of them do not slow other queues.
 --
--- A worker that dies is noticed when its heartbeat is 10 s old; its jobs then run again.
--- Retries: 30 s, doubling with jitter up to 30 min; 10 of them span about 3 hours.
+-- A worker that dies is noticed when its heartbeat is 10 s old; its jobs are then retried
+-- like refused ones. Retries: after 15 to 30 s, doubling with jitter up to 30 min; 10 of
+-- them span 2.5 to 3 hours.
 -- Finished jobs are kept a day: message_logs is the record.
 select pgboss.create_queue('message-send-dead', '{
   "policy": "standard",

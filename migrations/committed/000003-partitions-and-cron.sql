@@ -1,5 +1,5 @@
---! Previous: sha1:82f8ae1eb9fe866d71f38edb03208b1a7fad202d
---! Hash: sha1:a5cee9721fa00900af4c7693e800102f3894ef78
+--! Previous: sha1:3e00a7c1763c999e20db9693c370d43f9ba50ed7
+--! Hash: sha1:74758f897cf43a3324ef546a8c14d2d2e2af563b
 --! Message: partitions-and-cron
 
 --! split: 0001-x.sql
@@ -15,17 +15,11 @@ create table ops.partition_policies (
   parent_table regclass not null,
   step interval not null,
   premake smallint not null,
-  retention interval,
-  retention_action text not null default 'detach',
-  require_backup boolean not null default false,
   created_at timestamptz not null default now(),
   constraint partition_policies_pkey primary key (parent_table),
   constraint partition_policies_step_check
     check (step in (interval '1 month', interval '1 day')),
-  constraint partition_policies_premake_check check (premake between 1 and 120),
-  constraint partition_policies_retention_check check (retention > interval '0'),
-  constraint partition_policies_retention_action_check
-    check (retention_action in ('drop', 'detach'))
+  constraint partition_policies_premake_check check (premake between 1 and 120)
 );
 
 grant select on ops.partition_policies to gw_monitor;
@@ -36,13 +30,6 @@ comment on column ops.partition_policies.step is
   'What one partition spans: 1 month or 1 day. Bounds are in UTC.';
 comment on column ops.partition_policies.premake is
   'How many partitions exist ahead of the current one.';
-comment on column ops.partition_policies.retention is
-  'A partition whose upper bound is older than this leaves the table; null keeps all.';
-comment on column ops.partition_policies.retention_action is
-  'What "leaves" means: detach keeps the rows in a table of their own, drop does not.';
-comment on column ops.partition_policies.require_backup is
-  'When true, no partition is dropped before a verified backup holds it.';
-
 --! Included functions/ops/create_range_partition.sql
 -- The partition is built as a table of its own, takes the rows that fell into DEFAULT
 -- meanwhile, and is then attached: ATTACH scans DEFAULT under a lock, so the rows must have
@@ -62,6 +49,8 @@ declare
   partition_key text;
   partition_name text;
   default_partition regclass;
+  written_columns text;
+  moved boolean;
 begin
   select pg_class.relname, pg_attribute.attname,
     nullif(pg_partitioned_table.partdefid, 0)::regclass
@@ -81,18 +70,44 @@ begin
 
   partition_name := parent_name || '_p'
     || to_char(range_start, case unit when 'day' then 'YYYYMMDD' else 'YYYYMM' end);
-  if to_regclass(format('app_partitions.%I', partition_name)) is not null then
+  if octet_length(partition_name) > 63 then
+    raise exception 'the name of % is too long for its partitions', p_parent
+      using errcode = 'GW010', hint = 'A name has 63 bytes; a partition needs 10 of them.';
+  end if;
+  if exists (
+    select from pg_catalog.pg_inherits
+    where pg_inherits.inhparent = p_parent
+      and pg_inherits.inhrelid = to_regclass(format('app_partitions.%I', partition_name))
+  ) then
     return null;
   end if;
 
+  -- An existing table of that name, of another schema's table perhaps, is an error here.
   execute format('create table app_partitions.%I (like %s including defaults'
     ' including generated including constraints including storage including compression)',
     partition_name, p_parent);
 
   if default_partition is not null then
+    execute format('select exists (select from %1$s where %2$I >= %3$L and %2$I < %4$L)',
+      default_partition, partition_key, range_start, range_end) into moved;
+  end if;
+  if moved then
+    -- Moving is deleting and inserting: a foreign key ON DELETE CASCADE would follow.
+    if exists (
+      select from pg_catalog.pg_constraint
+      where pg_constraint.confrelid = p_parent and pg_constraint.contype = 'f'
+    ) then
+      raise exception 'rows of % in DEFAULT cannot be moved: other tables reference them',
+          p_parent
+        using errcode = 'GW012', hint = 'Drop the foreign key, move, and add it again.';
+    end if;
+    select string_agg(quote_ident(attname), ', ' order by attnum) into written_columns
+    from pg_catalog.pg_attribute
+    where attrelid = p_parent and attnum > 0 and not attisdropped and attgenerated = '';
     execute format('with moved as (delete from %1$s where %2$I >= %3$L and %2$I < %4$L'
-      ' returning *) insert into app_partitions.%5$I select * from moved',
-      default_partition, partition_key, range_start, range_end, partition_name);
+      ' returning *) insert into app_partitions.%5$I (%6$s) select %6$s from moved',
+      default_partition, partition_key, range_start, range_end, partition_name,
+      written_columns);
   end if;
 
   execute format('alter table %s attach partition app_partitions.%I'
@@ -126,6 +141,8 @@ begin
   for wanted in
     select partition_policies.parent_table, partition_policies.step, months.instant
     from ops.partition_policies
+    -- A policy outlives its table, when somebody drops that and forgets this.
+    inner join pg_catalog.pg_class on pg_class.oid = partition_policies.parent_table
     cross join lateral generate_series(
       date_trunc(
         case when partition_policies.step = interval '1 day' then 'day' else 'month' end,
@@ -176,8 +193,8 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  changed integer := 0;
   removed integer := 0;
+  added integer := 0;
 begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron')
     or pg_is_in_recovery()
@@ -185,22 +202,8 @@ begin
     return 0;
   end if;
 
-  -- cron.schedule() replaces a job of the same name.
-  execute $sync$
-    select count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command))
-    from ops.cron_jobs
-    where cron_jobs.is_active
-      and not exists (
-        select from cron.job
-        where job.jobname = cron_jobs.job_name
-          and job.schedule = cron_jobs.schedule
-          and job.command = cron_jobs.command
-          and job.database = current_database()
-          and job.username = current_user
-          and job.active
-      )
-  $sync$ into changed;
-
+  -- What is not exactly as declared goes, a job that somebody switched off included:
+  -- cron.schedule() would leave it off.
   execute $sync$
     select count(cron.unschedule(job.jobid))
     from cron.job
@@ -209,19 +212,56 @@ begin
       and not exists (
         select from ops.cron_jobs
         where cron_jobs.job_name = job.jobname
+          and cron_jobs.schedule = job.schedule
+          and cron_jobs.command = job.command
           and cron_jobs.is_active
+          and job.active
       )
   $sync$ into removed;
-  return changed + removed;
+
+  execute $sync$
+    select count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command))
+    from ops.cron_jobs
+    where cron_jobs.is_active
+      and not exists (
+        select from cron.job
+        where job.jobname = cron_jobs.job_name
+          and job.database = current_database()
+          and job.username = current_user
+      )
+  $sync$ into added;
+  return removed + added;
 end
 $$;
 --! EndIncluded functions/ops/sync_cron_jobs.sql
 comment on function ops.sync_cron_jobs() is
-  'Makes cron.job equal to ops.cron_jobs. Returns how many jobs changed; 0 without pg_cron.';
+  'Makes cron.job equal to ops.cron_jobs. Returns how many jobs were removed and added; 0 without pg_cron.';
+
+--! Included functions/ops/delete_cron_history.sql
+-- Dynamic SQL, because the shadow database and test databases have no schema "cron".
+create or replace function ops.delete_cron_history() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  deleted integer := 0;
+begin
+  if exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
+    execute $sql$
+      delete from cron.job_run_details where end_time < now() - interval '14 days'
+    $sql$;
+    get diagnostics deleted = row_count;
+  end if;
+  return deleted;
+end
+$$;
+--! EndIncluded functions/ops/delete_cron_history.sql
+comment on function ops.delete_cron_history() is
+  'Deletes pg_cron''s records of runs that ended 14 days ago. Returns how many.';
 
 insert into ops.cron_jobs (job_name, schedule, command, description) values
   ('ensure-partitions', '17 3 * * *', 'select ops.ensure_partitions()',
     'Keeps every policy''s partitions ahead of time; catches up after missed runs.'),
   ('cron-history-cleanup', '43 3 * * *',
-    'delete from cron.job_run_details where end_time < now() - interval ''14 days''',
+    'select ops.delete_cron_history()',
     'pg_cron never deletes its own history.');

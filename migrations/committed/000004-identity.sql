@@ -1,5 +1,5 @@
---! Previous: sha1:a5cee9721fa00900af4c7693e800102f3894ef78
---! Hash: sha1:0299dfa1ef4df505b6e6ef90ee51f85b1a5edca9
+--! Previous: sha1:74758f897cf43a3324ef546a8c14d2d2e2af563b
+--! Hash: sha1:7043f02e055b6da413a52f6720bc14473414e96c
 --! Message: identity
 
 --! split: 0001-x.sql
@@ -132,9 +132,7 @@ grant select on app_public.users to app_user;
 grant update (first_name, last_name, timezone, birthday_date, anniversary_date,
   send_time, leap_day_policy, location_city, location_country)
   on app_public.users to app_user;
-grant select (id, email_verified, is_guest, timezone, birthday_date, anniversary_date,
-  send_time, leap_day_policy, location_city, location_country, created_at, updated_at,
-  deleted_at) on app_public.users to gw_readonly;
+grant select on app_public.users to gw_readonly;
 
 create trigger _100_timestamps before insert or update on app_public.users
   for each row execute function app_private.tg__timestamps();
@@ -277,6 +275,51 @@ alter table app_private.spent_refresh_tokens enable row level security;
 
 comment on table app_private.spent_refresh_tokens is
   'SHA-256 of refresh tokens that were exchanged for newer ones.';
+
+--! Included functions/app_private/revoke_sessions.sql
+create or replace function app_private.revoke_sessions(
+  p_user_id uuid, p_session_id uuid, p_reason text
+) returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with revoked as (
+    update app_private.sessions
+    set revoked_at = now(), revoked_reason = p_reason
+    where user_id = p_user_id
+      and (p_session_id is null or id = p_session_id)
+      and revoked_at is null
+    returning id
+  ),
+  -- An API process forgets nothing that was sent: on reconnecting it reads
+  -- recently_revoked_sessions().
+  told as (
+    select pg_notify('gw_session_revoked', revoked.id::text) from revoked
+  )
+  select count(*)::integer from told
+$$;
+--! EndIncluded functions/app_private/revoke_sessions.sql
+comment on function app_private.revoke_sessions(uuid, uuid, text) is
+  'Ends one session of a user, or all when the session is null; tells every API process.';
+
+--! Included functions/app_private/tg_users__close.sql
+-- Definer: whoever may close an account has no right to its sessions.
+create or replace function app_private.tg_users__close() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.revoke_sessions(new.id, null, 'account');
+  return null;
+end
+$$;
+--! EndIncluded functions/app_private/tg_users__close.sql
+comment on function app_private.tg_users__close() is
+  'Closing an account ends its sessions.';
+
+create trigger _500_close after update of deleted_at on app_public.users
+  for each row when (old.deleted_at is null and new.deleted_at is not null)
+  execute function app_private.tg_users__close();
 
 --! Included functions/app_private/delete_expired_sessions.sql
 create or replace function app_private.delete_expired_sessions() returns integer

@@ -1,5 +1,5 @@
---! Previous: sha1:0299dfa1ef4df505b6e6ef90ee51f85b1a5edca9
---! Hash: sha1:2ec95ced8d7283f7e2032c60e1afffda09903347
+--! Previous: sha1:7043f02e055b6da413a52f6720bc14473414e96c
+--! Hash: sha1:a5db09c0c1ef896ded488386bd60c6ed1edac5c2
 --! Message: authentication
 
 --! split: 0001-x.sql
@@ -80,32 +80,6 @@ $$;
 --! EndIncluded functions/app_private/start_session.sql
 comment on function app_private.start_session(uuid) is
   'Makes a session and its first tokens.';
-
---! Included functions/app_private/revoke_sessions.sql
-create or replace function app_private.revoke_sessions(
-  p_user_id uuid, p_session_id uuid, p_reason text
-) returns integer
-language sql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-  with revoked as (
-    update app_private.sessions
-    set revoked_at = now(), revoked_reason = p_reason
-    where user_id = p_user_id
-      and (p_session_id is null or id = p_session_id)
-      and revoked_at is null
-    returning id
-  ),
-  -- An API process forgets nothing that was sent: on reconnecting it reads
-  -- recently_revoked_sessions().
-  told as (
-    select pg_notify('gw_session_revoked', revoked.id::text) from revoked
-  )
-  select count(*)::integer from told
-$$;
---! EndIncluded functions/app_private/revoke_sessions.sql
-comment on function app_private.revoke_sessions(uuid, uuid, text) is
-  'Ends one session of a user, or all when the session is null; tells every API process.';
 
 --! Included functions/app_private/recently_revoked_sessions.sql
 -- Definer: the API's login role cannot read sessions. Returns ids only.

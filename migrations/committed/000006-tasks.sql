@@ -1,5 +1,5 @@
---! Previous: sha1:2ec95ced8d7283f7e2032c60e1afffda09903347
---! Hash: sha1:59f5d469d0f51c84f0c5438ba092bef1b3cd4739
+--! Previous: sha1:a5db09c0c1ef896ded488386bd60c6ed1edac5c2
+--! Hash: sha1:6e9e48acca04f7b4099c0d3f8d415426b2b50e49
 --! Message: tasks
 
 --! split: 0001-x.sql

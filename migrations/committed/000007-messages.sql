@@ -1,5 +1,5 @@
---! Previous: sha1:59f5d469d0f51c84f0c5438ba092bef1b3cd4739
---! Hash: sha1:aecfe4c8b551b03cd60b876d2dd8965d2431c2c2
+--! Previous: sha1:6e9e48acca04f7b4099c0d3f8d415426b2b50e49
+--! Hash: sha1:585b862cb6362706265b914912f5f265c6f14909
 --! Message: messages
 
 --! split: 0001-x.sql
@@ -72,14 +72,14 @@ create or replace function app_hidden.render_template(p_template text, p_values 
 returns text
 language sql immutable strict parallel safe
 as $$
-  select pg_catalog.string_agg(
+  select coalesce(pg_catalog.string_agg(
     case
       when piece.number = 1 then piece.content
       when pg_catalog.strpos(piece.content, '}}') = 0 then '{{' || piece.content
       else coalesce(
           p_values ->> pg_catalog.btrim(pg_catalog.split_part(piece.content, '}}', 1)), '')
         || pg_catalog.substr(piece.content, pg_catalog.strpos(piece.content, '}}') + 2)
-    end, '' order by piece.number)
+    end, '' order by piece.number), '')
   from pg_catalog.string_to_table(p_template, '{{') with ordinality as piece (content, number)
 $$;
 --! EndIncluded functions/app_hidden/render_template.sql
@@ -190,9 +190,9 @@ comment on column app_public.message_logs.actual_send_time is
   'When it was accepted for delivery; null until status is SENT.';
 comment on column app_public.message_logs.status is
   'SCHEDULED (planned), QUEUED (a worker has it), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (given up).';
-comment on column app_public.message_logs.retry_count is 'Attempts after the first.';
+comment on column app_public.message_logs.retry_count is 'How often it was put back to be tried again.';
 comment on column app_public.message_logs.last_retry_at is
-  'When the latest of those attempts ended.';
+  'When it was put back last.';
 comment on column app_public.message_logs.api_response_code is
   'HTTP status of the latest answer.';
 comment on column app_public.message_logs.api_response_body is
@@ -204,6 +204,6 @@ comment on column app_public.message_logs.idempotency_key is
 comment on column app_public.message_logs.created_at is 'When it was planned.';
 comment on column app_public.message_logs.updated_at is 'When its status last changed.';
 
-insert into ops.partition_policies (parent_table, step, premake, retention)
-values ('app_public.message_logs', '1 month', 12, null);
+insert into ops.partition_policies (parent_table, step, premake)
+values ('app_public.message_logs', '1 month', 12);
 select ops.ensure_partitions();

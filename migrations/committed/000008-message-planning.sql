@@ -1,5 +1,5 @@
---! Previous: sha1:aecfe4c8b551b03cd60b876d2dd8965d2431c2c2
---! Hash: sha1:1ef641ee282723f0a9ecd2eb723088d8b58ba3da
+--! Previous: sha1:585b862cb6362706265b914912f5f265c6f14909
+--! Hash: sha1:42af5e457670bb3872ec872e609d19156b4533bd
 --! Message: message-planning
 
 --! split: 0001-x.sql
@@ -16,13 +16,29 @@
  */
 
 --! Included functions/app_private/plan_due_messages.sql
--- One statement: ledger row, log row and job appear together or not at all.
+-- One statement plans: ledger row, log row and job appear together or not at all. What they
+-- all need is looked for first, because a ledger row without the others would keep the
+-- message from ever being sent.
 create or replace function app_private.plan_due_messages(p_now timestamptz default now())
 returns integer
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
+declare
+  planned integer;
+begin
+  if not exists (select from pgboss.queue where name = 'message-send') then
+    raise exception 'the queue message-send does not exist'
+      using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
+  end if;
+  if (select count(*) from app_private.message_templates where locale = 'en'
+    and message_type in ('BIRTHDAY', 'ANNIVERSARY')) < 2
+  then
+    raise exception 'a message type has no template in English'
+      using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
+  end if;
+
   -- Local dates that some zone on Earth can have inside the window.
   with days as (
     select day::date as delivery_date,
@@ -133,7 +149,9 @@ as $$
     inner join pgboss.queue on queue.name = 'message-send'
     returning 1
   )
-  select count(*)::integer from claimed
+  select count(*)::integer into planned from claimed;
+  return planned;
+end
 $$;
 --! EndIncluded functions/app_private/plan_due_messages.sql
 comment on function app_private.plan_due_messages(timestamptz) is
@@ -241,8 +259,8 @@ as $$
     set status = result.status,
       actual_send_time = case when result.status = 'SENT' then clock_timestamp() end,
       retry_count = message_logs.retry_count + (result.status = 'RETRYING')::integer,
-      last_retry_at = case when message_logs.retry_count > 0 or result.status = 'RETRYING'
-        then clock_timestamp() end,
+      last_retry_at = case when result.status = 'RETRYING'
+        then clock_timestamp() else message_logs.last_retry_at end,
       api_response_code = result.code,
       api_response_body = result.body,
       error_message = result.error
@@ -262,6 +280,36 @@ grant execute on function app_private.record_send_results(jsonb) to gw_worker;
 comment on function app_private.record_send_results(jsonb) is
   'Records what became of a batch of attempts: an array of {user_id, message_id, scheduled_send_time, status, code, body, error}. Returns how many.';
 
+--! Included functions/app_private/fail_abandoned_messages.sql
+-- pg-boss gives up a job whose worker died on the last attempt, or that nobody fetched for a
+-- week, without telling the message.
+create or replace function app_private.fail_abandoned_messages() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with failed as (
+    update app_public.message_logs
+    set status = 'FAILED',
+      error_message = concat_ws('; ', error_message,
+        'given up while ' || status || ': no job is left that would send it')
+    where status not in ('SENT', 'FAILED')
+      and scheduled_send_time < now() - interval '15 minutes'
+      and not exists (
+        select from pgboss.job
+        where job.name = 'message-send'
+          and job.id = message_logs.id
+          and job.state in ('created', 'retry', 'active')
+      )
+    returning 1
+  )
+  select count(*)::integer from failed
+$$;
+--! EndIncluded functions/app_private/fail_abandoned_messages.sql
+comment on function app_private.fail_abandoned_messages() is
+  'Marks FAILED what is due for 15 minutes and has no job left that would send it. Returns how many.';
+
 insert into ops.cron_jobs (job_name, schedule, command, description) values
+  ('fail-abandoned-messages', '*/5 * * * *', 'select app_private.fail_abandoned_messages()',
+    'A worker that dies on the last attempt cannot say that it was the last.'),
   ('plan-due-messages', '* * * * *', 'select app_private.plan_due_messages()',
     'Finds birthdays and anniversaries of the next 24 hours and queues their messages.');

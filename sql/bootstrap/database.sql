@@ -26,10 +26,8 @@ begin
     create extension if not exists pg_cron;
     -- Jobs are scheduled by, and run as, the owner of the schema. History is pruned by a job.
     grant usage on schema cron to gw_owner;
-    grant select on cron.job to gw_owner, gw_monitor;
+    grant select on cron.job to gw_owner;
     grant select, delete on cron.job_run_details to gw_owner;
-    grant select on cron.job_run_details to gw_monitor;
-    grant usage on schema cron to gw_monitor;
   end if;
 end
 $extensions$;

@@ -1,6 +1,7 @@
 import { depthLimit } from '@graphile/depth-limit';
 import { type FieldArgs, lambda, SafeError, type Step, sideEffect } from 'postgraphile/grafast';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
+import { type DocumentNode, GraphQLError, type GraphQLSchema, Kind } from 'postgraphile/graphql';
 import { wrapPlans } from 'postgraphile/utils';
 import { refusals } from './errors.ts';
 
@@ -102,6 +103,36 @@ export const NotFoundPlugin: GraphileConfig.Plugin = {
   },
 };
 
+type ParseResult = { document: DocumentNode; errors?: undefined } | ParseErrors;
+interface ParseErrors {
+  errors: readonly GraphQLError[];
+  document?: undefined;
+}
+
+/** An operation of a kind that the schema has not, which graphql-js notices only later. */
+function withoutRoot(schema: GraphQLSchema, result: ParseResult): ParseResult {
+  const unknown = result.document?.definitions.find(
+    (node) => node.kind === Kind.OPERATION_DEFINITION && schema.getRootType(node.operation) == null,
+  );
+  if (unknown === undefined || unknown.kind !== Kind.OPERATION_DEFINITION) return result;
+  return {
+    errors: [new GraphQLError(`the schema has no ${unknown.operation}s`, { nodes: unknown })],
+  };
+}
+
+/** Gives the errors of a JSON answer the code that they lack. */
+function addCode(answer: Buffer, code: string): Buffer {
+  let body: { errors?: { extensions?: { code?: string } }[] };
+  try {
+    body = JSON.parse(answer.toString());
+  } catch {
+    return answer;
+  }
+  if (!Array.isArray(body.errors)) return answer;
+  for (const error of body.errors) error.extensions = { code, ...error.extensions };
+  return Buffer.from(JSON.stringify(body));
+}
+
 /** Deeply nested documents are refused before they are planned. */
 export const DocumentPlugin: GraphileConfig.Plugin = {
   name: 'DocumentPlugin',
@@ -127,7 +158,7 @@ export const DocumentPlugin: GraphileConfig.Plugin = {
           return {
             ...config,
             parseAndValidate(query) {
-              const result = config.parseAndValidate(query);
+              const result = withoutRoot(config.schema, config.parseAndValidate(query));
               for (const error of result.errors ?? []) {
                 error.extensions.code ??= 'GRAPHQL_VALIDATION_FAILED';
               }
@@ -136,6 +167,15 @@ export const DocumentPlugin: GraphileConfig.Plugin = {
           };
         };
         return next();
+      },
+      // What grafserv refuses before there is a document: too long, not JSON, no query.
+      async processRequest(next) {
+        const result = await next();
+        if (result === null || result.type !== 'buffer' || result.statusCode < 400) return result;
+        const code = result.statusCode === 413 ? 'BODY_TOO_LARGE' : 'BAD_REQUEST';
+        const buffer = addCode(result.buffer, code);
+        const headers = { ...result.headers, 'Content-Length': String(buffer.length) };
+        return { ...result, buffer, headers };
       },
     },
   },

@@ -1,6 +1,9 @@
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import * as graphileMigrate from 'graphile-migrate';
 import { loadConfig } from '../config.ts';
+import { hasCron } from '../database/bootstrap.ts';
 import { describeSqlError } from '../database/migration-error.ts';
 import {
   forceDrop,
@@ -9,7 +12,8 @@ import {
   migrationSettings,
   migrationUrls,
 } from '../database/migrations.ts';
-import { reachDatabase } from '../database/source.ts';
+import { locateDatabase, reachDatabase, restartDatabase } from '../database/source.ts';
+import { projectRoot } from '../database/state.ts';
 import { databaseName } from '../database/urls.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { confirm } from './confirm.ts';
@@ -34,6 +38,15 @@ async function described(work: Promise<unknown>): Promise<void> {
       cause: error,
     });
   });
+}
+
+/**
+ * graphile-migrate leaves a file with nothing in it, whose number would clash with that of
+ * the next migration.
+ */
+function removeBlankMigration(blank: string): void {
+  const path = join(projectRoot, 'migrations', 'current', '1-current.sql');
+  if (existsSync(path) && readFileSync(path, 'utf8').trim() === blank.trim()) rmSync(path);
 }
 
 export function registerMigrate(program: Command): void {
@@ -68,7 +81,9 @@ export function registerMigrate(program: Command): void {
     .requiredOption('-m, --message <text>', "what it does; becomes the file's name")
     .action(async (options: { message: string }) => {
       const urls = await urlsFor('commit', true);
-      await described(graphileMigrate.commit(migrationSettings(urls), options.message));
+      const settings = migrationSettings(urls);
+      await described(graphileMigrate.commit(settings, options.message));
+      removeBlankMigration(settings.blankMigrationContent ?? '');
     });
 
   program
@@ -113,7 +128,15 @@ export function registerMigrate(program: Command): void {
         return;
       }
       await confirm(`Drop database "${name}" at ${host} and everything in it?`, options.yes);
+      const hadCron = await hasCron(urls.owner).catch(() => false);
       await forceDrop(urls.superuser ?? '', name);
       await described(graphileMigrate.reset(migrationSettings(urls)));
+      // pg_cron's scheduler has ended with its database, and only a restart brings it back.
+      if (!hadCron) return;
+      // graphile-migrate keeps its connections for 200 ms, and ends the process if they break.
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      const isOurs = locateDatabase(loadConfig()).source !== 'url';
+      if (isOurs && (await restartDatabase())) process.stderr.write('the server was restarted\n');
+      else process.stderr.write('! restart the server now: pg_cron has ended with its database\n');
     });
 }

@@ -6,7 +6,7 @@ import { GwError } from '../errors.ts';
 import { projectRoot } from './state.ts';
 
 /** What Groundwork needs of a PostgreSQL installation, as extension control files. */
-const neededExtensions = ['pgcrypto', 'pg_cron', 'pg_stat_statements', 'vector'];
+const neededExtensions = ['pgcrypto', 'pg_cron', 'pg_stat_statements', 'vector', 'plpgsql_check'];
 
 export interface Installation {
   /** The directory of initdb, postgres, pg_ctl. */
@@ -48,7 +48,7 @@ function shareDirectory(bin: string): string {
 
 /** Whether docker/provision.sh can work here. */
 export function canProvision(): boolean {
-  return process.getuid?.() === 0 && existsSync('/etc/debian_version') && hasApt();
+  return process.getuid?.() === 0 && /^(12|13)$/.test(debianMajor()) && hasApt();
 }
 
 const hasApt = (): boolean => spawnSync('apt-get', ['--version']).status === 0;
@@ -86,8 +86,10 @@ export async function provision(note: (text: string) => void): Promise<string> {
 
 /** What a person can do who has neither root nor PostgreSQL. */
 export function manualInstallation(): string {
-  const version = readDebianMajor() === 12 ? '15' : '17';
-  const packages = `postgresql-${version} postgresql-${version}-cron postgresql-${version}-wal2json`;
+  const version = debianMajor() === '12' ? '15' : '17';
+  const packages = ['', '-cron', '-wal2json', '-plpgsql-check']
+    .map((part) => `postgresql-${version}${part}`)
+    .join(' ');
   const extra = version === '15' ? '' : ` postgresql-${version}-pgvector`;
   return [
     'One of these makes a database available:',
@@ -98,11 +100,13 @@ export function manualInstallation(): string {
   ].join('\n');
 }
 
-function readDebianMajor(): number {
+/** "12" on Debian 12; empty elsewhere, Debian's derivatives included. */
+function debianMajor(): string {
   try {
-    return Number.parseInt(readFileSync('/etc/debian_version', 'utf8'), 10);
+    const release = readFileSync('/etc/os-release', 'utf8');
+    return /^ID=debian$/m.test(release) ? (/^VERSION_ID="?(\d+)/m.exec(release)?.[1] ?? '') : '';
   } catch {
-    return 0;
+    return '';
   }
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EXIT, GwError } from '../errors.ts';
+import { codeOf, EXIT, GwError } from '../errors.ts';
 import { connectionError, type Sql, withSql } from './connect.ts';
 import { projectRoot, type Secrets } from './state.ts';
 import { changeUrl, type Database } from './urls.ts';
@@ -8,10 +8,12 @@ import { changeUrl, type Database } from './urls.ts';
 const readSql = (name: string): string =>
   readFileSync(join(projectRoot, 'sql', 'bootstrap', name), 'utf8');
 
-/** Makes the roles, with these passwords. Needs a superuser's connection. */
+export type RolePasswords = Omit<Secrets, 'superuser' | 'jwt'>;
+
+/** Makes the roles, and sets these passwords. Needs a superuser's connection. */
 export async function bootstrapRoles(
   superuserUrl: string,
-  passwords: Omit<Secrets, 'superuser' | 'jwt'>,
+  passwords: Partial<RolePasswords>,
 ): Promise<void> {
   await withSql(superuserUrl, async (sql) => {
     const byRole = Object.fromEntries(
@@ -44,7 +46,8 @@ export async function bootstrapDatabase(superuserUrl: string): Promise<void> {
  */
 export async function bootstrapGiven(
   database: Database,
-  passwords: Omit<Secrets, 'superuser' | 'jwt'>,
+  passwords: RolePasswords,
+  named: Partial<RolePasswords>,
 ): Promise<string> {
   const { superuser, owner } = database.urls;
   if (superuser !== undefined) {
@@ -62,13 +65,57 @@ export async function bootstrapGiven(
         exitCode: EXIT.usage,
       });
     }
-    await bootstrapRoles(superuser, passwords);
+    await bootstrapRoles(superuser, await passwordsToSet(database, passwords, named));
     await bootstrapDatabase(superuser);
     return 'roles and extensions are up to date';
   }
   return withSql(owner, checkBootstrapped).catch((error: unknown) => {
     throw error instanceof GwError ? error : connectionError(error, owner, 'DATABASE_URL');
   });
+}
+
+const roleNames = ['owner', 'authenticator', 'worker', 'cdc', 'readonly', 'monitor'] as const;
+
+/**
+ * Which passwords to set on a server that is not ours alone: those that the environment
+ * names, and those of roles that have none yet. Another's password is never overwritten.
+ *
+ * @throws GwError when a role has a password that we do not know
+ */
+async function passwordsToSet(
+  database: Database,
+  passwords: RolePasswords,
+  named: Partial<RolePasswords>,
+): Promise<Partial<RolePasswords>> {
+  const withPassword = await withSql(database.urls.superuser ?? '', async (sql) => {
+    const rows = await sql<{ name: string }[]>`
+      select rolname as name from pg_authid where rolpassword is not null`;
+    return new Set(rows.map(({ name }) => name));
+  });
+  const unknown: string[] = [];
+  const chosen: Partial<RolePasswords> = {};
+  for (const role of roleNames) {
+    if (named[role] !== undefined || !withPassword.has(`gw_${role}`)) {
+      chosen[role] = passwords[role];
+      continue;
+    }
+    // Ours, from an earlier run? A role may lack the right to connect here until later, and
+    // is told so only after its password was right.
+    const refused = await withSql(database.urls[role], (sql) => sql`select 1`).then(
+      () => false,
+      (error: unknown) => codeOf(error) === '28P01',
+    );
+    if (refused) unknown.push(role);
+  }
+  if (unknown.length === 0) return chosen;
+  const variables = unknown.map((role) => `GW_${role.toUpperCase()}_PASSWORD`);
+  throw new GwError(
+    `these roles exist on the server with passwords of their own: ${unknown.map((role) => `gw_${role}`).join(', ')}`,
+    {
+      hint: `Set ${variables.join(', ')}: what they are now, or what they shall become.`,
+      exitCode: EXIT.usage,
+    },
+  );
 }
 
 async function checkBootstrapped(sql: Sql): Promise<string> {

@@ -77,6 +77,9 @@ export async function stopContainer(name = containerName()): Promise<void> {
   if (containerPort(name) !== undefined) await docker(['stop', '--time', '4', name]);
 }
 
+export const restartContainer = (name = containerName()): Promise<string> =>
+  docker(['restart', '--time', '4', name]);
+
 /** Removes the container and its data. */
 export function removeContainer(name = containerName()): void {
   spawnSync('docker', ['rm', '--force', name]);

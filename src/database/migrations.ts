@@ -4,7 +4,7 @@ import { Logger } from '@graphile/logger';
 import * as graphileMigrate from 'graphile-migrate';
 import JSON5 from 'json5';
 import { GwError, messageOf } from '../errors.ts';
-import { connect, withSql } from './connect.ts';
+import { withSql } from './connect.ts';
 import { describeSqlError } from './migration-error.ts';
 import { projectRoot } from './state.ts';
 import { changeUrl, type Database, databaseName } from './urls.ts';
@@ -109,15 +109,7 @@ async function appliedCount(url: string): Promise<number> {
   });
 }
 
-/**
- * Ends every connection to a database, so that it can be dropped: pg_cron's launcher stays
- * connected to its own, and comes back as soon as it is ended.
- */
+/** Drops a database, ending the connections to it. */
 export async function forceDrop(superuserUrl: string, name: string): Promise<void> {
-  const sql = connect(superuserUrl);
-  try {
-    await sql`drop database if exists ${sql(name)} with (force)`;
-  } finally {
-    await sql.end();
-  }
+  await withSql(superuserUrl, (sql) => sql`drop database if exists ${sql(name)} with (force)`);
 }

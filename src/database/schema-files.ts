@@ -38,7 +38,9 @@ export async function dumpSql(bin: string, database: Database): Promise<string> 
   const text = output
     .split('\n')
     .filter((line) => !/^(--|SET |\\(un)?restrict|SELECT pg_catalog\.set_config)/.test(line))
-    .filter((line) => !/^(CREATE|COMMENT ON) EXTENSION /.test(line))
+    .filter(
+      (line) => !/^(CREATE|COMMENT ON) EXTENSION |^GRANT .* ON (SCHEMA|TABLE) cron\b/.test(line),
+    )
     .join('\n')
     .replace(/\n{3,}/g, '\n\n')
     .trim();

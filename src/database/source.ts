@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import type { Progress } from '../progress.ts';
+import { isOurs as isOurProcess, readPids } from '../up/processes.ts';
 import {
   canProvision,
   findInstallations,
@@ -8,7 +9,13 @@ import {
   manualInstallation,
   provision,
 } from './binaries.ts';
-import { bootstrapDatabase, bootstrapGiven, bootstrapRoles, createDatabase } from './bootstrap.ts';
+import {
+  bootstrapDatabase,
+  bootstrapGiven,
+  bootstrapRoles,
+  createDatabase,
+  type RolePasswords,
+} from './bootstrap.ts';
 import {
   type Cluster,
   clusterExists,
@@ -26,6 +33,7 @@ import {
   containerPort,
   dockerWorks,
   ensureImage,
+  restartContainer,
   startContainer,
   stopContainer,
 } from './docker.ts';
@@ -36,21 +44,24 @@ import { changeUrl, type Database, describeUrl } from './urls.ts';
 export const localDatabaseName = 'groundwork';
 const standardPort = 5432;
 
-/** Passwords of the roles: the environment's, else this checkout's own. */
-export function rolePasswords(config: Config): Omit<Secrets, 'jwt'> {
+/** Passwords that the environment names, gw_owner's perhaps inside DATABASE_URL. */
+function namedPasswords(config: Config): Partial<RolePasswords> {
+  const url = config.DATABASE_URL === undefined ? undefined : new URL(config.DATABASE_URL);
+  const inUrl = url?.username === 'gw_owner' ? decodeURIComponent(url.password) : '';
   const named = {
-    owner: config.GW_OWNER_PASSWORD,
+    owner: config.GW_OWNER_PASSWORD ?? (inUrl || undefined),
     authenticator: config.GW_AUTHENTICATOR_PASSWORD,
     worker: config.GW_WORKER_PASSWORD,
     cdc: config.GW_CDC_PASSWORD,
     readonly: config.GW_READONLY_PASSWORD,
     monitor: config.GW_MONITOR_PASSWORD,
   };
-  const kept = readSecrets();
-  const given = Object.fromEntries(
-    Object.entries(named).filter(([, password]) => password !== undefined),
-  );
-  return { ...kept, ...given };
+  return Object.fromEntries(Object.entries(named).filter(([, password]) => password !== undefined));
+}
+
+/** Passwords of the roles: the environment's, else this checkout's own. */
+function rolePasswords(config: Config): Omit<Secrets, 'jwt'> {
+  return { ...readSecrets(), ...namedPasswords(config) };
 }
 
 function urlsFor(base: string, passwords: Omit<Secrets, 'jwt'>, superuser?: string) {
@@ -173,7 +184,7 @@ export async function provideDatabase(config: Config, progress: Progress): Promi
   if (url !== undefined && !isOurs(url)) {
     const database = fromUrl(config, url, passwords);
     await progress.step('database', async () => {
-      const said = await bootstrapGiven(database, passwords);
+      const said = await bootstrapGiven(database, passwords, namedPasswords(config));
       return `${database.description} (DATABASE_URL): ${said}`;
     });
     return { database, started: false };
@@ -314,3 +325,28 @@ export async function stopDatabase(): Promise<void> {
   const cluster = localCluster();
   if (cluster !== undefined) await stopCluster(cluster);
 }
+
+/**
+ * Restarts the server of this checkout. Under `gw up`, its watch starts a server again that
+ * has stopped; elsewhere this does.
+ *
+ * @returns false when the server is not ours to restart
+ */
+export async function restartDatabase(): Promise<boolean> {
+  const { container, postgresPort } = readState();
+  if (container !== undefined) {
+    await restartContainer(container);
+    await waitUntilReady(superuserUrlAt(postgresPort as number));
+    return true;
+  }
+  const cluster = localCluster();
+  if (cluster === undefined || postgresPort === undefined) return false;
+  const isWatched = isOurProcess(readPids().up);
+  await stopCluster(cluster);
+  if (!isWatched) await startCluster(cluster, postgresPort);
+  await waitUntilReady(superuserUrlAt(postgresPort));
+  return true;
+}
+
+const superuserUrlAt = (port: number): string =>
+  onLoopback('local', port, readSecrets()).urls.superuser ?? '';

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 
@@ -8,7 +8,9 @@ import { codeOf, EXIT, GwError } from '../errors.ts';
 export const projectRoot = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 /** Everything that is made while running, git-ignored. Tests point it elsewhere. */
-export const stateDirectory = process.env.GW_STATE_DIR ?? join(projectRoot, '.groundwork');
+export const stateDirectory = resolve(process.env.GW_STATE_DIR || join(projectRoot, '.groundwork'));
+// Children run in another folder; a relative path would mean something else there.
+if (process.env.GW_STATE_DIR) process.env.GW_STATE_DIR = stateDirectory;
 
 export const paths = {
   state: join(stateDirectory, 'state.json'),

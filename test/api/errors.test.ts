@@ -89,6 +89,8 @@ describe('errors have a code, and a field where there is one', () => {
   test('a document or variable that the schema does not know', async () => {
     expect(await api.codes('{ nothing }')).toEqual(['GRAPHQL_VALIDATION_FAILED']);
     expect(await api.codes('{ viewer {')).toEqual(['GRAPHQL_VALIDATION_FAILED']);
+    expect(await api.codes('subscription { viewer }')).toContain('GRAPHQL_VALIDATION_FAILED');
+    expect(await api.codes('subscription { __typename }')).toEqual(['GRAPHQL_VALIDATION_FAILED']);
     expect(await api.codes(createTask, { task: { title: 7 } })).toEqual([
       'GRAPHQL_VALIDATION_FAILED',
     ]);

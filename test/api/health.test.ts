@@ -36,6 +36,16 @@ test('an older database is not ready, and both versions are named', async () => 
   expect((await ready()).status).toBe(200);
 });
 
+test('a newer database is ready: migrations run before the code that needs them', async () => {
+  const sql = db.as('owner');
+  await sql`
+    insert into graphile_migrate.migrations (hash, previous_hash, filename)
+    select 'later', hash, '999999.sql' from graphile_migrate.migrations
+    order by filename desc limit 1`;
+  expect((await ready()).status).toBe(200);
+  await sql`delete from graphile_migrate.migrations where hash = 'later'`;
+});
+
 test('while the database is away: alive, not ready, UNAVAILABLE; afterwards all is well', async () => {
   const name = databaseName(db.url('owner'));
   const close = (allowed: boolean) =>

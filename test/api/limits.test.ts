@@ -92,4 +92,20 @@ test('a body of more than 1 MB is refused, also when its length is not told', as
     duplex: 'half',
   } as RequestInit);
   expect(untold.status).toBe(413);
+  expect(await untold.json()).toMatchObject({
+    errors: [{ extensions: { code: 'BODY_TOO_LARGE' } }],
+  });
+});
+
+test('a body that is no JSON, or has no query, is a bad request', async () => {
+  for (const body of ['{', '{}', '[]', '']) {
+    const answer = await fetch(`${api.origin}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    });
+    expect(answer.status, body).toBe(400);
+    const { errors } = (await answer.json()) as { errors: { extensions: { code: string } }[] };
+    expect(errors[0]?.extensions.code, body).toBe('BAD_REQUEST');
+  }
 });

@@ -69,6 +69,42 @@ describe('a wrong DATABASE_URL is explained', () => {
   });
 });
 
+describe('passwords of roles that another checkout made', () => {
+  const passwords = (): NodeJS.ProcessEnv =>
+    Object.fromEntries(
+      (['owner', 'authenticator', 'worker', 'cdc', 'readonly', 'monitor'] as const).map((role) => [
+        `GW_${role.toUpperCase()}_PASSWORD`,
+        new URL(db.url(role)).password,
+      ]),
+    );
+
+  test('are never overwritten: they must be named', async () => {
+    const { code, stderr } = await checkout.run(['db', 'start'], {
+      DATABASE_URL: db.url('superuser'),
+    });
+    expect(code).toBe(2);
+    expect(stderr).toContain('passwords of their own: gw_owner, gw_authenticator');
+    expect(stderr).toContain('GW_WORKER_PASSWORD');
+    await withSql(db.url('worker'), (sql) => sql`select 1`);
+  });
+
+  test('are used when the environment names them, in DATABASE_URL too', async () => {
+    const named = await checkout.run(['db', 'start'], {
+      ...passwords(),
+      DATABASE_URL: db.url('superuser'),
+    });
+    expect(named.code, named.stderr).toBe(0);
+    const { GW_OWNER_PASSWORD: _, ...others } = passwords();
+    const inUrl = await checkout.run(['db', 'start'], {
+      ...others,
+      DATABASE_URL: db.url('owner'),
+      ROOT_DATABASE_URL: inject('superuserUrl'),
+    });
+    expect(inUrl.code, inUrl.stderr).toBe(0);
+    await withSql(db.url('owner'), (sql) => sql`select 1`);
+  });
+});
+
 test('a port that GW_PORT asks for and somebody has is an error, not another port', async () => {
   const { createServer } = await import('node:net');
   const squatter = createServer();

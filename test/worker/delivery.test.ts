@@ -124,9 +124,7 @@ describe('over HTTP', () => {
       const user = await planOne(db.as('owner'));
       await work(http());
       expect(await statusIs(user, 'FAILED')).toMatchObject({ api_response_code: code });
-      const [dead] = await db.as('owner')`
-      select source_name from pgboss.job where name = 'message-send-dead'`;
-      expect(dead?.source_name).toBe('message-send');
+      await deadLetterOf(user);
       expect(vendor.deliveries).toHaveLength(1);
     },
   );

@@ -1,0 +1,174 @@
+import fc from 'fast-check';
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { Transaction } from '../../src/database/connect.ts';
+import { rolledBack, useDatabase } from '../helpers/database.ts';
+import {
+  compatibleInstant,
+  day,
+  hour,
+  hoursAround,
+  isKnown,
+  offsetAt,
+  transitionsOf,
+} from './zones.ts';
+
+const db = useDatabase();
+
+interface Case {
+  zone: string;
+  /** The local time, as the instant at which a clock in UTC shows it. */
+  local: number;
+}
+
+/** What the function makes of many local times, in one query. */
+async function instantsOf(sql: Transaction, cases: readonly Case[]): Promise<number[]> {
+  const rows = await sql<{ ms: number }[]>`
+    select extract(epoch from app_hidden.local_to_instant(local::timestamp, zone))::float8 * 1000
+      as ms
+    from unnest(${cases.map(({ local }) => new Date(local).toISOString().slice(0, 19))}::text[],
+      ${cases.map(({ zone }) => zone)}::text[]) with ordinality as given (local, zone, number)
+    order by number`;
+  return rows.map(({ ms }) => ms);
+}
+
+/** Whether the server's tzdata says the same as Node's of the hours around each case. */
+async function agreements(sql: Transaction, cases: readonly Case[]): Promise<boolean[]> {
+  const hours = cases.flatMap(({ zone, local }, index) =>
+    hoursAround(local).map((at) => ({ index, zone, at })),
+  );
+  const rows = await sql<{ ms: number }[]>`
+    select extract(epoch from instant at time zone zone - instant at time zone 'UTC')::float8 * 1000
+      as ms
+    from unnest(${hours.map(({ at }) => at / 1000)}::float8[],
+      ${hours.map(({ zone }) => zone)}::text[]) with ordinality as given (epoch, zone, number)
+    cross join lateral (select to_timestamp(epoch)) as moment (instant)
+    order by number`;
+  const agree = cases.map(() => true);
+  hours.forEach(({ index, zone, at }, row) => {
+    if (rows[row]?.ms !== offsetAt(zone, at)) agree[index] = false;
+  });
+  return agree;
+}
+
+const zones: string[] = [];
+
+beforeAll(async () => {
+  const rows = await db.as('owner')`select name from app_hidden.timezones order by name`;
+  zones.push(...rows.map(({ name }) => name as string).filter(isKnown));
+});
+
+/** Local times of 1970 to 2037: every other one within hours of a transition of its zone. */
+const anyCase = (): fc.Arbitrary<Case> =>
+  fc.constantFrom(...zones).chain((zone) => {
+    const anywhere = fc
+      .integer({ min: 0, max: Date.UTC(2037, 11, 31) / 60_000 })
+      .map((minutes) => ({ zone, local: minutes * 60_000 }));
+    const changes = transitionsOf(zone);
+    if (changes.length === 0) return anywhere;
+    const near = fc
+      .record({
+        change: fc.constantFrom(...changes),
+        distance: fc.oneof(
+          { weight: 3, arbitrary: fc.integer({ min: -8, max: 8 }).map((n) => n * 15) },
+          { weight: 1, arbitrary: fc.integer({ min: -1560, max: 1560 }) },
+        ),
+      })
+      .map(({ change, distance }) => ({
+        zone,
+        local: Math.max(0, change + offsetAt(zone, change - 1000) + distance * 60_000),
+      }));
+    return fc.oneof(anywhere, near, near);
+  });
+
+describe('local_to_instant', () => {
+  test('knows nearly every zone that Node knows', () => {
+    expect(zones.length).toBeGreaterThan(400);
+  });
+
+  test.each(['UTC', 'Asia/Kathmandu', 'America/New_York'])(
+    "agrees with Intl for any zone and local time, the session's own zone being %s",
+    async (sessionZone) => {
+      let seen = 0;
+      let skipped = 0;
+      await rolledBack(db.as('owner'), async (sql) => {
+        await sql`select set_config('timezone', ${sessionZone}, true)`;
+        await fc.assert(
+          fc.asyncProperty(fc.array(anyCase(), { minLength: 50, maxLength: 50 }), async (cases) => {
+            const actual = await instantsOf(sql, cases);
+            const wanted = cases.map(({ zone, local }) => compatibleInstant(zone, local));
+            const differing = cases.flatMap((given, index) =>
+              actual[index] === wanted[index]
+                ? []
+                : [{ ...given, actual: actual[index], wanted: wanted[index] }],
+            );
+            // Releases of tzdata differ: only where both know the same rules can they agree.
+            const same = await agreements(sql, differing);
+            seen += cases.length;
+            skipped += same.filter((agrees) => !agrees).length;
+            expect(differing.filter((_, index) => same[index])).toEqual([]);
+          }),
+          { numRuns: 8 },
+        );
+      });
+      expect(seen).toBeGreaterThanOrEqual(400);
+      expect(skipped / seen).toBeLessThan(0.05);
+    },
+  );
+
+  test.each([
+    ['America/New_York', '2026-03-08 02:30', '2026-03-08T07:30:00Z', 'in a gap'],
+    ['America/New_York', '2026-03-08 03:00', '2026-03-08T07:00:00Z', 'at the end of a gap'],
+    ['America/New_York', '2026-11-01 01:30', '2026-11-01T05:30:00Z', 'in an overlap'],
+    ['America/New_York', '2026-11-01 02:00', '2026-11-01T07:00:00Z', 'after an overlap'],
+    ['Australia/Lord_Howe', '2026-04-05 01:45', '2026-04-04T14:45:00Z', 'in half an hour twice'],
+    ['Australia/Lord_Howe', '2026-10-04 02:15', '2026-10-03T15:45:00Z', 'in half an hour missing'],
+    ['Europe/Dublin', '2026-03-29 01:30', '2026-03-29T01:30:00Z', 'in a gap to standard time'],
+    ['Europe/Dublin', '2026-10-25 01:30', '2026-10-25T00:30:00Z', 'in an overlap to winter time'],
+    ['Pacific/Apia', '2011-12-30 12:00', '2011-12-30T22:00:00Z', 'in a day that never was'],
+    ['Pacific/Apia', '2011-12-31 00:00', '2011-12-30T10:00:00Z', 'after that day'],
+    ['Africa/Casablanca', '2024-03-10 02:30', '2024-03-10T01:30:00Z', 'as Ramadan begins'],
+    ['Africa/Casablanca', '2024-04-14 02:30', '2024-04-14T02:30:00Z', 'as Ramadan ends'],
+    ['America/Scoresbysund', '2024-03-31 00:30', '2024-03-31T01:30:00Z', 'as two changes cancel'],
+    ['Asia/Pyongyang', '2018-05-04 23:45', '2018-05-04T15:15:00Z', 'in half an hour missing'],
+    ['Asia/Kathmandu', '2026-06-01 09:00', '2026-06-01T03:15:00Z', 'at 45 minutes'],
+    ['Africa/Monrovia', '1971-06-01 09:00', '1971-06-01T09:44:30Z', 'at odd seconds'],
+    ['UTC', '2026-06-01 09:00', '2026-06-01T09:00:00Z', 'in UTC'],
+  ])('reads %s %s as %s, %s', async (zone, local, instant) => {
+    await rolledBack(db.as('owner'), async (sql) => {
+      for (const sessionZone of ['UTC', 'Pacific/Apia']) {
+        await sql`select set_config('timezone', ${sessionZone}, true)`;
+        const [actual] = await instantsOf(sql, [{ zone, local: Date.parse(`${local}Z`) }]);
+        expect(new Date(actual ?? Number.NaN)).toEqual(new Date(instant));
+      }
+    });
+  });
+
+  test('is null for null and refuses a zone that does not exist', async () => {
+    const sql = db.as('owner');
+    const [row] = await sql`select app_hidden.local_to_instant(null, 'UTC') as instant`;
+    expect(row).toEqual({ instant: null });
+    await expect(
+      sql`select app_hidden.local_to_instant(timestamp '2026-01-01', 'Mars/Olympus')`,
+    ).rejects.toMatchObject({ code: '22023' });
+  });
+});
+
+describe('the source of comparison', () => {
+  test('finds the transitions of a zone', () => {
+    const of2026 = transitionsOf('America/New_York').filter(
+      (at) => new Date(at).getUTCFullYear() === 2026,
+    );
+    expect(of2026).toEqual([Date.UTC(2026, 2, 8, 7), Date.UTC(2026, 10, 1, 6)]);
+    expect(transitionsOf('UTC')).toEqual([]);
+  });
+
+  test('resolves as Temporal does', () => {
+    const local = Date.UTC(2026, 2, 8, 2, 30);
+    expect(compatibleInstant('America/New_York', local)).toBe(local + 5 * hour);
+    const twice = Date.UTC(2026, 10, 1, 1, 30);
+    expect(compatibleInstant('America/New_York', twice)).toBe(twice + 4 * hour);
+    const never = Date.UTC(2011, 11, 30);
+    expect(compatibleInstant('Pacific/Apia', never)).toBe(never + 10 * hour);
+    expect(compatibleInstant('Pacific/Apia', never + day)).toBe(never + 10 * hour);
+  });
+});
