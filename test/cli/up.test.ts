@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Checkout } from '../helpers/checkout.ts';
@@ -16,9 +16,11 @@ const squatters: Server[] = [];
 type Pids = Record<string, number>;
 const pids = (): Pids => checkout.json<Pids>('.groundwork', 'pids.json');
 
+/** Whether a process runs. One that ended and that init has not collected does not. */
 function isAlive(pid: number | undefined): boolean {
   try {
-    return pid !== undefined && process.kill(pid, 0);
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) !== 'Z';
   } catch {
     return false;
   }
@@ -186,6 +188,7 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   const again = await start();
   expect(origin(again)).toBe(`http://127.0.0.1:${apiPort}`);
   expect(again.output()).not.toMatch(/demo data|created/);
+  expect(isAlive(pids().api)).toBe(true);
   const orphans = await stop(again, 'SIGKILL');
   const last = await start();
   for (const name of ['api', 'worker', 'up']) expect(isAlive(orphans[name]), name).toBe(false);
