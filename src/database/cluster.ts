@@ -11,6 +11,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -238,4 +239,10 @@ export async function stopCluster(cluster: Cluster): Promise<void> {
 /** Deletes the data directory and the log. */
 export function removeCluster(cluster: Cluster): void {
   rmSync(cluster.home, { recursive: true, force: true });
+  try {
+    // The checkout's own folder, when this was the last cluster in it.
+    if (process.getuid?.() === 0) rmdirSync(dirname(cluster.home));
+  } catch {
+    // There is another.
+  }
 }

@@ -1,5 +1,6 @@
 import type { TestProject } from 'vitest/node';
 import { createMigrated, startScratch } from '../../src/database/scratch.ts';
+import { GwError } from '../../src/errors.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -11,15 +12,23 @@ declare module 'vitest' {
 /** The database that pg_cron lives in, on the server of the tests. */
 export const cronDatabase = 'gw_cron';
 
+async function startServer(): Promise<{ superuserUrl: string; stop: () => Promise<void> }> {
+  if (process.env.GW_TEST_DB !== 'docker') return startScratch(cronDatabase);
+  const { startContainer } = await import('./docker-server.ts');
+  return startContainer(cronDatabase);
+}
+
 /**
  * One server for the run, made for it and thrown away after it; one migrated database on
  * it, which every test file clones.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const { stop, superuserUrl } =
-    process.env.GW_TEST_DB === 'docker'
-      ? await (await import('./docker-server.ts')).startContainer(cronDatabase)
-      : await startScratch(cronDatabase);
+  const { stop, superuserUrl } = await startServer().catch((error: unknown) => {
+    // A machine without a database is told what to do, not where in our code it showed.
+    if (!(error instanceof GwError)) throw error;
+    process.stderr.write(`error: ${error.message}\nhint: ${error.hint ?? ''}\n`);
+    process.exit(error.exitCode);
+  });
   try {
     await createMigrated(superuserUrl, 'gw_template');
   } catch (error) {
