@@ -502,6 +502,28 @@ ALTER FUNCTION app_private.start_session(p_user_id uuid) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.start_session(p_user_id uuid) IS 'Makes a session and its first tokens.';
 
+CREATE FUNCTION app_private.tg__release_tasks() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_argv[0] = 'list_id' then
+    update app_public.tasks
+    set list_id = null, position_in_list = null
+    where user_id = old.user_id and list_id = old.id;
+  else
+    update app_public.tasks
+    set project_id = null
+    where user_id = old.user_id and project_id = old.id;
+  end if;
+  return old;
+end
+$$;
+
+ALTER FUNCTION app_private.tg__release_tasks() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg__release_tasks() IS 'Tasks outlive their list and project.';
+
 CREATE FUNCTION app_private.tg__timestamps() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -722,6 +744,80 @@ $$;
 ALTER FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) IS 'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED (password).';
+
+CREATE TABLE app_public.tasks (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    title text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    status text DEFAULT 'todo'::text NOT NULL,
+    priority text DEFAULT 'medium'::text NOT NULL,
+    due_date date,
+    completed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    project_id uuid,
+    list_id uuid,
+    position_in_list integer,
+    search tsvector GENERATED ALWAYS AS (to_tsvector('english'::regconfig, ((title || ' '::text) || description))) STORED NOT NULL,
+    CONSTRAINT tasks_completed_at_check CHECK (((completed_at IS NOT NULL) = (status = 'done'::text))),
+    CONSTRAINT tasks_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT tasks_due_date_check CHECK (((due_date >= '1970-01-01'::date) AND (due_date <= '9999-12-31'::date))),
+    CONSTRAINT tasks_position_in_list_check CHECK ((position_in_list >= 0)),
+    CONSTRAINT tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
+    CONSTRAINT tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text, 'canceled'::text]))),
+    CONSTRAINT tasks_title_check CHECK ((((length(title) >= 1) AND (length(title) <= 500)) AND (title !~ '^\s+$'::text)))
+)
+PARTITION BY HASH (user_id);
+
+ALTER TABLE app_public.tasks OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.tasks IS 'Something a user means to do.';
+
+COMMENT ON COLUMN app_public.tasks.user_id IS 'Whose task it is: the user who made it.';
+
+COMMENT ON COLUMN app_public.tasks.id IS 'Unique among the user''s tasks. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.tasks.title IS '1 to 500 characters.';
+
+COMMENT ON COLUMN app_public.tasks.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.tasks.status IS 'todo, in_progress, done or canceled.';
+
+COMMENT ON COLUMN app_public.tasks.priority IS 'low, medium, high or urgent.';
+
+COMMENT ON COLUMN app_public.tasks.due_date IS 'The day by which it should be done, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.tasks.completed_at IS 'When status became done; null in any other status.';
+
+COMMENT ON COLUMN app_public.tasks.created_at IS 'When the task was made.';
+
+COMMENT ON COLUMN app_public.tasks.updated_at IS 'When the task last changed.';
+
+COMMENT ON COLUMN app_public.tasks.project_id IS 'The project that the task belongs to.';
+
+COMMENT ON COLUMN app_public.tasks.list_id IS 'The list that the task stands in.';
+
+COMMENT ON COLUMN app_public.tasks.position_in_list IS 'Its place in the list, 0 first. Equal places are allowed.';
+
+COMMENT ON COLUMN app_public.tasks.search IS '@behavior -attribute:select -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy
+What search_tasks() looks in.';
+
+CREATE FUNCTION app_public.search_tasks(query text) RETURNS SETOF app_public.tasks
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select tasks.*
+  from app_public.tasks
+  where tasks.user_id = app_hidden.current_app_user_id()
+    and tasks.search @@ websearch_to_tsquery('english', search_tasks.query)
+  order by ts_rank(tasks.search, websearch_to_tsquery('english', search_tasks.query)) desc,
+    tasks.created_at desc, tasks.id
+$$;
+
+ALTER FUNCTION app_public.search_tasks(query text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.search_tasks(query text) IS 'Your tasks that match words in title or description, best first. Understands quotes, or, and a minus sign, as web searches do.';
 
 CREATE TABLE app_public.users (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -1150,50 +1246,6 @@ COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
 
 COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
 
-CREATE TABLE app_public.tasks (
-    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    title text NOT NULL,
-    description text DEFAULT ''::text NOT NULL,
-    status text DEFAULT 'todo'::text NOT NULL,
-    priority text DEFAULT 'medium'::text NOT NULL,
-    due_date date,
-    completed_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT tasks_completed_at_check CHECK (((completed_at IS NOT NULL) = (status = 'done'::text))),
-    CONSTRAINT tasks_description_check CHECK ((length(description) <= 20000)),
-    CONSTRAINT tasks_due_date_check CHECK (((due_date >= '1970-01-01'::date) AND (due_date <= '9999-12-31'::date))),
-    CONSTRAINT tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
-    CONSTRAINT tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text, 'canceled'::text]))),
-    CONSTRAINT tasks_title_check CHECK ((((length(title) >= 1) AND (length(title) <= 500)) AND (title !~ '^\s+$'::text)))
-)
-PARTITION BY HASH (user_id);
-
-ALTER TABLE app_public.tasks OWNER TO gw_owner;
-
-COMMENT ON TABLE app_public.tasks IS 'Something a user means to do.';
-
-COMMENT ON COLUMN app_public.tasks.user_id IS 'Whose task it is: the user who made it.';
-
-COMMENT ON COLUMN app_public.tasks.id IS 'Unique among the user''s tasks. A client may choose it, to make retries safe.';
-
-COMMENT ON COLUMN app_public.tasks.title IS '1 to 500 characters.';
-
-COMMENT ON COLUMN app_public.tasks.description IS 'At most 20,000 characters.';
-
-COMMENT ON COLUMN app_public.tasks.status IS 'todo, in_progress, done or canceled.';
-
-COMMENT ON COLUMN app_public.tasks.priority IS 'low, medium, high or urgent.';
-
-COMMENT ON COLUMN app_public.tasks.due_date IS 'The day by which it should be done, in the user''s time zone.';
-
-COMMENT ON COLUMN app_public.tasks.completed_at IS 'When status became done; null in any other status.';
-
-COMMENT ON COLUMN app_public.tasks.created_at IS 'When the task was made.';
-
-COMMENT ON COLUMN app_public.tasks.updated_at IS 'When the task last changed.';
-
 CREATE TABLE app_private.message_templates (
     message_type text NOT NULL,
     locale text NOT NULL,
@@ -1250,6 +1302,74 @@ CREATE TABLE app_private.user_secrets (
 ALTER TABLE app_private.user_secrets OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.user_secrets IS 'bcrypt hashes, and how often a wrong password was given lately.';
+
+CREATE TABLE app_public.lists (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    project_id uuid,
+    name text NOT NULL,
+    list_order integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT lists_list_order_check CHECK ((list_order >= 0)),
+    CONSTRAINT lists_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text)))
+);
+
+ALTER TABLE app_public.lists OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.lists IS 'An ordered list of tasks. Deleting a project deletes its lists; their tasks stay.';
+
+COMMENT ON COLUMN app_public.lists.user_id IS 'Whose list it is.';
+
+COMMENT ON COLUMN app_public.lists.id IS 'Unique among the user''s lists.';
+
+COMMENT ON COLUMN app_public.lists.project_id IS 'The project that it stands in; null when it stands by itself.';
+
+COMMENT ON COLUMN app_public.lists.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.lists.list_order IS 'Its place among the lists of the project, 0 first. Equal places are allowed.';
+
+COMMENT ON COLUMN app_public.lists.created_at IS 'When the list was made.';
+
+COMMENT ON COLUMN app_public.lists.updated_at IS 'When the list last changed.';
+
+CREATE TABLE app_public.projects (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    context_metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    topics jsonb DEFAULT '[]'::jsonb NOT NULL,
+    archived_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT projects_context_metadata_check CHECK ((jsonb_typeof(context_metadata) = 'object'::text)),
+    CONSTRAINT projects_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT projects_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text))),
+    CONSTRAINT projects_topics_check CHECK ((jsonb_typeof(topics) = 'array'::text))
+);
+
+ALTER TABLE app_public.projects OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.projects IS 'What lists, tasks and visualizations are gathered under.';
+
+COMMENT ON COLUMN app_public.projects.user_id IS 'Whose project it is.';
+
+COMMENT ON COLUMN app_public.projects.id IS 'Unique among the user''s projects. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.projects.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.projects.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.projects.context_metadata IS 'A JSON object that the studio keeps for a project.';
+
+COMMENT ON COLUMN app_public.projects.topics IS 'A JSON array of topics.';
+
+COMMENT ON COLUMN app_public.projects.archived_at IS 'When the project was put away; null while it is in use.';
+
+COMMENT ON COLUMN app_public.projects.created_at IS 'When the project was made.';
+
+COMMENT ON COLUMN app_public.projects.updated_at IS 'When the project last changed.';
 
 CREATE TABLE app_public.user_settings (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -1333,8 +1453,14 @@ ALTER TABLE ONLY app_private.spent_refresh_tokens
 ALTER TABLE ONLY app_private.user_secrets
     ADD CONSTRAINT user_secrets_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY app_public.lists
+    ADD CONSTRAINT lists_pkey PRIMARY KEY (user_id, id);
+
 ALTER TABLE ONLY app_public.message_logs
     ADD CONSTRAINT message_logs_pkey PRIMARY KEY (user_id, id, scheduled_send_time);
+
+ALTER TABLE ONLY app_public.projects
+    ADD CONSTRAINT projects_pkey PRIMARY KEY (user_id, id);
 
 ALTER TABLE ONLY app_public.tasks
     ADD CONSTRAINT tasks_pkey PRIMARY KEY (user_id, id);
@@ -1359,15 +1485,27 @@ CREATE INDEX sessions_revoked_at_idx ON app_private.sessions USING btree (revoke
 
 CREATE UNIQUE INDEX spent_refresh_tokens_refresh_token_hash_key ON app_private.spent_refresh_tokens USING btree (refresh_token_hash);
 
+CREATE INDEX lists_user_id_created_at_idx ON app_public.lists USING btree (user_id, created_at);
+
+CREATE INDEX lists_user_id_project_id_list_order_idx ON app_public.lists USING btree (user_id, project_id, list_order);
+
 CREATE INDEX message_logs_message_type_status_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (message_type, status, scheduled_send_time);
 
 CREATE INDEX message_logs_scheduled_send_time_idx_where_unsent ON ONLY app_public.message_logs USING btree (scheduled_send_time, status) WHERE (status <> 'SENT'::text);
 
 CREATE INDEX message_logs_user_id_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (user_id, scheduled_send_time);
 
+CREATE INDEX projects_user_id_created_at_idx ON app_public.projects USING btree (user_id, created_at);
+
+CREATE INDEX projects_user_id_updated_at_idx ON app_public.projects USING btree (user_id, updated_at);
+
 CREATE INDEX tasks_user_id_created_at_idx ON ONLY app_public.tasks USING btree (user_id, created_at);
 
 CREATE INDEX tasks_user_id_due_date_idx ON ONLY app_public.tasks USING btree (user_id, due_date);
+
+CREATE INDEX tasks_user_id_list_id_position_in_list_idx ON ONLY app_public.tasks USING btree (user_id, list_id, position_in_list) WHERE (list_id IS NOT NULL);
+
+CREATE INDEX tasks_user_id_project_id_priority_created_at_idx ON ONLY app_public.tasks USING btree (user_id, project_id, priority, created_at) WHERE (project_id IS NOT NULL);
 
 CREATE INDEX tasks_user_id_status_updated_at_idx ON ONLY app_public.tasks USING btree (user_id, status, updated_at);
 
@@ -1383,13 +1521,21 @@ CREATE INDEX users_timezone_idx ON app_public.users USING btree (timezone);
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_private.message_templates FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.lists FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.message_logs FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.projects FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.user_settings FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.users FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _200_release_tasks BEFORE DELETE ON app_public.lists FOR EACH ROW EXECUTE FUNCTION app_private.tg__release_tasks('list_id');
+
+CREATE TRIGGER _200_release_tasks BEFORE DELETE ON app_public.projects FOR EACH ROW EXECUTE FUNCTION app_private.tg__release_tasks('project_id');
 
 CREATE TRIGGER _500_close AFTER UPDATE OF deleted_at ON app_public.users FOR EACH ROW WHEN (((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL))) EXECUTE FUNCTION app_private.tg_users__close();
 
@@ -1407,11 +1553,26 @@ ALTER TABLE ONLY app_private.spent_refresh_tokens
 ALTER TABLE ONLY app_private.user_secrets
     ADD CONSTRAINT user_secrets_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY app_public.lists
+    ADD CONSTRAINT lists_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.lists
+    ADD CONSTRAINT lists_user_id_project_id_fkey FOREIGN KEY (user_id, project_id) REFERENCES app_public.projects(user_id, id) ON DELETE CASCADE;
+
 ALTER TABLE app_public.message_logs
     ADD CONSTRAINT message_logs_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY app_public.projects
+    ADD CONSTRAINT projects_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE app_public.tasks
     ADD CONSTRAINT tasks_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE app_public.tasks
+    ADD CONSTRAINT tasks_user_id_list_id_fkey FOREIGN KEY (user_id, list_id) REFERENCES app_public.lists(user_id, id);
+
+ALTER TABLE app_public.tasks
+    ADD CONSTRAINT tasks_user_id_project_id_fkey FOREIGN KEY (user_id, project_id) REFERENCES app_public.projects(user_id, id);
 
 ALTER TABLE ONLY app_public.user_settings
     ADD CONSTRAINT user_settings_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
@@ -1429,7 +1590,11 @@ ALTER TABLE app_private.spent_refresh_tokens ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.user_secrets ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY everyone ON app_public.lists FOR SELECT TO gw_readonly USING (true);
+
 CREATE POLICY everyone ON app_public.message_logs FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.projects FOR SELECT TO gw_readonly USING (true);
 
 CREATE POLICY everyone ON app_public.tasks FOR SELECT TO gw_readonly USING (true);
 
@@ -1437,15 +1602,23 @@ CREATE POLICY everyone ON app_public.user_settings FOR SELECT TO gw_readonly USI
 
 CREATE POLICY everyone ON app_public.users FOR SELECT TO gw_readonly USING (true);
 
+ALTER TABLE app_public.lists ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_public.message_logs ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY own ON app_public.lists TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
 CREATE POLICY own ON app_public.message_logs FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.projects TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.tasks TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.user_settings TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.users TO app_user USING (((id = app_hidden.current_app_user_id()) AND (deleted_at IS NULL))) WITH CHECK ((id = app_hidden.current_app_user_id()));
+
+ALTER TABLE app_public.projects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.tasks ENABLE ROW LEVEL SECURITY;
 
@@ -1512,6 +1685,8 @@ GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticat
 
 REVOKE ALL ON FUNCTION app_private.start_session(p_user_id uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg__release_tasks() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
@@ -1535,6 +1710,30 @@ GRANT ALL ON FUNCTION app_public.refresh_session(refresh_token text) TO app_user
 REVOKE ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_anonymous;
 GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.tasks TO app_user;
+GRANT SELECT ON TABLE app_public.tasks TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(title),UPDATE(title) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(priority),UPDATE(priority) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(due_date),UPDATE(due_date) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(project_id),UPDATE(project_id) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(list_id),UPDATE(list_id) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(position_in_list),UPDATE(position_in_list) ON TABLE app_public.tasks TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.search_tasks(query text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.search_tasks(query text) TO app_user;
 
 GRANT SELECT ON TABLE app_public.users TO app_user;
 GRANT SELECT ON TABLE app_public.users TO gw_readonly;
@@ -1605,20 +1804,31 @@ GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
 
 GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
 
-GRANT SELECT,DELETE ON TABLE app_public.tasks TO app_user;
-GRANT SELECT ON TABLE app_public.tasks TO gw_readonly;
+GRANT SELECT,DELETE ON TABLE app_public.lists TO app_user;
+GRANT SELECT ON TABLE app_public.lists TO gw_readonly;
 
-GRANT INSERT(id) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(id) ON TABLE app_public.lists TO app_user;
 
-GRANT INSERT(title),UPDATE(title) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(project_id),UPDATE(project_id) ON TABLE app_public.lists TO app_user;
 
-GRANT INSERT(description),UPDATE(description) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.lists TO app_user;
 
-GRANT INSERT(status),UPDATE(status) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(list_order),UPDATE(list_order) ON TABLE app_public.lists TO app_user;
 
-GRANT INSERT(priority),UPDATE(priority) ON TABLE app_public.tasks TO app_user;
+GRANT SELECT,DELETE ON TABLE app_public.projects TO app_user;
+GRANT SELECT ON TABLE app_public.projects TO gw_readonly;
 
-GRANT INSERT(due_date),UPDATE(due_date) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(id) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(context_metadata),UPDATE(context_metadata) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(topics),UPDATE(topics) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(archived_at),UPDATE(archived_at) ON TABLE app_public.projects TO app_user;
 
 GRANT SELECT ON TABLE app_public.user_settings TO app_user;
 GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
