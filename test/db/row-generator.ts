@@ -24,6 +24,8 @@ interface Reference {
 /** SQL expressions for columns that their type says too little about. */
 const taught: Record<string, string> = {
   'app_public.users.email': "gen_random_uuid() || '@example.com'",
+  'app_public.integrations.provider': "'calendar'",
+  'app_public.integrations.credential_reference': "'vault://users/calendar'",
 };
 
 /** SQL expressions by type. */
@@ -37,7 +39,8 @@ const byType: Record<string, string> = {
   numeric: '1',
   real: '1',
   'double precision': '1',
-  date: 'current_date',
+  // A Monday, because some dates must be one.
+  date: "date_trunc('week', now())::date",
   'timestamp with time zone': 'now()',
   'time without time zone': "time '09:00'",
   interval: "interval '1 day'",
