@@ -26,6 +26,40 @@ ALTER TYPE app_public.access_token OWNER TO gw_owner;
 
 COMMENT ON TYPE app_public.access_token IS 'A signed JWT. Send it as "Authorization: Bearer …"; it lives 15 minutes.';
 
+COMMENT ON COLUMN app_public.access_token.sub IS 'The user''s id.';
+
+COMMENT ON COLUMN app_public.access_token.sid IS 'The session''s id.';
+
+COMMENT ON COLUMN app_public.access_token.exp IS 'When the token stops working, in seconds since 1970.';
+
+CREATE TYPE app_public.chat_vector_match AS (
+	vector_id uuid,
+	chat_id uuid,
+	message_id uuid,
+	content text,
+	metadata jsonb,
+	similarity double precision,
+	created_at timestamp with time zone
+);
+
+ALTER TYPE app_public.chat_vector_match OWNER TO gw_owner;
+
+COMMENT ON TYPE app_public.chat_vector_match IS 'A text that was found, and its cosine similarity: 1 the same direction, 0 unrelated.';
+
+COMMENT ON COLUMN app_public.chat_vector_match.vector_id IS 'The vector.';
+
+COMMENT ON COLUMN app_public.chat_vector_match.chat_id IS 'The chat that it belongs to.';
+
+COMMENT ON COLUMN app_public.chat_vector_match.message_id IS 'The message that it was made from; null when it was made from something else.';
+
+COMMENT ON COLUMN app_public.chat_vector_match.content IS 'The text that it stands for.';
+
+COMMENT ON COLUMN app_public.chat_vector_match.metadata IS 'A JSON object kept with it.';
+
+COMMENT ON COLUMN app_public.chat_vector_match.similarity IS 'Cosine similarity to the query, from -1 to 1; 1 means the same direction.';
+
+COMMENT ON COLUMN app_public.chat_vector_match.created_at IS 'When the vector was made.';
+
 CREATE TYPE app_public.session_tokens AS (
 	user_id uuid,
 	access_token app_public.access_token,
@@ -145,6 +179,37 @@ ALTER FUNCTION app_hidden.sync_timezones() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.sync_timezones() IS 'Adds zones that a tzdata update brought. Removes none: a user may live there.';
 
+CREATE FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) RETURNS public.vector
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if cardinality(numbers) is distinct from 1536 or array_ndims(numbers) <> 1 then
+    raise exception '% has % numbers, not 1536',
+        argument, coalesce(cardinality(numbers), 0)
+      using errcode = 'GW002', column = argument;
+  end if;
+  -- A vector holds 4-byte floats: neither null, infinity nor NaN, and not all of them 0.
+  if exists (
+      select
+      from unnest(numbers) as number
+      where abs(number) <= 3.4e38 is not true
+    )
+    or not exists (
+      select from unnest(numbers) as number where abs(number) > 1e-37
+    )
+  then
+    raise exception '% has numbers that are not finite, or only zeros', argument
+      using errcode = 'GW002', column = argument;
+  end if;
+  return numbers::public.vector;
+end
+$$;
+
+ALTER FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) IS 'Makes an embedding of 1536 numbers, or refuses and names the argument.';
+
 CREATE FUNCTION app_private.analyze_hot_tables() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -157,6 +222,173 @@ $$;
 ALTER FUNCTION app_private.analyze_hot_tables() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.analyze_hot_tables() IS 'Refreshes the planner''s statistics of the tables that change most.';
+
+CREATE FUNCTION app_private.apply_subscription_event(p_event jsonb) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '5s'
+    AS $_$
+declare
+  -- In the order in which they happen: that of two events of one second.
+  kinds constant text[] := array['customer.subscription.created',
+    'customer.subscription.updated', 'customer.subscription.deleted'];
+  statuses constant text[] := array['active', 'canceled', 'past_due', 'trialing',
+    'incomplete', 'incomplete_expired', 'unpaid', 'paused'];
+  kind integer := array_position(kinds, p_event ->> 'type');
+  object jsonb := p_event #> '{data,object}';
+  item jsonb := object #> '{items,data,0}';
+  is_deleted boolean;
+  given_id text := p_event ->> 'id';
+  given_subscription text := object ->> 'id';
+  given_customer text;
+  given_user uuid;
+  given_tier text;
+  given_status text;
+  given_at timestamptz;
+  given_start timestamptz;
+  given_end timestamptz;
+  is_given_period boolean;
+  current_row app_public.subscriptions;
+  refusal text;
+begin
+  if jsonb_typeof(p_event) is distinct from 'object'
+    or given_id is null
+    or p_event ->> 'type' is null
+  then
+    raise exception 'this is not an event of Stripe' using errcode = 'GW022';
+  end if;
+  -- Other events are not kept: they may hold personal data, and nothing needs them.
+  if kind is null then
+    return 'ignored';
+  end if;
+  -- The customer is an id, or the whole customer where the endpoint expands it.
+  given_customer := case jsonb_typeof(object -> 'customer')
+    when 'object' then object #>> '{customer,id}'
+    else object ->> 'customer'
+  end;
+  is_deleted := kind = 3;
+  if given_id !~ '^evt_[A-Za-z0-9_]{1,250}$'
+    or jsonb_typeof(p_event -> 'created') is distinct from 'number'
+    or given_subscription ~ '^sub_[A-Za-z0-9]{1,250}$' is not true
+    or given_customer ~ '^cus_[A-Za-z0-9]{1,250}$' is not true
+  then
+    raise exception 'this is not an event about a subscription' using errcode = 'GW022';
+  end if;
+  given_user := case
+    when object #>> '{metadata,user_id}' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+      then (object #>> '{metadata,user_id}')::uuid
+  end;
+  given_at := to_timestamp((p_event ->> 'created')::double precision);
+  -- In Stripe's API since 2025-03-31 a period belongs to an item, before to the whole.
+  given_start := to_timestamp(coalesce(item ->> 'current_period_start',
+    object ->> 'current_period_start')::double precision);
+  given_end := to_timestamp(coalesce(item ->> 'current_period_end',
+    object ->> 'current_period_end')::double precision);
+  given_status := case when is_deleted then 'canceled' else object ->> 'status' end;
+  -- The price first: a change of plan changes the price, not the metadata.
+  given_tier := case when is_deleted then 'free' else (
+    select tier_limits.tier
+    from unnest(array[
+      item #>> '{price,metadata,tier}',
+      split_part(item #>> '{price,lookup_key}', '_', 1),
+      object #>> '{metadata,tier}'
+    ]) with ordinality as candidate (tier, place)
+    inner join app_private.tier_limits on tier_limits.tier = candidate.tier
+    order by candidate.place
+    limit 1
+  ) end;
+
+  -- A second delivery waits here for the first. One that was not applied is tried again.
+  insert into app_private.stripe_events
+    (event_id, type, stripe_subscription_id, occurred_at, payload, reason)
+  values (given_id, kinds[kind], given_subscription, given_at, p_event, 'not tried yet')
+  on conflict (event_id) do update
+  set reason = 'not tried yet'
+  where not stripe_events.applied
+    and stripe_events.reason like 'unknown %';
+  if not found then
+    return 'duplicate';
+  end if;
+
+  -- Locked, so that two events of one customer are compared one after the other; also the
+  -- first two, which both find the user before there is a customer.
+  select subscriptions.* into current_row
+  from app_public.subscriptions
+  where subscriptions.stripe_customer_id = given_customer
+    or subscriptions.user_id = given_user
+  order by subscriptions.stripe_customer_id = given_customer desc nulls last
+  limit 1
+  for no key update;
+
+  refusal := case
+    when current_row.user_id is null
+      or current_row.stripe_customer_id <> given_customer
+      then 'unknown customer ' || given_customer
+    when exists (
+      select
+      from app_private.stripe_events as other
+      where other.applied
+        and (
+          other.stripe_subscription_id = given_subscription
+            and (other.occurred_at, array_position(kinds, other.type)) > (given_at, kind)
+          or other.stripe_subscription_id = current_row.stripe_subscription_id
+            and other.occurred_at > given_at
+        )
+    ) then 'stale'
+    -- What becomes of a former subscription, or of one that was never paid, does not
+    -- touch the one that is in use.
+    when current_row.stripe_subscription_id <> given_subscription
+      and current_row.status not in ('canceled', 'incomplete_expired')
+      and (is_deleted or given_status not in ('active', 'trialing'))
+      then 'another subscription is in use: ' || current_row.stripe_subscription_id
+    when given_tier is null then 'unknown tier'
+    when given_status = any (statuses) is not true
+      then 'unknown status ' || coalesce(given_status, '(none)')
+  end;
+  if refusal is not null then
+    update app_private.stripe_events
+    set reason = refusal
+    where stripe_events.event_id = given_id;
+    return case refusal when 'stale' then 'stale' else 'ignored' end;
+  end if;
+
+  -- A period counts when it is paid for: else an unpaid checkout would set usage to 0.
+  -- One with an earlier start was sent before consume_usage() began the current one.
+  is_given_period := given_status in ('active', 'trialing', 'past_due')
+    and given_start >= current_row.current_period_start
+    and given_start < given_end;
+  update app_public.subscriptions
+  set tier = given_tier,
+    status = given_status,
+    stripe_customer_id = given_customer,
+    stripe_subscription_id = given_subscription,
+    usage_count = case
+      -- With the same start it is the one that consume_usage() began already.
+      when is_given_period and given_start > current_row.current_period_start then 0
+      else subscriptions.usage_count
+    end,
+    current_period_start = case
+      when is_given_period then given_start
+      else subscriptions.current_period_start
+    end,
+    current_period_end = case
+      when is_given_period then given_end
+      -- The rest of a paid year is not a period of the free tier.
+      when is_deleted then least(subscriptions.current_period_end,
+        greatest(given_at, subscriptions.current_period_start) + interval '1 month')
+      else subscriptions.current_period_end
+    end
+  where subscriptions.user_id = current_row.user_id;
+  update app_private.stripe_events
+  set applied = true, reason = null
+  where stripe_events.event_id = given_id;
+  return 'applied';
+end
+$_$;
+
+ALTER FUNCTION app_private.apply_subscription_event(p_event jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.apply_subscription_event(p_event jsonb) IS 'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. Events that waited for their customer: select app_private.apply_subscription_event(payload) from app_private.stripe_events where not applied order by occurred_at.';
 
 CREATE FUNCTION app_private.begin_sending(p_jobs jsonb) RETURNS integer
     LANGUAGE sql SECURITY DEFINER
@@ -263,6 +495,22 @@ ALTER FUNCTION app_private.delete_expired_sessions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.delete_expired_sessions() IS 'Deletes sessions that ended more than a week ago. Returns how many.';
 
+CREATE FUNCTION app_private.delete_old_stripe_events() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with deleted as (
+    delete from app_private.stripe_events
+    where stripe_events.received_at < now() - interval '1 year'
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+ALTER FUNCTION app_private.delete_old_stripe_events() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.delete_old_stripe_events() IS 'Deletes events of more than a year ago. Stripe repeats one for 3 days, by hand for 30.';
+
 CREATE FUNCTION app_private.fail_abandoned_messages() RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -321,6 +569,39 @@ $$;
 ALTER FUNCTION app_private.invalidate_query_cache(tags text[]) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.invalidate_query_cache(tags text[]) IS 'Deletes every result, of every user, that has one of the tags. Returns how many.';
+
+CREATE FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select max(p_period_end + make_interval(months => months))
+  from generate_series(0, 1 + (
+    extract(year from age(p_now, p_period_end)) * 12
+    + extract(month from age(p_now, p_period_end)))::integer) as months
+  where p_period_end + make_interval(months => months) <= p_now
+$$;
+
+ALTER FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) IS 'The start of the monthly period that an instant lies in, when one period ended before it.';
+
+CREATE FUNCTION app_private.monthly_limit(p_tier text, p_status text) RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select tier_limits.monthly_limit
+  from app_private.tier_limits
+  -- past_due keeps its limit: Stripe is still trying the card.
+  where tier_limits.tier = case
+    when p_status in ('active', 'trialing', 'past_due') then p_tier
+    else 'free'
+  end
+$$;
+
+ALTER FUNCTION app_private.monthly_limit(p_tier text, p_status text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.monthly_limit(p_tier text, p_status text) IS 'How much a subscription of this tier and status may use in a period.';
 
 CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
     LANGUAGE plpgsql
@@ -788,6 +1069,24 @@ ALTER FUNCTION app_private.tg__timestamps() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Keeps created_at as it was and sets updated_at, whatever the statement says.';
 
+CREATE FUNCTION app_private.tg_chat_messages__touch_chat() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  update app_public.chats
+  set title = chats.title
+  where chats.user_id = new.user_id
+    and chats.id = new.chat_id
+    and chats.updated_at < now();
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_chat_messages__touch_chat() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_chat_messages__touch_chat() IS 'A message makes its chat the latest one.';
+
 CREATE FUNCTION app_private.tg_habit_logs__activity() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -869,6 +1168,78 @@ ALTER FUNCTION app_private.tg_users__close() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_users__close() IS 'Closing an account ends its sessions.';
 
+CREATE FUNCTION app_private.tg_users__subscribe() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  insert into app_public.subscriptions (user_id) values (new.id) on conflict do nothing;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_users__subscribe() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_users__subscribe() IS 'Every user has a subscription, free at first.';
+
+CREATE TABLE app_public.chat_vectors (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    chat_id uuid NOT NULL,
+    message_id uuid,
+    content text NOT NULL,
+    embedding public.vector(1536) NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT chat_vectors_content_check CHECK (((length(content) >= 1) AND (length(content) <= 200000))),
+    CONSTRAINT chat_vectors_embedding_check CHECK ((public.vector_norm(embedding) > (0)::double precision)),
+    CONSTRAINT chat_vectors_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text))
+);
+
+ALTER TABLE app_public.chat_vectors OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.chat_vectors IS '@behavior -insert
+A text that a chat remembers by its embedding. Added by addChatVector, found by searchChatVectors.';
+
+COMMENT ON COLUMN app_public.chat_vectors.user_id IS 'Whose chat it belongs to.';
+
+COMMENT ON COLUMN app_public.chat_vectors.id IS 'Unique among the user''s vectors.';
+
+COMMENT ON COLUMN app_public.chat_vectors.chat_id IS 'The chat that it belongs to.';
+
+COMMENT ON COLUMN app_public.chat_vectors.message_id IS 'The message of the chat that it is of, or a piece of; null when of none.';
+
+COMMENT ON COLUMN app_public.chat_vectors.content IS 'The text that was embedded, 1 to 200,000 characters.';
+
+COMMENT ON COLUMN app_public.chat_vectors.embedding IS '@behavior -attribute:select -attribute:insert -attribute:update -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy
+1536 numbers: where the text lies.';
+
+COMMENT ON COLUMN app_public.chat_vectors.metadata IS 'A JSON object.';
+
+COMMENT ON COLUMN app_public.chat_vectors.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.chat_vectors.updated_at IS 'When the row last changed.';
+
+CREATE FUNCTION app_public.add_chat_vector(chat_id uuid, content text, embedding double precision[], message_id uuid DEFAULT NULL::uuid, metadata jsonb DEFAULT '{}'::jsonb) RETURNS app_public.chat_vectors
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  insert into app_public.chat_vectors (chat_id, message_id, content, embedding, metadata)
+  values (
+    add_chat_vector.chat_id,
+    add_chat_vector.message_id,
+    add_chat_vector.content,
+    app_hidden.to_embedding(add_chat_vector.embedding, 'embedding'),
+    coalesce(add_chat_vector.metadata, '{}')
+  )
+  returning *
+$$;
+
+ALTER FUNCTION app_public.add_chat_vector(chat_id uuid, content text, embedding double precision[], message_id uuid, metadata jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.add_chat_vector(chat_id uuid, content text, embedding double precision[], message_id uuid, metadata jsonb) IS 'Adds a text and its embedding of 1536 numbers to a chat. Errors: VALIDATION_FAILED (embedding), FOREIGN_KEY_VIOLATION (chatId, messageId), CHECK_VIOLATION (content, metadata).';
+
 CREATE FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) RETURNS SETOF app_public.snapshot_difference
     LANGUAGE sql STABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -902,6 +1273,110 @@ $$;
 ALTER FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) IS 'What became of each count between two of your snapshots. Empty when you have not both.';
+
+CREATE TABLE app_public.subscriptions (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    tier text DEFAULT 'free'::text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    stripe_customer_id text,
+    stripe_subscription_id text,
+    current_period_start timestamp with time zone DEFAULT now() NOT NULL,
+    current_period_end timestamp with time zone DEFAULT (now() + '1 mon'::interval) NOT NULL,
+    usage_count integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT subscriptions_current_period_check CHECK ((current_period_start < current_period_end)),
+    CONSTRAINT subscriptions_status_check CHECK ((status = ANY (ARRAY['active'::text, 'canceled'::text, 'past_due'::text, 'trialing'::text, 'incomplete'::text, 'incomplete_expired'::text, 'unpaid'::text, 'paused'::text]))),
+    CONSTRAINT subscriptions_stripe_customer_id_check CHECK ((stripe_customer_id ~ '^cus_[A-Za-z0-9]{1,250}$'::text)),
+    CONSTRAINT subscriptions_stripe_ids_check CHECK (((stripe_subscription_id IS NULL) OR (stripe_customer_id IS NOT NULL))),
+    CONSTRAINT subscriptions_stripe_subscription_id_check CHECK ((stripe_subscription_id ~ '^sub_[A-Za-z0-9]{1,250}$'::text)),
+    CONSTRAINT subscriptions_tier_check CHECK ((tier = ANY (ARRAY['free'::text, 'pro'::text, 'team'::text]))),
+    CONSTRAINT subscriptions_usage_count_check CHECK ((usage_count >= 0))
+);
+
+ALTER TABLE app_public.subscriptions OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.subscriptions IS '@name user_subscriptions
+@behavior -insert -update -delete
+What a user has subscribed to, and how much of it is used.';
+
+COMMENT ON COLUMN app_public.subscriptions.user_id IS 'Whose subscription it is.';
+
+COMMENT ON COLUMN app_public.subscriptions.tier IS 'free, pro or team.';
+
+COMMENT ON COLUMN app_public.subscriptions.status IS 'Stripe''s word: active, trialing, past_due, incomplete, incomplete_expired, unpaid, paused or canceled. Only the first three give the tier''s limit; the others give that of free.';
+
+COMMENT ON COLUMN app_public.subscriptions.stripe_customer_id IS 'The customer at Stripe; null until there is one.';
+
+COMMENT ON COLUMN app_public.subscriptions.stripe_subscription_id IS 'The latest subscription at Stripe; null until there is one.';
+
+COMMENT ON COLUMN app_public.subscriptions.current_period_start IS 'When usage_count began at 0.';
+
+COMMENT ON COLUMN app_public.subscriptions.current_period_end IS 'When usage_count begins at 0 again. In the past: with the next use.';
+
+COMMENT ON COLUMN app_public.subscriptions.usage_count IS 'How much was used in this period. Counted by consumeUsage.';
+
+COMMENT ON COLUMN app_public.subscriptions.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.subscriptions.updated_at IS 'When the row last changed.';
+
+CREATE FUNCTION app_public.consume_usage(n integer DEFAULT 1) RETURNS app_public.subscriptions
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  subscription app_public.subscriptions;
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  if n is null or n < 1 then
+    raise exception 'n must be at least 1' using errcode = 'GW002', column = 'n';
+  end if;
+
+  -- One statement: whoever waits for the row sees what the others have used, in SET and
+  -- in WHERE. A period that is over counts as used by nothing. If Stripe renews it, its
+  -- event names the same start, and may arrive after this.
+  update app_public.subscriptions
+  set usage_count = n + case when current_period_end > now() then usage_count else 0 end,
+    current_period_start = case
+      when current_period_end > now() then current_period_start
+      else app_private.latest_period_start(current_period_end, now())
+    end,
+    current_period_end = case
+      when current_period_end > now() then current_period_end
+      else app_private.latest_period_start(current_period_end, now()) + interval '1 month'
+    end
+  where subscriptions.user_id = caller
+    -- bigint: n may be as large as an integer can be.
+    and n::bigint + case when current_period_end > now() then usage_count else 0 end
+      <= app_private.monthly_limit(tier, status)
+  returning subscriptions.* into subscription;
+  if found then
+    return subscription;
+  end if;
+
+  select subscriptions.* into subscription
+  from app_public.subscriptions
+  where subscriptions.user_id = caller;
+  if not found then
+    raise exception 'user % has no subscription', caller;
+  end if;
+  raise exception 'the limit of % in a period would be passed',
+      app_private.monthly_limit(subscription.tier, subscription.status)
+    using errcode = 'GW020',
+      hint = pg_catalog.format('%s are used; the count begins again at %s.',
+        case when subscription.current_period_end > now()
+          then subscription.usage_count else 0 end,
+        greatest(subscription.current_period_end, now()));
+end
+$$;
+
+ALTER FUNCTION app_public.consume_usage(n integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.consume_usage(n integer) IS 'Counts n uses of the signed-in user, or none when they would pass the limit. Errors: USAGE_LIMIT_REACHED, VALIDATION_FAILED (n), UNAUTHENTICATED.';
 
 CREATE FUNCTION app_public.continue_as_guest(timezone text DEFAULT 'UTC'::text) RETURNS app_public.session_tokens
     LANGUAGE plpgsql STRICT SECURITY DEFINER
@@ -1152,6 +1627,138 @@ ALTER FUNCTION app_public.register(email text, password text, first_name text, l
 
 COMMENT ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) IS 'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED (password).';
 
+CREATE TABLE app_public.project_visualizations (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    project_id uuid NOT NULL,
+    slide_number integer NOT NULL,
+    title text DEFAULT ''::text NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
+    annotations jsonb DEFAULT '[]'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT project_visualizations_annotations_check CHECK ((jsonb_typeof(annotations) = 'array'::text)),
+    CONSTRAINT project_visualizations_data_check CHECK ((jsonb_typeof(data) = 'object'::text)),
+    CONSTRAINT project_visualizations_slide_number_check CHECK ((slide_number >= 1)),
+    CONSTRAINT project_visualizations_title_check CHECK ((length(title) <= 200))
+);
+
+ALTER TABLE app_public.project_visualizations OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.project_visualizations IS 'A visualization of a project, shown as a slide. Deleting the project deletes it.';
+
+COMMENT ON COLUMN app_public.project_visualizations.user_id IS 'Whose project it is in.';
+
+COMMENT ON COLUMN app_public.project_visualizations.id IS 'Unique among the user''s visualizations. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.project_visualizations.project_id IS 'The project that it is in.';
+
+COMMENT ON COLUMN app_public.project_visualizations.slide_number IS 'Its place among the slides of the project, 1 first; unique there. Gaps are allowed.';
+
+COMMENT ON COLUMN app_public.project_visualizations.title IS 'At most 200 characters.';
+
+COMMENT ON COLUMN app_public.project_visualizations.data IS 'A JSON object: what is shown.';
+
+COMMENT ON COLUMN app_public.project_visualizations.annotations IS 'A JSON array of what is written on it.';
+
+COMMENT ON COLUMN app_public.project_visualizations.created_at IS 'When the visualization was made.';
+
+COMMENT ON COLUMN app_public.project_visualizations.updated_at IS 'When the visualization last changed.';
+
+CREATE FUNCTION app_public.reorder_visualizations(project_id uuid, visualization_ids uuid[]) RETURNS SETOF app_public.project_visualizations
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  present uuid[];
+begin
+  -- A slide that is being added holds a weaker lock on its project, and one that is being
+  -- reordered this one: both are over before the slides are counted.
+  perform
+  from app_public.projects
+  where projects.user_id = caller
+    and projects.id = reorder_visualizations.project_id
+  for update;
+  -- Somebody else's project looks like one that does not exist, and like a wrong list.
+  if not found then
+    visualization_ids := null;
+  end if;
+  -- Locked as well: one that is being deleted, or moved by itself, is waited for.
+  present := array(
+    select locked.id
+    from (
+      select project_visualizations.id
+      from app_public.project_visualizations
+      where project_visualizations.user_id = caller
+        and project_visualizations.project_id = reorder_visualizations.project_id
+      order by project_visualizations.id
+      for no key update
+    ) as locked
+    order by locked.id
+  );
+  if present is distinct from array(
+      select given.id
+      from unnest(reorder_visualizations.visualization_ids) as given (id)
+      order by given.id
+    )
+    or reorder_visualizations.visualization_ids is null
+  then
+    raise exception 'name each visualization of the project exactly once'
+      using errcode = 'GW021',
+        column = 'visualization_ids',
+        hint = 'Read the visualizations again: some were added or deleted.';
+  end if;
+
+  -- One statement, so that numbers may be exchanged.
+  update app_public.project_visualizations
+  set slide_number = given.place
+  from unnest(reorder_visualizations.visualization_ids)
+    with ordinality as given (id, place)
+  where project_visualizations.user_id = caller
+    and project_visualizations.id = given.id
+    and project_visualizations.slide_number <> given.place;
+
+  return query
+    select project_visualizations.*
+    from app_public.project_visualizations
+    where project_visualizations.user_id = caller
+      and project_visualizations.project_id = reorder_visualizations.project_id
+    order by project_visualizations.slide_number;
+end
+$$;
+
+ALTER FUNCTION app_public.reorder_visualizations(project_id uuid, visualization_ids uuid[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.reorder_visualizations(project_id uuid, visualization_ids uuid[]) IS 'Numbers the slides of a project 1, 2, 3 in the order given, all or none. Error: VALIDATION_FAILED (visualizationIds) unless each of its slides is named exactly once.';
+
+CREATE FUNCTION app_public.search_chat_vectors(query_embedding double precision[], match_count integer DEFAULT 10, chat_id uuid DEFAULT NULL::uuid) RETURNS SETOF app_public.chat_vector_match
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with query as materialized (
+    select app_hidden.to_embedding(
+      search_chat_vectors.query_embedding, 'query_embedding') as embedding
+  )
+  select chat_vectors.id, chat_vectors.chat_id, chat_vectors.message_id,
+    chat_vectors.content, chat_vectors.metadata,
+    1 - (chat_vectors.embedding operator(public.<=>) query.embedding),
+    chat_vectors.created_at
+  from query
+  inner join app_public.chat_vectors
+    on chat_vectors.user_id = app_hidden.current_app_user_id()
+    and (search_chat_vectors.chat_id is null
+      or chat_vectors.chat_id = search_chat_vectors.chat_id)
+  order by chat_vectors.embedding operator(public.<=>) query.embedding,
+    chat_vectors.created_at desc, chat_vectors.id
+  limit greatest(0, least(100, coalesce(search_chat_vectors.match_count, 10)))
+$$;
+
+ALTER FUNCTION app_public.search_chat_vectors(query_embedding double precision[], match_count integer, chat_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.search_chat_vectors(query_embedding double precision[], match_count integer, chat_id uuid) IS 'Your texts nearest to an embedding of 1536 numbers, nearest first; of one chat or, without chatId, of all. At most matchCount (10 unless told, at most 100). Error: VALIDATION_FAILED (queryEmbedding).';
+
 CREATE TABLE app_public.tasks (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -1225,6 +1832,17 @@ $$;
 ALTER FUNCTION app_public.search_tasks(query text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_public.search_tasks(query text) IS 'Your tasks that match words in title or description, best first. Understands quotes, or, and a minus sign, as web searches do.';
+
+CREATE FUNCTION app_public.subscriptions_monthly_limit(subscription app_public.subscriptions) RETURNS integer
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select app_private.monthly_limit(subscription.tier, subscription.status)
+$$;
+
+ALTER FUNCTION app_public.subscriptions_monthly_limit(subscription app_public.subscriptions) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.subscriptions_monthly_limit(subscription app_public.subscriptions) IS 'How much may be used in a period, by tier and status.';
 
 CREATE TABLE app_public.snapshots (
     user_id uuid NOT NULL,
@@ -2357,6 +2975,36 @@ ALTER TABLE app_private.spent_refresh_tokens OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.spent_refresh_tokens IS 'SHA-256 of refresh tokens that were exchanged for newer ones.';
 
+CREATE TABLE app_private.stripe_events (
+    event_id text NOT NULL,
+    type text NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    payload jsonb NOT NULL,
+    applied boolean DEFAULT false NOT NULL,
+    reason text,
+    CONSTRAINT stripe_events_event_id_check CHECK ((event_id ~ '^evt_[A-Za-z0-9_]{1,250}$'::text)),
+    CONSTRAINT stripe_events_payload_check CHECK ((jsonb_typeof(payload) = 'object'::text)),
+    CONSTRAINT stripe_events_reason_check CHECK ((applied = (reason IS NULL)))
+);
+
+ALTER TABLE app_private.stripe_events OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.stripe_events IS 'Events about subscriptions, as Stripe sent them. One that was not applied says why in reason.';
+
+COMMENT ON COLUMN app_private.stripe_events.occurred_at IS 'Stripe''s "created", in whole seconds.';
+
+CREATE TABLE app_private.tier_limits (
+    tier text NOT NULL,
+    monthly_limit integer NOT NULL,
+    CONSTRAINT tier_limits_monthly_limit_check CHECK ((monthly_limit >= 0))
+);
+
+ALTER TABLE app_private.tier_limits OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.tier_limits IS 'How much each tier may use in a period. Takes effect with the next use.';
+
 CREATE TABLE app_public.lists (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -2479,6 +3127,61 @@ CREATE TABLE app_private.user_secrets (
 ALTER TABLE app_private.user_secrets OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.user_secrets IS 'bcrypt hashes, and how often a wrong password was given lately.';
+
+CREATE TABLE app_public.chat_messages (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    chat_id uuid NOT NULL,
+    role text NOT NULL,
+    content text NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT chat_messages_content_check CHECK ((length(content) <= 200000)),
+    CONSTRAINT chat_messages_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT chat_messages_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text])))
+);
+
+ALTER TABLE app_public.chat_messages OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.chat_messages IS '@behavior -update
+A message of a chat. Messages are added and deleted, not changed.';
+
+COMMENT ON COLUMN app_public.chat_messages.user_id IS 'Whose chat it is in.';
+
+COMMENT ON COLUMN app_public.chat_messages.id IS 'Unique among the user''s messages. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.chat_messages.chat_id IS 'The chat that it is in.';
+
+COMMENT ON COLUMN app_public.chat_messages.role IS 'Who says it: user, assistant, system or tool.';
+
+COMMENT ON COLUMN app_public.chat_messages.content IS 'At most 200,000 characters.';
+
+COMMENT ON COLUMN app_public.chat_messages.metadata IS 'A JSON object, such as model and token counts.';
+
+COMMENT ON COLUMN app_public.chat_messages.created_at IS 'When the message was added.';
+
+CREATE TABLE app_public.chats (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    title text DEFAULT 'New chat'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT chats_title_check CHECK ((((length(title) >= 1) AND (length(title) <= 200)) AND (title !~ '^\s+$'::text)))
+);
+
+ALTER TABLE app_public.chats OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.chats IS 'A conversation with the assistant. Deleting it deletes its messages and vectors.';
+
+COMMENT ON COLUMN app_public.chats.user_id IS 'Whose chat it is.';
+
+COMMENT ON COLUMN app_public.chats.id IS 'Unique among the user''s chats. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.chats.title IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.chats.created_at IS 'When the chat was made.';
+
+COMMENT ON COLUMN app_public.chats.updated_at IS 'When the title last changed or a message was added.';
 
 CREATE TABLE app_public.digests (
     user_id uuid NOT NULL,
@@ -2814,6 +3517,33 @@ COMMENT ON COLUMN app_public.weekly_summaries.avg_mood IS 'Average mood of that 
 
 COMMENT ON COLUMN app_public.weekly_summaries.reflections_count IS 'Reflections about that week.';
 
+CREATE TABLE app_public.workspaces (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT workspaces_data_check CHECK ((jsonb_typeof(data) = 'object'::text)),
+    CONSTRAINT workspaces_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text)))
+);
+
+ALTER TABLE app_public.workspaces OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.workspaces IS 'Where a user works on a visualization.';
+
+COMMENT ON COLUMN app_public.workspaces.user_id IS 'Whose workspace it is: its owner.';
+
+COMMENT ON COLUMN app_public.workspaces.id IS 'Unique among the user''s workspaces. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.workspaces.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.workspaces.data IS 'A JSON object: the state of the visualization.';
+
+COMMENT ON COLUMN app_public.workspaces.created_at IS 'When the workspace was made.';
+
+COMMENT ON COLUMN app_public.workspaces.updated_at IS 'When the workspace last changed.';
+
 CREATE TABLE ops.audit_log_head (
     is_only boolean DEFAULT true NOT NULL,
     last_id bigint NOT NULL,
@@ -2968,8 +3698,23 @@ ALTER TABLE ONLY app_private.sessions
 ALTER TABLE ONLY app_private.spent_refresh_tokens
     ADD CONSTRAINT spent_refresh_tokens_pkey PRIMARY KEY (user_id, session_id, refresh_token_hash);
 
+ALTER TABLE ONLY app_private.stripe_events
+    ADD CONSTRAINT stripe_events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY app_private.tier_limits
+    ADD CONSTRAINT tier_limits_pkey PRIMARY KEY (tier);
+
 ALTER TABLE ONLY app_private.user_secrets
     ADD CONSTRAINT user_secrets_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY app_public.chat_messages
+    ADD CONSTRAINT chat_messages_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.chat_vectors
+    ADD CONSTRAINT chat_vectors_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.chats
+    ADD CONSTRAINT chats_pkey PRIMARY KEY (user_id, id);
 
 ALTER TABLE ONLY app_public.digests
     ADD CONSTRAINT digests_pkey PRIMARY KEY (user_id, id);
@@ -3001,6 +3746,15 @@ ALTER TABLE ONLY app_public.lists
 ALTER TABLE ONLY app_public.message_logs
     ADD CONSTRAINT message_logs_pkey PRIMARY KEY (user_id, id, scheduled_send_time);
 
+ALTER TABLE ONLY app_public.project_visualizations
+    ADD CONSTRAINT project_visualizations_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.project_visualizations
+    ADD CONSTRAINT project_visualizations_user_id_project_id_slide_number_key UNIQUE (user_id, project_id, slide_number) DEFERRABLE;
+
+COMMENT ON CONSTRAINT project_visualizations_user_id_project_id_slide_number_key ON app_public.project_visualizations IS '@behavior -single -update -delete
+A place in a project is taken once.';
+
 ALTER TABLE ONLY app_public.projects
     ADD CONSTRAINT projects_pkey PRIMARY KEY (user_id, id);
 
@@ -3019,6 +3773,9 @@ ALTER TABLE ONLY app_public.reflections
 ALTER TABLE ONLY app_public.snapshots
     ADD CONSTRAINT snapshots_pkey PRIMARY KEY (user_id, id);
 
+ALTER TABLE ONLY app_public.subscriptions
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY app_public.tasks
     ADD CONSTRAINT tasks_pkey PRIMARY KEY (user_id, id);
 
@@ -3033,6 +3790,9 @@ ALTER TABLE ONLY app_public.user_settings
 
 ALTER TABLE ONLY app_public.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY app_public.workspaces
+    ADD CONSTRAINT workspaces_pkey PRIMARY KEY (user_id, id);
 
 ALTER TABLE ONLY ops.audit_log_head
     ADD CONSTRAINT audit_log_head_pkey PRIMARY KEY (is_only);
@@ -3086,7 +3846,19 @@ CREATE INDEX sessions_revoked_at_idx ON app_private.sessions USING btree (revoke
 
 CREATE UNIQUE INDEX spent_refresh_tokens_refresh_token_hash_key ON app_private.spent_refresh_tokens USING btree (refresh_token_hash);
 
+CREATE INDEX stripe_events_received_at_idx ON app_private.stripe_events USING btree (received_at);
+
+CREATE INDEX stripe_events_stripe_subscription_id_occurred_at_idx ON app_private.stripe_events USING btree (stripe_subscription_id, occurred_at) WHERE applied;
+
 CREATE UNIQUE INDEX user_activity_summary_user_id_idx ON app_private.user_activity_summary USING btree (user_id);
+
+CREATE INDEX chat_messages_user_id_chat_id_created_at_idx ON app_public.chat_messages USING btree (user_id, chat_id, created_at);
+
+CREATE UNIQUE INDEX chat_messages_user_id_chat_id_id_key ON app_public.chat_messages USING btree (user_id, chat_id, id);
+
+CREATE INDEX chat_vectors_user_id_chat_id_message_id_idx ON app_public.chat_vectors USING btree (user_id, chat_id, message_id);
+
+CREATE INDEX chats_user_id_updated_at_idx ON app_public.chats USING btree (user_id, updated_at);
 
 CREATE INDEX goals_tasks_user_id_task_id_idx ON app_public.goals_tasks USING btree (user_id, task_id);
 
@@ -3122,6 +3894,12 @@ CREATE INDEX reflections_user_id_reflection_date_idx ON app_public.reflections U
 
 CREATE INDEX snapshots_user_id_taken_at_idx ON app_public.snapshots USING btree (user_id, taken_at);
 
+CREATE UNIQUE INDEX subscriptions_stripe_customer_id_key ON app_public.subscriptions USING btree (stripe_customer_id);
+
+CREATE UNIQUE INDEX subscriptions_stripe_subscription_id_key ON app_public.subscriptions USING btree (stripe_subscription_id);
+
+CREATE INDEX subscriptions_tier_status_idx ON app_public.subscriptions USING btree (tier, status);
+
 CREATE INDEX tasks_user_id_created_at_idx ON ONLY app_public.tasks USING btree (user_id, created_at);
 
 CREATE INDEX tasks_user_id_due_date_idx ON ONLY app_public.tasks USING btree (user_id, due_date);
@@ -3144,6 +3922,10 @@ CREATE UNIQUE INDEX users_email_key ON app_public.users USING btree (lower(email
 
 CREATE INDEX users_timezone_idx ON app_public.users USING btree (timezone);
 
+CREATE INDEX workspaces_user_id_created_at_idx ON app_public.workspaces USING btree (user_id, created_at);
+
+CREATE INDEX workspaces_user_id_updated_at_idx ON app_public.workspaces USING btree (user_id, updated_at);
+
 CREATE INDEX audit_log_occurred_at_idx ON ops.audit_log USING btree (occurred_at);
 
 CREATE INDEX backups_started_at_idx ON ops.backups USING btree (started_at);
@@ -3151,6 +3933,10 @@ CREATE INDEX backups_started_at_idx ON ops.backups USING btree (started_at);
 CREATE INDEX partition_events_partition_name_id_idx ON ops.partition_events USING btree (partition_name, id);
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_private.message_templates FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.chat_vectors FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.chats FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.digests FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
@@ -3166,15 +3952,21 @@ CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.lists FOR E
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.message_logs FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.project_visualizations FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.projects FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.reflections FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.subscriptions FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.user_settings FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.users FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.workspaces FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _200_release_tasks BEFORE DELETE ON app_public.lists FOR EACH ROW EXECUTE FUNCTION app_private.tg__release_tasks('list_id');
 
@@ -3183,6 +3975,10 @@ CREATE TRIGGER _200_release_tasks BEFORE DELETE ON app_public.projects FOR EACH 
 CREATE TRIGGER _500_close AFTER UPDATE OF deleted_at ON app_public.users FOR EACH ROW WHEN (((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL))) EXECUTE FUNCTION app_private.tg_users__close();
 
 CREATE TRIGGER _500_completion BEFORE INSERT OR UPDATE OF status, completed_at ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg_tasks__completion();
+
+CREATE TRIGGER _500_subscribe AFTER INSERT ON app_public.users FOR EACH ROW EXECUTE FUNCTION app_private.tg_users__subscribe();
+
+CREATE TRIGGER _500_touch_chat AFTER INSERT ON app_public.chat_messages FOR EACH ROW EXECUTE FUNCTION app_private.tg_chat_messages__touch_chat();
 
 CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal');
 
@@ -3241,6 +4037,24 @@ ALTER TABLE ONLY app_private.spent_refresh_tokens
 ALTER TABLE ONLY app_private.user_secrets
     ADD CONSTRAINT user_secrets_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY app_public.chat_messages
+    ADD CONSTRAINT chat_messages_user_id_chat_id_fkey FOREIGN KEY (user_id, chat_id) REFERENCES app_public.chats(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.chat_messages
+    ADD CONSTRAINT chat_messages_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.chat_vectors
+    ADD CONSTRAINT chat_vectors_user_id_chat_id_fkey FOREIGN KEY (user_id, chat_id) REFERENCES app_public.chats(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.chat_vectors
+    ADD CONSTRAINT chat_vectors_user_id_chat_id_message_id_fkey FOREIGN KEY (user_id, chat_id, message_id) REFERENCES app_public.chat_messages(user_id, chat_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.chat_vectors
+    ADD CONSTRAINT chat_vectors_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.chats
+    ADD CONSTRAINT chats_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY app_public.digests
     ADD CONSTRAINT digests_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
@@ -3271,6 +4085,12 @@ ALTER TABLE ONLY app_public.lists
 ALTER TABLE app_public.message_logs
     ADD CONSTRAINT message_logs_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY app_public.project_visualizations
+    ADD CONSTRAINT project_visualizations_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.project_visualizations
+    ADD CONSTRAINT project_visualizations_user_id_project_id_fkey FOREIGN KEY (user_id, project_id) REFERENCES app_public.projects(user_id, id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY app_public.projects
     ADD CONSTRAINT projects_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
@@ -3298,6 +4118,12 @@ ALTER TABLE ONLY app_public.reflections
 ALTER TABLE ONLY app_public.snapshots
     ADD CONSTRAINT snapshots_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY app_public.subscriptions
+    ADD CONSTRAINT subscriptions_tier_fkey FOREIGN KEY (tier) REFERENCES app_private.tier_limits(tier);
+
+ALTER TABLE ONLY app_public.subscriptions
+    ADD CONSTRAINT subscriptions_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE app_public.tasks
     ADD CONSTRAINT tasks_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
@@ -3319,6 +4145,9 @@ ALTER TABLE ONLY app_public.user_settings
 ALTER TABLE ONLY app_public.users
     ADD CONSTRAINT users_timezone_fkey FOREIGN KEY (timezone) REFERENCES app_hidden.timezones(name);
 
+ALTER TABLE ONLY app_public.workspaces
+    ADD CONSTRAINT workspaces_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE app_private.connection_pool_stats ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY everyone ON app_private.connection_pool_stats FOR SELECT TO gw_monitor USING (true);
@@ -3337,6 +4166,10 @@ ALTER TABLE app_private.sessions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.spent_refresh_tokens ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE app_private.stripe_events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.tier_limits ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_private.user_secrets ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY writers ON app_private.connection_pool_stats FOR INSERT TO gw_worker, gw_authenticator WITH CHECK (true);
@@ -3345,7 +4178,19 @@ CREATE POLICY writers ON app_private.performance_metrics FOR INSERT TO gw_worker
 
 CREATE POLICY capture ON app_public.user_dashboard_aggregates TO gw_cdc USING (true);
 
+ALTER TABLE app_public.chat_messages ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.chat_vectors ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.chats ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_public.digests ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY everyone ON app_public.chat_messages FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.chat_vectors FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.chats FOR SELECT TO gw_readonly USING (true);
 
 CREATE POLICY everyone ON app_public.digests FOR SELECT TO gw_readonly USING (true);
 
@@ -3363,6 +4208,8 @@ CREATE POLICY everyone ON app_public.lists FOR SELECT TO gw_readonly USING (true
 
 CREATE POLICY everyone ON app_public.message_logs FOR SELECT TO gw_readonly USING (true);
 
+CREATE POLICY everyone ON app_public.project_visualizations FOR SELECT TO gw_readonly USING (true);
+
 CREATE POLICY everyone ON app_public.projects FOR SELECT TO gw_readonly USING (true);
 
 CREATE POLICY everyone ON app_public.reflection_goals FOR SELECT TO gw_readonly USING (true);
@@ -3375,6 +4222,8 @@ CREATE POLICY everyone ON app_public.reflections FOR SELECT TO gw_readonly USING
 
 CREATE POLICY everyone ON app_public.snapshots FOR SELECT TO gw_readonly USING (true);
 
+CREATE POLICY everyone ON app_public.subscriptions FOR SELECT TO gw_readonly USING (true);
+
 CREATE POLICY everyone ON app_public.tasks FOR SELECT TO gw_readonly USING (true);
 
 CREATE POLICY everyone ON app_public.user_activity FOR SELECT TO gw_readonly USING (true);
@@ -3384,6 +4233,8 @@ CREATE POLICY everyone ON app_public.user_dashboard_aggregates FOR SELECT TO gw_
 CREATE POLICY everyone ON app_public.user_settings FOR SELECT TO gw_readonly USING (true);
 
 CREATE POLICY everyone ON app_public.users FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.workspaces FOR SELECT TO gw_readonly USING (true);
 
 ALTER TABLE app_public.goals ENABLE ROW LEVEL SECURITY;
 
@@ -3398,6 +4249,12 @@ ALTER TABLE app_public.integrations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app_public.lists ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.message_logs ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY own ON app_public.chat_messages TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.chat_vectors TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.chats TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.digests FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
@@ -3415,6 +4272,8 @@ CREATE POLICY own ON app_public.lists TO app_user USING ((user_id = app_hidden.c
 
 CREATE POLICY own ON app_public.message_logs FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
+CREATE POLICY own ON app_public.project_visualizations TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
 CREATE POLICY own ON app_public.projects TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.reflection_goals TO app_user USING ((user_id = app_hidden.current_app_user_id()));
@@ -3427,6 +4286,8 @@ CREATE POLICY own ON app_public.reflections TO app_user USING ((user_id = app_hi
 
 CREATE POLICY own ON app_public.snapshots TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
+CREATE POLICY own ON app_public.subscriptions TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
 CREATE POLICY own ON app_public.tasks TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.user_activity FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
@@ -3436,6 +4297,10 @@ CREATE POLICY own ON app_public.user_dashboard_aggregates FOR SELECT TO app_user
 CREATE POLICY own ON app_public.user_settings TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.users TO app_user USING (((id = app_hidden.current_app_user_id()) AND (deleted_at IS NULL))) WITH CHECK ((id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.workspaces TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+ALTER TABLE app_public.project_visualizations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.projects ENABLE ROW LEVEL SECURITY;
 
@@ -3449,6 +4314,8 @@ ALTER TABLE app_public.reflections ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.snapshots ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE app_public.subscriptions ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_public.tasks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.user_activity ENABLE ROW LEVEL SECURITY;
@@ -3458,6 +4325,8 @@ ALTER TABLE app_public.user_dashboard_aggregates ENABLE ROW LEVEL SECURITY;
 ALTER TABLE app_public.user_settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.users ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.workspaces ENABLE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SCHEMA app_hidden TO app_user;
 GRANT USAGE ON SCHEMA app_hidden TO app_anonymous;
@@ -3493,7 +4362,13 @@ REVOKE ALL ON FUNCTION app_hidden.render_template(p_template text, p_values json
 
 REVOKE ALL ON FUNCTION app_hidden.sync_timezones() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) TO app_user;
+
 REVOKE ALL ON FUNCTION app_private.analyze_hot_tables() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) TO gw_authenticator;
 
 REVOKE ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) TO gw_worker;
@@ -3505,6 +4380,8 @@ REVOKE ALL ON FUNCTION app_private.cleanup_expired_cache() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.delete_old_stripe_events() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.fail_abandoned_messages() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
@@ -3512,6 +4389,10 @@ REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_authenticator;
 GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.monthly_limit(p_tier text, p_status text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) FROM PUBLIC;
 
@@ -3548,6 +4429,8 @@ REVOKE ALL ON FUNCTION app_private.tg__release_tasks() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_chat_messages__touch_chat() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg_habit_logs__activity() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_partition_events__audit() FROM PUBLIC;
@@ -3556,8 +4439,34 @@ REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_users__close() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_users__subscribe() FROM PUBLIC;
+
+GRANT SELECT,DELETE ON TABLE app_public.chat_vectors TO app_user;
+GRANT SELECT ON TABLE app_public.chat_vectors TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.chat_vectors TO app_user;
+
+GRANT INSERT(chat_id) ON TABLE app_public.chat_vectors TO app_user;
+
+GRANT INSERT(message_id) ON TABLE app_public.chat_vectors TO app_user;
+
+GRANT INSERT(content) ON TABLE app_public.chat_vectors TO app_user;
+
+GRANT INSERT(embedding) ON TABLE app_public.chat_vectors TO app_user;
+
+GRANT INSERT(metadata),UPDATE(metadata) ON TABLE app_public.chat_vectors TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.add_chat_vector(chat_id uuid, content text, embedding double precision[], message_id uuid, metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.add_chat_vector(chat_id uuid, content text, embedding double precision[], message_id uuid, metadata jsonb) TO app_user;
+
 REVOKE ALL ON FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) TO app_user;
+
+GRANT SELECT ON TABLE app_public.subscriptions TO app_user;
+GRANT SELECT ON TABLE app_public.subscriptions TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_public.consume_usage(n integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.consume_usage(n integer) TO app_user;
 
 REVOKE ALL ON FUNCTION app_public.continue_as_guest(timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.continue_as_guest(timezone text) TO app_anonymous;
@@ -3594,6 +4503,27 @@ REVOKE ALL ON FUNCTION app_public.register(email text, password text, first_name
 GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_anonymous;
 GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_user;
 
+GRANT SELECT,DELETE ON TABLE app_public.project_visualizations TO app_user;
+GRANT SELECT ON TABLE app_public.project_visualizations TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.project_visualizations TO app_user;
+
+GRANT INSERT(project_id) ON TABLE app_public.project_visualizations TO app_user;
+
+GRANT INSERT(slide_number),UPDATE(slide_number) ON TABLE app_public.project_visualizations TO app_user;
+
+GRANT INSERT(title),UPDATE(title) ON TABLE app_public.project_visualizations TO app_user;
+
+GRANT INSERT(data),UPDATE(data) ON TABLE app_public.project_visualizations TO app_user;
+
+GRANT INSERT(annotations),UPDATE(annotations) ON TABLE app_public.project_visualizations TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.reorder_visualizations(project_id uuid, visualization_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.reorder_visualizations(project_id uuid, visualization_ids uuid[]) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.search_chat_vectors(query_embedding double precision[], match_count integer, chat_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.search_chat_vectors(query_embedding double precision[], match_count integer, chat_id uuid) TO app_user;
+
 GRANT SELECT,DELETE ON TABLE app_public.tasks TO app_user;
 GRANT SELECT ON TABLE app_public.tasks TO gw_readonly;
 
@@ -3617,6 +4547,9 @@ GRANT INSERT(position_in_list),UPDATE(position_in_list) ON TABLE app_public.task
 
 REVOKE ALL ON FUNCTION app_public.search_tasks(query text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.search_tasks(query text) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.subscriptions_monthly_limit(subscription app_public.subscriptions) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.subscriptions_monthly_limit(subscription app_public.subscriptions) TO app_user;
 
 GRANT SELECT,DELETE ON TABLE app_public.snapshots TO app_user;
 GRANT SELECT ON TABLE app_public.snapshots TO gw_readonly;
@@ -3788,6 +4721,26 @@ GRANT INSERT(topics),UPDATE(topics) ON TABLE app_public.projects TO app_user;
 
 GRANT INSERT(archived_at),UPDATE(archived_at) ON TABLE app_public.projects TO app_user;
 
+GRANT SELECT,DELETE ON TABLE app_public.chat_messages TO app_user;
+GRANT SELECT ON TABLE app_public.chat_messages TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.chat_messages TO app_user;
+
+GRANT INSERT(chat_id) ON TABLE app_public.chat_messages TO app_user;
+
+GRANT INSERT(role) ON TABLE app_public.chat_messages TO app_user;
+
+GRANT INSERT(content) ON TABLE app_public.chat_messages TO app_user;
+
+GRANT INSERT(metadata) ON TABLE app_public.chat_messages TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.chats TO app_user;
+GRANT SELECT ON TABLE app_public.chats TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.chats TO app_user;
+
+GRANT INSERT(title),UPDATE(title) ON TABLE app_public.chats TO app_user;
+
 GRANT SELECT ON TABLE app_public.digests TO app_user;
 GRANT SELECT ON TABLE app_public.digests TO gw_readonly;
 
@@ -3870,6 +4823,15 @@ GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
 GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
 
 GRANT SELECT ON TABLE app_public.weekly_summaries TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.workspaces TO app_user;
+GRANT SELECT ON TABLE app_public.workspaces TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.workspaces TO app_user;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.workspaces TO app_user;
+
+GRANT INSERT(data),UPDATE(data) ON TABLE app_public.workspaces TO app_user;
 
 GRANT SELECT ON TABLE ops.audit_log_head TO gw_monitor;
 

@@ -2,6 +2,7 @@ import process from 'node:process';
 import { Command } from 'commander';
 import { registerDb } from './commands/db.ts';
 import { registerEnv } from './commands/env.ts';
+import { registerLint } from './commands/lint.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerSchema } from './commands/schema.ts';
 import { registerSeed } from './commands/seed.ts';
@@ -37,6 +38,7 @@ for (const register of [
   registerEnv,
   registerToken,
   registerSchema,
+  registerLint,
 ]) {
   register(program);
 }

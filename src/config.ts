@@ -27,6 +27,11 @@ const environment = z.preprocess(
     /** Which database: unset, the first that works of local binaries and Docker. */
     GW_DATABASE: z.enum(['local', 'docker']).optional(),
     GW_JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+    /** The signing secret of Stripe's webhook endpoint. Unset: there is no such route. */
+    GW_STRIPE_WEBHOOK_SECRET: z
+      .string()
+      .regex(/^whsec_\S{16,}$/, 'must look like whsec_…, as Stripe shows it')
+      .optional(),
     GW_OWNER_PASSWORD: password.optional(),
     GW_AUTHENTICATOR_PASSWORD: password.optional(),
     GW_WORKER_PASSWORD: password.optional(),

@@ -1,5 +1,5 @@
---! Previous: sha1:1ed6deabfc5a100d03a220c0830613972f1d226d
---! Hash: sha1:379bc6cd903e54a3f55b7d4d93f09a71ce5a735b
+--! Previous: sha1:87760eb118b0dcafd172612afc8da003833a16b9
+--! Hash: sha1:01030e6721a13282f8983f65354bf97b0e25ab92
 --! Message: goals-and-habits
 
 --! split: 0001-x.sql

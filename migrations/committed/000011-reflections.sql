@@ -1,5 +1,5 @@
---! Previous: sha1:379bc6cd903e54a3f55b7d4d93f09a71ce5a735b
---! Hash: sha1:3bda56dabd34eb44dcf5d50c6ff2945ead6d7e33
+--! Previous: sha1:01030e6721a13282f8983f65354bf97b0e25ab92
+--! Hash: sha1:42ae4860cf6250e2c9e4c2b62070bc6c9074bc48
 --! Message: reflections
 
 --! split: 0001-x.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:3bda56dabd34eb44dcf5d50c6ff2945ead6d7e33
---! Hash: sha1:9f5b4217ebd731689ecfcd3fdec1db4cc2707ea3
+--! Previous: sha1:42ae4860cf6250e2c9e4c2b62070bc6c9074bc48
+--! Hash: sha1:29a5f266bf31eca51ca9af28d1131380af11aa43
 --! Message: activity
 
 --! split: 0001-x.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9f5b4217ebd731689ecfcd3fdec1db4cc2707ea3
---! Hash: sha1:42214821fe794ef961174e20b7083a00d17101de
+--! Previous: sha1:29a5f266bf31eca51ca9af28d1131380af11aa43
+--! Hash: sha1:dc7012266a425fb31094c40fc9b121ebc68a3240
 --! Message: progress
 
 --! split: 0001-x.sql
@@ -10,6 +10,9 @@
  * Locks: the new foreign keys take SHARE ROW EXCLUSIVE on app_public.users for a moment.
  * Filling the materialized view reads tasks and reflections once.
  */
+
+-- The materialized view is made in this transaction: nobody else can see it yet.
+-- squawk-ignore-file require-concurrent-index-creation
 
 -- One a week and user, composed by the worker.
 create table app_public.digests (

@@ -1,5 +1,5 @@
---! Previous: sha1:84fca519737b0d8d2dcdb8a07f7a4af9d73cbb87
---! Hash: sha1:ab671469ae495c20483a7107ae6a9ac85a7b4a41
+--! Previous: sha1:6f517b13bd44a9f4e7ae958d25da04fcc58153f2
+--! Hash: sha1:784c00d00d871d8d5da07fea226986557162ee1e
 --! Message: observability
 
 --! split: 0001-x.sql
@@ -14,6 +14,9 @@
  * Locks: none on existing tables. The summaries read users, tasks, projects and lists
  * once, for as long as that takes.
  */
+
+-- The materialized views are made in this transaction: nobody else can see them yet.
+-- squawk-ignore-file require-concurrent-index-creation
 
 -- Monitoring reads measurements, and nothing else here: each is granted by itself.
 grant usage on schema app_private to gw_monitor;

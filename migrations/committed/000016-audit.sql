@@ -1,5 +1,5 @@
---! Previous: sha1:ab671469ae495c20483a7107ae6a9ac85a7b4a41
---! Hash: sha1:e0e187fe870a803edbf850c4266ddf901dfc92d9
+--! Previous: sha1:784c00d00d871d8d5da07fea226986557162ee1e
+--! Hash: sha1:cd738c841d823481f49837f925ec5a9e5001b75e
 --! Message: audit
 
 --! split: 0001-x.sql

@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'INVALID_CREDENTIALS'
   | 'INVALID_REFRESH_TOKEN'
   | 'NOT_A_GUEST'
+  | 'USAGE_LIMIT_REACHED'
   | 'FORBIDDEN'
   | 'NOT_FOUND'
   | 'UNIQUE_VIOLATION'
@@ -51,6 +52,8 @@ const raised: Record<string, ErrorCode> = {
   GW001: 'UNAUTHENTICATED',
   GW002: 'VALIDATION_FAILED',
   GW003: 'NOT_A_GUEST',
+  GW020: 'USAGE_LIMIT_REACHED',
+  GW021: 'VALIDATION_FAILED',
 };
 
 /** Errors that plugins of ours make, by their message. */

@@ -11,6 +11,7 @@ import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connecti
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
+import { VectorPlugin } from './vector-plugin.ts';
 
 export interface PresetOptions {
   pool: Pool;
@@ -42,6 +43,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       RefusalPlugin,
       NotFoundPlugin,
       DocumentPlugin,
+      VectorPlugin,
     ],
     pgServices: [
       makePgService({

@@ -9,6 +9,7 @@ import { type ErrorCode, makeMaskError } from './errors.ts';
 import { readiness } from './health.ts';
 import { makePreset } from './preset.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
+import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
 import { type Claims, verifyAccessToken } from './tokens.ts';
 
 export interface ApiOptions {
@@ -17,6 +18,8 @@ export interface ApiOptions {
   /** A superuser's connection, to follow schema changes (development only). */
   watchUrl?: string | undefined;
   jwtSecret: string;
+  /** Stripe's signing secret; without it the webhook's route does not exist. */
+  stripeWebhookSecret?: string | undefined;
   host: string;
   port: number;
   poolSize: number;
@@ -88,6 +91,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const serv = pgl.createServ(grafserv);
   await pgl.getSchema();
   const handleGraphql = serv.createHandler();
+  const handleStripe = makeStripeWebhook(pool, options.stripeWebhookSecret, log);
 
   /** Verifies the token before any database work; false when the request was answered. */
   async function authenticate(
@@ -122,6 +126,12 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     if (path === '/readyz') {
       const { ready, checks } = await readiness(pool);
       return sendJson(response, ready ? 200 : 503, { ready, checks });
+    }
+    if (path === stripeWebhookPath) {
+      const { status, body } = await handleStripe(request);
+      // What is left of a body that is too long is not read.
+      if (status === 413) response.setHeader('connection', 'close');
+      return sendJson(response, status, body);
     }
     if (Number(request.headers['content-length'] ?? 0) > maxBody) {
       // Whoever sends so much does not read an answer first.

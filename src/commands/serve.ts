@@ -22,6 +22,7 @@ export function registerServe(program: Command): void {
         authenticatorUrl: urls.authenticator,
         watchUrl: options.watch === true ? urls.superuser : undefined,
         jwtSecret: config.GW_JWT_SECRET ?? readSecrets().jwt,
+        stripeWebhookSecret: config.GW_STRIPE_WEBHOOK_SECRET,
         host: config.GW_HOST,
         port,
         poolSize: config.GW_POOL_SIZE,

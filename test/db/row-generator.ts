@@ -1,5 +1,5 @@
 import type { Transaction } from '../../src/database/connect.ts';
-import { messageOf } from '../../src/errors.ts';
+import { codeOf, messageOf } from '../../src/errors.ts';
 
 /** A table whose rows belong to users, and the column that says to whom. */
 export interface OwnedTable {
@@ -171,9 +171,11 @@ export async function insertRow(
 ): Promise<void> {
   const statement = await rowStatement(sql, table, userId);
   await sql
-    // A trigger may have made the one row that a user can have.
-    .savepoint((inner) => inner.unsafe(`${statement} on conflict do nothing`))
+    .savepoint((inner) => inner.unsafe(statement))
     .catch((error: unknown) => {
+      // A trigger may have made the one row that a user can have. Not "on conflict": a table
+      // with a deferrable constraint does not know it.
+      if (codeOf(error) === '23505') return;
       throw teach(`cannot make a row of ${table.name}: ${messageOf(error)}\n${statement}`);
     });
 }

@@ -6,6 +6,7 @@ import { projectRoot } from '../../src/database/state.ts';
 
 const copied = [
   '.gmrc',
+  '.squawk.toml',
   'docker',
   'migrations',
   'package.json',
