@@ -212,8 +212,77 @@ from seeded
 left join app_public.tasks on tasks.user_id = seeded.user_id
 group by seeded.user_id;
 
+-- One user in ten pays; the row itself came with the user.
+update app_public.subscriptions
+set tier = case when seeded.seed % 30 = 0 then 'team' else 'pro' end,
+  stripe_customer_id = 'cus_demo' || seeded.seed || left(md5(seeded.user_id::text), 8),
+  stripe_subscription_id = 'sub_demo' || seeded.seed || left(md5(seeded.user_id::text), 8),
+  usage_count = seeded.seed % 50
+from seeded
+where subscriptions.user_id = seeded.user_id
+  and seeded.seed % 10 = 0;
+
+insert into app_public.chats (user_id, title)
+select seeded.user_id, (array['Trip ideas', 'Code review', 'Dinner'])[1 + seeded.seed % 3]
+from seeded
+where seeded.seed % 2 = 0;
+
+insert into app_public.chat_messages (user_id, chat_id, role, content, created_at)
+select chats.user_id, chats.id,
+  (array['user', 'assistant'])[1 + number % 2],
+  (array['What would you suggest?', 'Start with the simplest thing that works.',
+    'And then?', 'Measure it, and change what the measurement shows.'])[1 + number],
+  now() - make_interval(mins => 60 - number)
+from app_public.chats
+inner join seeded on seeded.user_id = chats.user_id
+cross join generate_series(0, 3) as number;
+
+-- Six kilobytes each, so few of them.
+insert into app_public.chat_vectors (user_id, chat_id, message_id, content, embedding)
+select chat_messages.user_id, chat_messages.chat_id, chat_messages.id, chat_messages.content,
+  embedding.value
+from app_public.chat_messages
+inner join seeded on seeded.user_id = chat_messages.user_id
+cross join lateral (
+  select array_agg(sin(seeded.seed + number))::public.vector as value
+  from generate_series(1, 1536) as number
+) as embedding
+where seeded.seed % 40 = 0
+  and chat_messages.role = 'assistant';
+
+insert into app_public.workspaces (user_id, name, data)
+select user_id, 'Sketches', '{"zoom": 1, "shapes": []}'
+from seeded
+where seed % 3 = 0;
+
+insert into app_public.project_visualizations (user_id, project_id, slide_number, title, data)
+select projects.user_id, projects.id, number, 'Slide ' || number,
+  jsonb_build_object('kind', 'bar', 'values', jsonb_build_array(number, number * 2))
+from app_public.projects
+inner join seeded on seeded.user_id = projects.user_id
+cross join generate_series(1, 3) as number
+where seeded.seed % 3 = 0;
+
+-- What the API and its pools would have measured.
+insert into app_private.performance_metrics (metric_type, metric_name, duration_ms, user_id,
+  endpoint, query_hash, "timestamp")
+select kind.metric_type, kind.metric_name, 1 + (seeded.seed * number) % 120, seeded.user_id,
+  '/graphql', case when kind.metric_type = 'query' then md5('query' || number % 5) end,
+  now() - make_interval(mins => (seeded.seed + number * 97) % 9000)
+from seeded
+cross join (values ('api', 'graphql'), ('query', 'select')) as kind (metric_type, metric_name)
+cross join generate_series(1, 10) as number
+where seeded.seed % 10 = 0;
+
+insert into app_private.connection_pool_stats (pool_name, total_connections,
+  active_connections, idle_connections, waiting_connections, recorded_at)
+select 'api', 20, number % 7, 20 - number % 7, 0, now() - make_interval(hours => number)
+from generate_series(0, 23) as number
+where exists (select from seeded);
+
 analyze app_public.users, app_public.tasks, app_public.reflections, app_public.habit_logs,
   app_public.user_activity;
 
 -- The chart shows what is there, not only what is there at the next full hour.
 refresh materialized view app_private.mv_user_weekly_summary;
+select app_private.refresh_performance_views();
