@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { registerDb } from './commands/db.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerProve } from './commands/prove.ts';
 import { registerSchema } from './commands/schema.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerServe } from './commands/serve.ts';
@@ -37,6 +38,7 @@ for (const register of [
   registerEnv,
   registerToken,
   registerSchema,
+  registerProve,
 ]) {
   register(program);
 }
