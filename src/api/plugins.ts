@@ -46,7 +46,8 @@ export const PageSizePlugin: GraphileConfig.Plugin = {
         field.plan = (parent: Step, args: FieldArgs, info) => {
           const connection = plan(parent, args, info) as Pageable;
           if (typeof connection?.setFirst === 'function') {
-            const has = (name: string) => args.typeAt([name as never]) !== undefined;
+            // Sets that functions return have no "last".
+            const has = (name: string) => info.field.args.some((arg) => arg.name === name);
             connection.setFirst(
               lambda(
                 [args.getRaw('first'), ...(has('last') ? [args.getRaw('last')] : [])] as [

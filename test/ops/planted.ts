@@ -153,4 +153,5 @@ export const fields = `
     language sql security definer set search_path = pg_catalog, pg_temp
     as 'update app_public.tasks set title = rename.title
       where tasks.user_id = rename.user_id; select 1';
+  revoke execute on function app_public.rename, app_public.tasks_of from public;
   grant execute on function app_public.rename to app_user;`;
