@@ -59,7 +59,14 @@ export async function loadRoutines(sql: Transaction, options: ProveOptions): Pro
       and not exists (select from pg_depend
         where classid = 'pg_proc'::regclass and objid = pg_proc.oid and deptype = 'e')
     order by 1`;
-  return rows.map((row) => ({ ...row, arguments: row.arguments ?? [] }));
+  return rows.map((row) => ({
+    ...row,
+    arguments: (row.arguments ?? []).map((argument) => {
+      // A pseudo-type takes any value, once that says what it is.
+      const type = /^any.*array$/.test(argument.type) ? 'text[]' : 'text';
+      return /^"?any/.test(argument.type) ? { ...argument, type, baseType: type } : argument;
+    }),
+  }));
 }
 
 /** `p_task_id` and `task_id` are the same word. */

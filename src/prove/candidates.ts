@@ -30,7 +30,14 @@ function hintsOf(checks: Check[]): Hints {
   const quoted = (expression: RegExp): string[] =>
     [...text.matchAll(expression)].map((found) => (found[1] ?? '').replaceAll("''", "'"));
   return {
-    literals: [...new Set(quoted(/'((?:[^']|'')*)'/g))],
+    literals: [
+      ...new Set(
+        quoted(/'((?:[^']|'')*)'/g).flatMap((value) =>
+          // An array that a column is compared with any of.
+          /^\{.*\}$/.test(value) ? [...value.slice(1, -1).split(','), value] : [value],
+        ),
+      ),
+    ],
     numbers: [...new Set([...text.matchAll(/-?\b\d+(\.\d+)?\b/g)].map(([number]) => number))],
     patterns: quoted(/ ~\*? '((?:[^']|'')*)'/g),
     likes: quoted(/ ~~\*? '((?:[^']|'')*)'/g),

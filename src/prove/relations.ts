@@ -75,7 +75,8 @@ function classify(outcome: Outcome, relation: Relation): Mark {
   if (outcome.state === '55000' || outcome.state === '0A000') return 'refused';
   if (outcome.state !== undefined) return 'cannot prove';
   if (outcome.count === 0) return 'empty';
-  return relation.isOwned ? 'own rows only' : 'shared';
+  // What a view shows is marked A's, B's or neither; only a table without owners is shared.
+  return relation.isOwned || 'vm'.includes(relation.kind) ? 'own rows only' : 'shared';
 }
 
 /** Tries whether a stranger reaches A's rows when nothing else is in the table. */

@@ -11,7 +11,7 @@ const textual = /^(text|citext|character varying|jsonb?)\b/;
 function carriesMark(relation: Relation, column: Column): boolean {
   if (column.isRequired || !textual.test(column.baseType)) return false;
   const checks = relation.checks.filter(({ columns }) => columns.includes(column.name));
-  return !checks.some(({ definition }) => / = ANY |= '/.test(definition));
+  return !checks.some(({ definition }) => / = ANY | = '/.test(definition));
 }
 
 /**
