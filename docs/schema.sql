@@ -45,6 +45,25 @@ COMMENT ON COLUMN app_public.session_tokens.refresh_token IS 'Exchange it once f
 
 COMMENT ON COLUMN app_public.session_tokens.expires_at IS 'When the refresh token stops working, 30 days from now.';
 
+CREATE TYPE app_public.snapshot_difference AS (
+	measure text,
+	before bigint,
+	after bigint,
+	change bigint
+);
+
+ALTER TYPE app_public.snapshot_difference OWNER TO gw_owner;
+
+COMMENT ON TYPE app_public.snapshot_difference IS 'What became of one count.';
+
+COMMENT ON COLUMN app_public.snapshot_difference.measure IS 'What was counted, such as tasks_done.';
+
+COMMENT ON COLUMN app_public.snapshot_difference.before IS 'The count in the first snapshot.';
+
+COMMENT ON COLUMN app_public.snapshot_difference.after IS 'The count in the second.';
+
+COMMENT ON COLUMN app_public.snapshot_difference.change IS 'The second less the first.';
+
 CREATE FUNCTION app_hidden.current_app_user_id() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -125,6 +144,19 @@ $$;
 ALTER FUNCTION app_hidden.sync_timezones() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.sync_timezones() IS 'Adds zones that a tzdata update brought. Removes none: a user may live there.';
+
+CREATE FUNCTION app_private.analyze_hot_tables() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  analyze app_public.tasks, app_public.user_activity, app_public.reflections;
+end
+$$;
+
+ALTER FUNCTION app_private.analyze_hot_tables() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.analyze_hot_tables() IS 'Refreshes the planner''s statistics of the tables that change most.';
 
 CREATE FUNCTION app_private.begin_sending(p_jobs jsonb) RETURNS integer
     LANGUAGE sql SECURITY DEFINER
@@ -438,6 +470,19 @@ ALTER FUNCTION app_private.record_send_results(p_results jsonb) OWNER TO gw_owne
 
 COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb) IS 'Records what became of a batch of attempts: an array of {user_id, message_id, scheduled_send_time, status, code, body, error}. Returns how many.';
 
+CREATE FUNCTION app_private.refresh_weekly_summary() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  refresh materialized view concurrently app_private.mv_user_weekly_summary;
+end
+$$;
+
+ALTER FUNCTION app_private.refresh_weekly_summary() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.refresh_weekly_summary() IS 'Brings mv_user_weekly_summary up to date without stopping readers.';
+
 CREATE FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -502,6 +547,74 @@ ALTER FUNCTION app_private.start_session(p_user_id uuid) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.start_session(p_user_id uuid) IS 'Makes a session and its first tokens.';
 
+CREATE FUNCTION app_private.tg__activity() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  entity_type text := tg_argv[0];
+  -- Of a row as JSON, because the five tables have no column in common but user_id.
+  id_column text := tg_argv[1];
+begin
+  if tg_op = 'INSERT' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', entity_type,
+      (to_jsonb(new_rows) ->> id_column)::uuid
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', entity_type,
+      (to_jsonb(old_rows) ->> id_column)::uuid
+    from old_rows
+    where exists (select from app_public.users where users.id = old_rows.user_id);
+  else
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select changed.user_id,
+      case when changed.new_row ->> 'status' = 'done'
+          and changed.old_row ->> 'status' <> 'done'
+        then 'completed' else 'updated' end,
+      entity_type, (changed.new_row ->> id_column)::uuid
+    from (
+      select new_rows.user_id, to_jsonb(new_rows) as new_row, to_jsonb(old_rows) as old_row
+      from new_rows
+      inner join old_rows on old_rows.user_id = new_rows.user_id
+        and to_jsonb(old_rows) ->> id_column = to_jsonb(new_rows) ->> id_column
+      -- A habit_log's key has the day besides; the others have no such column.
+      where to_jsonb(old_rows) ->> 'log_date'
+        is not distinct from to_jsonb(new_rows) ->> 'log_date'
+    ) as changed
+    where (changed.new_row - 'updated_at') is distinct from (changed.old_row - 'updated_at');
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg__activity() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg__activity() IS 'Writes user_activity for a statement. Arguments: the entity''s type, its id column.';
+
+CREATE FUNCTION app_private.tg__release_tasks() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_argv[0] = 'list_id' then
+    update app_public.tasks
+    set list_id = null, position_in_list = null
+    where user_id = old.user_id and list_id = old.id;
+  else
+    update app_public.tasks
+    set project_id = null
+    where user_id = old.user_id and project_id = old.id;
+  end if;
+  return old;
+end
+$$;
+
+ALTER FUNCTION app_private.tg__release_tasks() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg__release_tasks() IS 'Tasks outlive their list and project.';
+
 CREATE FUNCTION app_private.tg__timestamps() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -555,6 +668,40 @@ ALTER FUNCTION app_private.tg_users__close() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_users__close() IS 'Closing an account ends its sessions.';
 
+CREATE FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) RETURNS SETOF app_public.snapshot_difference
+    LANGUAGE sql STABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(older.key, newer.key),
+    coalesce(older.value, 0),
+    coalesce(newer.value, 0),
+    coalesce(newer.value, 0) - coalesce(older.value, 0)
+  from (
+    select pair.key, pair.value::bigint as value
+    from app_public.snapshots
+    cross join lateral jsonb_each_text(snapshots.content) as pair
+    where snapshots.user_id = app_hidden.current_app_user_id()
+      and snapshots.id = before_id
+  ) as older
+  full join (
+    select pair.key, pair.value::bigint as value
+    from app_public.snapshots
+    cross join lateral jsonb_each_text(snapshots.content) as pair
+    where snapshots.user_id = app_hidden.current_app_user_id()
+      and snapshots.id = after_id
+  ) as newer on newer.key = older.key
+  where (
+    select count(*) from app_public.snapshots
+    where snapshots.user_id = app_hidden.current_app_user_id()
+      and snapshots.id in (before_id, after_id)
+  ) = 2
+  order by 1
+$$;
+
+ALTER FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) IS 'What became of each count between two of your snapshots. Empty when you have not both.';
+
 CREATE FUNCTION app_public.continue_as_guest(timezone text DEFAULT 'UTC'::text) RETURNS app_public.session_tokens
     LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -573,6 +720,87 @@ $$;
 ALTER FUNCTION app_public.continue_as_guest(timezone text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_public.continue_as_guest(timezone text) IS 'Makes an account without e-mail and signs in. Keep the refresh token: there is no other way back.';
+
+CREATE TABLE app_public.habits (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    archived_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT habits_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT habits_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text)))
+);
+
+ALTER TABLE app_public.habits OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.habits IS 'A daily activity that a user keeps up.';
+
+COMMENT ON COLUMN app_public.habits.user_id IS 'Whose habit it is.';
+
+COMMENT ON COLUMN app_public.habits.id IS 'Unique among the user''s habits.';
+
+COMMENT ON COLUMN app_public.habits.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.habits.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.habits.archived_at IS 'When the habit was given up; null while it is kept.';
+
+COMMENT ON COLUMN app_public.habits.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.habits.updated_at IS 'When the row last changed.';
+
+CREATE FUNCTION app_public.habits_longest_streak(habit app_public.habits) RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(max(run.days), 0)::integer
+  from (
+    select count(*) as days
+    from (
+      select habit_logs.log_date
+        - row_number() over (order by habit_logs.log_date)::integer as run
+      from app_public.habit_logs
+      where habit_logs.user_id = habit.user_id
+        and habit_logs.habit_id = habit.id
+    ) as numbered
+    group by numbered.run
+  ) as run
+$$;
+
+ALTER FUNCTION app_public.habits_longest_streak(habit app_public.habits) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.habits_longest_streak(habit app_public.habits) IS 'The most days in a row on which the habit was ever kept.';
+
+CREATE FUNCTION app_public.habits_streak(habit app_public.habits) RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with today as (
+    select (now() at time zone users.timezone)::date as day
+    from app_public.users
+    where users.id = habit.user_id
+  ),
+  days as (
+    select habit_logs.log_date,
+      habit_logs.log_date
+        + row_number() over (order by habit_logs.log_date desc)::integer as run
+    from app_public.habit_logs
+    inner join today on habit_logs.log_date <= today.day
+    where habit_logs.user_id = habit.user_id
+      and habit_logs.habit_id = habit.id
+  )
+  select count(*)::integer
+  from days
+  cross join today
+  where days.run = (select max(run) from days)
+    and (select max(log_date) from days) >= today.day - 1
+$$;
+
+ALTER FUNCTION app_public.habits_streak(habit app_public.habits) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.habits_streak(habit app_public.habits) IS 'Days in a row on which the habit was kept, up to today or, while today is not over, yesterday; 0 when neither.';
 
 CREATE FUNCTION app_public.login(email text, password text) RETURNS app_public.session_tokens
     LANGUAGE plpgsql STRICT SECURITY DEFINER
@@ -722,6 +950,149 @@ $$;
 ALTER FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) IS 'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED (password).';
+
+CREATE TABLE app_public.tasks (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    title text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    status text DEFAULT 'todo'::text NOT NULL,
+    priority text DEFAULT 'medium'::text NOT NULL,
+    due_date date,
+    completed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    project_id uuid,
+    list_id uuid,
+    position_in_list integer,
+    search tsvector GENERATED ALWAYS AS (to_tsvector('english'::regconfig, ((title || ' '::text) || description))) STORED NOT NULL,
+    CONSTRAINT tasks_completed_at_check CHECK (((completed_at IS NOT NULL) = (status = 'done'::text))),
+    CONSTRAINT tasks_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT tasks_due_date_check CHECK (((due_date >= '1970-01-01'::date) AND (due_date <= '9999-12-31'::date))),
+    CONSTRAINT tasks_position_in_list_check CHECK ((position_in_list >= 0)),
+    CONSTRAINT tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
+    CONSTRAINT tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text, 'canceled'::text]))),
+    CONSTRAINT tasks_title_check CHECK ((((length(title) >= 1) AND (length(title) <= 500)) AND (title !~ '^\s+$'::text)))
+)
+PARTITION BY HASH (user_id);
+
+ALTER TABLE app_public.tasks OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.tasks IS 'Something a user means to do.';
+
+COMMENT ON COLUMN app_public.tasks.user_id IS 'Whose task it is: the user who made it.';
+
+COMMENT ON COLUMN app_public.tasks.id IS 'Unique among the user''s tasks. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.tasks.title IS '1 to 500 characters.';
+
+COMMENT ON COLUMN app_public.tasks.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.tasks.status IS 'todo, in_progress, done or canceled.';
+
+COMMENT ON COLUMN app_public.tasks.priority IS 'low, medium, high or urgent.';
+
+COMMENT ON COLUMN app_public.tasks.due_date IS 'The day by which it should be done, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.tasks.completed_at IS 'When status became done; null in any other status.';
+
+COMMENT ON COLUMN app_public.tasks.created_at IS 'When the task was made.';
+
+COMMENT ON COLUMN app_public.tasks.updated_at IS 'When the task last changed.';
+
+COMMENT ON COLUMN app_public.tasks.project_id IS 'The project that the task belongs to.';
+
+COMMENT ON COLUMN app_public.tasks.list_id IS 'The list that the task stands in.';
+
+COMMENT ON COLUMN app_public.tasks.position_in_list IS 'Its place in the list, 0 first. Equal places are allowed.';
+
+COMMENT ON COLUMN app_public.tasks.search IS '@behavior -attribute:select -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy
+What search_tasks() looks in.';
+
+CREATE FUNCTION app_public.search_tasks(query text) RETURNS SETOF app_public.tasks
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select tasks.*
+  from app_public.tasks
+  where tasks.user_id = app_hidden.current_app_user_id()
+    and tasks.search @@ websearch_to_tsquery('english', search_tasks.query)
+  order by ts_rank(tasks.search, websearch_to_tsquery('english', search_tasks.query)) desc,
+    tasks.created_at desc, tasks.id
+$$;
+
+ALTER FUNCTION app_public.search_tasks(query text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.search_tasks(query text) IS 'Your tasks that match words in title or description, best first. Understands quotes, or, and a minus sign, as web searches do.';
+
+CREATE TABLE app_public.snapshots (
+    user_id uuid NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    content jsonb NOT NULL,
+    taken_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT snapshots_content_check CHECK ((jsonb_typeof(content) = 'object'::text)),
+    CONSTRAINT snapshots_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)))
+);
+
+ALTER TABLE app_public.snapshots OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.snapshots IS 'How things stood at a moment.';
+
+COMMENT ON COLUMN app_public.snapshots.user_id IS 'Whose things.';
+
+COMMENT ON COLUMN app_public.snapshots.id IS 'Unique among the user''s snapshots.';
+
+COMMENT ON COLUMN app_public.snapshots.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.snapshots.content IS 'A JSON object of counts, such as tasks_done.';
+
+COMMENT ON COLUMN app_public.snapshots.taken_at IS 'The moment.';
+
+CREATE FUNCTION app_public.take_snapshot(name text) RETURNS app_public.snapshots
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  taken app_public.snapshots;
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  insert into app_public.snapshots (user_id, name, content)
+  select caller, take_snapshot.name, jsonb_build_object(
+    'tasks_total', tasks.total,
+    'tasks_done', tasks.done,
+    'tasks_open', tasks.open,
+    'goals_total', goals.total,
+    'goals_achieved', goals.achieved,
+    'habits_total', habits.total,
+    'habit_days', (select count(*) from app_public.habit_logs where user_id = caller),
+    'reflections_total', (select count(*) from app_public.reflections where user_id = caller))
+  from (
+    select count(*) as total,
+      count(*) filter (where status = 'done') as done,
+      count(*) filter (where status in ('todo', 'in_progress')) as open
+    from app_public.tasks
+    where user_id = caller
+  ) as tasks
+  cross join (
+    select count(*) as total, count(*) filter (where status = 'achieved') as achieved
+    from app_public.goals
+    where user_id = caller
+  ) as goals
+  cross join (
+    select count(*) as total from app_public.habits where user_id = caller
+  ) as habits
+  returning * into taken;
+  return taken;
+end
+$$;
+
+ALTER FUNCTION app_public.take_snapshot(name text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.take_snapshot(name text) IS 'Counts your tasks, goals, habits and reflections as they are now, and keeps the counts.';
 
 CREATE TABLE app_public.users (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -1150,49 +1521,36 @@ COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
 
 COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
 
-CREATE TABLE app_public.tasks (
-    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+CREATE TABLE app_public.user_activity (
+    user_id uuid NOT NULL,
     id uuid DEFAULT gen_random_uuid() NOT NULL,
-    title text NOT NULL,
-    description text DEFAULT ''::text NOT NULL,
-    status text DEFAULT 'todo'::text NOT NULL,
-    priority text DEFAULT 'medium'::text NOT NULL,
-    due_date date,
-    completed_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT tasks_completed_at_check CHECK (((completed_at IS NOT NULL) = (status = 'done'::text))),
-    CONSTRAINT tasks_description_check CHECK ((length(description) <= 20000)),
-    CONSTRAINT tasks_due_date_check CHECK (((due_date >= '1970-01-01'::date) AND (due_date <= '9999-12-31'::date))),
-    CONSTRAINT tasks_priority_check CHECK ((priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
-    CONSTRAINT tasks_status_check CHECK ((status = ANY (ARRAY['todo'::text, 'in_progress'::text, 'done'::text, 'canceled'::text]))),
-    CONSTRAINT tasks_title_check CHECK ((((length(title) >= 1) AND (length(title) <= 500)) AND (title !~ '^\s+$'::text)))
+    activity_date date DEFAULT ((now() AT TIME ZONE 'UTC'::text))::date NOT NULL,
+    occurred_at timestamp with time zone DEFAULT now() NOT NULL,
+    action text NOT NULL,
+    entity_type text NOT NULL,
+    entity_id uuid NOT NULL,
+    CONSTRAINT user_activity_action_check CHECK ((action = ANY (ARRAY['created'::text, 'updated'::text, 'completed'::text, 'deleted'::text]))),
+    CONSTRAINT user_activity_entity_type_check CHECK ((entity_type = ANY (ARRAY['task'::text, 'goal'::text, 'habit'::text, 'habit_log'::text, 'reflection'::text])))
 )
-PARTITION BY HASH (user_id);
+PARTITION BY RANGE (activity_date);
 
-ALTER TABLE app_public.tasks OWNER TO gw_owner;
+ALTER TABLE app_public.user_activity OWNER TO gw_owner;
 
-COMMENT ON TABLE app_public.tasks IS 'Something a user means to do.';
+COMMENT ON TABLE app_public.user_activity IS 'What a user did.';
 
-COMMENT ON COLUMN app_public.tasks.user_id IS 'Whose task it is: the user who made it.';
+COMMENT ON COLUMN app_public.user_activity.user_id IS 'Who did it.';
 
-COMMENT ON COLUMN app_public.tasks.id IS 'Unique among the user''s tasks. A client may choose it, to make retries safe.';
+COMMENT ON COLUMN app_public.user_activity.id IS 'Unique.';
 
-COMMENT ON COLUMN app_public.tasks.title IS '1 to 500 characters.';
+COMMENT ON COLUMN app_public.user_activity.activity_date IS 'The day in UTC on which it happened; rows are stored by it.';
 
-COMMENT ON COLUMN app_public.tasks.description IS 'At most 20,000 characters.';
+COMMENT ON COLUMN app_public.user_activity.occurred_at IS 'The instant at which it happened.';
 
-COMMENT ON COLUMN app_public.tasks.status IS 'todo, in_progress, done or canceled.';
+COMMENT ON COLUMN app_public.user_activity.action IS 'created, updated, completed (tasks) or deleted.';
 
-COMMENT ON COLUMN app_public.tasks.priority IS 'low, medium, high or urgent.';
+COMMENT ON COLUMN app_public.user_activity.entity_type IS 'task, goal, habit, habit_log or reflection.';
 
-COMMENT ON COLUMN app_public.tasks.due_date IS 'The day by which it should be done, in the user''s time zone.';
-
-COMMENT ON COLUMN app_public.tasks.completed_at IS 'When status became done; null in any other status.';
-
-COMMENT ON COLUMN app_public.tasks.created_at IS 'When the task was made.';
-
-COMMENT ON COLUMN app_public.tasks.updated_at IS 'When the task last changed.';
+COMMENT ON COLUMN app_public.user_activity.entity_id IS 'The id of that row; of a habit_log, the habit''s.';
 
 CREATE TABLE app_private.message_templates (
     message_type text NOT NULL,
@@ -1208,6 +1566,70 @@ CREATE TABLE app_private.message_templates (
 ALTER TABLE app_private.message_templates OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.message_templates IS 'Texts with {{first_name}}, {{last_name}} and {{full_name}}, filled in when planned.';
+
+CREATE TABLE app_public.reflections (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    reflection_date date NOT NULL,
+    mood_score smallint,
+    content text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reflections_content_check CHECK ((length(content) <= 100000)),
+    CONSTRAINT reflections_mood_score_check CHECK (((mood_score >= 1) AND (mood_score <= 5))),
+    CONSTRAINT reflections_reflection_date_check CHECK (((reflection_date >= '1970-01-01'::date) AND (reflection_date <= '9999-12-31'::date)))
+)
+WITH (autovacuum_vacuum_scale_factor='0.1');
+
+ALTER TABLE app_public.reflections OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.reflections IS 'An entry of a user''s journal.';
+
+COMMENT ON COLUMN app_public.reflections.user_id IS 'Whose journal it is.';
+
+COMMENT ON COLUMN app_public.reflections.id IS 'Unique among the user''s reflections.';
+
+COMMENT ON COLUMN app_public.reflections.reflection_date IS 'The day that it is about, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.reflections.mood_score IS 'From 1 (bad) to 5 (good); null when not given.';
+
+COMMENT ON COLUMN app_public.reflections.content IS 'At most 100,000 characters.';
+
+COMMENT ON COLUMN app_public.reflections.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.reflections.updated_at IS 'When the row last changed.';
+
+CREATE MATERIALIZED VIEW app_private.mv_user_weekly_summary AS
+ WITH task_weeks AS (
+         SELECT tasks.user_id,
+            (date_trunc('week'::text, (tasks.created_at AT TIME ZONE 'UTC'::text)))::date AS week_start,
+            count(*) FILTER (WHERE (tasks.status = 'done'::text)) AS tasks_completed,
+            count(*) AS tasks_total
+           FROM app_public.tasks
+          WHERE (tasks.created_at >= ((date_trunc('week'::text, (now() AT TIME ZONE 'UTC'::text)) AT TIME ZONE 'UTC'::text) - '84 days'::interval))
+          GROUP BY tasks.user_id, ((date_trunc('week'::text, (tasks.created_at AT TIME ZONE 'UTC'::text)))::date)
+        ), reflection_weeks AS (
+         SELECT reflections.user_id,
+            (date_trunc('week'::text, (reflections.reflection_date)::timestamp without time zone))::date AS week_start,
+            round(avg(reflections.mood_score), 2) AS avg_mood,
+            count(*) AS reflections_count
+           FROM app_public.reflections
+          WHERE (reflections.reflection_date >= ((date_trunc('week'::text, (now() AT TIME ZONE 'UTC'::text)))::date - 84))
+          GROUP BY reflections.user_id, ((date_trunc('week'::text, (reflections.reflection_date)::timestamp without time zone))::date)
+        )
+ SELECT user_id,
+    week_start,
+    COALESCE(task_weeks.tasks_completed, (0)::bigint) AS tasks_completed,
+    COALESCE(task_weeks.tasks_total, (0)::bigint) AS tasks_total,
+    reflection_weeks.avg_mood,
+    COALESCE(reflection_weeks.reflections_count, (0)::bigint) AS reflections_count
+   FROM (task_weeks
+     FULL JOIN reflection_weeks USING (user_id, week_start))
+  WITH NO DATA;
+
+ALTER TABLE app_private.mv_user_weekly_summary OWNER TO gw_owner;
+
+COMMENT ON MATERIALIZED VIEW app_private.mv_user_weekly_summary IS 'Tasks and reflections of each user and week (Monday, UTC), refreshed each hour.';
 
 CREATE TABLE app_private.sessions (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -1251,6 +1673,312 @@ ALTER TABLE app_private.user_secrets OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.user_secrets IS 'bcrypt hashes, and how often a wrong password was given lately.';
 
+CREATE TABLE app_public.digests (
+    user_id uuid NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    week_start date NOT NULL,
+    content jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT digests_content_check CHECK ((jsonb_typeof(content) = 'object'::text)),
+    CONSTRAINT digests_week_start_check CHECK ((EXTRACT(isodow FROM week_start) = (1)::numeric))
+);
+
+ALTER TABLE app_public.digests OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.digests IS 'A summary of a week, made for the user.';
+
+COMMENT ON COLUMN app_public.digests.user_id IS 'Whose week it was.';
+
+COMMENT ON COLUMN app_public.digests.id IS 'Unique among the user''s digests.';
+
+COMMENT ON COLUMN app_public.digests.week_start IS 'The Monday on which the week began.';
+
+COMMENT ON COLUMN app_public.digests.content IS 'A JSON object with the week''s figures.';
+
+COMMENT ON COLUMN app_public.digests.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.digests.updated_at IS 'When the row last changed.';
+
+CREATE TABLE app_public.goals (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    title text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    target_date date,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT goals_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT goals_status_check CHECK ((status = ANY (ARRAY['active'::text, 'achieved'::text, 'paused'::text, 'abandoned'::text]))),
+    CONSTRAINT goals_target_date_check CHECK (((target_date >= '1970-01-01'::date) AND (target_date <= '9999-12-31'::date))),
+    CONSTRAINT goals_title_check CHECK ((((length(title) >= 1) AND (length(title) <= 500)) AND (title !~ '^\s+$'::text)))
+);
+
+ALTER TABLE app_public.goals OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.goals IS 'A long-term objective of a user.';
+
+COMMENT ON COLUMN app_public.goals.user_id IS 'Whose goal it is.';
+
+COMMENT ON COLUMN app_public.goals.id IS 'Unique among the user''s goals.';
+
+COMMENT ON COLUMN app_public.goals.title IS '1 to 500 characters.';
+
+COMMENT ON COLUMN app_public.goals.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.goals.status IS 'active, achieved, paused or abandoned.';
+
+COMMENT ON COLUMN app_public.goals.target_date IS 'The day by which it should be reached, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.goals.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.goals.updated_at IS 'When the row last changed.';
+
+CREATE TABLE app_public.goals_tasks (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    goal_id uuid NOT NULL,
+    task_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE app_public.goals_tasks OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.goals_tasks IS 'A task that works towards a goal.';
+
+COMMENT ON COLUMN app_public.goals_tasks.user_id IS 'Whose goal and task they are.';
+
+COMMENT ON COLUMN app_public.goals_tasks.goal_id IS 'The goal.';
+
+COMMENT ON COLUMN app_public.goals_tasks.task_id IS 'The task.';
+
+COMMENT ON COLUMN app_public.goals_tasks.created_at IS 'When the two were linked.';
+
+CREATE TABLE app_public.habit_logs (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    habit_id uuid NOT NULL,
+    log_date date NOT NULL,
+    note text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT habit_logs_log_date_check CHECK (((log_date >= '1970-01-01'::date) AND (log_date <= '9999-12-31'::date))),
+    CONSTRAINT habit_logs_note_check CHECK ((length(note) <= 2000))
+);
+
+ALTER TABLE app_public.habit_logs OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.habit_logs IS 'A day on which a habit was kept; at most one a day.';
+
+COMMENT ON COLUMN app_public.habit_logs.user_id IS 'Whose habit it is.';
+
+COMMENT ON COLUMN app_public.habit_logs.habit_id IS 'The habit.';
+
+COMMENT ON COLUMN app_public.habit_logs.log_date IS 'The day, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.habit_logs.note IS 'At most 2,000 characters.';
+
+COMMENT ON COLUMN app_public.habit_logs.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.habit_logs.updated_at IS 'When the row last changed.';
+
+CREATE TABLE app_public.integrations (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    provider text NOT NULL,
+    credential_reference text NOT NULL,
+    settings jsonb DEFAULT '{}'::jsonb NOT NULL,
+    is_enabled boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT integrations_credential_reference_check CHECK (((credential_reference ~ '^(vault|env|aws-sm|gcp-sm|azure-kv)://[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$'::text) AND (credential_reference !~ '[A-Za-z0-9]{24,}'::text) AND (credential_reference !~* '(sk|pk|rk)_(live|test)_|gh[pousr]_|github_pat|xox[abprs]-|akia|eyj'::text))),
+    CONSTRAINT integrations_provider_check CHECK ((provider ~ '^[a-z][a-z0-9_-]{1,49}$'::text)),
+    CONSTRAINT integrations_settings_check CHECK (((jsonb_typeof(settings) = 'object'::text) AND ((settings)::text !~* ('"[^"]*(password|passwd|secret|token|api_?key|private_?key'::text || '|access_?key|credential)[^"]*" *:'::text))))
+);
+
+ALTER TABLE app_public.integrations OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.integrations IS 'A connection to another service; one for each provider.';
+
+COMMENT ON COLUMN app_public.integrations.user_id IS 'Whose connection it is.';
+
+COMMENT ON COLUMN app_public.integrations.id IS 'Unique among the user''s integrations.';
+
+COMMENT ON COLUMN app_public.integrations.provider IS 'Lower-case name, such as google_calendar.';
+
+COMMENT ON COLUMN app_public.integrations.credential_reference IS 'Where the credential is kept, such as vault://users/calendar. Never the credential.';
+
+COMMENT ON COLUMN app_public.integrations.settings IS 'A JSON object without secrets.';
+
+COMMENT ON COLUMN app_public.integrations.is_enabled IS 'Whether it is used.';
+
+COMMENT ON COLUMN app_public.integrations.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.integrations.updated_at IS 'When the row last changed.';
+
+CREATE TABLE app_public.lists (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    project_id uuid,
+    name text NOT NULL,
+    list_order integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT lists_list_order_check CHECK ((list_order >= 0)),
+    CONSTRAINT lists_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text)))
+);
+
+ALTER TABLE app_public.lists OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.lists IS 'An ordered list of tasks. Deleting a project deletes its lists; their tasks stay.';
+
+COMMENT ON COLUMN app_public.lists.user_id IS 'Whose list it is.';
+
+COMMENT ON COLUMN app_public.lists.id IS 'Unique among the user''s lists.';
+
+COMMENT ON COLUMN app_public.lists.project_id IS 'The project that it stands in; null when it stands by itself.';
+
+COMMENT ON COLUMN app_public.lists.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.lists.list_order IS 'Its place among the lists of the project, 0 first. Equal places are allowed.';
+
+COMMENT ON COLUMN app_public.lists.created_at IS 'When the list was made.';
+
+COMMENT ON COLUMN app_public.lists.updated_at IS 'When the list last changed.';
+
+CREATE TABLE app_public.projects (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    context_metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    topics jsonb DEFAULT '[]'::jsonb NOT NULL,
+    archived_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT projects_context_metadata_check CHECK ((jsonb_typeof(context_metadata) = 'object'::text)),
+    CONSTRAINT projects_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT projects_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text))),
+    CONSTRAINT projects_topics_check CHECK ((jsonb_typeof(topics) = 'array'::text))
+);
+
+ALTER TABLE app_public.projects OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.projects IS 'What lists, tasks and visualizations are gathered under.';
+
+COMMENT ON COLUMN app_public.projects.user_id IS 'Whose project it is.';
+
+COMMENT ON COLUMN app_public.projects.id IS 'Unique among the user''s projects. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.projects.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.projects.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.projects.context_metadata IS 'A JSON object that the studio keeps for a project.';
+
+COMMENT ON COLUMN app_public.projects.topics IS 'A JSON array of topics.';
+
+COMMENT ON COLUMN app_public.projects.archived_at IS 'When the project was put away; null while it is in use.';
+
+COMMENT ON COLUMN app_public.projects.created_at IS 'When the project was made.';
+
+COMMENT ON COLUMN app_public.projects.updated_at IS 'When the project last changed.';
+
+CREATE TABLE app_public.reflection_goals (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    reflection_id uuid NOT NULL,
+    goal_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE app_public.reflection_goals OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.reflection_goals IS 'A goal that a reflection is about.';
+
+COMMENT ON COLUMN app_public.reflection_goals.user_id IS 'Whose they are.';
+
+COMMENT ON COLUMN app_public.reflection_goals.reflection_id IS 'The reflection.';
+
+COMMENT ON COLUMN app_public.reflection_goals.goal_id IS 'The goal.';
+
+COMMENT ON COLUMN app_public.reflection_goals.created_at IS 'When the two were linked.';
+
+CREATE TABLE app_public.reflection_habits (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    reflection_id uuid NOT NULL,
+    habit_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE app_public.reflection_habits OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.reflection_habits IS 'A habit that a reflection is about.';
+
+COMMENT ON COLUMN app_public.reflection_habits.user_id IS 'Whose they are.';
+
+COMMENT ON COLUMN app_public.reflection_habits.reflection_id IS 'The reflection.';
+
+COMMENT ON COLUMN app_public.reflection_habits.habit_id IS 'The habit.';
+
+COMMENT ON COLUMN app_public.reflection_habits.created_at IS 'When the two were linked.';
+
+CREATE TABLE app_public.reflection_tasks (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    reflection_id uuid NOT NULL,
+    task_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE app_public.reflection_tasks OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.reflection_tasks IS 'A task that a reflection is about.';
+
+COMMENT ON COLUMN app_public.reflection_tasks.user_id IS 'Whose they are.';
+
+COMMENT ON COLUMN app_public.reflection_tasks.reflection_id IS 'The reflection.';
+
+COMMENT ON COLUMN app_public.reflection_tasks.task_id IS 'The task.';
+
+COMMENT ON COLUMN app_public.reflection_tasks.created_at IS 'When the two were linked.';
+
+CREATE TABLE app_public.user_dashboard_aggregates (
+    user_id uuid NOT NULL,
+    agg_date date NOT NULL,
+    tasks_created integer DEFAULT 0 NOT NULL,
+    tasks_completed integer DEFAULT 0 NOT NULL,
+    reflections_count integer DEFAULT 0 NOT NULL,
+    mood_sum integer DEFAULT 0 NOT NULL,
+    mood_count integer DEFAULT 0 NOT NULL,
+    avg_mood numeric(3,2) GENERATED ALWAYS AS (
+CASE
+    WHEN (mood_count > 0) THEN round(((mood_sum)::numeric / (mood_count)::numeric), 2)
+    ELSE NULL::numeric
+END) STORED,
+    last_updated timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT user_dashboard_aggregates_counts_check CHECK ((LEAST(tasks_created, tasks_completed, reflections_count, mood_sum, mood_count) >= 0))
+);
+
+ALTER TABLE app_public.user_dashboard_aggregates OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.user_dashboard_aggregates IS 'What a user did on a day, counted.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.user_id IS 'Whose day it is.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.agg_date IS 'The day, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.tasks_created IS 'Tasks made on that day.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.tasks_completed IS 'Tasks completed on that day.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.reflections_count IS 'Reflections about that day.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.mood_sum IS 'Sum of the mood scores of that day.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.mood_count IS 'How many mood scores that is.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.avg_mood IS 'Their average, 1.00 to 5.00; null when there is none.';
+
+COMMENT ON COLUMN app_public.user_dashboard_aggregates.last_updated IS 'When the row last changed.';
+
 CREATE TABLE app_public.user_settings (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
     theme text DEFAULT 'system'::text NOT NULL,
@@ -1279,6 +2007,34 @@ COMMENT ON COLUMN app_public.user_settings.default_task_priority IS 'Priority th
 COMMENT ON COLUMN app_public.user_settings.created_at IS 'When the row was made.';
 
 COMMENT ON COLUMN app_public.user_settings.updated_at IS 'When the row last changed.';
+
+CREATE VIEW app_public.weekly_summaries WITH (security_barrier='true') AS
+ SELECT mv_user_weekly_summary.user_id,
+    mv_user_weekly_summary.week_start,
+    mv_user_weekly_summary.tasks_completed,
+    mv_user_weekly_summary.tasks_total,
+    mv_user_weekly_summary.avg_mood,
+    mv_user_weekly_summary.reflections_count
+   FROM app_private.mv_user_weekly_summary
+  WHERE (mv_user_weekly_summary.user_id = app_hidden.current_app_user_id());
+
+ALTER TABLE app_public.weekly_summaries OWNER TO gw_owner;
+
+COMMENT ON VIEW app_public.weekly_summaries IS '@primaryKey user_id,week_start
+@foreignKey (user_id) references app_public.users (id)
+Your weeks of the last twelve, up to an hour old.';
+
+COMMENT ON COLUMN app_public.weekly_summaries.user_id IS 'Whose week it is.';
+
+COMMENT ON COLUMN app_public.weekly_summaries.week_start IS 'The Monday on which the week began, in UTC.';
+
+COMMENT ON COLUMN app_public.weekly_summaries.tasks_completed IS 'Tasks made in that week that are done by now.';
+
+COMMENT ON COLUMN app_public.weekly_summaries.tasks_total IS 'Tasks made in that week.';
+
+COMMENT ON COLUMN app_public.weekly_summaries.avg_mood IS 'Average mood of that week''s reflections, 1.00 to 5.00; null without one.';
+
+COMMENT ON COLUMN app_public.weekly_summaries.reflections_count IS 'Reflections about that week.';
 
 CREATE TABLE ops.cron_jobs (
     job_name text NOT NULL,
@@ -1333,11 +2089,62 @@ ALTER TABLE ONLY app_private.spent_refresh_tokens
 ALTER TABLE ONLY app_private.user_secrets
     ADD CONSTRAINT user_secrets_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY app_public.digests
+    ADD CONSTRAINT digests_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.digests
+    ADD CONSTRAINT digests_user_id_week_start_key UNIQUE (user_id, week_start);
+
+ALTER TABLE ONLY app_public.goals
+    ADD CONSTRAINT goals_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.goals_tasks
+    ADD CONSTRAINT goals_tasks_pkey PRIMARY KEY (user_id, goal_id, task_id);
+
+ALTER TABLE ONLY app_public.habit_logs
+    ADD CONSTRAINT habit_logs_pkey PRIMARY KEY (user_id, habit_id, log_date);
+
+ALTER TABLE ONLY app_public.habits
+    ADD CONSTRAINT habits_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.integrations
+    ADD CONSTRAINT integrations_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.integrations
+    ADD CONSTRAINT integrations_user_id_provider_key UNIQUE (user_id, provider);
+
+ALTER TABLE ONLY app_public.lists
+    ADD CONSTRAINT lists_pkey PRIMARY KEY (user_id, id);
+
 ALTER TABLE ONLY app_public.message_logs
     ADD CONSTRAINT message_logs_pkey PRIMARY KEY (user_id, id, scheduled_send_time);
 
+ALTER TABLE ONLY app_public.projects
+    ADD CONSTRAINT projects_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.reflection_goals
+    ADD CONSTRAINT reflection_goals_pkey PRIMARY KEY (user_id, reflection_id, goal_id);
+
+ALTER TABLE ONLY app_public.reflection_habits
+    ADD CONSTRAINT reflection_habits_pkey PRIMARY KEY (user_id, reflection_id, habit_id);
+
+ALTER TABLE ONLY app_public.reflection_tasks
+    ADD CONSTRAINT reflection_tasks_pkey PRIMARY KEY (user_id, reflection_id, task_id);
+
+ALTER TABLE ONLY app_public.reflections
+    ADD CONSTRAINT reflections_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.snapshots
+    ADD CONSTRAINT snapshots_pkey PRIMARY KEY (user_id, id);
+
 ALTER TABLE ONLY app_public.tasks
     ADD CONSTRAINT tasks_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_public.user_activity
+    ADD CONSTRAINT user_activity_pkey PRIMARY KEY (user_id, activity_date, id);
+
+ALTER TABLE ONLY app_public.user_dashboard_aggregates
+    ADD CONSTRAINT user_dashboard_aggregates_pkey PRIMARY KEY (user_id, agg_date);
 
 ALTER TABLE ONLY app_public.user_settings
     ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
@@ -1351,6 +2158,8 @@ ALTER TABLE ONLY ops.cron_jobs
 ALTER TABLE ONLY ops.partition_policies
     ADD CONSTRAINT partition_policies_pkey PRIMARY KEY (parent_table);
 
+CREATE UNIQUE INDEX mv_user_weekly_summary_user_id_week_start_key ON app_private.mv_user_weekly_summary USING btree (user_id, week_start);
+
 CREATE INDEX sessions_expires_at_idx ON app_private.sessions USING btree (expires_at);
 
 CREATE UNIQUE INDEX sessions_refresh_token_hash_key ON app_private.sessions USING btree (refresh_token_hash);
@@ -1359,17 +2168,51 @@ CREATE INDEX sessions_revoked_at_idx ON app_private.sessions USING btree (revoke
 
 CREATE UNIQUE INDEX spent_refresh_tokens_refresh_token_hash_key ON app_private.spent_refresh_tokens USING btree (refresh_token_hash);
 
+CREATE INDEX goals_tasks_user_id_task_id_idx ON app_public.goals_tasks USING btree (user_id, task_id);
+
+CREATE INDEX goals_user_id_created_at_idx ON app_public.goals USING btree (user_id, created_at);
+
+CREATE INDEX goals_user_id_status_target_date_idx ON app_public.goals USING btree (user_id, status, target_date);
+
+CREATE INDEX habit_logs_user_id_log_date_idx ON app_public.habit_logs USING btree (user_id, log_date);
+
+CREATE INDEX habits_user_id_created_at_idx ON app_public.habits USING btree (user_id, created_at);
+
+CREATE INDEX lists_user_id_created_at_idx ON app_public.lists USING btree (user_id, created_at);
+
+CREATE INDEX lists_user_id_project_id_list_order_idx ON app_public.lists USING btree (user_id, project_id, list_order);
+
 CREATE INDEX message_logs_message_type_status_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (message_type, status, scheduled_send_time);
 
 CREATE INDEX message_logs_scheduled_send_time_idx_where_unsent ON ONLY app_public.message_logs USING btree (scheduled_send_time, status) WHERE (status <> 'SENT'::text);
 
 CREATE INDEX message_logs_user_id_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (user_id, scheduled_send_time);
 
+CREATE INDEX projects_user_id_created_at_idx ON app_public.projects USING btree (user_id, created_at);
+
+CREATE INDEX projects_user_id_updated_at_idx ON app_public.projects USING btree (user_id, updated_at);
+
+CREATE INDEX reflection_goals_user_id_goal_id_idx ON app_public.reflection_goals USING btree (user_id, goal_id);
+
+CREATE INDEX reflection_habits_user_id_habit_id_idx ON app_public.reflection_habits USING btree (user_id, habit_id);
+
+CREATE INDEX reflection_tasks_user_id_task_id_idx ON app_public.reflection_tasks USING btree (user_id, task_id);
+
+CREATE INDEX reflections_user_id_reflection_date_idx ON app_public.reflections USING btree (user_id, reflection_date);
+
+CREATE INDEX snapshots_user_id_taken_at_idx ON app_public.snapshots USING btree (user_id, taken_at);
+
 CREATE INDEX tasks_user_id_created_at_idx ON ONLY app_public.tasks USING btree (user_id, created_at);
 
 CREATE INDEX tasks_user_id_due_date_idx ON ONLY app_public.tasks USING btree (user_id, due_date);
 
+CREATE INDEX tasks_user_id_list_id_position_in_list_idx ON ONLY app_public.tasks USING btree (user_id, list_id, position_in_list) WHERE (list_id IS NOT NULL);
+
+CREATE INDEX tasks_user_id_project_id_priority_created_at_idx ON ONLY app_public.tasks USING btree (user_id, project_id, priority, created_at) WHERE (project_id IS NOT NULL);
+
 CREATE INDEX tasks_user_id_status_updated_at_idx ON ONLY app_public.tasks USING btree (user_id, status, updated_at);
+
+CREATE INDEX user_activity_user_id_occurred_at_idx ON ONLY app_public.user_activity USING btree (user_id, occurred_at);
 
 CREATE INDEX users_anniversary_idx ON app_public.users USING btree (app_hidden.month_day(anniversary_date), timezone) WHERE ((deleted_at IS NULL) AND (anniversary_date IS NOT NULL));
 
@@ -1383,7 +2226,23 @@ CREATE INDEX users_timezone_idx ON app_public.users USING btree (timezone);
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_private.message_templates FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.digests FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.goals FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.habit_logs FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.habits FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.integrations FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.lists FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.message_logs FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.projects FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
+
+CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.reflections FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
@@ -1391,9 +2250,43 @@ CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.user_settin
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.users FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
+CREATE TRIGGER _200_release_tasks BEFORE DELETE ON app_public.lists FOR EACH ROW EXECUTE FUNCTION app_private.tg__release_tasks('list_id');
+
+CREATE TRIGGER _200_release_tasks BEFORE DELETE ON app_public.projects FOR EACH ROW EXECUTE FUNCTION app_private.tg__release_tasks('project_id');
+
 CREATE TRIGGER _500_close AFTER UPDATE OF deleted_at ON app_public.users FOR EACH ROW WHEN (((old.deleted_at IS NULL) AND (new.deleted_at IS NOT NULL))) EXECUTE FUNCTION app_private.tg_users__close();
 
 CREATE TRIGGER _500_completion BEFORE INSERT OR UPDATE OF status, completed_at ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg_tasks__completion();
+
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal', 'id');
+
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit_log', 'habit_id');
+
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habits REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit', 'id');
+
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.reflections REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection', 'id');
+
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task', 'id');
+
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.goals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal', 'id');
+
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.habit_logs REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit_log', 'habit_id');
+
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.habits REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit', 'id');
+
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.reflections REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection', 'id');
+
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task', 'id');
+
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.goals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal', 'id');
+
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit_log', 'habit_id');
+
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.habits REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit', 'id');
+
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.reflections REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection', 'id');
+
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.tasks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task', 'id');
 
 ALTER TABLE app_private.message_ledger
     ADD CONSTRAINT message_ledger_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
@@ -1407,11 +2300,77 @@ ALTER TABLE ONLY app_private.spent_refresh_tokens
 ALTER TABLE ONLY app_private.user_secrets
     ADD CONSTRAINT user_secrets_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY app_public.digests
+    ADD CONSTRAINT digests_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.goals_tasks
+    ADD CONSTRAINT goals_tasks_user_id_goal_id_fkey FOREIGN KEY (user_id, goal_id) REFERENCES app_public.goals(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.goals_tasks
+    ADD CONSTRAINT goals_tasks_user_id_task_id_fkey FOREIGN KEY (user_id, task_id) REFERENCES app_public.tasks(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.goals
+    ADD CONSTRAINT goals_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.habit_logs
+    ADD CONSTRAINT habit_logs_user_id_habit_id_fkey FOREIGN KEY (user_id, habit_id) REFERENCES app_public.habits(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.habits
+    ADD CONSTRAINT habits_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.integrations
+    ADD CONSTRAINT integrations_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.lists
+    ADD CONSTRAINT lists_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.lists
+    ADD CONSTRAINT lists_user_id_project_id_fkey FOREIGN KEY (user_id, project_id) REFERENCES app_public.projects(user_id, id) ON DELETE CASCADE;
+
 ALTER TABLE app_public.message_logs
     ADD CONSTRAINT message_logs_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY app_public.projects
+    ADD CONSTRAINT projects_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.reflection_goals
+    ADD CONSTRAINT reflection_goals_user_id_goal_id_fkey FOREIGN KEY (user_id, goal_id) REFERENCES app_public.goals(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.reflection_goals
+    ADD CONSTRAINT reflection_goals_user_id_reflection_id_fkey FOREIGN KEY (user_id, reflection_id) REFERENCES app_public.reflections(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.reflection_habits
+    ADD CONSTRAINT reflection_habits_user_id_habit_id_fkey FOREIGN KEY (user_id, habit_id) REFERENCES app_public.habits(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.reflection_habits
+    ADD CONSTRAINT reflection_habits_user_id_reflection_id_fkey FOREIGN KEY (user_id, reflection_id) REFERENCES app_public.reflections(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.reflection_tasks
+    ADD CONSTRAINT reflection_tasks_user_id_reflection_id_fkey FOREIGN KEY (user_id, reflection_id) REFERENCES app_public.reflections(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.reflection_tasks
+    ADD CONSTRAINT reflection_tasks_user_id_task_id_fkey FOREIGN KEY (user_id, task_id) REFERENCES app_public.tasks(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.reflections
+    ADD CONSTRAINT reflections_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.snapshots
+    ADD CONSTRAINT snapshots_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE app_public.tasks
     ADD CONSTRAINT tasks_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE app_public.tasks
+    ADD CONSTRAINT tasks_user_id_list_id_fkey FOREIGN KEY (user_id, list_id) REFERENCES app_public.lists(user_id, id);
+
+ALTER TABLE app_public.tasks
+    ADD CONSTRAINT tasks_user_id_project_id_fkey FOREIGN KEY (user_id, project_id) REFERENCES app_public.projects(user_id, id);
+
+ALTER TABLE app_public.user_activity
+    ADD CONSTRAINT user_activity_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_public.user_dashboard_aggregates
+    ADD CONSTRAINT user_dashboard_aggregates_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY app_public.user_settings
     ADD CONSTRAINT user_settings_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
@@ -1429,25 +2388,117 @@ ALTER TABLE app_private.spent_refresh_tokens ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.user_secrets ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY capture ON app_public.user_dashboard_aggregates TO gw_cdc USING (true);
+
+ALTER TABLE app_public.digests ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY everyone ON app_public.digests FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.goals FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.goals_tasks FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.habit_logs FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.habits FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.integrations FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.lists FOR SELECT TO gw_readonly USING (true);
+
 CREATE POLICY everyone ON app_public.message_logs FOR SELECT TO gw_readonly USING (true);
 
+CREATE POLICY everyone ON app_public.projects FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.reflection_goals FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.reflection_habits FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.reflection_tasks FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.reflections FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.snapshots FOR SELECT TO gw_readonly USING (true);
+
 CREATE POLICY everyone ON app_public.tasks FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.user_activity FOR SELECT TO gw_readonly USING (true);
+
+CREATE POLICY everyone ON app_public.user_dashboard_aggregates FOR SELECT TO gw_readonly USING (true);
 
 CREATE POLICY everyone ON app_public.user_settings FOR SELECT TO gw_readonly USING (true);
 
 CREATE POLICY everyone ON app_public.users FOR SELECT TO gw_readonly USING (true);
 
+ALTER TABLE app_public.goals ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.goals_tasks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.habit_logs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.habits ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.integrations ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.lists ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_public.message_logs ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY own ON app_public.digests FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.goals TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.goals_tasks TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.habit_logs TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.habits TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.integrations TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.lists TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.message_logs FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
+CREATE POLICY own ON app_public.projects TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.reflection_goals TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.reflection_habits TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.reflection_tasks TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.reflections TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.snapshots TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
 CREATE POLICY own ON app_public.tasks TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.user_activity FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
+
+CREATE POLICY own ON app_public.user_dashboard_aggregates FOR SELECT TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.user_settings TO app_user USING ((user_id = app_hidden.current_app_user_id()));
 
 CREATE POLICY own ON app_public.users TO app_user USING (((id = app_hidden.current_app_user_id()) AND (deleted_at IS NULL))) WITH CHECK ((id = app_hidden.current_app_user_id()));
 
+ALTER TABLE app_public.projects ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.reflection_goals ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.reflection_habits ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.reflection_tasks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.reflections ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.snapshots ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_public.tasks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.user_activity ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_public.user_dashboard_aggregates ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.user_settings ENABLE ROW LEVEL SECURITY;
 
@@ -1463,6 +2514,7 @@ GRANT USAGE ON SCHEMA app_private TO gw_worker;
 GRANT USAGE ON SCHEMA app_public TO app_user;
 GRANT USAGE ON SCHEMA app_public TO app_anonymous;
 GRANT USAGE ON SCHEMA app_public TO gw_readonly;
+GRANT USAGE ON SCHEMA app_public TO gw_cdc;
 
 GRANT USAGE ON SCHEMA ops TO gw_authenticator;
 GRANT USAGE ON SCHEMA ops TO gw_monitor;
@@ -1485,6 +2537,8 @@ REVOKE ALL ON FUNCTION app_hidden.render_template(p_template text, p_values json
 
 REVOKE ALL ON FUNCTION app_hidden.sync_timezones() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.analyze_hot_tables() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) TO gw_worker;
 
@@ -1505,6 +2559,8 @@ GRANT ALL ON FUNCTION app_private.recently_revoked_sessions() TO gw_authenticato
 REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb) TO gw_worker;
 
+REVOKE ALL ON FUNCTION app_private.refresh_weekly_summary() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) FROM PUBLIC;
@@ -1512,14 +2568,38 @@ GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticat
 
 REVOKE ALL ON FUNCTION app_private.start_session(p_user_id uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg__activity() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg__release_tasks() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_users__close() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.compare_snapshots(before_id uuid, after_id uuid) TO app_user;
+
 REVOKE ALL ON FUNCTION app_public.continue_as_guest(timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.continue_as_guest(timezone text) TO app_anonymous;
+
+GRANT SELECT,DELETE ON TABLE app_public.habits TO app_user;
+GRANT SELECT ON TABLE app_public.habits TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.habits TO app_user;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.habits TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.habits TO app_user;
+
+GRANT INSERT(archived_at),UPDATE(archived_at) ON TABLE app_public.habits TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.habits_longest_streak(habit app_public.habits) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.habits_longest_streak(habit app_public.habits) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.habits_streak(habit app_public.habits) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.habits_streak(habit app_public.habits) TO app_user;
 
 REVOKE ALL ON FUNCTION app_public.login(email text, password text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.login(email text, password text) TO app_anonymous;
@@ -1535,6 +2615,36 @@ GRANT ALL ON FUNCTION app_public.refresh_session(refresh_token text) TO app_user
 REVOKE ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_anonymous;
 GRANT ALL ON FUNCTION app_public.register(email text, password text, first_name text, last_name text, timezone text) TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.tasks TO app_user;
+GRANT SELECT ON TABLE app_public.tasks TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(title),UPDATE(title) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(priority),UPDATE(priority) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(due_date),UPDATE(due_date) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(project_id),UPDATE(project_id) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(list_id),UPDATE(list_id) ON TABLE app_public.tasks TO app_user;
+
+GRANT INSERT(position_in_list),UPDATE(position_in_list) ON TABLE app_public.tasks TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.search_tasks(query text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.search_tasks(query text) TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.snapshots TO app_user;
+GRANT SELECT ON TABLE app_public.snapshots TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_public.take_snapshot(name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.take_snapshot(name text) TO app_user;
 
 GRANT SELECT ON TABLE app_public.users TO app_user;
 GRANT SELECT ON TABLE app_public.users TO gw_readonly;
@@ -1605,20 +2715,115 @@ GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
 
 GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
 
-GRANT SELECT,DELETE ON TABLE app_public.tasks TO app_user;
-GRANT SELECT ON TABLE app_public.tasks TO gw_readonly;
+GRANT SELECT ON TABLE app_public.user_activity TO app_user;
+GRANT SELECT ON TABLE app_public.user_activity TO gw_readonly;
 
-GRANT INSERT(id) ON TABLE app_public.tasks TO app_user;
+GRANT SELECT,DELETE ON TABLE app_public.reflections TO app_user;
+GRANT SELECT ON TABLE app_public.reflections TO gw_readonly;
 
-GRANT INSERT(title),UPDATE(title) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(id) ON TABLE app_public.reflections TO app_user;
 
-GRANT INSERT(description),UPDATE(description) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(reflection_date),UPDATE(reflection_date) ON TABLE app_public.reflections TO app_user;
 
-GRANT INSERT(status),UPDATE(status) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(mood_score),UPDATE(mood_score) ON TABLE app_public.reflections TO app_user;
 
-GRANT INSERT(priority),UPDATE(priority) ON TABLE app_public.tasks TO app_user;
+GRANT INSERT(content),UPDATE(content) ON TABLE app_public.reflections TO app_user;
 
-GRANT INSERT(due_date),UPDATE(due_date) ON TABLE app_public.tasks TO app_user;
+GRANT SELECT ON TABLE app_public.digests TO app_user;
+GRANT SELECT ON TABLE app_public.digests TO gw_readonly;
+
+GRANT SELECT,DELETE ON TABLE app_public.goals TO app_user;
+GRANT SELECT ON TABLE app_public.goals TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.goals TO app_user;
+
+GRANT INSERT(title),UPDATE(title) ON TABLE app_public.goals TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.goals TO app_user;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE app_public.goals TO app_user;
+
+GRANT INSERT(target_date),UPDATE(target_date) ON TABLE app_public.goals TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.goals_tasks TO app_user;
+GRANT SELECT ON TABLE app_public.goals_tasks TO gw_readonly;
+
+GRANT INSERT(goal_id) ON TABLE app_public.goals_tasks TO app_user;
+
+GRANT INSERT(task_id) ON TABLE app_public.goals_tasks TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.habit_logs TO app_user;
+GRANT SELECT ON TABLE app_public.habit_logs TO gw_readonly;
+
+GRANT INSERT(habit_id) ON TABLE app_public.habit_logs TO app_user;
+
+GRANT INSERT(log_date) ON TABLE app_public.habit_logs TO app_user;
+
+GRANT INSERT(note),UPDATE(note) ON TABLE app_public.habit_logs TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.integrations TO app_user;
+GRANT SELECT ON TABLE app_public.integrations TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.integrations TO app_user;
+
+GRANT INSERT(provider),UPDATE(provider) ON TABLE app_public.integrations TO app_user;
+
+GRANT INSERT(credential_reference),UPDATE(credential_reference) ON TABLE app_public.integrations TO app_user;
+
+GRANT INSERT(settings),UPDATE(settings) ON TABLE app_public.integrations TO app_user;
+
+GRANT INSERT(is_enabled),UPDATE(is_enabled) ON TABLE app_public.integrations TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.lists TO app_user;
+GRANT SELECT ON TABLE app_public.lists TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.lists TO app_user;
+
+GRANT INSERT(project_id),UPDATE(project_id) ON TABLE app_public.lists TO app_user;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.lists TO app_user;
+
+GRANT INSERT(list_order),UPDATE(list_order) ON TABLE app_public.lists TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.projects TO app_user;
+GRANT SELECT ON TABLE app_public.projects TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(context_metadata),UPDATE(context_metadata) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(topics),UPDATE(topics) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(archived_at),UPDATE(archived_at) ON TABLE app_public.projects TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.reflection_goals TO app_user;
+GRANT SELECT ON TABLE app_public.reflection_goals TO gw_readonly;
+
+GRANT INSERT(reflection_id) ON TABLE app_public.reflection_goals TO app_user;
+
+GRANT INSERT(goal_id) ON TABLE app_public.reflection_goals TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.reflection_habits TO app_user;
+GRANT SELECT ON TABLE app_public.reflection_habits TO gw_readonly;
+
+GRANT INSERT(reflection_id) ON TABLE app_public.reflection_habits TO app_user;
+
+GRANT INSERT(habit_id) ON TABLE app_public.reflection_habits TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.reflection_tasks TO app_user;
+GRANT SELECT ON TABLE app_public.reflection_tasks TO gw_readonly;
+
+GRANT INSERT(reflection_id) ON TABLE app_public.reflection_tasks TO app_user;
+
+GRANT INSERT(task_id) ON TABLE app_public.reflection_tasks TO app_user;
+
+GRANT SELECT ON TABLE app_public.user_dashboard_aggregates TO app_user;
+GRANT SELECT ON TABLE app_public.user_dashboard_aggregates TO gw_readonly;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app_public.user_dashboard_aggregates TO gw_cdc;
 
 GRANT SELECT ON TABLE app_public.user_settings TO app_user;
 GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
@@ -1628,6 +2833,8 @@ GRANT UPDATE(theme) ON TABLE app_public.user_settings TO app_user;
 GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
 
 GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
+
+GRANT SELECT ON TABLE app_public.weekly_summaries TO app_user;
 
 GRANT SELECT ON TABLE ops.cron_jobs TO gw_monitor;
 

@@ -12,6 +12,10 @@ interface Pageable extends Step {
   setFirst(first: Step): unknown;
 }
 
+function canPageBackwards({ args }: { args?: object | (() => object) }): boolean {
+  return 'last' in ((typeof args === 'function' ? args() : args) ?? {});
+}
+
 function firstOf([first, last]: readonly [unknown, unknown]): number | null {
   for (const asked of [first, last]) {
     if (asked != null && (Number(asked) < 0 || Number(asked) > pageSize)) {
@@ -46,18 +50,10 @@ export const PageSizePlugin: GraphileConfig.Plugin = {
         field.plan = (parent: Step, args: FieldArgs, info) => {
           const connection = plan(parent, args, info) as Pageable;
           if (typeof connection?.setFirst === 'function') {
-            // Sets that functions return have no "last".
-            const has = (name: string) => info.field.args.some((arg) => arg.name === name);
-            connection.setFirst(
-              lambda(
-                [args.getRaw('first'), ...(has('last') ? [args.getRaw('last')] : [])] as [
-                  Step,
-                  Step,
-                ],
-                firstOf as never,
-                true,
-              ),
-            );
+            // A function's connection has no "last".
+            const names = canPageBackwards(field) ? ['first', 'last'] : ['first'];
+            const asked = names.map((name) => args.getRaw(name));
+            connection.setFirst(lambda(asked as [Step, Step], firstOf as never, true));
           }
           return connection;
         };

@@ -1,11 +1,14 @@
 import type { IncomingMessage } from 'node:http';
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
+import { PgManyToManyPreset } from '@graphile-contrib/pg-many-to-many';
 import type { Pool } from 'pg';
 import { makePgService } from 'postgraphile/adaptors/pg';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
-import { PgJWTPlugin } from 'postgraphile/graphile-build-pg';
+import { PgIndexBehaviorsPlugin, PgJWTPlugin } from 'postgraphile/graphile-build-pg';
 import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
+import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
+import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
 
@@ -23,8 +26,23 @@ export interface PresetOptions {
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
   const { pool, jwtSecret, claimsOf, maskError, watchUrl } = options;
   return {
-    extends: [PostGraphileAmberPreset, PgSimplifyInflectionPreset],
-    plugins: [PgJWTPlugin, PageSizePlugin, RefusalPlugin, NotFoundPlugin, DocumentPlugin],
+    extends: [
+      PostGraphileAmberPreset,
+      PgSimplifyInflectionPreset,
+      PostGraphileConnectionFilterPreset,
+      PgManyToManyPreset,
+    ],
+    plugins: [
+      PgJWTPlugin,
+      PgIndexBehaviorsPlugin,
+      PartitionedIndexPlugin,
+      TenantKeyNamesPlugin,
+      LinkTablesPlugin,
+      PageSizePlugin,
+      RefusalPlugin,
+      NotFoundPlugin,
+      DocumentPlugin,
+    ],
     pgServices: [
       makePgService({
         pool,

@@ -88,12 +88,14 @@ export async function checkFunctions(database: Database): Promise<FunctionFindin
         select checked.oid::regprocedure::text as function, finding.lineno as line,
           finding.level, finding.message
         from (
-          select pg_proc.oid, coalesce(pg_trigger.tgrelid, 0) as relation
+          select pg_proc.oid, coalesce(pg_trigger.tgrelid, 0) as relation,
+            pg_trigger.old_table, pg_trigger.new_table
           from pg_catalog.pg_proc
           inner join pg_catalog.pg_language on pg_language.oid = pg_proc.prolang
           -- A function that serves several tables is checked with one of them.
           left join lateral (
-            select min(pg_trigger.tgrelid::oid) as tgrelid
+            select min(pg_trigger.tgrelid::oid) as tgrelid,
+              max(pg_trigger.tgoldtable) as old_table, max(pg_trigger.tgnewtable) as new_table
             from pg_catalog.pg_trigger
             where pg_trigger.tgfoid = pg_proc.oid
           ) as pg_trigger on true
@@ -103,7 +105,7 @@ export async function checkFunctions(database: Database): Promise<FunctionFindin
             and (pg_proc.prorettype <> 'trigger'::regtype or pg_trigger.tgrelid is not null)
         ) as checked
         cross join lateral public.plpgsql_check_function_tb(checked.oid, checked.relation,
-          extra_warnings => true, performance_warnings => false) as finding
+          oldtable => checked.old_table, newtable => checked.new_table, extra_warnings => true, performance_warnings => false) as finding
         order by 1, 2`),
     ];
   });

@@ -75,7 +75,8 @@ describe('names of partitions', () => {
         insert into ops.partition_policies (parent_table, step, premake)
         values ('ops.short_lived', '1 month', 1)`;
       await sql`drop table ops.short_lived`;
-      await sql`update ops.partition_policies set premake = 13 where premake = 12`;
+      await sql`update ops.partition_policies set premake = 13
+        where parent_table = 'app_public.message_logs'::regclass`;
       expect((await sql`select ops.ensure_partitions() as created`)[0]?.created).toBe(1);
     });
   });

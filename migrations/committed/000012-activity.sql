@@ -1,0 +1,219 @@
+--! Previous: sha1:3bda56dabd34eb44dcf5d50c6ff2945ead6d7e33
+--! Hash: sha1:0a6f769365d2a3a79a9468c47d32ddde83f5b94e
+--! Message: activity
+
+--! split: 0001-x.sql
+/*
+ * What users did, when: the activity log, and the day's aggregates that change data capture
+ * keeps.
+ *
+ * Locks: creating triggers takes SHARE ROW EXCLUSIVE on app_public.tasks, goals, habits,
+ * habit_logs and reflections for a moment: writers wait that long.
+ */
+
+-- Append-only: what happened stays. Written by triggers, one statement for each statement
+-- of the user.
+create table app_public.user_activity (
+  user_id uuid not null,
+  id uuid not null default gen_random_uuid(),
+  activity_date date not null default (now() at time zone 'UTC')::date,
+  occurred_at timestamptz not null default now(),
+  action text not null,
+  entity_type text not null,
+  entity_id uuid not null,
+  constraint user_activity_pkey primary key (user_id, activity_date, id),
+  constraint user_activity_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint user_activity_action_check
+    check (action in ('created', 'updated', 'completed', 'deleted')),
+  constraint user_activity_entity_type_check
+    check (entity_type in ('task', 'goal', 'habit', 'habit_log', 'reflection'))
+) partition by range (activity_date);
+
+create table app_partitions.user_activity_default
+  partition of app_public.user_activity default;
+
+create index user_activity_user_id_occurred_at_idx
+  on app_public.user_activity (user_id, occurred_at);
+
+alter table app_public.user_activity enable row level security;
+create policy own on app_public.user_activity
+  for select to app_user
+  using (user_id = app_hidden.current_app_user_id());
+create policy everyone on app_public.user_activity
+  for select to gw_readonly
+  using (true);
+-- No insert, update or delete: triggers write it, nobody corrects it.
+grant select on app_public.user_activity to app_user, gw_readonly;
+
+comment on table app_public.user_activity is 'What a user did.';
+comment on column app_public.user_activity.user_id is 'Who did it.';
+comment on column app_public.user_activity.id is 'Unique.';
+comment on column app_public.user_activity.activity_date is
+  'The day in UTC on which it happened; rows are stored by it.';
+comment on column app_public.user_activity.occurred_at is
+  'The instant at which it happened.';
+comment on column app_public.user_activity.action is
+  'created, updated, completed (tasks) or deleted.';
+comment on column app_public.user_activity.entity_type is
+  'task, goal, habit, habit_log or reflection.';
+comment on column app_public.user_activity.entity_id is
+  'The id of that row; of a habit_log, the habit''s.';
+
+insert into ops.partition_policies (parent_table, step, premake)
+values ('app_public.user_activity', '1 month', 12);
+select ops.ensure_partitions();
+
+--! Included functions/app_private/tg__activity.sql
+-- Definer: nobody may write user_activity by themselves. It writes what the statement has
+-- just done, under the user_id of the rows. A user who is being deleted, rows cascading,
+-- leaves no trace.
+create or replace function app_private.tg__activity() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  entity_type text := tg_argv[0];
+  -- Of a row as JSON, because the five tables have no column in common but user_id.
+  id_column text := tg_argv[1];
+begin
+  if tg_op = 'INSERT' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', entity_type,
+      (to_jsonb(new_rows) ->> id_column)::uuid
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', entity_type,
+      (to_jsonb(old_rows) ->> id_column)::uuid
+    from old_rows
+    where exists (select from app_public.users where users.id = old_rows.user_id);
+  else
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select changed.user_id,
+      case when changed.new_row ->> 'status' = 'done'
+          and changed.old_row ->> 'status' <> 'done'
+        then 'completed' else 'updated' end,
+      entity_type, (changed.new_row ->> id_column)::uuid
+    from (
+      select new_rows.user_id, to_jsonb(new_rows) as new_row, to_jsonb(old_rows) as old_row
+      from new_rows
+      inner join old_rows on old_rows.user_id = new_rows.user_id
+        and to_jsonb(old_rows) ->> id_column = to_jsonb(new_rows) ->> id_column
+      -- A habit_log's key has the day besides; the others have no such column.
+      where to_jsonb(old_rows) ->> 'log_date'
+        is not distinct from to_jsonb(new_rows) ->> 'log_date'
+    ) as changed
+    where (changed.new_row - 'updated_at') is distinct from (changed.old_row - 'updated_at');
+  end if;
+  return null;
+end
+$$;
+--! EndIncluded functions/app_private/tg__activity.sql
+comment on function app_private.tg__activity() is
+  'Writes user_activity for a statement. Arguments: the entity''s type, its id column.';
+
+create trigger _900_activity_insert after insert on app_public.tasks
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('task', 'id');
+create trigger _900_activity_update after update on app_public.tasks
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('task', 'id');
+create trigger _900_activity_delete after delete on app_public.tasks
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('task', 'id');
+
+create trigger _900_activity_insert after insert on app_public.goals
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('goal', 'id');
+create trigger _900_activity_update after update on app_public.goals
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('goal', 'id');
+create trigger _900_activity_delete after delete on app_public.goals
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('goal', 'id');
+
+create trigger _900_activity_insert after insert on app_public.habits
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('habit', 'id');
+create trigger _900_activity_update after update on app_public.habits
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('habit', 'id');
+create trigger _900_activity_delete after delete on app_public.habits
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('habit', 'id');
+
+create trigger _900_activity_insert after insert on app_public.habit_logs
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('habit_log', 'habit_id');
+create trigger _900_activity_update after update on app_public.habit_logs
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('habit_log', 'habit_id');
+create trigger _900_activity_delete after delete on app_public.habit_logs
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('habit_log', 'habit_id');
+
+create trigger _900_activity_insert after insert on app_public.reflections
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('reflection', 'id');
+create trigger _900_activity_update after update on app_public.reflections
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('reflection', 'id');
+create trigger _900_activity_delete after delete on app_public.reflections
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('reflection', 'id');
+
+-- The target of change data capture. Mood is kept as sum and count, so that the average
+-- stays exact whatever is added and taken away.
+create table app_public.user_dashboard_aggregates (
+  user_id uuid not null,
+  agg_date date not null,
+  tasks_created integer not null default 0,
+  tasks_completed integer not null default 0,
+  reflections_count integer not null default 0,
+  mood_sum integer not null default 0,
+  mood_count integer not null default 0,
+  avg_mood numeric(3, 2) generated always as (
+    case when mood_count > 0 then round(mood_sum::numeric / mood_count, 2) end) stored,
+  last_updated timestamptz not null default now(),
+  constraint user_dashboard_aggregates_pkey primary key (user_id, agg_date),
+  constraint user_dashboard_aggregates_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint user_dashboard_aggregates_counts_check check (
+    least(tasks_created, tasks_completed, reflections_count, mood_sum, mood_count) >= 0)
+);
+
+alter table app_public.user_dashboard_aggregates enable row level security;
+create policy own on app_public.user_dashboard_aggregates
+  for select to app_user
+  using (user_id = app_hidden.current_app_user_id());
+create policy everyone on app_public.user_dashboard_aggregates
+  for select to gw_readonly
+  using (true);
+create policy capture on app_public.user_dashboard_aggregates
+  for all to gw_cdc
+  using (true);
+-- No writing by users: the consumer of the change stream does.
+grant select on app_public.user_dashboard_aggregates to app_user, gw_readonly;
+grant usage on schema app_public to gw_cdc;
+grant select, insert, update, delete on app_public.user_dashboard_aggregates to gw_cdc;
+
+comment on table app_public.user_dashboard_aggregates is
+  'What a user did on a day, counted.';
+comment on column app_public.user_dashboard_aggregates.user_id is 'Whose day it is.';
+comment on column app_public.user_dashboard_aggregates.agg_date is
+  'The day, in the user''s time zone.';
+comment on column app_public.user_dashboard_aggregates.tasks_created is
+  'Tasks made on that day.';
+comment on column app_public.user_dashboard_aggregates.tasks_completed is
+  'Tasks completed on that day.';
+comment on column app_public.user_dashboard_aggregates.reflections_count is
+  'Reflections about that day.';
+comment on column app_public.user_dashboard_aggregates.mood_sum is
+  'Sum of the mood scores of that day.';
+comment on column app_public.user_dashboard_aggregates.mood_count is
+  'How many mood scores that is.';
+comment on column app_public.user_dashboard_aggregates.avg_mood is
+  'Their average, 1.00 to 5.00; null when there is none.';
+comment on column app_public.user_dashboard_aggregates.last_updated is
+  'When the row last changed.';
