@@ -91,7 +91,11 @@ function jsonCandidates({ literals }: Hints): Candidate[] {
   ];
 }
 
-const dates = [dateIn(0), dateIn(1), dateIn(-1), dateIn(7), '2000-02-29', '1990-01-01'];
+/** Every day of a week, the first of a month, and days of other years. */
+const dates = [
+  ...[0, 1, -1, 2, 3, 4, 5, 6, 7, -7].map(dateIn),
+  ...[`${dateIn(0).slice(0, 8)}01`, '2000-02-29', '1990-01-01'],
+];
 const byType: Record<string, Candidate[]> = {
   uuid: [() => randomUUID()],
   boolean: always('false', 'true'),
@@ -169,7 +173,8 @@ export function candidatesFor(
   const days = always(...hints.literals.filter((text) => /^\d{4}-\d\d-\d\d/.test(text)));
   if (plain.startsWith('timestamp')) {
     const moments = [0, 1, -1, 7].map((n) => new Date(Date.now() + n * day).toISOString());
-    return [...always(...moments, '2000-01-01T00:00:00Z'), ...days];
+    const midnights = dates.map((text) => `${text}T00:00:00Z`);
+    return [...always(...moments, ...midnights), ...days];
   }
   if (plain === 'date') return [...always(...dates), ...days];
   if (plain === 'interval') return [...always(...hints.literals), ...always('1 day', '1 mon', '0')];

@@ -5,6 +5,12 @@ import { columnsFor, strangers, unchecked, type World } from './world.ts';
 
 const denied = '42501';
 
+interface Try {
+  aspect: Aspect;
+  statement: string;
+  returnsRows: boolean;
+}
+
 /** A regular expression that finds any of the marks. */
 const anyOf = (marks: Set<string>): string =>
   literal([...marks].map((mark) => mark.replace(/[^A-Za-z0-9]/g, '\\$&')).join('|'));
@@ -79,6 +85,27 @@ function classify(outcome: Outcome, relation: Relation): Mark {
   return relation.isOwned || 'vm'.includes(relation.kind) ? 'own rows only' : 'shared';
 }
 
+/** Without B's own rows, nothing that a view lets B write may be left. */
+async function proveView(
+  world: World,
+  relation: Relation,
+  report: Report,
+  who: Who,
+  as: string | null,
+  tries: Try[],
+): Promise<void> {
+  const prelude = world.removal(world.b);
+  for (const { aspect, statement } of tries.filter((entry) => !entry.returnsRows)) {
+    const outcome = await world.attempts.run({ as, prelude, statement });
+    if (outcome.stage === 'prelude') {
+      report.record(relation.name, who, aspect, 'cannot prove', outcome.message);
+    } else if (outcome.count > 0 || outcome.state?.startsWith('23')) {
+      const detail = `${aspect}s rows that are not its own: ${outcome.message ?? outcome.count}`;
+      report.leak(relation.name, who, aspect, detail);
+    }
+  }
+}
+
 /** Tries whether a stranger reaches A's rows when nothing else is in the table. */
 async function proveAlone(
   world: World,
@@ -86,8 +113,9 @@ async function proveAlone(
   report: Report,
   who: Who,
   as: string | null,
-  tries: { aspect: Aspect; statement: string; returnsRows: boolean }[],
+  tries: Try[],
 ): Promise<void> {
+  if (relation.kind === 'v') return proveView(world, relation, report, who, as, tries);
   if (!relation.isOwned || tries.length === 0) return;
   const where = world.maker.whereOf(relation, world.a);
   const alone = onlyRowsOfA(world, relation);
@@ -185,7 +213,7 @@ export async function proveRelation(
   report.record(name, 'A', 'see', seesOwn ? 'own rows only' : own.state ? 'refused' : 'empty');
 
   for (const [who, as] of strangers(world)) {
-    const tries: { aspect: Aspect; statement: string; returnsRows: boolean }[] = [];
+    const tries: Try[] = [];
     const see = await attempts.run({
       as,
       statement: seeing(world, relation, as),
@@ -209,7 +237,7 @@ export async function proveRelation(
       const outcome = await attempts.run({ as, statement, watch: true });
       const mark = classify(outcome, relation);
       // What a rule of the table refuses is tried again below, with A's rows alone.
-      const isTriedAgain = mark === 'cannot prove' && relation.isOwned;
+      const isTriedAgain = mark === 'cannot prove' && (relation.isOwned || relation.kind === 'v');
       report.record(name, who, aspect, isTriedAgain ? 'empty' : mark, outcome.message);
       if (outcome.changed !== undefined && outcome.changed.length > 0) {
         report.leak(name, who, aspect, `${aspect}s rows of A in ${outcome.changed.join(', ')}`);
@@ -219,7 +247,7 @@ export async function proveRelation(
       }
       if (outcome.state !== denied) tries.push({ aspect, statement, returnsRows: false });
     }
-    if (world.maker.rowOf(relation.root, a) !== undefined) {
+    if (relation.kind === 'v' || world.maker.rowOf(relation.root, a) !== undefined) {
       await proveAlone(world, relation, report, who, as, tries);
       await proveOwner(world, relation, report, who, as);
     }
