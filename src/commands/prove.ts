@@ -9,6 +9,7 @@ interface Options {
   only?: 'sql' | 'graphql';
   json?: boolean;
   declared?: string;
+  object?: RegExp;
   ownerColumn: string;
   users: string;
 }
@@ -22,6 +23,7 @@ async function proved(options: Options): Promise<Report> {
   const settings = proveOptions({
     ownerColumn: options.ownerColumn,
     usersTable: options.users,
+    objects: options.object,
     ...(options.declared === undefined ? {} : { declared: readDeclared(options.declared) }),
   });
   if (options.url !== undefined) {
@@ -46,6 +48,7 @@ export function registerProve(program: Command): void {
     .addOption(new Option('--scratch', 'in a new database on a scratch server').default(true))
     .option('--url <url>', "in a database that may be written to, by a superuser's URL")
     .addOption(new Option('--only <part>', 'one part').choices(['sql', 'graphql']))
+    .option('--object <pattern>', 'only objects whose names match', (text) => new RegExp(text))
     .option('--owner-column <name>', 'the column that says whose a row is', 'user_id')
     .option('--users <table>', 'the table of users', 'app_public.users')
     .option('--declared <file>', 'intended exceptions, instead of sql/prove/declared.json')

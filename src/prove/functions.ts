@@ -70,6 +70,7 @@ export async function proveFunctions(world: World, report: Report): Promise<void
   const routines = await loadRoutines(world.attempts.sql, world.attempts.options);
   const disguises: [Disguise, Disguise] = [new Disguise(world.marks), new Disguise(world.marks)];
   for (const routine of routines) {
+    if (world.attempts.options.objects?.test(routine.name) === false) continue;
     report.add(routine.name, routine.isProcedure ? 'procedure' : 'function');
     const values = routine.arguments.map((argument) => valuesFor(world, argument));
     const calls = combinations(values, most.calls);

@@ -26,6 +26,8 @@ export interface ProveOptions {
   /** Schemas whose objects are not looked at. */
   ignoredSchemas: string[];
   declared: Declaration[];
+  /** Only objects whose names match are tried; undefined tries all. */
+  objects?: RegExp | undefined;
 }
 
 /** The one place in which intended exceptions are declared, each with its reason. */

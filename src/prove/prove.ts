@@ -16,6 +16,7 @@ export async function proveInTransaction(sql: Transaction, options: ProveOptions
   const report = new Report(options);
   const world = await makeWorld(sql, options, report);
   for (const relation of world.relations.values()) {
+    if (options.objects?.test(relation.name) === false) continue;
     await proveRelation(world, relation, report);
     await proveConstraints(world, relation, report);
   }

@@ -46,7 +46,11 @@ export async function makeWorld(
   const maker = new RowMaker(attempts, relations);
   const [a, b] = [newPerson('a'), newPerson('b')];
   const owned = [...relations.values()].filter((entry) => entry.isOwned);
-  for (const relation of relations.values()) report.add(relation.name, kindOf(relation));
+  for (const relation of relations.values()) {
+    if (options.objects?.test(relation.name) !== false) {
+      report.add(relation.name, kindOf(relation));
+    }
+  }
   for (const { name, isPartition } of owned) {
     if (isPartition) continue;
     for (const person of [a, b]) {
