@@ -231,6 +231,22 @@ ALTER FUNCTION app_private.claim_messages(p_jobs jsonb) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb) IS 'Marks a batch QUEUED and returns what to send. Takes an array of job payloads. A message that is SENT, FAILED or gone is not returned: its job is done.';
 
+CREATE FUNCTION app_private.cleanup_expired_cache() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with deleted as (
+    delete from app_private.query_cache
+    where query_cache.expires_at <= now()
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+ALTER FUNCTION app_private.cleanup_expired_cache() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.cleanup_expired_cache() IS 'Deletes results that have expired. Returns how many.';
+
 CREATE FUNCTION app_private.delete_expired_sessions() RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -289,6 +305,22 @@ $$;
 ALTER FUNCTION app_private.hash_password(p_password text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.hash_password(p_password text) IS 'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
+
+CREATE FUNCTION app_private.invalidate_query_cache(tags text[]) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with deleted as (
+    delete from app_private.query_cache
+    where query_cache.tags && invalidate_query_cache.tags
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+ALTER FUNCTION app_private.invalidate_query_cache(tags text[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.invalidate_query_cache(tags text[]) IS 'Deletes every result, of every user, that has one of the tags. Returns how many.';
 
 CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
     LANGUAGE plpgsql
@@ -428,6 +460,75 @@ ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) OWN
 
 COMMENT ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) IS 'Plans every message due between 12 hours ago and 24 hours ahead that is not in the ledger. Returns how many. Safe to repeat and to run twice at once.';
 
+CREATE FUNCTION app_private.query_cache_get(p_cache_key text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  found_id uuid;
+  found_data jsonb;
+begin
+  -- An unlogged table cannot be read on a standby.
+  if pg_is_in_recovery() then
+    return null;
+  end if;
+
+  select query_cache.id, query_cache.cached_data into found_id, found_data
+  from app_private.query_cache
+  where query_cache.cache_key_hash = app_private.sha256_hex(p_cache_key)
+    and query_cache.cache_key = p_cache_key
+    and (query_cache.user_id = caller or caller is null and query_cache.user_id is null)
+    and query_cache.expires_at > clock_timestamp();
+
+  -- Counting must neither wait for another reader of the same row nor end a transaction
+  -- that is read-only.
+  if found_id is not null
+    and not current_setting('transaction_read_only')::boolean
+  then
+    update app_private.query_cache
+    set access_count = query_cache.access_count + 1,
+      hit_count = query_cache.hit_count + 1,
+      last_accessed = clock_timestamp()
+    where query_cache.id = (
+      select free.id
+      from app_private.query_cache as free
+      where free.id = found_id
+      for no key update skip locked
+    );
+  end if;
+  return found_data;
+end
+$$;
+
+ALTER FUNCTION app_private.query_cache_get(p_cache_key text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.query_cache_get(p_cache_key text) IS 'The current user''s cached result for a key, or null when there is none or it expired.';
+
+CREATE FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[] DEFAULT '{}'::text[], p_query_hash text DEFAULT NULL::text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  insert into app_private.query_cache (user_id, cache_key, cached_data, created_at,
+    last_accessed, expires_at, generation_time_ms, tags, query_hash)
+  values (app_hidden.current_app_user_id(), p_cache_key, p_cached_data, clock_timestamp(),
+    clock_timestamp(), clock_timestamp() + p_time_to_live, p_generation_time_ms, p_tags,
+    p_query_hash)
+  on conflict on constraint query_cache_cache_key_hash_user_id_key do update
+  set cached_data = excluded.cached_data,
+    created_at = excluded.created_at,
+    last_accessed = excluded.last_accessed,
+    expires_at = excluded.expires_at,
+    generation_time_ms = excluded.generation_time_ms,
+    tags = excluded.tags,
+    query_hash = excluded.query_hash,
+    access_count = query_cache.access_count + 1
+$$;
+
+ALTER FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) IS 'Keeps a result for the current user and a key, in place of an earlier one.';
+
 CREATE FUNCTION app_private.recently_revoked_sessions() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -469,6 +570,39 @@ $$;
 ALTER FUNCTION app_private.record_send_results(p_results jsonb) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb) IS 'Records what became of a batch of attempts: an array of {user_id, message_id, scheduled_send_time, status, code, body, error}. Returns how many.';
+
+CREATE FUNCTION app_private.refresh_performance_views() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  summary record;
+begin
+  -- A refresh that takes longer than 15 minutes is not joined by the next.
+  if pg_is_in_recovery()
+    or not pg_try_advisory_xact_lock(
+      hashtextextended('app_private.refresh_performance_views', 0))
+  then
+    return;
+  end if;
+
+  for summary in
+    select pg_class.oid::regclass as name, pg_class.relispopulated
+    from pg_catalog.pg_class
+    where pg_class.oid in ('app_private.user_activity_summary'::regclass,
+      'app_private.query_performance_summary'::regclass)
+    order by pg_class.relname
+  loop
+    -- What was restored without its rows cannot be refreshed concurrently the first time.
+    execute format('refresh materialized view %s %s',
+      case when summary.relispopulated then 'concurrently' else '' end, summary.name);
+  end loop;
+end
+$$;
+
+ALTER FUNCTION app_private.refresh_performance_views() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.refresh_performance_views() IS 'Refreshes both summaries without keeping readers waiting.';
 
 CREATE FUNCTION app_private.refresh_weekly_summary() RETURNS void
     LANGUAGE plpgsql
@@ -521,6 +655,17 @@ ALTER FUNCTION app_private.set_app_user(p_user_id uuid) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.set_app_user(p_user_id uuid) IS 'Makes a user the current one until the transaction ends. Never exposed to the API.';
 
+CREATE FUNCTION app_private.sha256_hex(p_text text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select encode(sha256(convert_to(p_text, 'UTF8')), 'hex')
+$$;
+
+ALTER FUNCTION app_private.sha256_hex(p_text text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.sha256_hex(p_text text) IS 'SHA-256 of a text in UTF-8, as 64 hexadecimal digits.';
+
 CREATE FUNCTION app_private.start_session(p_user_id uuid) RETURNS app_public.session_tokens
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -551,37 +696,30 @@ CREATE FUNCTION app_private.tg__activity() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-  entity_type text := tg_argv[0];
-  -- Of a row as JSON, because the five tables have no column in common but user_id.
-  id_column text := tg_argv[1];
 begin
   if tg_op = 'INSERT' then
     insert into app_public.user_activity (user_id, action, entity_type, entity_id)
-    select new_rows.user_id, 'created', entity_type,
-      (to_jsonb(new_rows) ->> id_column)::uuid
+    select new_rows.user_id, 'created', tg_argv[0], new_rows.id
     from new_rows;
   elsif tg_op = 'DELETE' then
     insert into app_public.user_activity (user_id, action, entity_type, entity_id)
-    select old_rows.user_id, 'deleted', entity_type,
-      (to_jsonb(old_rows) ->> id_column)::uuid
+    select old_rows.user_id, 'deleted', tg_argv[0], old_rows.id
     from old_rows
-    where exists (select from app_public.users where users.id = old_rows.user_id);
+    inner join app_public.users on users.id = old_rows.user_id;
   else
+    -- As JSON, because only tasks have a status that can be done.
     insert into app_public.user_activity (user_id, action, entity_type, entity_id)
     select changed.user_id,
       case when changed.new_row ->> 'status' = 'done'
           and changed.old_row ->> 'status' <> 'done'
         then 'completed' else 'updated' end,
-      entity_type, (changed.new_row ->> id_column)::uuid
+      tg_argv[0], changed.id
     from (
-      select new_rows.user_id, to_jsonb(new_rows) as new_row, to_jsonb(old_rows) as old_row
+      select new_rows.user_id, new_rows.id, to_jsonb(new_rows) as new_row,
+        to_jsonb(old_rows) as old_row
       from new_rows
       inner join old_rows on old_rows.user_id = new_rows.user_id
-        and to_jsonb(old_rows) ->> id_column = to_jsonb(new_rows) ->> id_column
-      -- A habit_log's key has the day besides; the others have no such column.
-      where to_jsonb(old_rows) ->> 'log_date'
-        is not distinct from to_jsonb(new_rows) ->> 'log_date'
+        and old_rows.id = new_rows.id
     ) as changed
     where (changed.new_row - 'updated_at') is distinct from (changed.old_row - 'updated_at');
   end if;
@@ -591,7 +729,22 @@ $$;
 
 ALTER FUNCTION app_private.tg__activity() OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.tg__activity() IS 'Writes user_activity for a statement. Arguments: the entity''s type, its id column.';
+COMMENT ON FUNCTION app_private.tg__activity() IS 'Writes user_activity for a statement on a table with an id. Argument: the entity''s type.';
+
+CREATE FUNCTION app_private.tg__append_only() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  raise exception '%.% is append-only', tg_table_schema, tg_table_name
+    using errcode = 'GW030',
+      hint = 'What was recorded stays. Add a row that corrects it.';
+end
+$$;
+
+ALTER FUNCTION app_private.tg__append_only() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg__append_only() IS 'Refuses update, delete and truncate, the owner''s too.';
 
 CREATE FUNCTION app_private.tg__release_tasks() RETURNS trigger
     LANGUAGE plpgsql
@@ -634,6 +787,54 @@ $$;
 ALTER FUNCTION app_private.tg__timestamps() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Keeps created_at as it was and sets updated_at, whatever the statement says.';
+
+CREATE FUNCTION app_private.tg_habit_logs__activity() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if tg_op = 'INSERT' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', 'habit_log', new_rows.habit_id
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', 'habit_log', old_rows.habit_id
+    from old_rows
+    inner join app_public.users on users.id = old_rows.user_id;
+  else
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'updated', 'habit_log', new_rows.habit_id
+    from new_rows
+    inner join old_rows on old_rows.user_id = new_rows.user_id
+      and old_rows.habit_id = new_rows.habit_id
+      and old_rows.log_date = new_rows.log_date
+    where old_rows.note <> new_rows.note;
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_habit_logs__activity() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_habit_logs__activity() IS 'Writes user_activity for a statement on habit_logs.';
+
+CREATE FUNCTION app_private.tg_partition_events__audit() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  perform ops.audit('partition.' || new.event, jsonb_build_object(
+    'parent_table', new.parent_table,
+    'partition_name', new.partition_name,
+    'bytes', new.bytes));
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_partition_events__audit() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_partition_events__audit() IS 'Enters partitions that left into the audit log.';
 
 CREATE FUNCTION app_private.tg_tasks__completion() RETURNS trigger
     LANGUAGE plpgsql
@@ -1220,6 +1421,97 @@ ALTER FUNCTION app_public.viewer() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_public.viewer() IS 'The signed-in user, or null.';
 
+CREATE FUNCTION ops.audit(action text, details jsonb DEFAULT '{}'::jsonb) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  entry ops.audit_log;
+begin
+  -- One at a time until the transaction ends: each row needs the one before it.
+  perform pg_advisory_xact_lock(hashtextextended('ops.audit_log', 0));
+
+  select audit_log_head.last_id + 1, audit_log_head.last_hash
+  into strict entry.id, entry.prev_hash
+  from ops.audit_log_head
+  for update;
+  entry.occurred_at := clock_timestamp();
+  entry.actor := session_user;
+  entry.application_name := current_setting('application_name');
+  entry.client_address := inet_client_addr();
+  entry.action := audit.action;
+  entry.details := audit.details;
+  entry.hash := ops.audit_log_hash(entry);
+
+  insert into ops.audit_log values (entry.*);
+  update ops.audit_log_head set last_id = entry.id, last_hash = entry.hash;
+  return entry.id;
+end
+$$;
+
+ALTER FUNCTION ops.audit(action text, details jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.audit(action text, details jsonb) IS 'Enters an act into the audit log. Returns the number of the row.';
+
+CREATE TABLE ops.audit_log (
+    id bigint NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    application_name text NOT NULL,
+    client_address inet,
+    action text NOT NULL,
+    details jsonb NOT NULL,
+    prev_hash bytea NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT audit_log_action_check CHECK ((action ~ '^[a-z][a-z0-9_.]{1,62}$'::text)),
+    CONSTRAINT audit_log_details_check CHECK ((jsonb_typeof(details) = 'object'::text)),
+    CONSTRAINT audit_log_hash_check CHECK (((octet_length(prev_hash) = 32) AND (octet_length(hash) = 32)))
+);
+
+ALTER TABLE ops.audit_log OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.audit_log IS 'What privileged hands did. Append-only, chained by hashes: see ops.verify_audit_log().';
+
+COMMENT ON COLUMN ops.audit_log.id IS '1 and on, without gaps.';
+
+COMMENT ON COLUMN ops.audit_log.actor IS 'The role that logged in (session_user).';
+
+COMMENT ON COLUMN ops.audit_log.application_name IS 'What the session calls itself; pg_cron for jobs. It can claim anything.';
+
+COMMENT ON COLUMN ops.audit_log.client_address IS 'Null for a local socket.';
+
+COMMENT ON COLUMN ops.audit_log.action IS 'What was done, such as partition.dropped.';
+
+COMMENT ON COLUMN ops.audit_log.prev_hash IS 'The hash of the row before; 32 zero bytes in the first.';
+
+COMMENT ON COLUMN ops.audit_log.hash IS 'SHA-256 over the row''s other columns, by ops.audit_log_hash().';
+
+CREATE FUNCTION ops.audit_log_hash(p_row ops.audit_log) RETURNS bytea
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select sha256(convert_to(jsonb_build_array(
+    p_row.id, p_row.occurred_at, p_row.actor, p_row.application_name,
+    p_row.client_address, p_row.action, p_row.details, encode(p_row.prev_hash, 'hex')
+  )::text, 'UTF8'))
+$$;
+
+ALTER FUNCTION ops.audit_log_hash(p_row ops.audit_log) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) IS 'What the hash of a row of the audit log has to be.';
+
+CREATE FUNCTION ops.create_next_month_partition() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select ops.ensure_partitions()
+$$;
+
+ALTER FUNCTION ops.create_next_month_partition() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.create_next_month_partition() IS 'Creates every partition that the policies ask for, next month''s among them. Returns how many were created.';
+
 CREATE FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1296,6 +1588,8 @@ begin
 
   execute format('alter table %s attach partition app_partitions.%I'
     ' for values from (%L) to (%L)', p_parent, partition_name, range_start, range_end);
+  insert into ops.partition_events (parent_table, partition_name, event)
+  values (p_parent::text, format('app_partitions.%I', partition_name), 'created');
   return 'app_partitions.' || partition_name;
 end
 $_$;
@@ -1324,6 +1618,90 @@ $_$;
 ALTER FUNCTION ops.delete_cron_history() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.delete_cron_history() IS 'Deletes pg_cron''s records of runs that ended 14 days ago. Returns how many.';
+
+CREATE FUNCTION ops.drop_detached_partitions() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+  candidate record;
+  obstacle text;
+  dropped integer := 0;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  -- The lock of ops.ensure_partitions(): one at a time, whatever is done to partitions.
+  perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
+
+  for candidate in
+    select latest.parent_table, latest.partition_name, latest.occurred_at,
+      latest.wal_position, pg_class.oid::regclass as relation,
+      partition_policies.require_backup,
+      pg_total_relation_size(pg_class.oid) as bytes
+    from (
+      select distinct on (partition_events.partition_name) partition_events.*
+      from ops.partition_events
+      where partition_events.event <> 'skipped'
+      order by partition_events.partition_name, partition_events.id desc
+    ) as latest
+    inner join pg_catalog.pg_class on pg_class.oid = to_regclass(latest.partition_name)
+    -- The policy must want it still.
+    inner join ops.partition_policies
+      on partition_policies.parent_table = to_regclass(latest.parent_table)
+    where latest.event = 'detached'
+      and latest.will_drop
+      and partition_policies.retention_action = 'drop'
+      -- Somebody may have attached it again.
+      and not pg_class.relispartition
+    order by latest.id
+  loop
+    obstacle := case
+      when candidate.require_backup
+        and not ops.is_backed_up(candidate.relation, candidate.occurred_at)
+        then 'no verified backup began after it was detached'
+      when not ops.is_confirmed_by_cdc(candidate.wal_position)
+        then 'a logical replication slot has not confirmed its last changes'
+    end;
+
+    if obstacle is null then
+      begin
+        execute format('drop table %s', candidate.relation);
+        insert into ops.partition_events (parent_table, partition_name, event, bytes)
+        values (candidate.parent_table, candidate.partition_name, 'dropped',
+          candidate.bytes);
+        dropped := dropped + 1;
+      exception
+        when lock_not_available or deadlock_detected then
+          obstacle := 'another session is using it';
+        when dependent_objects_still_exist then
+          obstacle := sqlerrm;
+      end;
+    end if;
+
+    -- Said once, not each night.
+    if obstacle is distinct from (
+      select partition_events.reason
+      from ops.partition_events
+      where partition_events.partition_name = candidate.partition_name
+      order by partition_events.id desc
+      limit 1
+    ) then
+      insert into ops.partition_events (parent_table, partition_name, event, reason)
+      values (candidate.parent_table, candidate.partition_name, 'skipped', obstacle);
+    end if;
+    -- A drop also locks the tables that the dropped one references. Waiting again would
+    -- keep them locked: the next run goes on.
+    exit when obstacle = 'another session is using it';
+  end loop;
+  return dropped;
+end
+$$;
+
+ALTER FUNCTION ops.drop_detached_partitions() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.drop_detached_partitions() IS 'Drops the partitions that left their table to be dropped, once backups and replication slots allow it. Returns how many.';
 
 CREATE FUNCTION ops.ensure_partitions() RETURNS integer
     LANGUAGE plpgsql
@@ -1369,6 +1747,48 @@ ALTER FUNCTION ops.ensure_partitions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.ensure_partitions() IS 'Creates every partition that the policies ask for. Returns how many were created.';
 
+CREATE FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select exists (
+    select from ops.backups
+    where backups.started_at >= p_since
+      and backups.verified_at is not null
+      and (backups.tables is null or exists (
+        select
+        from (
+          select p_table
+          union
+          select pg_partition_ancestors(p_table)
+        ) as holder (relation)
+        inner join pg_class on pg_class.oid = holder.relation
+        where pg_class.relnamespace::regnamespace || '.' || quote_ident(pg_class.relname)
+          = any (backups.tables)
+      ))
+  )
+$$;
+
+ALTER FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) IS 'Whether a verified backup that began at an instant or later holds a table. Later than the last write, if it is to hold all.';
+
+CREATE FUNCTION ops.is_confirmed_by_cdc(p_position pg_lsn DEFAULT pg_current_wal_insert_lsn()) RETURNS boolean
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select not exists (
+    select from pg_replication_slots
+    where pg_replication_slots.slot_type = 'logical'
+      and pg_replication_slots.database = current_database()
+      and coalesce(pg_replication_slots.confirmed_flush_lsn < p_position, true)
+  )
+$$;
+
+ALTER FUNCTION ops.is_confirmed_by_cdc(p_position pg_lsn) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.is_confirmed_by_cdc(p_position pg_lsn) IS 'Whether every logical replication slot of this database has confirmed a position of the write-ahead log (now, unless given). True without slots.';
+
 CREATE FUNCTION ops.last_migration() RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1387,6 +1807,98 @@ ALTER FUNCTION ops.last_migration() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.last_migration() IS 'The newest committed migration that this database has run, or null.';
 
+CREATE FUNCTION ops.prune_old_activity_partitions() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select ops.prune_partitions()
+$$;
+
+ALTER FUNCTION ops.prune_old_activity_partitions() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.prune_old_activity_partitions() IS 'Does what ops.prune_partitions() does, for every policy.';
+
+CREATE FUNCTION ops.prune_partitions() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '5s'
+    AS $_$
+declare
+  due record;
+  pruned integer := 0;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  -- The lock of ops.ensure_partitions(): one at a time, whatever is done to partitions.
+  perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
+
+  for due in
+    select partition_policies.parent_table, partition_policies.retention_action,
+      pg_class.oid::regclass as partition,
+      pg_total_relation_size(pg_class.oid) as bytes
+    from ops.partition_policies
+    inner join pg_catalog.pg_partitioned_table
+      on pg_partitioned_table.partrelid = partition_policies.parent_table
+      and pg_partitioned_table.partstrat = 'r'
+      and pg_partitioned_table.partnatts = 1
+    inner join pg_catalog.pg_attribute
+      on pg_attribute.attrelid = partition_policies.parent_table
+      and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+    inner join pg_catalog.pg_inherits
+      on pg_inherits.inhparent = partition_policies.parent_table
+    inner join pg_catalog.pg_class on pg_class.oid = pg_inherits.inhrelid
+    -- Null for DEFAULT and for MAXVALUE, which never end.
+    cross join lateral (
+      select case
+        when pg_attribute.atttypid::regtype in ('timestamptz', 'timestamp', 'date')
+        then substring(pg_get_expr(pg_class.relpartbound, pg_class.oid)
+          from ' TO \(''([^'']+)''\)$')::timestamptz
+      end
+    ) as bounds (upper_bound)
+    where bounds.upper_bound <= now() - partition_policies.retention
+    -- A table that was in use the last time does not keep the others waiting for ever.
+    order by (
+        select max(partition_events.id)
+        from ops.partition_events
+        where partition_events.parent_table = partition_policies.parent_table::text
+          and partition_events.event = 'skipped'
+      ) nulls first,
+      partition_policies.parent_table::text, bounds.upper_bound
+  loop
+    begin
+      execute format('alter table %s detach partition %s',
+        due.parent_table, due.partition);
+      -- The lock on the partition keeps writers out: none of their writes lies behind.
+      insert into ops.partition_events (parent_table, partition_name, event, will_drop,
+        wal_position, bytes)
+      values (due.parent_table::text, due.partition::text, 'detached',
+        due.retention_action = 'drop', pg_current_wal_insert_lsn(), due.bytes);
+      pruned := pruned + 1;
+    exception
+      when lock_not_available or deadlock_detected then
+        insert into ops.partition_events (parent_table, partition_name, event, reason)
+        values (due.parent_table::text, due.partition::text, 'skipped',
+          'another session is using the table');
+        -- Parents that we have detached from are locked until we end: no more waiting.
+        exit;
+      -- Rows that others reference; DETACH CONCURRENTLY that was interrupted.
+      when foreign_key_violation or object_not_in_prerequisite_state then
+        insert into ops.partition_events (parent_table, partition_name, event, reason)
+        values (due.parent_table::text, due.partition::text, 'skipped', sqlerrm);
+    end;
+  end loop;
+
+  perform ops.drop_detached_partitions();
+  return pruned;
+end
+$_$;
+
+ALTER FUNCTION ops.prune_partitions() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.prune_partitions() IS 'Detaches every partition that is older than its policy keeps, and drops what may be dropped. Returns how many left their table.';
+
 CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1394,6 +1906,8 @@ CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
 declare
   removed integer := 0;
   added integer := 0;
+  removed_names text[];
+  added_names text[];
 begin
   if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron')
     or pg_is_in_recovery()
@@ -1404,7 +1918,7 @@ begin
   -- What is not exactly as declared goes, a job that somebody switched off included:
   -- cron.schedule() would leave it off.
   execute $sync$
-    select count(cron.unschedule(job.jobid))
+    select count(cron.unschedule(job.jobid)), array_agg(job.jobname order by job.jobname)
     from cron.job
     where job.database = current_database()
       and job.username = current_user
@@ -1416,10 +1930,12 @@ begin
           and cron_jobs.is_active
           and job.active
       )
-  $sync$ into removed;
+  $sync$ into removed, removed_names;
 
   execute $sync$
-    select count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command))
+    select
+      count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command)),
+      array_agg(cron_jobs.job_name order by cron_jobs.job_name)
     from ops.cron_jobs
     where cron_jobs.is_active
       and not exists (
@@ -1428,7 +1944,12 @@ begin
           and job.database = current_database()
           and job.username = current_user
       )
-  $sync$ into added;
+  $sync$ into added, added_names;
+
+  if removed + added > 0 then
+    perform ops.audit('cron_jobs.synchronised', jsonb_build_object(
+      'removed', coalesce(removed_names, '{}'), 'added', coalesce(added_names, '{}')));
+  end if;
   return removed + added;
 end
 $_$;
@@ -1437,6 +1958,53 @@ ALTER FUNCTION ops.sync_cron_jobs() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.sync_cron_jobs() IS 'Makes cron.job equal to ops.cron_jobs. Returns how many jobs were removed and added; 0 without pg_cron.';
 
+CREATE FUNCTION ops.verify_audit_log() RETURNS TABLE(broken_id bigint, problem text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with chain as (
+    select audit_log.id, audit_log.prev_hash, audit_log.hash,
+      ops.audit_log_hash(audit_log) as right_hash,
+      lag(audit_log.id, 1, 0) over by_id as id_before,
+      lag(audit_log.hash, 1, decode(repeat('00', 32), 'hex')) over by_id as hash_before
+    from ops.audit_log
+    window by_id as (order by audit_log.id)
+  ),
+  newest as (
+    select coalesce(max(audit_log.id), 0) as id from ops.audit_log
+  )
+  select found.broken_id, found.problem
+  from (
+    select chain.id as broken_id,
+      case
+        when chain.id <> chain.id_before + 1 then 'the row before it is missing'
+        when chain.prev_hash <> chain.hash_before then 'the row before it was altered'
+        else 'it was altered'
+      end as problem
+    from chain
+    where chain.id <> chain.id_before + 1
+      or chain.prev_hash <> chain.hash_before
+      or chain.hash <> chain.right_hash
+    union all
+    -- After all others, which name an earlier row.
+    select newest.id + 1, 'it is missing, or audit_log_head was altered'
+    from newest
+    where not exists (
+      select from ops.audit_log_head
+      where audit_log_head.last_id = newest.id
+        and audit_log_head.last_hash = coalesce(
+          (select audit_log.hash from ops.audit_log where audit_log.id = newest.id),
+          decode(repeat('00', 32), 'hex'))
+    )
+  ) as found
+  order by found.broken_id
+  limit 1
+$$;
+
+ALTER FUNCTION ops.verify_audit_log() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.verify_audit_log() IS 'The first row of the audit log that is not as it was written, and what is wrong; no row when all is well.';
+
 CREATE TABLE app_hidden.timezones (
     name text NOT NULL
 );
@@ -1444,6 +2012,33 @@ CREATE TABLE app_hidden.timezones (
 ALTER TABLE app_hidden.timezones OWNER TO gw_owner;
 
 COMMENT ON TABLE app_hidden.timezones IS 'IANA time zones that this server''s tzdata knows. Kept by app_hidden.sync_timezones().';
+
+CREATE TABLE app_private.connection_pool_stats (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    pool_name text NOT NULL,
+    database_name text DEFAULT current_database() NOT NULL,
+    total_connections integer NOT NULL,
+    active_connections integer NOT NULL,
+    idle_connections integer NOT NULL,
+    waiting_connections integer NOT NULL,
+    avg_connection_time_ms numeric(10,3),
+    max_connection_time_ms integer,
+    connection_errors integer DEFAULT 0 NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT connection_pool_stats_connection_time_check CHECK ((LEAST(avg_connection_time_ms, (max_connection_time_ms)::numeric) >= (0)::numeric)),
+    CONSTRAINT connection_pool_stats_connections_check CHECK ((LEAST(total_connections, active_connections, idle_connections, waiting_connections, connection_errors) >= 0)),
+    CONSTRAINT connection_pool_stats_database_name_check CHECK (((length(database_name) >= 1) AND (length(database_name) <= 63))),
+    CONSTRAINT connection_pool_stats_pool_name_check CHECK (((length(pool_name) >= 1) AND (length(pool_name) <= 50)))
+)
+PARTITION BY RANGE (recorded_at);
+
+ALTER TABLE app_private.connection_pool_stats OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.connection_pool_stats IS 'Samples of the processes'' connection pools.';
+
+COMMENT ON COLUMN app_private.connection_pool_stats.waiting_connections IS 'Callers that waited for a connection at that moment.';
+
+COMMENT ON COLUMN app_private.connection_pool_stats.avg_connection_time_ms IS 'How long callers waited for one since the sample before, in milliseconds.';
 
 CREATE TABLE app_private.message_ledger (
     user_id uuid NOT NULL,
@@ -1520,6 +2115,50 @@ COMMENT ON COLUMN app_public.message_logs.idempotency_key IS 'user:type:date. Ev
 COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
 
 COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
+
+CREATE TABLE app_private.performance_metrics (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    metric_type text NOT NULL,
+    metric_name text NOT NULL,
+    duration_ms integer NOT NULL,
+    memory_usage_mb integer,
+    cpu_usage_percent numeric(5,2),
+    user_id uuid,
+    session_id text,
+    request_id text,
+    endpoint text,
+    query_hash text,
+    user_agent text,
+    ip_address inet,
+    "timestamp" timestamp with time zone DEFAULT now() NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT performance_metrics_cpu_check CHECK (((cpu_usage_percent >= (0)::numeric) AND (cpu_usage_percent <= (100)::numeric))),
+    CONSTRAINT performance_metrics_duration_check CHECK ((duration_ms >= 0)),
+    CONSTRAINT performance_metrics_endpoint_check CHECK ((length(endpoint) <= 200)),
+    CONSTRAINT performance_metrics_memory_check CHECK ((memory_usage_mb >= 0)),
+    CONSTRAINT performance_metrics_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT performance_metrics_metric_name_check CHECK (((length(metric_name) >= 1) AND (length(metric_name) <= 100))),
+    CONSTRAINT performance_metrics_metric_type_check CHECK ((metric_type = ANY (ARRAY['query'::text, 'api'::text, 'frontend'::text, 'cache'::text]))),
+    CONSTRAINT performance_metrics_query_hash_check CHECK (((length(query_hash) >= 1) AND (length(query_hash) <= 64))),
+    CONSTRAINT performance_metrics_request_id_check CHECK ((length(request_id) <= 100)),
+    CONSTRAINT performance_metrics_session_id_check CHECK ((length(session_id) <= 100)),
+    CONSTRAINT performance_metrics_user_agent_check CHECK ((length(user_agent) <= 1000))
+)
+PARTITION BY RANGE ("timestamp");
+
+ALTER TABLE app_private.performance_metrics OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.performance_metrics IS 'How long things took. Written in batches by the processes, summarised every 15 minutes.';
+
+COMMENT ON COLUMN app_private.performance_metrics.metric_type IS 'query, api, frontend or cache.';
+
+COMMENT ON COLUMN app_private.performance_metrics.duration_ms IS 'In milliseconds.';
+
+COMMENT ON COLUMN app_private.performance_metrics.user_id IS 'Whose request it was; null for the system''s own. May name an account that is gone.';
+
+COMMENT ON COLUMN app_private.performance_metrics.query_hash IS 'What tells one statement or operation from another, whatever its parameters.';
+
+COMMENT ON COLUMN app_private.performance_metrics."timestamp" IS 'When it began.';
 
 CREATE TABLE app_public.user_activity (
     user_id uuid NOT NULL,
@@ -1631,6 +2270,64 @@ ALTER TABLE app_private.mv_user_weekly_summary OWNER TO gw_owner;
 
 COMMENT ON MATERIALIZED VIEW app_private.mv_user_weekly_summary IS 'Tasks and reflections of each user and week (Monday, UTC), refreshed each hour.';
 
+CREATE UNLOGGED TABLE app_private.query_cache (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    cache_key text NOT NULL,
+    cache_key_hash text GENERATED ALWAYS AS (app_private.sha256_hex(cache_key)) STORED NOT NULL,
+    cached_data jsonb NOT NULL,
+    data_size integer GENERATED ALWAYS AS (octet_length((cached_data)::text)) STORED NOT NULL,
+    query_hash text,
+    user_id uuid,
+    tags text[] DEFAULT '{}'::text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    last_accessed timestamp with time zone DEFAULT now() NOT NULL,
+    access_count integer DEFAULT 1 NOT NULL,
+    generation_time_ms integer NOT NULL,
+    hit_count integer DEFAULT 0 NOT NULL,
+    CONSTRAINT query_cache_access_count_check CHECK ((access_count >= 1)),
+    CONSTRAINT query_cache_cache_key_check CHECK (((length(cache_key) >= 1) AND (length(cache_key) <= 255))),
+    CONSTRAINT query_cache_expires_at_check CHECK ((expires_at > created_at)),
+    CONSTRAINT query_cache_generation_time_check CHECK ((generation_time_ms >= 0)),
+    CONSTRAINT query_cache_hit_count_check CHECK ((hit_count >= 0)),
+    CONSTRAINT query_cache_query_hash_check CHECK (((length(query_hash) >= 1) AND (length(query_hash) <= 64))),
+    CONSTRAINT query_cache_tags_check CHECK ((array_position(tags, NULL::text) IS NULL))
+)
+WITH (fillfactor='80');
+
+ALTER TABLE app_private.query_cache OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.query_cache IS 'Results that took long to compute, by user. Use query_cache_get() and query_cache_put().';
+
+COMMENT ON COLUMN app_private.query_cache.data_size IS 'Bytes of the result as text.';
+
+COMMENT ON COLUMN app_private.query_cache.user_id IS 'Whom the result is for; null for callers without a user.';
+
+COMMENT ON COLUMN app_private.query_cache.tags IS 'What it was made from, for invalidate_query_cache().';
+
+COMMENT ON COLUMN app_private.query_cache.access_count IS 'Hits, and the access that made it.';
+
+COMMENT ON COLUMN app_private.query_cache.generation_time_ms IS 'What a hit saves, in milliseconds.';
+
+CREATE MATERIALIZED VIEW app_private.query_performance_summary AS
+ SELECT performance_metrics.query_hash,
+    count(*) AS execution_count,
+    avg(performance_metrics.duration_ms) AS avg_duration_ms,
+    min(performance_metrics.duration_ms) AS min_duration_ms,
+    max(performance_metrics.duration_ms) AS max_duration_ms,
+    percentile_cont((0.95)::double precision) WITHIN GROUP (ORDER BY ((performance_metrics.duration_ms)::double precision)) AS p95_duration_ms,
+    count(DISTINCT performance_metrics.user_id) AS unique_users,
+    max(performance_metrics."timestamp") AS last_execution
+   FROM app_private.performance_metrics
+  WHERE ((performance_metrics.metric_type = 'query'::text) AND (performance_metrics."timestamp" >= (CURRENT_DATE - '7 days'::interval)) AND (performance_metrics.query_hash IS NOT NULL))
+  GROUP BY performance_metrics.query_hash
+ HAVING (count(*) > 10)
+  WITH NO DATA;
+
+ALTER TABLE app_private.query_performance_summary OWNER TO gw_owner;
+
+COMMENT ON MATERIALIZED VIEW app_private.query_performance_summary IS 'Queries that ran more than 10 times in the last 7 days, and how long they took.';
+
 CREATE TABLE app_private.sessions (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     user_id uuid NOT NULL,
@@ -1659,6 +2356,116 @@ CREATE TABLE app_private.spent_refresh_tokens (
 ALTER TABLE app_private.spent_refresh_tokens OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.spent_refresh_tokens IS 'SHA-256 of refresh tokens that were exchanged for newer ones.';
+
+CREATE TABLE app_public.lists (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    project_id uuid,
+    name text NOT NULL,
+    list_order integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT lists_list_order_check CHECK ((list_order >= 0)),
+    CONSTRAINT lists_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text)))
+);
+
+ALTER TABLE app_public.lists OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.lists IS 'An ordered list of tasks. Deleting a project deletes its lists; their tasks stay.';
+
+COMMENT ON COLUMN app_public.lists.user_id IS 'Whose list it is.';
+
+COMMENT ON COLUMN app_public.lists.id IS 'Unique among the user''s lists.';
+
+COMMENT ON COLUMN app_public.lists.project_id IS 'The project that it stands in; null when it stands by itself.';
+
+COMMENT ON COLUMN app_public.lists.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.lists.list_order IS 'Its place among the lists of the project, 0 first. Equal places are allowed.';
+
+COMMENT ON COLUMN app_public.lists.created_at IS 'When the list was made.';
+
+COMMENT ON COLUMN app_public.lists.updated_at IS 'When the list last changed.';
+
+CREATE TABLE app_public.projects (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    context_metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    topics jsonb DEFAULT '[]'::jsonb NOT NULL,
+    archived_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT projects_context_metadata_check CHECK ((jsonb_typeof(context_metadata) = 'object'::text)),
+    CONSTRAINT projects_description_check CHECK ((length(description) <= 20000)),
+    CONSTRAINT projects_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text))),
+    CONSTRAINT projects_topics_check CHECK ((jsonb_typeof(topics) = 'array'::text))
+);
+
+ALTER TABLE app_public.projects OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.projects IS 'What lists, tasks and visualizations are gathered under.';
+
+COMMENT ON COLUMN app_public.projects.user_id IS 'Whose project it is.';
+
+COMMENT ON COLUMN app_public.projects.id IS 'Unique among the user''s projects. A client may choose it, to make retries safe.';
+
+COMMENT ON COLUMN app_public.projects.name IS '1 to 200 characters.';
+
+COMMENT ON COLUMN app_public.projects.description IS 'At most 20,000 characters.';
+
+COMMENT ON COLUMN app_public.projects.context_metadata IS 'A JSON object that the studio keeps for a project.';
+
+COMMENT ON COLUMN app_public.projects.topics IS 'A JSON array of topics.';
+
+COMMENT ON COLUMN app_public.projects.archived_at IS 'When the project was put away; null while it is in use.';
+
+COMMENT ON COLUMN app_public.projects.created_at IS 'When the project was made.';
+
+COMMENT ON COLUMN app_public.projects.updated_at IS 'When the project last changed.';
+
+CREATE MATERIALIZED VIEW app_private.user_activity_summary AS
+ SELECT users.id AS user_id,
+    users.email,
+    COALESCE(task.total, (0)::bigint) AS total_tasks,
+    COALESCE(project.total, (0)::bigint) AS total_projects,
+    COALESCE(list.total, (0)::bigint) AS total_lists,
+    COALESCE(task.completed, (0)::bigint) AS completed_tasks,
+    COALESCE(task.recent, (0)::bigint) AS recent_tasks,
+    task.last_activity,
+    COALESCE(metric.avg_duration_ms, (0)::numeric) AS avg_response_time_ms
+   FROM ((((app_public.users
+     LEFT JOIN ( SELECT tasks.user_id,
+            count(*) AS total,
+            count(*) FILTER (WHERE (tasks.status = 'done'::text)) AS completed,
+            count(*) FILTER (WHERE (tasks.created_at >= (CURRENT_DATE - '30 days'::interval))) AS recent,
+            max(tasks.updated_at) AS last_activity
+           FROM app_public.tasks
+          GROUP BY tasks.user_id) task ON ((task.user_id = users.id)))
+     LEFT JOIN ( SELECT projects.user_id,
+            count(*) AS total
+           FROM app_public.projects
+          GROUP BY projects.user_id) project ON ((project.user_id = users.id)))
+     LEFT JOIN ( SELECT lists.user_id,
+            count(*) AS total
+           FROM app_public.lists
+          GROUP BY lists.user_id) list ON ((list.user_id = users.id)))
+     LEFT JOIN ( SELECT performance_metrics.user_id,
+            avg(performance_metrics.duration_ms) AS avg_duration_ms
+           FROM app_private.performance_metrics
+          WHERE ((performance_metrics.metric_type = 'api'::text) AND (performance_metrics."timestamp" >= (CURRENT_DATE - '7 days'::interval)) AND (performance_metrics.user_id IS NOT NULL))
+          GROUP BY performance_metrics.user_id) metric ON ((metric.user_id = users.id)))
+  WHERE (users.deleted_at IS NULL)
+  WITH NO DATA;
+
+ALTER TABLE app_private.user_activity_summary OWNER TO gw_owner;
+
+COMMENT ON MATERIALIZED VIEW app_private.user_activity_summary IS 'What each user has and did. As old as the latest refresh, at most 15 minutes.';
+
+COMMENT ON COLUMN app_private.user_activity_summary.last_activity IS 'When a task last changed; null without tasks.';
+
+COMMENT ON COLUMN app_private.user_activity_summary.avg_response_time_ms IS 'Mean of the API''s answers to the user in the last 7 days; 0 without any.';
 
 CREATE TABLE app_private.user_secrets (
     user_id uuid NOT NULL,
@@ -1815,73 +2622,44 @@ COMMENT ON COLUMN app_public.integrations.created_at IS 'When the row was made.'
 
 COMMENT ON COLUMN app_public.integrations.updated_at IS 'When the row last changed.';
 
-CREATE TABLE app_public.lists (
-    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    project_id uuid,
-    name text NOT NULL,
-    list_order integer DEFAULT 0 NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT lists_list_order_check CHECK ((list_order >= 0)),
-    CONSTRAINT lists_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text)))
-);
+CREATE VIEW app_public.my_activity_summary WITH (security_barrier='true') AS
+ SELECT user_activity_summary.user_id,
+    (user_activity_summary.total_tasks)::integer AS total_tasks,
+    (user_activity_summary.total_projects)::integer AS total_projects,
+    (user_activity_summary.total_lists)::integer AS total_lists,
+    (user_activity_summary.completed_tasks)::integer AS completed_tasks,
+    (user_activity_summary.recent_tasks)::integer AS recent_tasks,
+    user_activity_summary.last_activity,
+    (user_activity_summary.avg_response_time_ms)::double precision AS avg_response_time_ms
+   FROM app_private.user_activity_summary
+  WHERE (user_activity_summary.user_id = app_hidden.current_app_user_id());
 
-ALTER TABLE app_public.lists OWNER TO gw_owner;
+ALTER TABLE app_public.my_activity_summary OWNER TO gw_owner;
 
-COMMENT ON TABLE app_public.lists IS 'An ordered list of tasks. Deleting a project deletes its lists; their tasks stay.';
+COMMENT ON VIEW app_public.my_activity_summary IS '@primaryKey user_id
+What you have and did: one row, at most 15 minutes old; none right after signing up.';
 
-COMMENT ON COLUMN app_public.lists.user_id IS 'Whose list it is.';
+COMMENT ON COLUMN app_public.my_activity_summary.user_id IS 'You.';
 
-COMMENT ON COLUMN app_public.lists.id IS 'Unique among the user''s lists.';
+COMMENT ON COLUMN app_public.my_activity_summary.total_tasks IS '@notNull
+Tasks of any status.';
 
-COMMENT ON COLUMN app_public.lists.project_id IS 'The project that it stands in; null when it stands by itself.';
+COMMENT ON COLUMN app_public.my_activity_summary.total_projects IS '@notNull
+Projects, archived ones too.';
 
-COMMENT ON COLUMN app_public.lists.name IS '1 to 200 characters.';
+COMMENT ON COLUMN app_public.my_activity_summary.total_lists IS '@notNull
+Lists.';
 
-COMMENT ON COLUMN app_public.lists.list_order IS 'Its place among the lists of the project, 0 first. Equal places are allowed.';
+COMMENT ON COLUMN app_public.my_activity_summary.completed_tasks IS '@notNull
+Tasks whose status is done.';
 
-COMMENT ON COLUMN app_public.lists.created_at IS 'When the list was made.';
+COMMENT ON COLUMN app_public.my_activity_summary.recent_tasks IS '@notNull
+Tasks made in the last 30 days.';
 
-COMMENT ON COLUMN app_public.lists.updated_at IS 'When the list last changed.';
+COMMENT ON COLUMN app_public.my_activity_summary.last_activity IS 'When a task last changed; null without tasks.';
 
-CREATE TABLE app_public.projects (
-    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    name text NOT NULL,
-    description text DEFAULT ''::text NOT NULL,
-    context_metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    topics jsonb DEFAULT '[]'::jsonb NOT NULL,
-    archived_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT projects_context_metadata_check CHECK ((jsonb_typeof(context_metadata) = 'object'::text)),
-    CONSTRAINT projects_description_check CHECK ((length(description) <= 20000)),
-    CONSTRAINT projects_name_check CHECK ((((length(name) >= 1) AND (length(name) <= 200)) AND (name !~ '^\s+$'::text))),
-    CONSTRAINT projects_topics_check CHECK ((jsonb_typeof(topics) = 'array'::text))
-);
-
-ALTER TABLE app_public.projects OWNER TO gw_owner;
-
-COMMENT ON TABLE app_public.projects IS 'What lists, tasks and visualizations are gathered under.';
-
-COMMENT ON COLUMN app_public.projects.user_id IS 'Whose project it is.';
-
-COMMENT ON COLUMN app_public.projects.id IS 'Unique among the user''s projects. A client may choose it, to make retries safe.';
-
-COMMENT ON COLUMN app_public.projects.name IS '1 to 200 characters.';
-
-COMMENT ON COLUMN app_public.projects.description IS 'At most 20,000 characters.';
-
-COMMENT ON COLUMN app_public.projects.context_metadata IS 'A JSON object that the studio keeps for a project.';
-
-COMMENT ON COLUMN app_public.projects.topics IS 'A JSON array of topics.';
-
-COMMENT ON COLUMN app_public.projects.archived_at IS 'When the project was put away; null while it is in use.';
-
-COMMENT ON COLUMN app_public.projects.created_at IS 'When the project was made.';
-
-COMMENT ON COLUMN app_public.projects.updated_at IS 'When the project last changed.';
+COMMENT ON COLUMN app_public.my_activity_summary.avg_response_time_ms IS '@notNull
+How long answers took on average in the last 7 days, in milliseconds; 0 without any.';
 
 CREATE TABLE app_public.reflection_goals (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -2036,6 +2814,49 @@ COMMENT ON COLUMN app_public.weekly_summaries.avg_mood IS 'Average mood of that 
 
 COMMENT ON COLUMN app_public.weekly_summaries.reflections_count IS 'Reflections about that week.';
 
+CREATE TABLE ops.audit_log_head (
+    is_only boolean DEFAULT true NOT NULL,
+    last_id bigint NOT NULL,
+    last_hash bytea NOT NULL,
+    CONSTRAINT audit_log_head_is_only_check CHECK (is_only),
+    CONSTRAINT audit_log_head_last_hash_check CHECK ((octet_length(last_hash) = 32))
+);
+
+ALTER TABLE ops.audit_log_head OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.audit_log_head IS 'The newest row of ops.audit_log: what shows that rows are gone from its end.';
+
+CREATE TABLE ops.backups (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    kind text NOT NULL,
+    tables text[],
+    location text NOT NULL,
+    bytes bigint,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    verified_at timestamp with time zone,
+    CONSTRAINT backups_bytes_check CHECK ((bytes >= 0)),
+    CONSTRAINT backups_finished_at_check CHECK ((finished_at >= started_at)),
+    CONSTRAINT backups_kind_check CHECK ((kind = ANY (ARRAY['logical'::text, 'physical'::text]))),
+    CONSTRAINT backups_location_check CHECK ((location <> ''::text)),
+    CONSTRAINT backups_tables_check CHECK (((tables IS NULL) OR ((kind = 'logical'::text) AND (cardinality(tables) > 0)))),
+    CONSTRAINT backups_verified_at_check CHECK (((verified_at IS NULL) OR ((finished_at IS NOT NULL) AND (verified_at >= finished_at))))
+);
+
+ALTER TABLE ops.backups OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.backups IS 'Backups of this database. A drop of partitions trusts those that were verified.';
+
+COMMENT ON COLUMN ops.backups.kind IS 'logical (pg_dump) or physical (the whole server).';
+
+COMMENT ON COLUMN ops.backups.tables IS 'What a logical backup was limited to, as schema.table; a parent stands for the partitions that it had. Null: everything.';
+
+COMMENT ON COLUMN ops.backups.started_at IS 'When it began. It holds nothing that was written later.';
+
+COMMENT ON COLUMN ops.backups.finished_at IS 'Null while it runs, and when it failed.';
+
+COMMENT ON COLUMN ops.backups.verified_at IS 'When it was last restored for a trial; null when never.';
+
 CREATE TABLE ops.cron_jobs (
     job_name text NOT NULL,
     schedule text NOT NULL,
@@ -2054,12 +2875,55 @@ COMMENT ON COLUMN ops.cron_jobs.schedule IS 'Five cron fields, in UTC.';
 
 COMMENT ON COLUMN ops.cron_jobs.command IS 'One call of one function.';
 
+CREATE TABLE ops.partition_events (
+    id bigint NOT NULL,
+    occurred_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    parent_table text NOT NULL,
+    partition_name text NOT NULL,
+    event text NOT NULL,
+    reason text,
+    will_drop boolean DEFAULT false NOT NULL,
+    wal_position pg_lsn,
+    bytes bigint,
+    CONSTRAINT partition_events_event_check CHECK ((event = ANY (ARRAY['created'::text, 'detached'::text, 'dropped'::text, 'skipped'::text]))),
+    CONSTRAINT partition_events_reason_check CHECK (((event = 'skipped'::text) = (reason IS NOT NULL))),
+    CONSTRAINT partition_events_wal_position_check CHECK (((event = 'detached'::text) = (wal_position IS NOT NULL)))
+);
+
+ALTER TABLE ops.partition_events OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.partition_events IS 'Partitions that were created, detached and dropped, and those that could not be. Append-only.';
+
+COMMENT ON COLUMN ops.partition_events.parent_table IS 'The partitioned table, by name: it may be gone.';
+
+COMMENT ON COLUMN ops.partition_events.reason IS 'Why it was skipped; null otherwise.';
+
+COMMENT ON COLUMN ops.partition_events.will_drop IS 'Of a detached one: whether the policy wanted it dropped. A table that was detached to be kept stays, even when the policy changes.';
+
+COMMENT ON COLUMN ops.partition_events.wal_position IS 'Of a detached one: where the write-ahead log was. Every write to it lies before.';
+
+COMMENT ON COLUMN ops.partition_events.bytes IS 'Of a detached or dropped one: its size with indexes.';
+
+ALTER TABLE ops.partition_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ops.partition_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE ops.partition_policies (
     parent_table regclass NOT NULL,
     step interval NOT NULL,
     premake smallint NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    retention interval,
+    retention_action text DEFAULT 'detach'::text NOT NULL,
+    require_backup boolean DEFAULT true NOT NULL,
     CONSTRAINT partition_policies_premake_check CHECK (((premake >= 1) AND (premake <= 120))),
+    CONSTRAINT partition_policies_retention_action_check CHECK ((retention_action = ANY (ARRAY['detach'::text, 'drop'::text]))),
+    CONSTRAINT partition_policies_retention_check CHECK ((retention > '00:00:00'::interval)),
     CONSTRAINT partition_policies_step_check CHECK ((step = ANY (ARRAY['1 mon'::interval, '1 day'::interval])))
 );
 
@@ -2071,14 +2935,32 @@ COMMENT ON COLUMN ops.partition_policies.step IS 'What one partition spans: 1 mo
 
 COMMENT ON COLUMN ops.partition_policies.premake IS 'How many partitions exist ahead of the current one.';
 
+COMMENT ON COLUMN ops.partition_policies.retention IS 'How long ago a partition must have ended before it leaves; null keeps all.';
+
+COMMENT ON COLUMN ops.partition_policies.retention_action IS 'detach: the rows stay in a table of their own in app_partitions. drop: that table is dropped too, once backups and replication slots have what was in it.';
+
+COMMENT ON COLUMN ops.partition_policies.require_backup IS 'Whether a drop waits for a verified backup that began after the partition left.';
+
 ALTER TABLE ONLY app_hidden.timezones
     ADD CONSTRAINT timezones_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY app_private.connection_pool_stats
+    ADD CONSTRAINT connection_pool_stats_pkey PRIMARY KEY (id, recorded_at);
 
 ALTER TABLE ONLY app_private.message_ledger
     ADD CONSTRAINT message_ledger_pkey PRIMARY KEY (user_id, message_type, delivery_date);
 
 ALTER TABLE ONLY app_private.message_templates
     ADD CONSTRAINT message_templates_pkey PRIMARY KEY (message_type, locale);
+
+ALTER TABLE ONLY app_private.performance_metrics
+    ADD CONSTRAINT performance_metrics_pkey PRIMARY KEY (id, "timestamp");
+
+ALTER TABLE ONLY app_private.query_cache
+    ADD CONSTRAINT query_cache_cache_key_hash_user_id_key UNIQUE NULLS NOT DISTINCT (cache_key_hash, user_id);
+
+ALTER TABLE ONLY app_private.query_cache
+    ADD CONSTRAINT query_cache_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY app_private.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id);
@@ -2152,13 +3034,49 @@ ALTER TABLE ONLY app_public.user_settings
 ALTER TABLE ONLY app_public.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY ops.audit_log_head
+    ADD CONSTRAINT audit_log_head_pkey PRIMARY KEY (is_only);
+
+ALTER TABLE ONLY ops.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY ops.backups
+    ADD CONSTRAINT backups_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY ops.cron_jobs
     ADD CONSTRAINT cron_jobs_pkey PRIMARY KEY (job_name);
+
+ALTER TABLE ONLY ops.partition_events
+    ADD CONSTRAINT partition_events_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY ops.partition_policies
     ADD CONSTRAINT partition_policies_pkey PRIMARY KEY (parent_table);
 
+CREATE INDEX connection_pool_stats_pool_name_recorded_at_idx ON ONLY app_private.connection_pool_stats USING btree (pool_name, recorded_at);
+
+CREATE INDEX connection_pool_stats_recorded_at_idx ON ONLY app_private.connection_pool_stats USING btree (recorded_at);
+
 CREATE UNIQUE INDEX mv_user_weekly_summary_user_id_week_start_key ON app_private.mv_user_weekly_summary USING btree (user_id, week_start);
+
+CREATE INDEX performance_metrics_duration_ms_idx ON ONLY app_private.performance_metrics USING btree (duration_ms);
+
+CREATE INDEX performance_metrics_endpoint_timestamp_idx_where_known ON ONLY app_private.performance_metrics USING btree (endpoint, "timestamp") WHERE (endpoint IS NOT NULL);
+
+CREATE INDEX performance_metrics_metric_type_timestamp_idx ON ONLY app_private.performance_metrics USING btree (metric_type, "timestamp");
+
+CREATE INDEX performance_metrics_query_hash_timestamp_idx_where_known ON ONLY app_private.performance_metrics USING btree (query_hash, "timestamp") WHERE (query_hash IS NOT NULL);
+
+CREATE INDEX performance_metrics_user_id_timestamp_idx_where_known ON ONLY app_private.performance_metrics USING btree (user_id, "timestamp") WHERE (user_id IS NOT NULL);
+
+CREATE INDEX query_cache_expires_at_idx ON app_private.query_cache USING btree (expires_at);
+
+CREATE INDEX query_cache_tags_idx ON app_private.query_cache USING gin (tags);
+
+CREATE INDEX query_cache_user_id_idx ON app_private.query_cache USING btree (user_id);
+
+CREATE INDEX query_performance_summary_avg_duration_ms_idx ON app_private.query_performance_summary USING btree (avg_duration_ms);
+
+CREATE UNIQUE INDEX query_performance_summary_query_hash_idx ON app_private.query_performance_summary USING btree (query_hash);
 
 CREATE INDEX sessions_expires_at_idx ON app_private.sessions USING btree (expires_at);
 
@@ -2167,6 +3085,8 @@ CREATE UNIQUE INDEX sessions_refresh_token_hash_key ON app_private.sessions USIN
 CREATE INDEX sessions_revoked_at_idx ON app_private.sessions USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
 
 CREATE UNIQUE INDEX spent_refresh_tokens_refresh_token_hash_key ON app_private.spent_refresh_tokens USING btree (refresh_token_hash);
+
+CREATE UNIQUE INDEX user_activity_summary_user_id_idx ON app_private.user_activity_summary USING btree (user_id);
 
 CREATE INDEX goals_tasks_user_id_task_id_idx ON app_public.goals_tasks USING btree (user_id, task_id);
 
@@ -2224,6 +3144,12 @@ CREATE UNIQUE INDEX users_email_key ON app_public.users USING btree (lower(email
 
 CREATE INDEX users_timezone_idx ON app_public.users USING btree (timezone);
 
+CREATE INDEX audit_log_occurred_at_idx ON ops.audit_log USING btree (occurred_at);
+
+CREATE INDEX backups_started_at_idx ON ops.backups USING btree (started_at);
+
+CREATE INDEX partition_events_partition_name_id_idx ON ops.partition_events USING btree (partition_name, id);
+
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_private.message_templates FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
 
 CREATE TRIGGER _100_timestamps BEFORE INSERT OR UPDATE ON app_public.digests FOR EACH ROW EXECUTE FUNCTION app_private.tg__timestamps();
@@ -2258,38 +3184,53 @@ CREATE TRIGGER _500_close AFTER UPDATE OF deleted_at ON app_public.users FOR EAC
 
 CREATE TRIGGER _500_completion BEFORE INSERT OR UPDATE OF status, completed_at ON app_public.tasks FOR EACH ROW EXECUTE FUNCTION app_private.tg_tasks__completion();
 
-CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal', 'id');
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal');
 
-CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit_log', 'habit_id');
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_habit_logs__activity();
 
-CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habits REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit', 'id');
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habits REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit');
 
-CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.reflections REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection', 'id');
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.reflections REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection');
 
-CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task', 'id');
+CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task');
 
-CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.goals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal', 'id');
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.goals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal');
 
-CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.habit_logs REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit_log', 'habit_id');
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.habit_logs REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_habit_logs__activity();
 
-CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.habits REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit', 'id');
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.habits REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit');
 
-CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.reflections REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection', 'id');
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.reflections REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection');
 
-CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task', 'id');
+CREATE TRIGGER _900_activity_insert AFTER INSERT ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task');
 
-CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.goals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal', 'id');
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.goals REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal');
 
-CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit_log', 'habit_id');
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_habit_logs__activity();
 
-CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.habits REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit', 'id');
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.habits REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('habit');
 
-CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.reflections REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection', 'id');
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.reflections REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('reflection');
 
-CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.tasks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task', 'id');
+CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.tasks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task');
+
+CREATE TRIGGER _200_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ops.audit_log FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__append_only();
+
+ALTER TABLE ops.audit_log ENABLE ALWAYS TRIGGER _200_append_only;
+
+CREATE TRIGGER _200_append_only BEFORE DELETE OR TRUNCATE ON ops.audit_log_head FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__append_only();
+
+ALTER TABLE ops.audit_log_head ENABLE ALWAYS TRIGGER _200_append_only;
+
+CREATE TRIGGER _200_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ops.partition_events FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__append_only();
+
+CREATE TRIGGER _900_audit AFTER INSERT ON ops.partition_events FOR EACH ROW WHEN ((new.event = ANY (ARRAY['detached'::text, 'dropped'::text]))) EXECUTE FUNCTION app_private.tg_partition_events__audit();
 
 ALTER TABLE app_private.message_ledger
     ADD CONSTRAINT message_ledger_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_private.query_cache
+    ADD CONSTRAINT query_cache_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY app_private.sessions
     ADD CONSTRAINT sessions_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
@@ -2378,15 +3319,29 @@ ALTER TABLE ONLY app_public.user_settings
 ALTER TABLE ONLY app_public.users
     ADD CONSTRAINT users_timezone_fkey FOREIGN KEY (timezone) REFERENCES app_hidden.timezones(name);
 
+ALTER TABLE app_private.connection_pool_stats ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY everyone ON app_private.connection_pool_stats FOR SELECT TO gw_monitor USING (true);
+
+CREATE POLICY everyone ON app_private.performance_metrics FOR SELECT TO gw_monitor USING (true);
+
 ALTER TABLE app_private.message_ledger ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.message_templates ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.performance_metrics ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.query_cache ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.sessions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.spent_refresh_tokens ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.user_secrets ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY writers ON app_private.connection_pool_stats FOR INSERT TO gw_worker, gw_authenticator WITH CHECK (true);
+
+CREATE POLICY writers ON app_private.performance_metrics FOR INSERT TO gw_worker, gw_authenticator WITH CHECK (true);
 
 CREATE POLICY capture ON app_public.user_dashboard_aggregates TO gw_cdc USING (true);
 
@@ -2510,6 +3465,7 @@ GRANT USAGE ON SCHEMA app_hidden TO gw_readonly;
 
 GRANT USAGE ON SCHEMA app_private TO gw_authenticator;
 GRANT USAGE ON SCHEMA app_private TO gw_worker;
+GRANT USAGE ON SCHEMA app_private TO gw_monitor;
 
 GRANT USAGE ON SCHEMA app_public TO app_user;
 GRANT USAGE ON SCHEMA app_public TO app_anonymous;
@@ -2545,19 +3501,33 @@ GRANT ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) TO gw_worker;
 REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) TO gw_worker;
 
+REVOKE ALL ON FUNCTION app_private.cleanup_expired_cache() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.fail_abandoned_messages() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_authenticator;
+GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_worker;
+
 REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) TO gw_authenticator;
+
+REVOKE ALL ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) TO gw_authenticator;
 
 REVOKE ALL ON FUNCTION app_private.recently_revoked_sessions() FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.recently_revoked_sessions() TO gw_authenticator;
 
 REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb) TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_private.refresh_performance_views() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.refresh_weekly_summary() FROM PUBLIC;
 
@@ -2566,13 +3536,21 @@ REVOKE ALL ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id 
 REVOKE ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticator;
 
+REVOKE ALL ON FUNCTION app_private.sha256_hex(p_text text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.start_session(p_user_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__activity() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg__append_only() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg__release_tasks() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_habit_logs__activity() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_partition_events__audit() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
 
@@ -2674,22 +3652,50 @@ REVOKE ALL ON FUNCTION app_public.viewer() FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.viewer() TO app_user;
 GRANT ALL ON FUNCTION app_public.viewer() TO app_anonymous;
 
+REVOKE ALL ON FUNCTION ops.audit(action text, details jsonb) FROM PUBLIC;
+
+GRANT SELECT ON TABLE ops.audit_log TO gw_monitor;
+
+REVOKE ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) TO gw_monitor;
+
+REVOKE ALL ON FUNCTION ops.create_next_month_partition() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.delete_cron_history() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION ops.drop_detached_partitions() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.ensure_partitions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) TO gw_monitor;
+
+REVOKE ALL ON FUNCTION ops.is_confirmed_by_cdc(p_position pg_lsn) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.is_confirmed_by_cdc(p_position pg_lsn) TO gw_monitor;
 
 REVOKE ALL ON FUNCTION ops.last_migration() FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_authenticator;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_monitor;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_worker;
 
+REVOKE ALL ON FUNCTION ops.prune_old_activity_partitions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.prune_partitions() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.sync_cron_jobs() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.verify_audit_log() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.verify_audit_log() TO gw_monitor;
 
 GRANT SELECT ON TABLE app_hidden.timezones TO app_user;
 GRANT SELECT ON TABLE app_hidden.timezones TO app_anonymous;
 GRANT SELECT ON TABLE app_hidden.timezones TO gw_readonly;
+
+GRANT INSERT ON TABLE app_private.connection_pool_stats TO gw_authenticator;
+GRANT INSERT ON TABLE app_private.connection_pool_stats TO gw_worker;
+GRANT SELECT ON TABLE app_private.connection_pool_stats TO gw_monitor;
 
 GRANT SELECT ON TABLE app_public.message_logs TO gw_readonly;
 
@@ -2715,6 +3721,31 @@ GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
 
 GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
 
+GRANT INSERT ON TABLE app_private.performance_metrics TO gw_authenticator;
+GRANT INSERT ON TABLE app_private.performance_metrics TO gw_worker;
+
+GRANT SELECT(id) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(metric_type) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(metric_name) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(duration_ms) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(memory_usage_mb) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(cpu_usage_percent) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(request_id) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(endpoint) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(query_hash) ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT("timestamp") ON TABLE app_private.performance_metrics TO gw_monitor;
+
+GRANT SELECT(metadata) ON TABLE app_private.performance_metrics TO gw_monitor;
+
 GRANT SELECT ON TABLE app_public.user_activity TO app_user;
 GRANT SELECT ON TABLE app_public.user_activity TO gw_readonly;
 
@@ -2728,6 +3759,34 @@ GRANT INSERT(reflection_date),UPDATE(reflection_date) ON TABLE app_public.reflec
 GRANT INSERT(mood_score),UPDATE(mood_score) ON TABLE app_public.reflections TO app_user;
 
 GRANT INSERT(content),UPDATE(content) ON TABLE app_public.reflections TO app_user;
+
+GRANT SELECT ON TABLE app_private.query_performance_summary TO gw_monitor;
+
+GRANT SELECT,DELETE ON TABLE app_public.lists TO app_user;
+GRANT SELECT ON TABLE app_public.lists TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.lists TO app_user;
+
+GRANT INSERT(project_id),UPDATE(project_id) ON TABLE app_public.lists TO app_user;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.lists TO app_user;
+
+GRANT INSERT(list_order),UPDATE(list_order) ON TABLE app_public.lists TO app_user;
+
+GRANT SELECT,DELETE ON TABLE app_public.projects TO app_user;
+GRANT SELECT ON TABLE app_public.projects TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(context_metadata),UPDATE(context_metadata) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(topics),UPDATE(topics) ON TABLE app_public.projects TO app_user;
+
+GRANT INSERT(archived_at),UPDATE(archived_at) ON TABLE app_public.projects TO app_user;
 
 GRANT SELECT ON TABLE app_public.digests TO app_user;
 GRANT SELECT ON TABLE app_public.digests TO gw_readonly;
@@ -2774,31 +3833,7 @@ GRANT INSERT(settings),UPDATE(settings) ON TABLE app_public.integrations TO app_
 
 GRANT INSERT(is_enabled),UPDATE(is_enabled) ON TABLE app_public.integrations TO app_user;
 
-GRANT SELECT,DELETE ON TABLE app_public.lists TO app_user;
-GRANT SELECT ON TABLE app_public.lists TO gw_readonly;
-
-GRANT INSERT(id) ON TABLE app_public.lists TO app_user;
-
-GRANT INSERT(project_id),UPDATE(project_id) ON TABLE app_public.lists TO app_user;
-
-GRANT INSERT(name),UPDATE(name) ON TABLE app_public.lists TO app_user;
-
-GRANT INSERT(list_order),UPDATE(list_order) ON TABLE app_public.lists TO app_user;
-
-GRANT SELECT,DELETE ON TABLE app_public.projects TO app_user;
-GRANT SELECT ON TABLE app_public.projects TO gw_readonly;
-
-GRANT INSERT(id) ON TABLE app_public.projects TO app_user;
-
-GRANT INSERT(name),UPDATE(name) ON TABLE app_public.projects TO app_user;
-
-GRANT INSERT(description),UPDATE(description) ON TABLE app_public.projects TO app_user;
-
-GRANT INSERT(context_metadata),UPDATE(context_metadata) ON TABLE app_public.projects TO app_user;
-
-GRANT INSERT(topics),UPDATE(topics) ON TABLE app_public.projects TO app_user;
-
-GRANT INSERT(archived_at),UPDATE(archived_at) ON TABLE app_public.projects TO app_user;
+GRANT SELECT ON TABLE app_public.my_activity_summary TO app_user;
 
 GRANT SELECT,DELETE ON TABLE app_public.reflection_goals TO app_user;
 GRANT SELECT ON TABLE app_public.reflection_goals TO gw_readonly;
@@ -2836,7 +3871,13 @@ GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_use
 
 GRANT SELECT ON TABLE app_public.weekly_summaries TO app_user;
 
+GRANT SELECT ON TABLE ops.audit_log_head TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.backups TO gw_monitor;
+
 GRANT SELECT ON TABLE ops.cron_jobs TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.partition_events TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.partition_policies TO gw_monitor;
 

@@ -1,5 +1,5 @@
 --! Previous: sha1:3bda56dabd34eb44dcf5d50c6ff2945ead6d7e33
---! Hash: sha1:0a6f769365d2a3a79a9468c47d32ddde83f5b94e
+--! Hash: sha1:9f5b4217ebd731689ecfcd3fdec1db4cc2707ea3
 --! Message: activity
 
 --! split: 0001-x.sql
@@ -72,37 +72,30 @@ create or replace function app_private.tg__activity() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  entity_type text := tg_argv[0];
-  -- Of a row as JSON, because the five tables have no column in common but user_id.
-  id_column text := tg_argv[1];
 begin
   if tg_op = 'INSERT' then
     insert into app_public.user_activity (user_id, action, entity_type, entity_id)
-    select new_rows.user_id, 'created', entity_type,
-      (to_jsonb(new_rows) ->> id_column)::uuid
+    select new_rows.user_id, 'created', tg_argv[0], new_rows.id
     from new_rows;
   elsif tg_op = 'DELETE' then
     insert into app_public.user_activity (user_id, action, entity_type, entity_id)
-    select old_rows.user_id, 'deleted', entity_type,
-      (to_jsonb(old_rows) ->> id_column)::uuid
+    select old_rows.user_id, 'deleted', tg_argv[0], old_rows.id
     from old_rows
-    where exists (select from app_public.users where users.id = old_rows.user_id);
+    inner join app_public.users on users.id = old_rows.user_id;
   else
+    -- As JSON, because only tasks have a status that can be done.
     insert into app_public.user_activity (user_id, action, entity_type, entity_id)
     select changed.user_id,
       case when changed.new_row ->> 'status' = 'done'
           and changed.old_row ->> 'status' <> 'done'
         then 'completed' else 'updated' end,
-      entity_type, (changed.new_row ->> id_column)::uuid
+      tg_argv[0], changed.id
     from (
-      select new_rows.user_id, to_jsonb(new_rows) as new_row, to_jsonb(old_rows) as old_row
+      select new_rows.user_id, new_rows.id, to_jsonb(new_rows) as new_row,
+        to_jsonb(old_rows) as old_row
       from new_rows
       inner join old_rows on old_rows.user_id = new_rows.user_id
-        and to_jsonb(old_rows) ->> id_column = to_jsonb(new_rows) ->> id_column
-      -- A habit_log's key has the day besides; the others have no such column.
-      where to_jsonb(old_rows) ->> 'log_date'
-        is not distinct from to_jsonb(new_rows) ->> 'log_date'
+        and old_rows.id = new_rows.id
     ) as changed
     where (changed.new_row - 'updated_at') is distinct from (changed.old_row - 'updated_at');
   end if;
@@ -111,57 +104,90 @@ end
 $$;
 --! EndIncluded functions/app_private/tg__activity.sql
 comment on function app_private.tg__activity() is
-  'Writes user_activity for a statement. Arguments: the entity''s type, its id column.';
+  'Writes user_activity for a statement on a table with an id. Argument: the entity''s type.';
+
+--! Included functions/app_private/tg_habit_logs__activity.sql
+-- Definer: see tg__activity(). A log has no id of its own: its habit's stands in the
+-- activity.
+create or replace function app_private.tg_habit_logs__activity() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', 'habit_log', new_rows.habit_id
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', 'habit_log', old_rows.habit_id
+    from old_rows
+    inner join app_public.users on users.id = old_rows.user_id;
+  else
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'updated', 'habit_log', new_rows.habit_id
+    from new_rows
+    inner join old_rows on old_rows.user_id = new_rows.user_id
+      and old_rows.habit_id = new_rows.habit_id
+      and old_rows.log_date = new_rows.log_date
+    where old_rows.note <> new_rows.note;
+  end if;
+  return null;
+end
+$$;
+--! EndIncluded functions/app_private/tg_habit_logs__activity.sql
+comment on function app_private.tg_habit_logs__activity() is
+  'Writes user_activity for a statement on habit_logs.';
 
 create trigger _900_activity_insert after insert on app_public.tasks
   referencing new table as new_rows
-  for each statement execute function app_private.tg__activity('task', 'id');
+  for each statement execute function app_private.tg__activity('task');
 create trigger _900_activity_update after update on app_public.tasks
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__activity('task', 'id');
+  for each statement execute function app_private.tg__activity('task');
 create trigger _900_activity_delete after delete on app_public.tasks
   referencing old table as old_rows
-  for each statement execute function app_private.tg__activity('task', 'id');
+  for each statement execute function app_private.tg__activity('task');
 
 create trigger _900_activity_insert after insert on app_public.goals
   referencing new table as new_rows
-  for each statement execute function app_private.tg__activity('goal', 'id');
+  for each statement execute function app_private.tg__activity('goal');
 create trigger _900_activity_update after update on app_public.goals
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__activity('goal', 'id');
+  for each statement execute function app_private.tg__activity('goal');
 create trigger _900_activity_delete after delete on app_public.goals
   referencing old table as old_rows
-  for each statement execute function app_private.tg__activity('goal', 'id');
+  for each statement execute function app_private.tg__activity('goal');
 
 create trigger _900_activity_insert after insert on app_public.habits
   referencing new table as new_rows
-  for each statement execute function app_private.tg__activity('habit', 'id');
+  for each statement execute function app_private.tg__activity('habit');
 create trigger _900_activity_update after update on app_public.habits
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__activity('habit', 'id');
+  for each statement execute function app_private.tg__activity('habit');
 create trigger _900_activity_delete after delete on app_public.habits
   referencing old table as old_rows
-  for each statement execute function app_private.tg__activity('habit', 'id');
+  for each statement execute function app_private.tg__activity('habit');
 
 create trigger _900_activity_insert after insert on app_public.habit_logs
   referencing new table as new_rows
-  for each statement execute function app_private.tg__activity('habit_log', 'habit_id');
+  for each statement execute function app_private.tg_habit_logs__activity();
 create trigger _900_activity_update after update on app_public.habit_logs
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__activity('habit_log', 'habit_id');
+  for each statement execute function app_private.tg_habit_logs__activity();
 create trigger _900_activity_delete after delete on app_public.habit_logs
   referencing old table as old_rows
-  for each statement execute function app_private.tg__activity('habit_log', 'habit_id');
+  for each statement execute function app_private.tg_habit_logs__activity();
 
 create trigger _900_activity_insert after insert on app_public.reflections
   referencing new table as new_rows
-  for each statement execute function app_private.tg__activity('reflection', 'id');
+  for each statement execute function app_private.tg__activity('reflection');
 create trigger _900_activity_update after update on app_public.reflections
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__activity('reflection', 'id');
+  for each statement execute function app_private.tg__activity('reflection');
 create trigger _900_activity_delete after delete on app_public.reflections
   referencing old table as old_rows
-  for each statement execute function app_private.tg__activity('reflection', 'id');
+  for each statement execute function app_private.tg__activity('reflection');
 
 -- The target of change data capture. Mood is kept as sum and count, so that the average
 -- stays exact whatever is added and taken away.

@@ -1,5 +1,5 @@
---! Previous: sha1:0a6f769365d2a3a79a9468c47d32ddde83f5b94e
---! Hash: sha1:53a915b0124fa50ccc791482483a96f10977c987
+--! Previous: sha1:9f5b4217ebd731689ecfcd3fdec1db4cc2707ea3
+--! Hash: sha1:42214821fe794ef961174e20b7083a00d17101de
 --! Message: progress
 
 --! split: 0001-x.sql

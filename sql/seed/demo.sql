@@ -4,6 +4,12 @@
 -- The session carries how many in the setting groundwork.seed_users. Everybody's password
 -- is "groundwork-demo". One user in five has a birthday today, in a zone where it is
 -- between 09:00 and 20:00 now, so that messages can be seen to arrive.
+create temporary table seeded (
+  user_id uuid primary key,
+  -- Stands in for chance: the same user gets the same data on every machine.
+  seed integer not null
+) on commit drop;
+
 with wanted as (
   select number
   from generate_series(1, current_setting('groundwork.seed_users')::integer) as number
@@ -78,19 +84,136 @@ secrets as (
   from created
   cross join password
 )
-insert into app_public.tasks (user_id, title, status, priority, due_date, completed_at)
-select created.id,
+insert into seeded (user_id, seed)
+select id, abs(hashtext(email)) % 1000000
+from created;
+
+analyze seeded;
+
+insert into app_public.projects (user_id, name, description, topics, created_at)
+select seeded.user_id,
+  (array['House', 'Garden', 'Thesis', 'Holiday', 'Side project', 'Health']
+  )[1 + (seeded.seed + number) % 6],
+  'What belongs to it, in one place.',
+  jsonb_build_array('plan', 'budget'),
+  now() - make_interval(days => 90 + (seeded.seed + number) % 200)
+from seeded
+cross join lateral generate_series(1, 1 + seeded.seed % 3) as number;
+
+insert into app_public.lists (user_id, project_id, name, list_order)
+select projects.user_id, projects.id,
+  (array['Soon', 'Later', 'Waiting'])[1 + number], number
+from app_public.projects
+inner join seeded on seeded.user_id = projects.user_id
+cross join generate_series(0, 2) as number;
+
+with own_lists as (
+  select lists.user_id, lists.id, lists.project_id,
+    row_number() over (partition by lists.user_id order by lists.id) as place,
+    count(*) over (partition by lists.user_id) as lists
+  from app_public.lists
+  inner join seeded on seeded.user_id = lists.user_id
+)
+insert into app_public.tasks (user_id, title, description, status, priority, due_date,
+  project_id, list_id, position_in_list, completed_at, created_at)
+select seeded.user_id,
   (array['Call the dentist', 'Write the report', 'Buy groceries', 'Plan the trip',
     'Fix the bicycle', 'Read a chapter', 'Renew the passport', 'Water the plants',
     'Book a table', 'Clean the kitchen', 'Learn ten words', 'Send the invoice']
-  )[1 + (random.seed + number) % 12],
+  )[1 + (seeded.seed + number) % 12],
+  case when number % 5 = 0 then 'Not before the weekend.' else '' end,
   (array['todo', 'todo', 'in_progress', 'done', 'done', 'done', 'canceled']
-  )[1 + (random.seed / 12 + number) % 7],
-  (array['low', 'medium', 'medium', 'high', 'urgent'])[1 + (random.seed / 84 + number) % 5],
-  case when number % 4 > 0 then current_date + (random.seed + number * 3) % 40 - 10 end,
-  now() - make_interval(hours => (random.seed + number) % 2000)
-from created
-cross join lateral (select abs(hashtext(created.email)) % 1000000 as seed) as random
-cross join lateral generate_series(1, 5 + random.seed % 31) as number;
+  )[1 + (seeded.seed / 12 + number) % 7],
+  (array['low', 'medium', 'medium', 'high', 'urgent'])[1 + (seeded.seed / 84 + number) % 5],
+  case when number % 4 > 0 then current_date + (seeded.seed + number * 3) % 40 - 10 end,
+  own_lists.project_id, own_lists.id, case when own_lists.id is not null then number end,
+  now() - make_interval(hours => (seeded.seed + number) % 700),
+  now() - make_interval(hours => 700 + (seeded.seed + number * 7) % 1400)
+from seeded
+cross join lateral generate_series(1, 5 + seeded.seed % 31) as number
+-- Three tasks in four stand in a list.
+left join own_lists on own_lists.user_id = seeded.user_id
+  and own_lists.place = 1 + number % own_lists.lists
+  and number % 4 > 0;
 
-analyze app_public.users, app_public.tasks;
+insert into app_public.goals (user_id, title, status, target_date)
+select seeded.user_id,
+  (array['Run a marathon', 'Learn Portuguese', 'Read twelve books', 'Save for a house',
+    'Play the piano'])[1 + (seeded.seed + number) % 5],
+  (array['active', 'active', 'achieved', 'paused'])[1 + (seeded.seed + number) % 4],
+  current_date + 30 + (seeded.seed + number) % 300
+from seeded
+cross join lateral generate_series(1, 1 + seeded.seed % 2) as number;
+
+insert into app_public.goals_tasks (user_id, goal_id, task_id)
+select goals.user_id, goals.id, tasks.id
+from app_public.goals
+inner join seeded on seeded.user_id = goals.user_id
+inner join app_public.tasks on tasks.user_id = goals.user_id
+  and tasks.position_in_list < 4;
+
+insert into app_public.habits (user_id, name)
+select seeded.user_id,
+  (array['Run', 'Read', 'Stretch', 'Drink water', 'Practise'])[1 + (seeded.seed + number) % 5]
+from seeded
+cross join lateral generate_series(1, 1 + seeded.seed % 3) as number;
+
+insert into app_public.habit_logs (user_id, habit_id, log_date)
+select habits.user_id, habits.id, current_date - number
+from app_public.habits
+inner join seeded on seeded.user_id = habits.user_id
+cross join generate_series(0, 20) as number
+where (seeded.seed + number) % 5 > 0;
+
+insert into app_public.reflections (user_id, reflection_date, mood_score, content)
+select seeded.user_id, current_date - number * 3, 1 + (seeded.seed + number) % 5,
+  (array['A good day.', 'Slow, but it moves.', 'Too many meetings.', 'Long walk, clear head.']
+  )[1 + (seeded.seed + number) % 4]
+from seeded
+cross join generate_series(0, 12) as number;
+
+insert into app_public.reflection_tasks (user_id, reflection_id, task_id)
+select reflections.user_id, reflections.id, tasks.id
+from app_public.reflections
+inner join seeded on seeded.user_id = reflections.user_id
+inner join app_public.tasks on tasks.user_id = reflections.user_id
+  and tasks.position_in_list = 1
+where reflections.reflection_date = current_date;
+
+insert into app_public.reflection_goals (user_id, reflection_id, goal_id)
+select reflections.user_id, reflections.id, goals.id
+from app_public.reflections
+inner join seeded on seeded.user_id = reflections.user_id
+inner join app_public.goals on goals.user_id = reflections.user_id
+where reflections.reflection_date = current_date;
+
+insert into app_public.reflection_habits (user_id, reflection_id, habit_id)
+select reflections.user_id, reflections.id, habits.id
+from app_public.reflections
+inner join seeded on seeded.user_id = reflections.user_id
+inner join app_public.habits on habits.user_id = reflections.user_id
+where reflections.reflection_date = current_date;
+
+insert into app_public.integrations (user_id, provider, credential_reference, settings)
+select user_id, 'calendar', 'vault://demo/calendar', '{"colour": "blue"}'
+from seeded
+where seed % 4 = 0;
+
+insert into app_public.snapshots (user_id, name, content)
+select seeded.user_id, 'Start', jsonb_build_object('tasks_total', count(tasks.id))
+from seeded
+left join app_public.tasks on tasks.user_id = seeded.user_id
+group by seeded.user_id;
+
+insert into app_public.digests (user_id, week_start, content)
+select seeded.user_id, date_trunc('week', now())::date - 7,
+  jsonb_build_object('tasks_done', count(tasks.id) filter (where tasks.status = 'done'))
+from seeded
+left join app_public.tasks on tasks.user_id = seeded.user_id
+group by seeded.user_id;
+
+analyze app_public.users, app_public.tasks, app_public.reflections, app_public.habit_logs,
+  app_public.user_activity;
+
+-- The chart shows what is there, not only what is there at the next full hour.
+refresh materialized view app_private.mv_user_weekly_summary;

@@ -124,6 +124,24 @@ describe('sync_cron_jobs', () => {
     });
   });
 
+  test('enters what it changed into the audit log, and nothing when nothing changed', async () => {
+    await rolledBack(owner, async (sql) => {
+      const entries = () => sql`
+        select details from ops.audit_log where action = 'cron_jobs.synchronised' order by id`;
+      const before = (await entries()).length;
+      expect(before).toBeGreaterThan(0);
+      await sync(sql);
+      expect(await entries()).toHaveLength(before);
+      await sql`
+        update ops.cron_jobs set schedule = '*/7 * * * *' where job_name = 'ensure-partitions'`;
+      await sync(sql);
+      expect((await entries()).at(-1)?.details).toEqual({
+        removed: ['ensure-partitions'],
+        added: ['ensure-partitions'],
+      });
+    });
+  });
+
   test("leaves other people's jobs alone", async () => {
     await rolledBack(superuser, async (sql) => {
       await sql`select cron.schedule('theirs', '1 2 3 4 5', 'select 1')`;

@@ -181,6 +181,8 @@ export const rules = {
     inner join pg_attribute on attrelid = pg_class.oid and attname = 'user_id'
     where relnamespace::regnamespace::text in ('app_public', 'app_private')
       and relkind in ('r', 'p')
+      -- A private row may be about nobody, such as a metric: such a column is in no key.
+      and (attnotnull or relnamespace = 'app_public'::regnamespace)
       and not exists (
         select from pg_constraint
         where conrelid = pg_class.oid and contype = 'p' and conkey[1] = attnum
