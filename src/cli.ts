@@ -4,6 +4,7 @@ import { registerDb } from './commands/db.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerLint } from './commands/lint.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerProve } from './commands/prove.ts';
 import { registerSchema } from './commands/schema.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerServe } from './commands/serve.ts';
@@ -39,6 +40,7 @@ for (const register of [
   registerToken,
   registerSchema,
   registerLint,
+  registerProve,
 ]) {
   register(program);
 }

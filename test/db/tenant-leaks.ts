@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import type { Transaction } from '../../src/database/connect.ts';
 import { codeOf } from '../../src/errors.ts';
+import { Attempts } from '../../src/prove/attempt.ts';
+import { loadCatalogue, type Relation } from '../../src/prove/catalogue.ts';
+import { proveOptions } from '../../src/prove/options.ts';
+import { newPerson, RowMaker } from '../../src/prove/rows.ts';
 import { become } from '../helpers/database.ts';
-import { insertRow, type OwnedTable, rowStatement } from './row-generator.ts';
 
 class Undo {
   readonly count: number;
@@ -22,16 +25,33 @@ async function outcome(sql: Transaction, statement: string): Promise<number | st
     );
 }
 
+/** Every table of app_public whose rows belong to users. */
+export async function ownedTables(sql: Transaction): Promise<string[]> {
+  const relations = [...(await loadCatalogue(sql, proveOptions())).values()];
+  return relations
+    .filter(
+      ({ name, ownerColumn, kind }) =>
+        name.startsWith('app_public.') && ownerColumn && 'rp'.includes(kind),
+    )
+    .map(({ name }) => name);
+}
+
 /** Everything that one user, or nobody, can do to another user's row of a table. */
-export async function leaks(sql: Transaction, table: OwnedTable): Promise<string[]> {
-  const { name, ownerColumn } = table;
-  const [ann, bob] = [randomUUID(), randomUUID()];
-  const users = { name: 'app_public.users', ownerColumn: 'id' };
-  for (const user of [ann, bob]) {
-    await insertRow(sql, users, user);
-    if (name !== users.name) await insertRow(sql, table, user);
-  }
-  const stranger = await rowStatement(sql, table, name === users.name ? randomUUID() : ann);
+export async function leaks(sql: Transaction, name: string): Promise<string[]> {
+  const options = proveOptions();
+  const relations = await loadCatalogue(sql, options);
+  const table = relations.get(name) as Relation;
+  const ownerColumn = table.ownerColumn as string;
+  const maker = new RowMaker(await Attempts.start(sql, options), relations);
+  const people = [newPerson('a'), newPerson('b')] as const;
+  for (const person of people) await maker.make(name, person);
+  const [ann, bob] = people.map(({ id }) => id) as [string, string];
+  const isUsers = name === options.usersTable;
+  const stranger = maker.statement(
+    table,
+    people[0],
+    isUsers ? { [ownerColumn]: randomUUID() } : {},
+  );
   const [may] = await sql<{ select: boolean; delete: boolean; update: string | null }[]>`
     select has_any_column_privilege('app_user', ${name}, 'select') as select,
       has_table_privilege('app_user', ${name}, 'delete') as delete,

@@ -1,0 +1,83 @@
+import { type Command, Option } from 'commander';
+import { EXIT, GwError } from '../errors.ts';
+import { Progress } from '../progress.ts';
+import type { Report } from '../prove/report.ts';
+
+interface Options {
+  scratch?: boolean;
+  url?: string;
+  only?: 'sql' | 'graphql';
+  json?: boolean;
+  declared?: string;
+  object?: RegExp;
+  ownerColumn: string;
+  users: string;
+}
+
+/** Proves a database that is made for it, or one that is given. */
+async function proved(options: Options): Promise<Report> {
+  const { databaseName } = await import('../database/urls.ts');
+  const { createMigrated, databaseAt, startScratch } = await import('../database/scratch.ts');
+  const { proveOptions, readDeclared } = await import('../prove/options.ts');
+  const { prove } = await import('../prove/prove.ts');
+  const settings = proveOptions({
+    ownerColumn: options.ownerColumn,
+    usersTable: options.users,
+    objects: options.object,
+    ...(options.declared === undefined ? {} : { declared: readDeclared(options.declared) }),
+  });
+  if (options.url !== undefined) {
+    return prove(databaseAt(options.url, databaseName(options.url)), settings, options.only);
+  }
+  const scratch = await startScratch('gw_prove');
+  try {
+    return await prove(
+      await createMigrated(scratch.superuserUrl, 'gw_prove'),
+      settings,
+      options.only,
+    );
+  } finally {
+    await scratch.stop();
+  }
+}
+
+export function registerProve(program: Command): void {
+  program
+    .command('prove')
+    .description("try to reach one user's rows as another: tables, views, functions, GraphQL")
+    .addOption(new Option('--scratch', 'in a new database on a scratch server').default(true))
+    .option('--url <url>', "in a database that may be written to, by a superuser's URL")
+    .addOption(new Option('--only <part>', 'one part').choices(['sql', 'graphql']))
+    .option('--object <pattern>', 'only objects whose names match', (text) => new RegExp(text))
+    .option('--owner-column <name>', 'the column that says whose a row is', 'user_id')
+    .option('--users <table>', 'the table of users', 'app_public.users')
+    .option('--declared <file>', 'intended exceptions, instead of sql/prove/declared.json')
+    .option('--json', 'print what was tried and found as JSON')
+    .action(async (options: Options) => {
+      const { matrix } = await import('../prove/report.ts');
+      const progress = new Progress(options.json === true);
+      const started = Date.now();
+      const report = await proved(options);
+      const objects = [...report.objects.values()];
+      const { findings, tried } = report;
+      const bad = findings.filter(({ mark }) => mark !== 'declared');
+      if (options.json === true) {
+        process.stdout.write(
+          `${JSON.stringify({ clean: report.isClean, tried, objects, findings })}\n`,
+        );
+      } else {
+        process.stdout.write(`${matrix(report)}\n`);
+        for (const { mark, object, who, aspect, detail } of findings) {
+          process.stdout.write(`\n${mark}: ${object}, ${who} ${aspect}: ${detail}\n`);
+        }
+      }
+      const seconds = ((Date.now() - started) / 1000).toFixed(1);
+      const what = `${objects.length} objects, ${tried} attempts (${seconds} s)`;
+      if (report.isClean) return progress.say('✔', 'prove', `${what}: no leak`);
+      const names = [...new Set(bad.map(({ object }) => object))];
+      throw new GwError(`${what}: ${names.length} leak or cannot be proved: ${names.join(', ')}`, {
+        hint: 'An intended exception is declared, with its reason, in sql/prove/declared.json.',
+        exitCode: EXIT.failure,
+      });
+    });
+}
