@@ -32,11 +32,17 @@ export class Disguise {
   }
 }
 
-/** Other letters and digits of the same kinds, after the same first three letters. */
+/**
+ * Other letters after the same first three. Digits stay where there are letters: some texts,
+ * such as a time zone in POSIX's form, are valid or not by their numbers.
+ */
 function scramble(word: string): string {
   const pick = (letters: string): string =>
     letters[Math.floor(Math.random() * letters.length)] ?? '';
-  return word.replace(/[a-z0-9]/g, (letter, at: number) =>
-    at < 3 ? letter : /\d/.test(letter) ? pick('0123456789') : pick('abcdef'),
-  );
+  const hasLetters = /[a-z]/.test(word.slice(3));
+  return word.replace(/[a-z0-9]/g, (letter, at: number) => {
+    if (at < 3) return letter;
+    if (/[a-z]/.test(letter)) return pick('abcdef');
+    return hasLetters ? letter : pick('0123456789');
+  });
 }
