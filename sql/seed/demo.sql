@@ -136,6 +136,9 @@ left join own_lists on own_lists.user_id = seeded.user_id
   and own_lists.place = 1 + number % own_lists.lists
   and number % 4 > 0;
 
+-- What follows joins these; without statistics the joins would be planned for empty tables.
+analyze app_public.users, app_public.projects, app_public.lists, app_public.tasks;
+
 insert into app_public.goals (user_id, title, status, target_date)
 select seeded.user_id,
   (array['Run a marathon', 'Learn Portuguese', 'Read twelve books', 'Save for a house',
@@ -171,6 +174,8 @@ select seeded.user_id, current_date - number * 3, 1 + (seeded.seed + number) % 5
   )[1 + (seeded.seed + number) % 4]
 from seeded
 cross join generate_series(0, 12) as number;
+
+analyze app_public.goals, app_public.habits, app_public.reflections;
 
 insert into app_public.reflection_tasks (user_id, reflection_id, task_id)
 select reflections.user_id, reflections.id, tasks.id
