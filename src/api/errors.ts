@@ -109,7 +109,8 @@ function translate(error: DatabaseError, columnOf: ColumnOf): PublicError | unde
 
 const unavailable = new Set([
   ...['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND'],
-  ...['57P01', '57P02', '57P03', '53300', '08000', '08003', '08006'],
+  // 55000: the database allows no connections at present.
+  ...['57P01', '57P02', '57P03', '53300', '55000', '08000', '08003', '08006'],
 ]);
 
 /**
@@ -151,7 +152,11 @@ export function makeMaskError(log: Log, columnOf: ColumnOf) {
     if (isSafeError(cause)) return show({ message: cause.message, code: 'VALIDATION_FAILED' });
 
     const errorId = randomUUID();
-    const isDown = sqlState !== undefined && unavailable.has(sqlState);
+    // pg gives no code when a connection breaks under a query, or none can be had in time.
+    const isDown =
+      sqlState === undefined
+        ? /^Connection terminated|^timeout exceeded when trying to connect/.test(cause.message)
+        : unavailable.has(sqlState);
     log.error({ errorId, path: error.path, sqlState, err: cause }, 'masked error');
     return isDown
       ? show(
