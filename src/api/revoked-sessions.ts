@@ -5,16 +5,20 @@ import type { Log } from '../log.ts';
 /** A little longer than an access token lives: afterwards its expiry refuses it. */
 const rememberMs = 20 * 60_000;
 
+/** How late a session's end is known when NOTIFY did not arrive. */
+const pollMs = 5_000;
+
 /**
  * Sessions that ended while their access tokens may still be alive. The database tells of
- * each by NOTIFY, and on every (re)connection all recent ones are read again, so none is
- * missed. A request is checked in memory, without a round trip.
+ * each by NOTIFY, and recent ones are read again every few seconds: a listener that could not
+ * reconnect would otherwise be deaf, and say nothing of it. A request is checked in memory, without a round trip.
  */
 export class RevokedSessions {
   readonly #until = new Map<string, number>();
   readonly #sql: Sql;
   readonly #log: Log;
   readonly #sweep: NodeJS.Timeout;
+  readonly #poll: NodeJS.Timeout;
 
   constructor(authenticatorUrl: string, log: Log) {
     // LISTEN needs a session of its own; a transaction pooler would lose it.
@@ -24,6 +28,10 @@ export class RevokedSessions {
     });
     this.#log = log;
     this.#sweep = setInterval(() => this.#forgetOld(), 60_000).unref();
+    this.#poll = setInterval(() => {
+      // The database is away; the next time tells what was missed.
+      this.#readRecent().catch(() => {});
+    }, pollMs).unref();
   }
 
   /** Starts listening. Rejects when the database cannot be reached. */
@@ -47,6 +55,7 @@ export class RevokedSessions {
 
   async stop(): Promise<void> {
     clearInterval(this.#sweep);
+    clearInterval(this.#poll);
     await this.#sql.end({ timeout: 1 });
   }
 

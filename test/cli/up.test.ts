@@ -142,6 +142,7 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
     const answer = await query(first, '{ __type(name: "Task") { fields { name } } }');
     return JSON.stringify(answer).includes('"flag"');
   });
+  await eventually(async () => (watch.output().match(/Finished \(/g) ?? []).length >= 2);
   // An error in it is shown where it was written, and nothing stops.
   writeFileSync(current, 'select 1;\n\ncreate table app_public.x (id uuid, nope typo);\n');
   await eventually(async () => /code: 42704/.test(watch.output()));
