@@ -2517,6 +2517,60 @@ ALTER FUNCTION ops.prune_partitions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.prune_partitions() IS 'Detaches every partition that is older than its policy keeps, and drops what may be dropped. Returns how many left their table.';
 
+CREATE FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text DEFAULT ''::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  level_before text;
+begin
+  select level
+  into level_before
+  from ops.alerts
+  where check_name = p_check_name
+    and object = coalesce(p_object, '')
+    and resolved_at is null
+  for update;
+
+  insert into ops.alerts (check_name, object, level, detail, remediation)
+  values (p_check_name, coalesce(p_object, ''), p_level, p_detail, coalesce(p_remediation, ''))
+  on conflict (check_name, object) where resolved_at is null
+  do update
+  set level = excluded.level,
+    detail = excluded.detail,
+    remediation = excluded.remediation,
+    changed_at = case when alerts.level = excluded.level
+      then alerts.changed_at else excluded.changed_at end
+  where (alerts.level, alerts.detail, alerts.remediation)
+    is distinct from (excluded.level, excluded.detail, excluded.remediation);
+
+  return level_before is distinct from p_level;
+end
+$$;
+
+ALTER FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) IS 'Opens an alert, or brings the open one of this check and object up to date. Returns true when it is new or its level changed.';
+
+CREATE FUNCTION ops.resolve_alert(p_check_name text, p_object text DEFAULT ''::text) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with resolved as (
+    update ops.alerts
+    set resolved_at = now()
+    where check_name = p_check_name
+      and object = p_object
+      and resolved_at is null
+    returning 1
+  )
+  select exists (select from resolved)
+$$;
+
+ALTER FUNCTION ops.resolve_alert(p_check_name text, p_object text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) IS 'Closes the open alert of this check and object. Returns false when there is none.';
+
 CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3544,6 +3598,48 @@ COMMENT ON COLUMN app_public.workspaces.created_at IS 'When the workspace was ma
 
 COMMENT ON COLUMN app_public.workspaces.updated_at IS 'When the workspace last changed.';
 
+CREATE TABLE ops.alerts (
+    id bigint NOT NULL,
+    check_name text NOT NULL,
+    object text DEFAULT ''::text NOT NULL,
+    level text NOT NULL,
+    detail text NOT NULL,
+    remediation text DEFAULT ''::text NOT NULL,
+    raised_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    resolved_at timestamp with time zone,
+    CONSTRAINT alerts_check_name_check CHECK ((check_name ~ '^[a-z][a-z0-9-]{1,62}$'::text)),
+    CONSTRAINT alerts_level_check CHECK ((level = ANY (ARRAY['warning'::text, 'critical'::text]))),
+    CONSTRAINT alerts_resolved_at_check CHECK ((resolved_at >= raised_at))
+);
+
+ALTER TABLE ops.alerts OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.alerts IS 'What went wrong, and until when: at most one open row for each check and object.';
+
+COMMENT ON COLUMN ops.alerts.check_name IS 'Which check found it.';
+
+COMMENT ON COLUMN ops.alerts.object IS 'What it is about; empty where there is only one.';
+
+COMMENT ON COLUMN ops.alerts.level IS 'warning (soon a problem) or critical (a problem now).';
+
+COMMENT ON COLUMN ops.alerts.detail IS 'What was found, with figures; as it was last said.';
+
+COMMENT ON COLUMN ops.alerts.remediation IS 'What to do about it.';
+
+COMMENT ON COLUMN ops.alerts.changed_at IS 'When the level last changed.';
+
+COMMENT ON COLUMN ops.alerts.resolved_at IS 'When it was well again; null while it is open.';
+
+ALTER TABLE ops.alerts ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ops.alerts_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE ops.audit_log_head (
     is_only boolean DEFAULT true NOT NULL,
     last_id bigint NOT NULL,
@@ -3794,6 +3890,9 @@ ALTER TABLE ONLY app_public.users
 ALTER TABLE ONLY app_public.workspaces
     ADD CONSTRAINT workspaces_pkey PRIMARY KEY (user_id, id);
 
+ALTER TABLE ONLY ops.alerts
+    ADD CONSTRAINT alerts_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY ops.audit_log_head
     ADD CONSTRAINT audit_log_head_pkey PRIMARY KEY (is_only);
 
@@ -3925,6 +4024,10 @@ CREATE INDEX users_timezone_idx ON app_public.users USING btree (timezone);
 CREATE INDEX workspaces_user_id_created_at_idx ON app_public.workspaces USING btree (user_id, created_at);
 
 CREATE INDEX workspaces_user_id_updated_at_idx ON app_public.workspaces USING btree (user_id, updated_at);
+
+CREATE UNIQUE INDEX alerts_check_name_object_idx_where_open ON ops.alerts USING btree (check_name, object) WHERE (resolved_at IS NULL);
+
+CREATE INDEX alerts_raised_at_idx ON ops.alerts USING btree (raised_at);
 
 CREATE INDEX audit_log_occurred_at_idx ON ops.audit_log USING btree (occurred_at);
 
@@ -4328,6 +4431,10 @@ ALTER TABLE app_public.users ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_public.workspaces ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE ops.alerts ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY everything ON ops.alerts FOR SELECT TO gw_monitor USING (true);
+
 GRANT USAGE ON SCHEMA app_hidden TO app_user;
 GRANT USAGE ON SCHEMA app_hidden TO app_anonymous;
 GRANT USAGE ON SCHEMA app_hidden TO gw_readonly;
@@ -4617,6 +4724,14 @@ REVOKE ALL ON FUNCTION ops.prune_old_activity_partitions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.prune_partitions() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) TO gw_worker;
+GRANT ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) TO gw_cdc;
+
+REVOKE ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_worker;
+GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_cdc;
+
 REVOKE ALL ON FUNCTION ops.sync_cron_jobs() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.verify_audit_log() FROM PUBLIC;
@@ -4832,6 +4947,8 @@ GRANT INSERT(id) ON TABLE app_public.workspaces TO app_user;
 GRANT INSERT(name),UPDATE(name) ON TABLE app_public.workspaces TO app_user;
 
 GRANT INSERT(data),UPDATE(data) ON TABLE app_public.workspaces TO app_user;
+
+GRANT SELECT ON TABLE ops.alerts TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.audit_log_head TO gw_monitor;
 
