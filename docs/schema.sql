@@ -139,23 +139,75 @@ ALTER FUNCTION app_hidden.month_day(p_date date) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.month_day(p_date date) IS 'Month and day as one number, 229 for February 29: what a yearly date is found by.';
 
-CREATE FUNCTION app_hidden.render_template(p_template text, p_values jsonb) RETURNS text
+CREATE FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) RETURNS date
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
-  select coalesce(pg_catalog.string_agg(
-    case
-      when piece.number = 1 then piece.content
-      when pg_catalog.strpos(piece.content, '}}') = 0 then '{{' || piece.content
-      else coalesce(
-          p_values ->> pg_catalog.btrim(pg_catalog.split_part(piece.content, '}}', 1)), '')
-        || pg_catalog.substr(piece.content, pg_catalog.strpos(piece.content, '}}') + 2)
-    end, '' order by piece.number), '')
-  from pg_catalog.string_to_table(p_template, '{{') with ordinality as piece (content, number)
+  select case
+    when app_hidden.month_day(p_date) <> 229
+      or pg_catalog.date_part('day', pg_catalog.make_date(p_year, 3, 1) - 1) = 29
+    then pg_catalog.make_date(p_year, pg_catalog.date_part('month', p_date)::integer,
+      pg_catalog.date_part('day', p_date)::integer)
+    when p_leap_day_policy = 'feb28' then pg_catalog.make_date(p_year, 2, 28)
+    when p_leap_day_policy = 'mar1' then pg_catalog.make_date(p_year, 3, 1)
+  end
 $$;
+
+ALTER FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) IS 'The day on which a yearly date is celebrated in a year; null for February 29 where the policy is to skip it.';
+
+CREATE FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    AS $$
+  select case
+    when here.now::time >= p_from and (here.now::time < p_until or p_until < p_from)
+    then app_hidden.local_to_instant(here.now::date + p_until
+      + case when p_until < p_from then interval '1 day' else interval '0' end, p_zone)
+    when here.now::time < p_until and p_until < p_from
+    then app_hidden.local_to_instant(here.now::date + p_until, p_zone)
+  end
+  from (select p_at at time zone p_zone) as here (now)
+$$;
+
+ALTER FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) IS 'When the quiet hours end that hold at an instant; null when there are none then.';
+
+CREATE FUNCTION app_hidden.render_template(p_template text, p_values jsonb) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  template text := p_template;
+  section text;
+begin
+  if strpos(template, '{{#') > 0 then
+    for section in
+      select distinct hit[1]
+      from regexp_matches(p_template, '\{\{#([a-z_]+)\}\}', 'g') as hit
+    loop
+      template := regexp_replace(template,
+        format('\{\{#%1$s\}\}(.*?)\{\{/%1$s\}\}', section),
+        case when coalesce(p_values ->> section, '') = '' then '' else '\1' end,
+        'g');
+    end loop;
+  end if;
+  return coalesce((
+    select string_agg(
+      case
+        when piece.number = 1 then piece.content
+        when strpos(piece.content, '}}') = 0 then '{{' || piece.content
+        else coalesce(p_values ->> btrim(split_part(piece.content, '}}', 1)), '')
+          || substr(piece.content, strpos(piece.content, '}}') + 2)
+      end, '' order by piece.number)
+    from string_to_table(template, '{{') with ordinality as piece (content, number)
+  ), '');
+end
+$_$;
 
 ALTER FUNCTION app_hidden.render_template(p_template text, p_values jsonb) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) IS 'Replaces {{name}} by the value of that key, in one pass: a value is never read as a template.';
+COMMENT ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) IS 'Replaces {{name}} by the value of that key; {{#name}}…{{/name}} stays only where there is one. A value is never read as a template.';
 
 CREATE FUNCTION app_hidden.sync_timezones() RETURNS integer
     LANGUAGE sql
@@ -390,78 +442,152 @@ ALTER FUNCTION app_private.apply_subscription_event(p_event jsonb) OWNER TO gw_o
 
 COMMENT ON FUNCTION app_private.apply_subscription_event(p_event jsonb) IS 'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. Events that waited for their customer: select app_private.apply_subscription_event(payload) from app_private.stripe_events where not applied order by occurred_at.';
 
-CREATE FUNCTION app_private.begin_sending(p_jobs jsonb) RETURNS integer
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) RETURNS TABLE(job_id uuid, message_id uuid, user_id uuid, scheduled_send_time text, message_type text, delivery_date date, email text, full_name text, message_subject text, message_content text, idempotency_key text, attempt integer, was_attempted boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
-  with begun as (
-    update app_public.message_logs
-    set status = 'SENDING'
-    from jsonb_to_recordset(p_jobs)
-      as job (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
-    where message_logs.user_id = job.user_id
-      and message_logs.id = job.message_id
-      and message_logs.scheduled_send_time = job.scheduled_send_time
-      and message_logs.status = 'QUEUED'
-    returning 1
-  )
-  select count(*)::integer from begun
-$$;
-
-ALTER FUNCTION app_private.begin_sending(p_jobs jsonb) OWNER TO gw_owner;
-
-COMMENT ON FUNCTION app_private.begin_sending(p_jobs jsonb) IS 'Marks a batch SENDING, just before the calls are made. Returns how many.';
-
-CREATE FUNCTION app_private.claim_messages(p_jobs jsonb) RETURNS TABLE(message_id uuid, user_id uuid, scheduled_send_time timestamp with time zone, message_type text, delivery_date date, email text, full_name text, message_content text, idempotency_key text, was_attempted boolean)
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET "TimeZone" TO 'UTC'
-    AS $$
-  with job as (
+#variable_conflict use_column
+begin
+  return query
+  with given as materialized (
     select *
-    from jsonb_to_recordset(p_jobs)
-      as job (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    from jsonb_to_recordset(p_jobs) as given (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
   ),
-  found as (
+  found as materialized (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
-      message_logs.status, users.email, users.deleted_at,
-      btrim(users.first_name || ' ' || users.last_name) as full_name
-    from job
+      message_logs.status, message_logs.job_id, message_logs.retry_count,
+      message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
+      -- A worker died in the call: what became of it is not known.
+      case when message_logs.status = 'SENDING'
+        then least(message_logs.uncertain_since, message_logs.attempted_at)
+        else message_logs.uncertain_since end as uncertain_since,
+      coalesce(message_logs.send_until,
+        message_logs.scheduled_send_time + settings.late_window) as send_until,
+      users.email, btrim(users.first_name || ' ' || users.last_name) as full_name,
+      users.deleted_at, users.timezone, settings.late_window
+    from given
     inner join app_public.message_logs
-      on message_logs.user_id = job.user_id
-      and message_logs.id = job.message_id
-      and message_logs.scheduled_send_time = job.scheduled_send_time
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+      and message_logs.job_id = given.job_id
     inner join app_public.users on users.id = message_logs.user_id
-    where message_logs.status not in ('SENT', 'FAILED')
+    cross join app_private.message_settings as settings
+    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+    order by message_logs.user_id, message_logs.id
     for update of message_logs
   ),
-  claimed as (
-    update app_public.message_logs
-    set status = case when found.deleted_at is null then 'QUEUED' else 'FAILED' end,
-      error_message = case when found.deleted_at is not null
-        then 'the account was closed before the message was due' end
+  -- The same rules as those of the planner, asked again at the last moment.
+  decided as materialized (
+    select found.*, quiet.until as quiet_until,
+      case
+        when found.deleted_at is not null then 'CANCELLED'
+        when rules.user_id is null then 'CANCELLED'
+        when rules.message_type <> 'DIGEST'
+          and found.delivery_date is distinct from app_hidden.occurrence_in_year(
+            rules.base_date, extract(year from found.delivery_date)::integer,
+            rules.leap_day_policy) then 'CANCELLED'
+        when found.uncertain_since < now() - channel.key_lifetime then 'UNKNOWN'
+        when found.retry_count >= channel.max_attempts then 'UNKNOWN'
+        when now() > found.send_until then
+          case when found.uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
+        when quiet.until is not null then 'QUEUED'
+        else 'SENDING'
+      end as next_status,
+      case
+        when found.deleted_at is not null then 'the account was closed'
+        when rules.user_id is null then 'the user does not want this message any more'
+        when now() > found.send_until then 'not sent until '
+          || to_char(found.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ', the end of its late window'
+        else 'the date was changed'
+      end as reason
     from found
-    where message_logs.user_id = found.user_id
-      and message_logs.id = found.id
-      and message_logs.scheduled_send_time = found.scheduled_send_time
-    returning message_logs.id, message_logs.user_id, message_logs.scheduled_send_time,
-      message_logs.message_type, message_logs.delivery_date, found.email, found.full_name,
-      message_logs.message_content, message_logs.idempotency_key,
-      -- Whether a call may have been made already: RETRYING, or a worker died SENDING.
-      found.status in ('SENDING', 'RETRYING') as was_attempted,
-      message_logs.status
+    inner join app_private.delivery_channels as channel on channel.name = p_channel
+    left join app_private.message_rules as rules
+      on rules.user_id = found.user_id
+      and rules.message_type = found.message_type
+    left join app_public.user_settings on user_settings.user_id = found.user_id
+    cross join lateral (
+      select app_hidden.quiet_until(
+        now(), found.timezone, user_settings.quiet_from, user_settings.quiet_until)
+    ) as quiet (until)
+  ),
+  written as (
+    update app_public.message_logs
+    set status = decided.next_status,
+      uncertain_since = decided.uncertain_since,
+      attempted_at = case when decided.next_status = 'SENDING'
+        then clock_timestamp() else message_logs.attempted_at end,
+      -- A worker that died leaves an attempt that nobody else writes down.
+      retry_count = message_logs.retry_count + (decided.status = 'SENDING')::integer,
+      attempts = case when decided.status = 'SENDING'
+        then coalesce(message_logs.attempts, '[]') || jsonb_build_array(jsonb_build_object(
+          'started_at', decided.attempted_at, 'error', 'the worker died in the call'))
+        else message_logs.attempts end,
+      recipient_email = case when decided.next_status = 'SENDING' then coalesce(
+        message_logs.recipient_email, decided.email) else message_logs.recipient_email end,
+      recipient_name = case when decided.next_status = 'SENDING' then coalesce(
+        message_logs.recipient_name, decided.full_name) else message_logs.recipient_name end,
+      error_message = case decided.next_status
+        when 'SENDING' then message_logs.error_message
+        when 'QUEUED' then 'held until '
+          || to_char(decided.quiet_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ': these are the user''s quiet hours'
+        when 'UNKNOWN' then concat_ws('; ', message_logs.error_message,
+          'an attempt of ' || to_char(decided.uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ' may have been delivered, and it is too late to repeat it')
+        else decided.reason
+      end
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+    returning message_logs.*
+  ),
+  finished as (
+    delete from pgboss.job
+    using given
+    where job.name = 'message-send'
+      and job.id = given.job_id
+      and not exists (
+        select from decided
+        where decided.job_id = given.job_id
+          and decided.next_status in ('SENDING', 'QUEUED')
+      )
+  ),
+  held as (
+    update pgboss.job
+    set state = 'retry', start_after = decided.quiet_until, heartbeat_on = null
+    from decided
+    where job.name = 'message-send'
+      and job.id = decided.job_id
+      and decided.next_status = 'QUEUED'
+  ),
+  -- A cancelled occasion can come back, see replan_messages().
+  released as (
+    delete from app_private.message_ledger
+    using written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status = 'CANCELLED'
   )
-  select claimed.id, claimed.user_id, claimed.scheduled_send_time, claimed.message_type,
-    claimed.delivery_date, claimed.email, claimed.full_name, claimed.message_content,
-    claimed.idempotency_key, claimed.was_attempted
-  from claimed
-  where claimed.status = 'QUEUED'
+  select written.job_id, written.id, written.user_id,
+    to_json(written.scheduled_send_time) #>> '{}', written.message_type,
+    written.delivery_date, written.recipient_email, written.recipient_name,
+    written.message_subject, written.message_content, written.idempotency_key,
+    written.retry_count, written.uncertain_since is not null or written.retry_count > 0
+  from written
+  where written.status = 'SENDING';
+end
 $$;
 
-ALTER FUNCTION app_private.claim_messages(p_jobs jsonb) OWNER TO gw_owner;
+ALTER FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb) IS 'Marks a batch QUEUED and returns what to send. Takes an array of job payloads. A message that is SENT, FAILED or gone is not returned: its job is done.';
+COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) IS 'Marks a batch SENDING and returns what to send now. Takes an array of {job_id, user_id, message_id, scheduled_send_time}. Jobs of messages that are not to be sent are removed.';
 
 CREATE FUNCTION app_private.cleanup_expired_cache() RETURNS integer
     LANGUAGE sql
@@ -478,6 +604,39 @@ $$;
 ALTER FUNCTION app_private.cleanup_expired_cache() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.cleanup_expired_cache() IS 'Deletes results that have expired. Returns how many.';
+
+CREATE FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) RETURNS TABLE(subject text, body text)
+    LANGUAGE sql STABLE
+    AS $$
+  select app_hidden.render_template(template.subject, given.names),
+    app_hidden.render_template(template.body, given.names)
+  from (
+    select message_templates.subject, message_templates.body
+    from app_private.message_templates
+    where message_templates.message_type = p_message_type
+      and message_templates.locale in (p_locale, pg_catalog.split_part(p_locale, '-', 1), 'en')
+    -- The whole locale, else its language, else English.
+    order by message_templates.locale = p_locale desc, message_templates.locale = 'en'
+    limit 1
+  ) as template
+  cross join (
+    select pg_catalog.jsonb_build_object(
+      'first_name', p_first_name,
+      'last_name', p_last_name,
+      'full_name', pg_catalog.btrim(p_first_name || ' ' || p_last_name),
+      'age', years.passed,
+      'years', years.passed)
+    from (
+      select case when pg_catalog.date_part('year', p_base_date) <> 1604
+        then pg_catalog.date_part('year', p_delivery_date)
+          - pg_catalog.date_part('year', p_base_date) end
+    ) as years (passed)
+  ) as given (names)
+$$;
+
+ALTER FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) IS 'Subject and text of a message, in the locale, its language, or English.';
 
 CREATE FUNCTION app_private.delete_expired_sessions() RETURNS integer
     LANGUAGE sql
@@ -511,31 +670,52 @@ ALTER FUNCTION app_private.delete_old_stripe_events() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.delete_old_stripe_events() IS 'Deletes events of more than a year ago. Stripe repeats one for 3 days, by hand for 30.';
 
-CREATE FUNCTION app_private.fail_abandoned_messages() RETURNS integer
+CREATE FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
-  with failed as (
+  with queued as (
     update app_public.message_logs
-    set status = 'FAILED',
-      error_message = concat_ws('; ', error_message,
-        'given up while ' || status || ': no job is left that would send it')
-    where status not in ('SENT', 'FAILED')
-      and scheduled_send_time < now() - interval '15 minutes'
-      and not exists (
-        select from pgboss.job
-        where job.name = 'message-send'
-          and job.id = message_logs.id
-          and job.state in ('created', 'retry', 'active')
-      )
+    set status = case message_logs.status
+        when 'SENDING' then 'SENDING' when 'RETRYING' then 'RETRYING' else 'QUEUED' end,
+      job_id = gen_random_uuid()
+    from unnest(p_user_ids, p_message_ids, p_times)
+      as wanted (user_id, id, scheduled_send_time)
+    where message_logs.user_id = wanted.user_id
+      and message_logs.id = wanted.id
+      and message_logs.scheduled_send_time = wanted.scheduled_send_time
+    returning message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.message_type, message_logs.job_id
+  ),
+  jobs as (
+    insert into pgboss.job (id, name, data, start_after, created_on, keep_until,
+      retry_limit, retry_delay, retry_backoff, retry_delay_max, expire_seconds,
+      deletion_seconds, heartbeat_seconds, policy, dead_letter)
+    select queued.job_id, queue.name,
+      jsonb_build_object(
+        'user_id', queued.user_id,
+        'message_id', queued.id,
+        'message_type', queued.message_type,
+        'scheduled_send_time', queued.scheduled_send_time),
+      greatest(queued.scheduled_send_time, p_not_before),
+      -- pg-boss serves the oldest job first: let that be what is due first.
+      least(queued.scheduled_send_time, now()),
+      greatest(queued.scheduled_send_time, now())
+        + queue.retention_seconds * interval '1 second',
+      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
+      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
+      queue.dead_letter
+    from queued
+    inner join pgboss.queue on queue.name = 'message-send'
     returning 1
   )
-  select count(*)::integer from failed
+  select count(*)::integer from jobs
 $$;
 
-ALTER FUNCTION app_private.fail_abandoned_messages() OWNER TO gw_owner;
+ALTER FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.fail_abandoned_messages() IS 'Marks FAILED what is due for 15 minutes and has no job left that would send it. Returns how many.';
+COMMENT ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) IS 'Gives messages jobs that run when they are due, and not before the instant given.';
 
 CREATE FUNCTION app_private.hash_password(p_password text) RETURNS text
     LANGUAGE plpgsql
@@ -603,13 +783,132 @@ ALTER FUNCTION app_private.monthly_limit(p_tier text, p_status text) OWNER TO gw
 
 COMMENT ON FUNCTION app_private.monthly_limit(p_tier text, p_status text) IS 'How much a subscription of this tier and status may use in a period.';
 
-CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
+CREATE FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) RETURNS TABLE(user_id uuid, message_type text, delivery_date date, scheduled_send_time timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select rules.user_id, rules.message_type, next.delivery_date, next.instant
+  from app_private.message_rules as rules
+  left join app_private.message_schedule
+    on message_schedule.user_id = rules.user_id
+    and message_schedule.message_type = rules.message_type
+  cross join app_private.message_settings as settings
+  cross join lateral (
+    select candidate.delivery_date,
+      case
+        when message_schedule.delivery_date = candidate.delivery_date
+          and message_schedule.scheduled_send_time > p_now
+        then greatest(moment.instant, p_now)
+        else moment.instant
+      end as instant
+    from (
+      select app_hidden.occurrence_in_year(
+        rules.base_date, year, rules.leap_day_policy) as delivery_date
+      from generate_series(
+        extract(year from p_now)::integer - 1,
+        -- February 29 can be eight years away for those who skip it.
+        extract(year from p_now)::integer + case rules.leap_day_policy
+          when 'skip' then 9 else 1 end) as year
+      where rules.message_type <> 'DIGEST'
+      union all
+      select date_trunc('week', p_now)::date + 7 * week
+      from generate_series(-1, 1) as week
+      where rules.message_type = 'DIGEST'
+    ) as candidate
+    cross join lateral (
+      select app_hidden.local_to_instant(
+        candidate.delivery_date + rules.send_time, rules.timezone)
+      offset 0
+    ) as moment (instant)
+    where candidate.delivery_date >= least(message_schedule.delivery_date,
+        (p_now - settings.late_window)::date - 2)
+      and candidate.delivery_date > rules.base_date
+      and (moment.instant > p_now - settings.late_window
+        or message_schedule.delivery_date = candidate.delivery_date)
+      -- Whoever moves February 29 from one day to the next has been greeted already.
+      and not exists (
+        select from app_private.message_ledger
+        where message_ledger.user_id = rules.user_id
+          and message_ledger.message_type = rules.message_type
+          and message_ledger.delivery_date
+            between candidate.delivery_date - 2 and candidate.delivery_date + 2
+      )
+    order by candidate.delivery_date
+    limit 1
+  ) as next
+  where rules.user_id = any (p_user_ids)
+$$;
+
+ALTER FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) IS 'For each of the users and message types the next occasion that is not in the ledger.';
+
+CREATE FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  channel app_private.delivery_channels;
+  all_failures integer;
+  next_pause interval;
+begin
+  select * into channel from app_private.delivery_channels where name = p_channel;
+  if p_unreachable = 0 and channel.circuit = 'closed' and channel.failures = 0 then
+    return;
+  end if;
+  select * into channel from app_private.delivery_channels where name = p_channel for update;
+
+  if p_reached > 0 then
+    if channel.circuit <> 'closed' or channel.failures > 0 then
+      update app_private.delivery_channels
+      set circuit = 'closed', failures = 0, pause = default, probe_after = null,
+        opened_at = null
+      where name = p_channel;
+    end if;
+    if channel.circuit <> 'closed' then
+      perform ops.resolve_alert('message-channel', p_channel);
+    end if;
+    return;
+  end if;
+
+  all_failures := channel.failures + p_unreachable;
+  if channel.circuit = 'closed' and all_failures < channel.failures_to_open then
+    update app_private.delivery_channels
+    set failures = all_failures
+    where name = p_channel;
+    return;
+  end if;
+  -- Calls that were on their way when it opened say nothing new.
+  if channel.circuit = 'open' then
+    return;
+  end if;
+  next_pause := case channel.circuit when 'half-open' then least(channel.pause * 2, '5 minutes')
+    else channel.pause end;
+  update app_private.delivery_channels
+  set circuit = 'open', failures = all_failures,
+    pause = next_pause,
+    opened_at = coalesce(channel.opened_at, clock_timestamp()),
+    probe_after = clock_timestamp() + next_pause
+  where name = p_channel;
+  perform ops.raise_alert('message-channel', p_channel, 'critical',
+    'the receiver does not answer; messages wait',
+    'Sending goes on by itself when a probe, every 5 minutes at most, is answered.');
+end
+$$;
+
+ALTER FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) IS 'Opens or closes a channel''s circuit after some calls, of which so many were answered.';
+
+CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now(), p_limit integer DEFAULT 100000) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
 declare
   planned integer;
+  planned_users uuid[];
 begin
   if not exists (select from pgboss.queue where name = 'message-send') then
     raise exception 'the queue message-send does not exist'
@@ -622,124 +921,70 @@ begin
       using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
   end if;
 
-  -- Local dates that some zone on Earth can have inside the window.
-  with days as (
-    select day::date as delivery_date,
-      extract(day from make_date(extract(year from day)::integer, 3, 1) - 1) = 29
-        as is_leap_year
-    from generate_series(
-      date_trunc('day', p_now - interval '12 hours') - interval '1 day',
-      date_trunc('day', p_now + interval '24 hours') + interval '1 day',
-      interval '1 day') as day
+  -- Whoever changes a user waits for these rows, and then sees what was planned; what is
+  -- being changed at this moment is left for the next tick. The first due go first.
+  with due as materialized (
+    select message_schedule.*
+    from app_private.message_schedule
+    where message_schedule.scheduled_send_time <= p_now + interval '24 hours'
+    order by message_schedule.scheduled_send_time
+    limit p_limit
+    for update skip locked
   ),
-  -- Which month and day is celebrated on each, and by whose leap-day policy.
-  celebrated as (
-    select delivery_date, app_hidden.month_day(delivery_date) as month_day,
-      null::text as leap_day_policy
-    from days
-    union all
-    select days.delivery_date, 229, moved.leap_day_policy
-    from days
-    inner join (values (228, 'feb28'), (301, 'mar1')) as moved (month_day, leap_day_policy)
-      on app_hidden.month_day(days.delivery_date) = moved.month_day
-    where not days.is_leap_year
-  ),
-  occasions as (
-    select users.*, 'BIRTHDAY' as message_type, celebrated.delivery_date
-    from celebrated
-    inner join app_public.users
-      on app_hidden.month_day(users.birthday_date) = celebrated.month_day
-    where users.deleted_at is null
-      and users.birthday_date is not null
-      and users.birthday_date < celebrated.delivery_date
-      and (celebrated.leap_day_policy is null
-        or celebrated.leap_day_policy = users.leap_day_policy)
-    union all
-    select users.*, 'ANNIVERSARY', celebrated.delivery_date
-    from celebrated
-    inner join app_public.users
-      on app_hidden.month_day(users.anniversary_date) = celebrated.month_day
-    where users.deleted_at is null
-      and users.anniversary_date is not null
-      and users.anniversary_date < celebrated.delivery_date
-      and (celebrated.leap_day_policy is null
-        or celebrated.leap_day_policy = users.leap_day_policy)
-  ),
-  due as (
-    select occasions.*, moment.scheduled_send_time
-    from occasions
-    cross join lateral (
-      select app_hidden.local_to_instant(
-        occasions.delivery_date + occasions.send_time, occasions.timezone)
-      -- Kept apart, so that the instant is computed once a row.
-      offset 0
-    ) as moment (scheduled_send_time)
-    where moment.scheduled_send_time > p_now - interval '12 hours'
-      and moment.scheduled_send_time <= p_now + interval '24 hours'
-      and not exists (
-        select from app_private.message_ledger
-        where message_ledger.user_id = occasions.id
-          and message_ledger.message_type = occasions.message_type
-          and message_ledger.delivery_date = occasions.delivery_date
-      )
-  ),
-  -- Of two planners, the second waits for the first and then inserts nothing. The order is
-  -- what keeps them from waiting for each other.
+  -- The order is what keeps two planners from waiting for each other.
   claimed as (
     insert into app_private.message_ledger
       (user_id, message_type, delivery_date, message_id, scheduled_send_time)
-    select id, message_type, delivery_date, gen_random_uuid(), scheduled_send_time
+    select due.user_id, due.message_type, due.delivery_date, gen_random_uuid(),
+      due.scheduled_send_time
     from due
-    order by id, message_type, delivery_date
+    inner join app_private.message_rules
+      on message_rules.user_id = due.user_id
+      and message_rules.message_type = due.message_type
+    order by due.user_id, due.message_type
     on conflict do nothing
     returning *
   ),
   logged as (
     insert into app_public.message_logs (user_id, id, message_type, delivery_date,
-      message_content, scheduled_send_time, idempotency_key)
-    select claimed.user_id, claimed.message_id, claimed.message_type, claimed.delivery_date,
-      app_hidden.render_template(message_templates.body, jsonb_build_object(
-        'first_name', due.first_name,
-        'last_name', due.last_name,
-        'full_name', btrim(due.first_name || ' ' || due.last_name))),
+      message_subject, message_content, scheduled_send_time, idempotency_key, status,
+      error_message)
+    select claimed.user_id, claimed.message_id, claimed.message_type,
+      claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
       claimed.scheduled_send_time,
-      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date)
+      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date),
+      case when is_late then 'EXPIRED' else 'SCHEDULED' end,
+      case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
+        || ', after the late window of ' || settings.late_window || ' had passed' end
     from claimed
-    inner join due on due.id = claimed.user_id
-      and due.message_type = claimed.message_type
-      and due.delivery_date = claimed.delivery_date
-    inner join app_private.message_templates
-      on message_templates.message_type = claimed.message_type
-      and message_templates.locale = 'en'
-    returning 1
-  ),
-  queued as (
-    insert into pgboss.job (id, name, data, start_after, keep_until, retry_limit,
-      retry_delay, retry_backoff, retry_delay_max, expire_seconds, deletion_seconds,
-      heartbeat_seconds, policy, dead_letter)
-    select claimed.message_id, queue.name,
-      jsonb_build_object(
-        'user_id', claimed.user_id,
-        'message_id', claimed.message_id,
-        'scheduled_send_time', claimed.scheduled_send_time),
-      claimed.scheduled_send_time,
-      greatest(claimed.scheduled_send_time, now())
-        + queue.retention_seconds * interval '1 second',
-      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
-      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
-      queue.dead_letter
-    from claimed
-    inner join pgboss.queue on queue.name = 'message-send'
+    inner join app_private.message_rules as rules
+      on rules.user_id = claimed.user_id
+      and rules.message_type = claimed.message_type
+    cross join app_private.message_settings as settings
+    cross join lateral (
+      select claimed.scheduled_send_time <= p_now - settings.late_window
+    ) as lateness (is_late)
+    -- What a digest says is known when its week is over: it is composed when it is sent.
+    left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      on rules.message_type <> 'DIGEST'
     returning 1
   )
-  select count(*)::integer into planned from claimed;
+  select (select count(*) from logged), array_agg(distinct due.user_id)
+  into planned, planned_users
+  from due;
+
+  if planned_users is not null then
+    perform app_private.schedule_messages(planned_users, p_now);
+  end if;
+  perform app_private.queue_due_messages(p_now);
   return planned;
 end
 $$;
 
-ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) OWNER TO gw_owner;
+ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) IS 'Plans every message due between 12 hours ago and 24 hours ahead that is not in the ledger. Returns how many. Safe to repeat and to run twice at once.';
+COMMENT ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) IS 'Plans what is due in the next 24 hours, the earliest first, up to a limit; then queues what is due. Returns how many were planned.';
 
 CREATE FUNCTION app_private.query_cache_get(p_cache_key text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -810,6 +1055,31 @@ ALTER FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb
 
 COMMENT ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) IS 'Keeps a result for the current user and a key, in place of an earlier one.';
 
+CREATE FUNCTION app_private.queue_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with due as (
+    select user_id, id, scheduled_send_time
+    from app_public.message_logs
+    where status = 'SCHEDULED'
+      -- Also tells the planner in which partitions there is nothing to look for.
+      and scheduled_send_time > p_now - interval '1 year'
+      -- Until the next tick comes, and some more.
+      and scheduled_send_time <= p_now + interval '90 seconds'
+    order by user_id, id
+    for update skip locked
+  )
+  select coalesce(app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
+    array_agg(due.scheduled_send_time), '-infinity'), 0)
+  from due
+  having count(*) > 0
+$$;
+
+ALTER FUNCTION app_private.queue_due_messages(p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.queue_due_messages(p_now timestamp with time zone) IS 'Queues what is planned and due by the next tick. Returns how many.';
+
 CREATE FUNCTION app_private.recently_revoked_sessions() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -821,36 +1091,137 @@ ALTER FUNCTION app_private.recently_revoked_sessions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.recently_revoked_sessions() IS 'Sessions revoked while an access token of theirs may still be alive.';
 
-CREATE FUNCTION app_private.record_send_results(p_results jsonb) RETURNS integer
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
-  with recorded as (
-    update app_public.message_logs
-    set status = result.status,
-      actual_send_time = case when result.status = 'SENT' then clock_timestamp() end,
-      retry_count = message_logs.retry_count + (result.status = 'RETRYING')::integer,
-      last_retry_at = case when result.status = 'RETRYING'
-        then clock_timestamp() else message_logs.last_retry_at end,
-      api_response_code = result.code,
-      api_response_body = result.body,
-      error_message = result.error
+declare
+  recorded integer;
+  unreachable integer;
+  given_up integer;
+begin
+  with result as materialized (
+    select *
     from jsonb_to_recordset(p_results) as result (
-      user_id uuid, message_id uuid, scheduled_send_time timestamptz,
-      status text, code integer, body text, error text)
-    where message_logs.user_id = result.user_id
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
+      attempt integer, status text, code integer, body text, error text,
+      retry_after_seconds double precision, is_uncertain boolean)
+  ),
+  decided as materialized (
+    select result.*, message_logs.attempted_at,
+      case when result.status = 'RETRYING'
+        and message_logs.retry_count + 1 >= channel.max_attempts
+        then 'FAILED' else result.status end as next_status,
+      -- Exponential, with full jitter: those that failed together do not come back together.
+      clock_timestamp() + greatest(
+        random() * least(channel.retry_cap,
+          channel.retry_base * 2 ^ least(message_logs.retry_count, 20)),
+        -- Of a receiver that asks for more than a day, a day is believed.
+        least(coalesce(result.retry_after_seconds, 0), 86400) * interval '1 second')
+        as retry_at
+    from result
+    inner join app_public.message_logs
+      on message_logs.user_id = result.user_id
       and message_logs.id = result.message_id
       and message_logs.scheduled_send_time = result.scheduled_send_time
-      and message_logs.status <> 'SENT'
-    returning 1
+    inner join app_private.delivery_channels as channel on channel.name = p_channel
+    where message_logs.status <> 'SENT'
+      and (result.status = 'SENT'
+        or (message_logs.status = 'SENDING' and message_logs.retry_count = result.attempt))
+    order by result.user_id, result.message_id
+    for update of message_logs
+  ),
+  written as (
+    update app_public.message_logs
+    set status = decided.next_status,
+      actual_send_time = case when decided.status = 'SENT' then clock_timestamp() end,
+      retry_count = message_logs.retry_count + (decided.next_status = 'RETRYING')::integer,
+      last_retry_at = case when decided.next_status = 'RETRYING'
+        then clock_timestamp() else message_logs.last_retry_at end,
+      api_response_code = decided.code,
+      api_response_body = decided.body,
+      error_message = decided.error,
+      attempts = case when decided.status = 'SENT' then message_logs.attempts
+        else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+          jsonb_strip_nulls(jsonb_build_object(
+            'started_at', decided.attempted_at,
+            'ended_at', clock_timestamp(),
+            'code', decided.code,
+            'body', left(decided.body, 500),
+            'error', decided.error,
+            'retry_at', case when decided.next_status = 'RETRYING'
+              then decided.retry_at end)))
+        end,
+      uncertain_since = case
+        when decided.status = 'SENT' then null
+        when decided.is_uncertain
+        then least(message_logs.uncertain_since, decided.attempted_at)
+        else message_logs.uncertain_since
+      end
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.message_id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+    returning message_logs.user_id, message_logs.id, message_logs.status,
+      message_logs.job_id, message_logs.retry_count, message_logs.error_message
+  ),
+  finished as (
+    delete from pgboss.job
+    using decided
+    where job.name = 'message-send'
+      and job.id = decided.job_id
+      and decided.next_status <> 'RETRYING'
+    returning job.*
+  ),
+  postponed as (
+    update pgboss.job
+    set state = 'retry', start_after = decided.retry_at, heartbeat_on = null,
+      output = jsonb_build_object('error', decided.error)
+    from decided
+    where job.name = 'message-send'
+      and job.id = decided.job_id
+      and decided.next_status = 'RETRYING'
+  ),
+  -- As pg-boss itself does it.
+  dead as (
+    insert into pgboss.job (name, data, retry_limit, retry_backoff, retry_delay, keep_until,
+      deletion_seconds, expire_seconds, heartbeat_seconds, source_name, source_id,
+      source_created_on, source_retry_count, source_output, source_root_id)
+    select queue.name, finished.data, queue.retry_limit, queue.retry_backoff,
+      queue.retry_delay, now() + queue.retention_seconds * interval '1 second',
+      queue.deletion_seconds, queue.expire_seconds, queue.heartbeat_seconds, finished.name,
+      finished.id, finished.created_on, written.retry_count,
+      jsonb_build_object('error', written.error_message), finished.id
+    from finished
+    inner join written on written.job_id = finished.id and written.status = 'FAILED'
+    inner join pgboss.queue on queue.name = finished.dead_letter
   )
-  select count(*)::integer from recorded
+  select count(*), count(*) filter (where status = 'FAILED')
+  into recorded, given_up
+  from written;
+
+  -- Too many requests, or a refusal: somebody is there.
+  select count(*)
+  into unreachable
+  from jsonb_to_recordset(p_results) as result (status text, code integer)
+  where result.status = 'RETRYING'
+    and (result.code is null or result.code >= 500);
+  perform app_private.note_channel_health(p_channel,
+    jsonb_array_length(p_results) - unreachable, unreachable);
+
+  if given_up > 0 then
+    perform ops.raise_alert('dead-letters', 'message-send', 'warning',
+      'messages were given up', 'Look at: gw messages list --status FAILED. Send again what '
+      'the receiver has not got: gw messages redrive');
+  end if;
+  return recorded;
+end
 $$;
 
-ALTER FUNCTION app_private.record_send_results(p_results jsonb) OWNER TO gw_owner;
+ALTER FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb) IS 'Records what became of a batch of attempts: an array of {user_id, message_id, scheduled_send_time, status, code, body, error}. Returns how many.';
+COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) IS 'Records what became of a batch of attempts, and finishes or postpones their jobs: an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
 
 CREATE FUNCTION app_private.refresh_performance_views() RETURNS void
     LANGUAGE plpgsql
@@ -898,6 +1269,144 @@ ALTER FUNCTION app_private.refresh_weekly_summary() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.refresh_weekly_summary() IS 'Brings mv_user_weekly_summary up to date without stopping readers.';
 
+CREATE FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  changed integer;
+begin
+  -- One change of a user at a time, and none while the planner has the user's rows.
+  perform from app_public.users
+  where id = any (p_user_ids)
+  order by id
+  for no key update;
+  perform from app_private.message_schedule
+  where user_id = any (p_user_ids)
+  order by user_id, message_type
+  for update;
+
+  with unsent as materialized (
+    select *
+    from app_public.message_logs
+    where user_id = any (p_user_ids)
+      and status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and scheduled_send_time > p_now - interval '1 year'
+    order by user_id, id
+    for update
+  ),
+  decided as (
+    select unsent.*,
+      case
+        when rules.user_id is not null
+          and (unsent.message_type = 'DIGEST'
+            or (rules.base_date < unsent.delivery_date
+              and unsent.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
+                extract(year from unsent.delivery_date)::integer, rules.leap_day_policy)))
+        then null
+        when users.deleted_at is not null then 'the account was closed'
+        when rules.user_id is null then 'the user does not want this message any more'
+        else 'the date was changed'
+      end as reason,
+      -- What was still to come is not missed because it moved into the past.
+      greatest(
+        app_hidden.local_to_instant(
+          unsent.delivery_date + rules.send_time, rules.timezone),
+        least(p_now, unsent.scheduled_send_time)) as instant,
+      text.subject, text.body
+    from unsent
+    inner join app_public.users on users.id = unsent.user_id
+    left join app_private.message_rules as rules
+      on rules.user_id = unsent.user_id
+      and rules.message_type = unsent.message_type
+    -- Every attempt under one key says the same.
+    left join lateral app_private.compose_message(unsent.message_type, unsent.delivery_date,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      on unsent.attempted_at is null and unsent.message_type <> 'DIGEST'
+  ),
+  written as (
+    update app_public.message_logs
+    set status = case
+        when decided.reason is not null then 'CANCELLED'
+        when decided.instant <> decided.scheduled_send_time then 'SCHEDULED'
+        else message_logs.status
+      end,
+      error_message = coalesce(decided.reason, message_logs.error_message),
+      scheduled_send_time = case when decided.reason is null
+        then decided.instant else message_logs.scheduled_send_time end,
+      -- The job of before finds nothing to do.
+      job_id = case when decided.reason is null
+        and decided.instant = decided.scheduled_send_time then message_logs.job_id end,
+      message_subject = coalesce(decided.subject, message_logs.message_subject),
+      message_content = coalesce(decided.body, message_logs.message_content)
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+      and (decided.reason is not null
+        or decided.instant <> decided.scheduled_send_time
+        or coalesce(decided.body, decided.message_content) <> decided.message_content
+        or coalesce(decided.subject, decided.message_subject) <> decided.message_subject)
+    returning message_logs.user_id, message_logs.message_type, message_logs.delivery_date,
+      message_logs.status, message_logs.scheduled_send_time
+  ),
+  released as (
+    delete from app_private.message_ledger
+    using written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status = 'CANCELLED'
+  ),
+  moved as (
+    update app_private.message_ledger
+    set scheduled_send_time = written.scheduled_send_time
+    from written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status <> 'CANCELLED'
+      and message_ledger.scheduled_send_time <> written.scheduled_send_time
+  )
+  select count(*) into changed from written;
+
+  return changed + app_private.schedule_messages(p_user_ids, p_now);
+end
+$$;
+
+ALTER FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) IS 'Moves, rewrites or cancels what has not gone out, as the users'' rules now are. Returns how many rows changed.';
+
+CREATE FUNCTION app_private.requeue_lost_messages() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with lost as (
+    select user_id, id, scheduled_send_time
+    from app_public.message_logs
+    where status in ('QUEUED', 'SENDING', 'RETRYING')
+      and scheduled_send_time > now() - interval '1 year'
+      and updated_at < now() - interval '15 minutes'
+      and not exists (
+        select from pgboss.job
+        where job.name = 'message-send'
+          and job.id = message_logs.job_id
+          and job.state in ('created', 'retry', 'active')
+      )
+    order by user_id, id
+    for update skip locked
+  )
+  select coalesce(app_private.enqueue_messages(array_agg(lost.user_id), array_agg(lost.id),
+    array_agg(lost.scheduled_send_time), now()), 0)
+  from lost
+$$;
+
+ALTER FUNCTION app_private.requeue_lost_messages() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.requeue_lost_messages() IS 'Gives a new job to each message that waits for one that is gone. Returns how many.';
+
 CREATE FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -921,6 +1430,43 @@ $$;
 ALTER FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) IS 'Ends one session of a user, or all when the session is null; tells every API process.';
+
+CREATE FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with next as materialized (
+    select * from app_private.next_occasions(p_user_ids, p_now)
+  ),
+  removed as (
+    delete from app_private.message_schedule
+    where message_schedule.user_id = any (p_user_ids)
+      and not exists (
+        select from next
+        where next.user_id = message_schedule.user_id
+          and next.message_type = message_schedule.message_type
+      )
+    returning 1
+  ),
+  written as (
+    insert into app_private.message_schedule
+      (user_id, message_type, delivery_date, scheduled_send_time)
+    select user_id, message_type, delivery_date, scheduled_send_time
+    from next
+    order by user_id, message_type
+    on conflict (user_id, message_type) do update
+    set delivery_date = excluded.delivery_date,
+      scheduled_send_time = excluded.scheduled_send_time
+    where (message_schedule.delivery_date, message_schedule.scheduled_send_time)
+      is distinct from (excluded.delivery_date, excluded.scheduled_send_time)
+    returning 1
+  )
+  select (select count(*) from removed)::integer + (select count(*) from written)::integer
+$$;
+
+ALTER FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone) IS 'Brings the schedule of these users up to date. Returns how many rows changed.';
 
 CREATE FUNCTION app_private.set_app_user(p_user_id uuid) RETURNS void
     LANGUAGE plpgsql
@@ -972,6 +1518,62 @@ $$;
 ALTER FUNCTION app_private.start_session(p_user_id uuid) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.start_session(p_user_id uuid) IS 'Makes a session and its first tokens.';
+
+CREATE FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) RETURNS TABLE(permits integer, wait_ms integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  channel app_private.delivery_channels;
+  instant timestamptz;
+  available double precision;
+begin
+  select * into channel from app_private.delivery_channels where name = p_channel;
+  if not found then
+    raise exception 'there is no channel %', p_channel
+      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  end if;
+  if channel.circuit = 'closed' and channel.messages_per_second is null then
+    return query select p_wanted, 0;
+    return;
+  end if;
+
+  select * into channel from app_private.delivery_channels where name = p_channel for update;
+  -- The lock may have taken time.
+  instant := clock_timestamp();
+  if channel.circuit <> 'closed' then
+    if channel.probe_after > instant then
+      return query select 0, least(ceil(extract(epoch from channel.probe_after - instant) * 1000),
+        60000)::integer;
+      return;
+    end if;
+    -- One message tries whether the receiver is back. Its worker may die: then the next
+    -- one tries a minute later.
+    update app_private.delivery_channels
+    set circuit = 'half-open', probe_after = instant + interval '1 minute'
+    where name = p_channel;
+    return query select 1, 0;
+    return;
+  end if;
+
+  -- A bucket that holds one second's permits and fills evenly.
+  available := case when channel.messages_per_second is null then p_wanted
+    else least(greatest(channel.messages_per_second, 1), channel.permits
+      + channel.messages_per_second * extract(epoch from instant - channel.permits_at)) end;
+  if available < 1 then
+    return query select 0, ceil((1 - available) / channel.messages_per_second * 1000)::integer;
+    return;
+  end if;
+  update app_private.delivery_channels
+  set permits = available - least(p_wanted, floor(available)), permits_at = instant
+  where name = p_channel;
+  return query select least(p_wanted, floor(available))::integer, 0;
+end
+$$;
+
+ALTER FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) IS 'How many messages may be sent now, up to those wanted, and if none how many milliseconds to wait.';
 
 CREATE FUNCTION app_private.tg__activity() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1154,6 +1756,41 @@ ALTER FUNCTION app_private.tg_tasks__completion() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_tasks__completion() IS 'completed_at follows status.';
 
+CREATE FUNCTION app_private.tg_user_settings__replan() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  changed uuid[];
+begin
+  if tg_op = 'INSERT' then
+    -- A user without settings counts as one with these.
+    select array_agg(user_id)
+    into changed
+    from new_rows
+    where (birthday_messages, anniversary_messages, weekly_digest, locale)
+      is distinct from (true, true, true, 'en');
+  else
+    select array_agg(new_rows.user_id)
+    into changed
+    from new_rows
+    inner join old_rows on old_rows.user_id = new_rows.user_id
+    where (new_rows.birthday_messages, new_rows.anniversary_messages,
+        new_rows.weekly_digest, new_rows.locale)
+      is distinct from (old_rows.birthday_messages, old_rows.anniversary_messages,
+        old_rows.weekly_digest, old_rows.locale);
+  end if;
+  if changed is not null then
+    perform app_private.replan_messages(changed);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_user_settings__replan() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_user_settings__replan() IS 'Messages that have not gone out follow the user''s wishes.';
+
 CREATE FUNCTION app_private.tg_users__close() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1167,6 +1804,41 @@ $$;
 ALTER FUNCTION app_private.tg_users__close() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_users__close() IS 'Closing an account ends its sessions.';
+
+CREATE FUNCTION app_private.tg_users__replan() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  changed uuid[];
+begin
+  if tg_op = 'INSERT' then
+    select array_agg(new_rows.id) into changed from new_rows;
+    if changed is not null then
+      perform app_private.schedule_messages(changed);
+    end if;
+    return null;
+  end if;
+  select array_agg(new_rows.id)
+  into changed
+  from new_rows
+  inner join old_rows on old_rows.id = new_rows.id
+  where (new_rows.timezone, new_rows.birthday_date, new_rows.anniversary_date,
+      new_rows.send_time, new_rows.leap_day_policy, new_rows.deleted_at is null,
+      new_rows.first_name, new_rows.last_name)
+    is distinct from (old_rows.timezone, old_rows.birthday_date, old_rows.anniversary_date,
+      old_rows.send_time, old_rows.leap_day_policy, old_rows.deleted_at is null,
+      old_rows.first_name, old_rows.last_name);
+  if changed is not null then
+    perform app_private.replan_messages(changed);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_users__replan() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_users__replan() IS 'Messages that have not gone out follow the user.';
 
 CREATE FUNCTION app_private.tg_users__subscribe() RETURNS trigger
     LANGUAGE plpgsql
@@ -2719,13 +3391,13 @@ CREATE TABLE app_private.message_ledger (
     message_id uuid NOT NULL,
     scheduled_send_time timestamp with time zone NOT NULL,
     planned_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT message_ledger_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text])))
+    CONSTRAINT message_ledger_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text])))
 )
 PARTITION BY HASH (user_id);
 
 ALTER TABLE app_private.message_ledger OWNER TO gw_owner;
 
-COMMENT ON TABLE app_private.message_ledger IS 'One row for each message that was ever planned: user, occasion, local date.';
+COMMENT ON TABLE app_private.message_ledger IS 'One row for each message that was planned and not taken back: user, occasion, local date.';
 
 CREATE TABLE app_public.message_logs (
     user_id uuid NOT NULL,
@@ -2744,11 +3416,20 @@ CREATE TABLE app_public.message_logs (
     idempotency_key text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    message_subject text DEFAULT ''::text NOT NULL,
+    job_id uuid,
+    recipient_email text,
+    recipient_name text,
+    attempted_at timestamp with time zone,
+    attempts jsonb,
+    uncertain_since timestamp with time zone,
+    send_until timestamp with time zone,
     CONSTRAINT message_logs_api_response_body_check CHECK ((octet_length(api_response_body) <= 4096)),
-    CONSTRAINT message_logs_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text]))),
+    CONSTRAINT message_logs_attempts_check CHECK ((jsonb_typeof(attempts) = 'array'::text)),
+    CONSTRAINT message_logs_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
     CONSTRAINT message_logs_retry_count_check CHECK ((retry_count >= 0)),
     CONSTRAINT message_logs_sent_check CHECK (((status = 'SENT'::text) = (actual_send_time IS NOT NULL))),
-    CONSTRAINT message_logs_status_check CHECK ((status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'SENT'::text, 'FAILED'::text, 'RETRYING'::text])))
+    CONSTRAINT message_logs_status_check CHECK ((status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'SENT'::text, 'RETRYING'::text, 'FAILED'::text, 'CANCELLED'::text, 'EXPIRED'::text, 'UNKNOWN'::text])))
 )
 PARTITION BY RANGE (scheduled_send_time);
 
@@ -2760,17 +3441,17 @@ COMMENT ON COLUMN app_public.message_logs.user_id IS 'Who receives it.';
 
 COMMENT ON COLUMN app_public.message_logs.id IS 'Unique among the user''s messages.';
 
-COMMENT ON COLUMN app_public.message_logs.message_type IS 'BIRTHDAY or ANNIVERSARY.';
+COMMENT ON COLUMN app_public.message_logs.message_type IS 'BIRTHDAY, ANNIVERSARY or DIGEST.';
 
 COMMENT ON COLUMN app_public.message_logs.delivery_date IS 'The day it belongs to, in the user''s time zone.';
 
-COMMENT ON COLUMN app_public.message_logs.message_content IS 'The text, composed when the message was planned.';
+COMMENT ON COLUMN app_public.message_logs.message_content IS 'The text, composed when the message was planned; a digest''s when it is sent.';
 
 COMMENT ON COLUMN app_public.message_logs.scheduled_send_time IS 'The instant at which it is due.';
 
 COMMENT ON COLUMN app_public.message_logs.actual_send_time IS 'When it was accepted for delivery; null until status is SENT.';
 
-COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (a worker has it), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (given up).';
+COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELLED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
 
 COMMENT ON COLUMN app_public.message_logs.retry_count IS 'How often it was put back to be tried again.';
 
@@ -2780,13 +3461,29 @@ COMMENT ON COLUMN app_public.message_logs.api_response_code IS 'HTTP status of t
 
 COMMENT ON COLUMN app_public.message_logs.api_response_body IS 'The latest answer, cut to 4 KB.';
 
-COMMENT ON COLUMN app_public.message_logs.error_message IS 'Why the latest attempt failed; null after success.';
+COMMENT ON COLUMN app_public.message_logs.error_message IS 'Why the latest attempt failed, or why it is not sent; null after success.';
 
 COMMENT ON COLUMN app_public.message_logs.idempotency_key IS 'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
 
 COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
 
 COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
+
+COMMENT ON COLUMN app_public.message_logs.message_subject IS 'What it is called where a channel has subjects.';
+
+COMMENT ON COLUMN app_public.message_logs.job_id IS 'The job that may send it; null when none may.';
+
+COMMENT ON COLUMN app_public.message_logs.recipient_email IS 'The address of the first attempt; every attempt has the same.';
+
+COMMENT ON COLUMN app_public.message_logs.recipient_name IS 'The name of the first attempt; every attempt has the same.';
+
+COMMENT ON COLUMN app_public.message_logs.attempted_at IS 'When the latest call began.';
+
+COMMENT ON COLUMN app_public.message_logs.attempts IS 'The attempts that did not deliver: when, code, answer, error.';
+
+COMMENT ON COLUMN app_public.message_logs.uncertain_since IS 'When the first attempt began of which nobody knows whether it was delivered.';
+
+COMMENT ON COLUMN app_public.message_logs.send_until IS 'When it is too late; null means the late window after scheduled_send_time.';
 
 CREATE TABLE app_private.performance_metrics (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -2863,20 +3560,157 @@ COMMENT ON COLUMN app_public.user_activity.entity_type IS 'task, goal, habit, ha
 
 COMMENT ON COLUMN app_public.user_activity.entity_id IS 'The id of that row; of a habit_log, the habit''s.';
 
+CREATE TABLE app_private.delivery_channels (
+    name text NOT NULL,
+    messages_per_second double precision,
+    max_attempts integer DEFAULT 20 NOT NULL,
+    retry_base interval DEFAULT '00:00:30'::interval NOT NULL,
+    retry_cap interval DEFAULT '00:30:00'::interval NOT NULL,
+    key_lifetime interval DEFAULT '24:00:00'::interval NOT NULL,
+    failures_to_open integer DEFAULT 50 NOT NULL,
+    circuit text DEFAULT 'closed'::text NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    opened_at timestamp with time zone,
+    pause interval DEFAULT '00:00:15'::interval NOT NULL,
+    probe_after timestamp with time zone,
+    permits double precision DEFAULT 0 NOT NULL,
+    permits_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT delivery_channels_circuit_check CHECK ((circuit = ANY (ARRAY['closed'::text, 'open'::text, 'half-open'::text]))),
+    CONSTRAINT delivery_channels_failures_to_open_check CHECK ((failures_to_open > 0)),
+    CONSTRAINT delivery_channels_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
+    CONSTRAINT delivery_channels_messages_per_second_check CHECK (((messages_per_second >= (0.01)::double precision) AND (messages_per_second <= (1000000)::double precision))),
+    CONSTRAINT delivery_channels_probe_after_check CHECK (((circuit = 'closed'::text) = (probe_after IS NULL))),
+    CONSTRAINT delivery_channels_retry_check CHECK (((retry_base > '00:00:00'::interval) AND (retry_cap >= retry_base)))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE app_private.delivery_channels OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.delivery_channels IS 'The limits of each way out, and the state of its circuit breaker.';
+
+COMMENT ON COLUMN app_private.delivery_channels.messages_per_second IS 'Of all workers together; null means no limit.';
+
+COMMENT ON COLUMN app_private.delivery_channels.max_attempts IS 'After so many a message is FAILED.';
+
+COMMENT ON COLUMN app_private.delivery_channels.retry_base IS 'The first wait is up to this, each next up to twice as long.';
+
+COMMENT ON COLUMN app_private.delivery_channels.retry_cap IS 'No wait is longer.';
+
+COMMENT ON COLUMN app_private.delivery_channels.key_lifetime IS 'How long the receiver remembers an idempotency key. An uncertain attempt that is older is not repeated.';
+
+COMMENT ON COLUMN app_private.delivery_channels.failures_to_open IS 'So many calls in a row without an answer open the circuit: nothing is sent.';
+
+COMMENT ON COLUMN app_private.delivery_channels.probe_after IS 'When one message is sent to see whether the receiver is back.';
+
+CREATE TABLE app_public.user_settings (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    theme text DEFAULT 'system'::text NOT NULL,
+    week_starts_on smallint DEFAULT 1 NOT NULL,
+    default_task_priority text DEFAULT 'medium'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    birthday_messages boolean DEFAULT true NOT NULL,
+    anniversary_messages boolean DEFAULT true NOT NULL,
+    weekly_digest boolean DEFAULT true NOT NULL,
+    locale text DEFAULT 'en'::text NOT NULL,
+    quiet_from time without time zone,
+    quiet_until time without time zone,
+    CONSTRAINT user_settings_default_task_priority_check CHECK ((default_task_priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
+    CONSTRAINT user_settings_locale_check CHECK ((locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'::text)),
+    CONSTRAINT user_settings_quiet_check CHECK ((((quiet_from IS NULL) = (quiet_until IS NULL)) AND (quiet_from <> quiet_until) AND (quiet_from < '24:00:00'::time without time zone) AND (quiet_until < '24:00:00'::time without time zone))),
+    CONSTRAINT user_settings_theme_check CHECK ((theme = ANY (ARRAY['system'::text, 'light'::text, 'dark'::text]))),
+    CONSTRAINT user_settings_week_starts_on_check CHECK (((week_starts_on >= 1) AND (week_starts_on <= 7)))
+);
+
+ALTER TABLE app_public.user_settings OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.user_settings IS '@behavior -insert -delete
+A user''s preferences.';
+
+COMMENT ON COLUMN app_public.user_settings.user_id IS 'Whose preferences these are.';
+
+COMMENT ON COLUMN app_public.user_settings.theme IS 'system, light or dark.';
+
+COMMENT ON COLUMN app_public.user_settings.week_starts_on IS 'First day of the week, by ISO number: 1 Monday to 7 Sunday.';
+
+COMMENT ON COLUMN app_public.user_settings.default_task_priority IS 'Priority that new tasks start with: low, medium, high or urgent.';
+
+COMMENT ON COLUMN app_public.user_settings.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.user_settings.updated_at IS 'When the row last changed.';
+
+COMMENT ON COLUMN app_public.user_settings.birthday_messages IS 'Whether a message is sent on the birthday.';
+
+COMMENT ON COLUMN app_public.user_settings.anniversary_messages IS 'Whether a message is sent on the anniversary.';
+
+COMMENT ON COLUMN app_public.user_settings.weekly_digest IS 'Whether a digest of the week before is sent on Monday at 08:00, local time.';
+
+COMMENT ON COLUMN app_public.user_settings.locale IS 'Language of messages, such as en or pt-BR; English where there is no text in it.';
+
+COMMENT ON COLUMN app_public.user_settings.quiet_from IS 'Local time from which nothing is sent; null when there are no quiet hours.';
+
+COMMENT ON COLUMN app_public.user_settings.quiet_until IS 'Local time at which held messages are sent; earlier than quietFrom when it is on the next day.';
+
+CREATE VIEW app_private.message_rules WITH (security_invoker='true') AS
+ SELECT users.id AS user_id,
+    wanted.message_type,
+    wanted.base_date,
+    wanted.send_time,
+    users.timezone,
+    users.leap_day_policy,
+    users.first_name,
+    users.last_name,
+    COALESCE(user_settings.locale, 'en'::text) AS locale
+   FROM ((app_public.users
+     LEFT JOIN app_public.user_settings ON ((user_settings.user_id = users.id)))
+     CROSS JOIN LATERAL ( VALUES ('BIRTHDAY'::text,users.birthday_date,users.send_time,(COALESCE(user_settings.birthday_messages, true) AND (users.birthday_date IS NOT NULL))), ('ANNIVERSARY'::text,users.anniversary_date,users.send_time,(COALESCE(user_settings.anniversary_messages, true) AND (users.anniversary_date IS NOT NULL)))) wanted(message_type, base_date, send_time, is_wanted))
+  WHERE ((users.deleted_at IS NULL) AND wanted.is_wanted);
+
+ALTER TABLE app_private.message_rules OWNER TO gw_owner;
+
+COMMENT ON VIEW app_private.message_rules IS 'One row for each user and message type that is to be sent: the date, time and zone it hangs on.';
+
+CREATE TABLE app_private.message_schedule (
+    user_id uuid NOT NULL,
+    message_type text NOT NULL,
+    delivery_date date NOT NULL,
+    scheduled_send_time timestamp with time zone NOT NULL,
+    CONSTRAINT message_schedule_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text])))
+);
+
+ALTER TABLE app_private.message_schedule OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.message_schedule IS 'The next message of each user and type that is to be planned. Follows the users'' rules.';
+
+CREATE TABLE app_private.message_settings (
+    only_row boolean DEFAULT true NOT NULL,
+    late_window interval DEFAULT '12:00:00'::interval NOT NULL,
+    CONSTRAINT message_settings_late_window_check CHECK (((late_window >= '00:01:00'::interval) AND (late_window <= '7 days'::interval))),
+    CONSTRAINT message_settings_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE app_private.message_settings OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.message_settings IS 'One row: what holds for all messages.';
+
+COMMENT ON COLUMN app_private.message_settings.late_window IS 'How long after its time a message may still be sent.';
+
 CREATE TABLE app_private.message_templates (
     message_type text NOT NULL,
     locale text NOT NULL,
     body text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    subject text DEFAULT ''::text NOT NULL,
     CONSTRAINT message_templates_body_check CHECK (((length(body) >= 1) AND (length(body) <= 4000))),
     CONSTRAINT message_templates_locale_check CHECK ((locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'::text)),
-    CONSTRAINT message_templates_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text])))
+    CONSTRAINT message_templates_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
+    CONSTRAINT message_templates_subject_check CHECK (((length(subject) <= 200) AND (subject !~ '[[:cntrl:]]'::text)))
 );
 
 ALTER TABLE app_private.message_templates OWNER TO gw_owner;
 
-COMMENT ON TABLE app_private.message_templates IS 'Texts with {{first_name}}, {{last_name}} and {{full_name}}, filled in when planned.';
+COMMENT ON TABLE app_private.message_templates IS 'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known.';
 
 CREATE TABLE app_public.reflections (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -3514,35 +4348,6 @@ COMMENT ON COLUMN app_public.user_dashboard_aggregates.avg_mood IS 'Their averag
 
 COMMENT ON COLUMN app_public.user_dashboard_aggregates.last_updated IS 'When the row last changed.';
 
-CREATE TABLE app_public.user_settings (
-    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
-    theme text DEFAULT 'system'::text NOT NULL,
-    week_starts_on smallint DEFAULT 1 NOT NULL,
-    default_task_priority text DEFAULT 'medium'::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT user_settings_default_task_priority_check CHECK ((default_task_priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
-    CONSTRAINT user_settings_theme_check CHECK ((theme = ANY (ARRAY['system'::text, 'light'::text, 'dark'::text]))),
-    CONSTRAINT user_settings_week_starts_on_check CHECK (((week_starts_on >= 1) AND (week_starts_on <= 7)))
-);
-
-ALTER TABLE app_public.user_settings OWNER TO gw_owner;
-
-COMMENT ON TABLE app_public.user_settings IS '@behavior -insert -delete
-A user''s preferences.';
-
-COMMENT ON COLUMN app_public.user_settings.user_id IS 'Whose preferences these are.';
-
-COMMENT ON COLUMN app_public.user_settings.theme IS 'system, light or dark.';
-
-COMMENT ON COLUMN app_public.user_settings.week_starts_on IS 'First day of the week, by ISO number: 1 Monday to 7 Sunday.';
-
-COMMENT ON COLUMN app_public.user_settings.default_task_priority IS 'Priority that new tasks start with: low, medium, high or urgent.';
-
-COMMENT ON COLUMN app_public.user_settings.created_at IS 'When the row was made.';
-
-COMMENT ON COLUMN app_public.user_settings.updated_at IS 'When the row last changed.';
-
 CREATE VIEW app_public.weekly_summaries WITH (security_barrier='true') AS
  SELECT mv_user_weekly_summary.user_id,
     mv_user_weekly_summary.week_start,
@@ -3773,8 +4578,17 @@ ALTER TABLE ONLY app_hidden.timezones
 ALTER TABLE ONLY app_private.connection_pool_stats
     ADD CONSTRAINT connection_pool_stats_pkey PRIMARY KEY (id, recorded_at);
 
+ALTER TABLE ONLY app_private.delivery_channels
+    ADD CONSTRAINT delivery_channels_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY app_private.message_ledger
     ADD CONSTRAINT message_ledger_pkey PRIMARY KEY (user_id, message_type, delivery_date);
+
+ALTER TABLE ONLY app_private.message_schedule
+    ADD CONSTRAINT message_schedule_pkey PRIMARY KEY (user_id, message_type);
+
+ALTER TABLE ONLY app_private.message_settings
+    ADD CONSTRAINT message_settings_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY app_private.message_templates
     ADD CONSTRAINT message_templates_pkey PRIMARY KEY (message_type, locale);
@@ -3915,6 +4729,8 @@ CREATE INDEX connection_pool_stats_pool_name_recorded_at_idx ON ONLY app_private
 
 CREATE INDEX connection_pool_stats_recorded_at_idx ON ONLY app_private.connection_pool_stats USING btree (recorded_at);
 
+CREATE INDEX message_schedule_scheduled_send_time_idx ON app_private.message_schedule USING btree (scheduled_send_time);
+
 CREATE UNIQUE INDEX mv_user_weekly_summary_user_id_week_start_key ON app_private.mv_user_weekly_summary USING btree (user_id, week_start);
 
 CREATE INDEX performance_metrics_duration_ms_idx ON ONLY app_private.performance_metrics USING btree (duration_ms);
@@ -3975,7 +4791,11 @@ CREATE INDEX lists_user_id_project_id_list_order_idx ON app_public.lists USING b
 
 CREATE INDEX message_logs_message_type_status_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (message_type, status, scheduled_send_time);
 
+CREATE INDEX message_logs_scheduled_send_time_idx_where_scheduled ON ONLY app_public.message_logs USING btree (scheduled_send_time) WHERE (status = 'SCHEDULED'::text);
+
 CREATE INDEX message_logs_scheduled_send_time_idx_where_unsent ON ONLY app_public.message_logs USING btree (scheduled_send_time, status) WHERE (status <> 'SENT'::text);
+
+CREATE INDEX message_logs_updated_at_idx_where_in_flight ON ONLY app_public.message_logs USING btree (updated_at) WHERE (status = ANY (ARRAY['QUEUED'::text, 'SENDING'::text, 'RETRYING'::text]));
 
 CREATE INDEX message_logs_user_id_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (user_id, scheduled_send_time);
 
@@ -4083,6 +4903,14 @@ CREATE TRIGGER _500_subscribe AFTER INSERT ON app_public.users FOR EACH ROW EXEC
 
 CREATE TRIGGER _500_touch_chat AFTER INSERT ON app_public.chat_messages FOR EACH ROW EXECUTE FUNCTION app_private.tg_chat_messages__touch_chat();
 
+CREATE TRIGGER _600_replan_insert AFTER INSERT ON app_public.user_settings REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_settings__replan();
+
+CREATE TRIGGER _600_replan_insert AFTER INSERT ON app_public.users REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_users__replan();
+
+CREATE TRIGGER _600_replan_update AFTER UPDATE ON app_public.user_settings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_settings__replan();
+
+CREATE TRIGGER _600_replan_update AFTER UPDATE ON app_public.users REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_users__replan();
+
 CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal');
 
 CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_habit_logs__activity();
@@ -4127,6 +4955,9 @@ CREATE TRIGGER _900_audit AFTER INSERT ON ops.partition_events FOR EACH ROW WHEN
 
 ALTER TABLE app_private.message_ledger
     ADD CONSTRAINT message_ledger_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_private.message_schedule
+    ADD CONSTRAINT message_schedule_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY app_private.query_cache
     ADD CONSTRAINT query_cache_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
@@ -4253,11 +5084,17 @@ ALTER TABLE ONLY app_public.workspaces
 
 ALTER TABLE app_private.connection_pool_stats ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE app_private.delivery_channels ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY everyone ON app_private.connection_pool_stats FOR SELECT TO gw_monitor USING (true);
 
 CREATE POLICY everyone ON app_private.performance_metrics FOR SELECT TO gw_monitor USING (true);
 
 ALTER TABLE app_private.message_ledger ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.message_schedule ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.message_settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.message_templates ENABLE ROW LEVEL SECURITY;
 
@@ -4465,6 +5302,13 @@ REVOKE ALL ON FUNCTION app_hidden.month_day(p_date date) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.month_day(p_date date) TO app_user;
 GRANT ALL ON FUNCTION app_hidden.month_day(p_date date) TO gw_readonly;
 
+REVOKE ALL ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) TO app_user;
+GRANT ALL ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) TO gw_readonly;
+
 REVOKE ALL ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_hidden.sync_timezones() FROM PUBLIC;
@@ -4477,19 +5321,18 @@ REVOKE ALL ON FUNCTION app_private.analyze_hot_tables() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) TO gw_authenticator;
 
-REVOKE ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) TO gw_worker;
-
-REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) TO gw_worker;
+REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) TO gw_worker;
 
 REVOKE ALL ON FUNCTION app_private.cleanup_expired_cache() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.delete_old_stripe_events() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION app_private.fail_abandoned_messages() FROM PUBLIC;
+REVOKE ALL ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
 
@@ -4501,7 +5344,11 @@ REVOKE ALL ON FUNCTION app_private.latest_period_start(p_period_end timestamp wi
 
 REVOKE ALL ON FUNCTION app_private.monthly_limit(p_tier text, p_status text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) TO gw_authenticator;
@@ -4509,17 +5356,25 @@ GRANT ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) TO gw_authen
 REVOKE ALL ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) TO gw_authenticator;
 
+REVOKE ALL ON FUNCTION app_private.queue_due_messages(p_now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.recently_revoked_sessions() FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.recently_revoked_sessions() TO gw_authenticator;
 
-REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb) TO gw_worker;
+REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) TO gw_worker;
 
 REVOKE ALL ON FUNCTION app_private.refresh_performance_views() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.refresh_weekly_summary() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.requeue_lost_messages() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticator;
@@ -4527,6 +5382,9 @@ GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticat
 REVOKE ALL ON FUNCTION app_private.sha256_hex(p_text text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.start_session(p_user_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) TO gw_worker;
 
 REVOKE ALL ON FUNCTION app_private.tg__activity() FROM PUBLIC;
 
@@ -4544,7 +5402,11 @@ REVOKE ALL ON FUNCTION app_private.tg_partition_events__audit() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_user_settings__replan() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg_users__close() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_users__replan() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_users__subscribe() FROM PUBLIC;
 
@@ -4769,6 +5631,8 @@ GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
 
 GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
 
+GRANT SELECT(message_subject) ON TABLE app_public.message_logs TO app_user;
+
 GRANT INSERT ON TABLE app_private.performance_metrics TO gw_authenticator;
 GRANT INSERT ON TABLE app_private.performance_metrics TO gw_worker;
 
@@ -4796,6 +5660,27 @@ GRANT SELECT(metadata) ON TABLE app_private.performance_metrics TO gw_monitor;
 
 GRANT SELECT ON TABLE app_public.user_activity TO app_user;
 GRANT SELECT ON TABLE app_public.user_activity TO gw_readonly;
+
+GRANT SELECT ON TABLE app_public.user_settings TO app_user;
+GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
+
+GRANT UPDATE(theme) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(birthday_messages) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(anniversary_messages) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(weekly_digest) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(locale) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(quiet_from) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(quiet_until) ON TABLE app_public.user_settings TO app_user;
 
 GRANT SELECT,DELETE ON TABLE app_public.reflections TO app_user;
 GRANT SELECT ON TABLE app_public.reflections TO gw_readonly;
@@ -4927,15 +5812,6 @@ GRANT INSERT(task_id) ON TABLE app_public.reflection_tasks TO app_user;
 GRANT SELECT ON TABLE app_public.user_dashboard_aggregates TO app_user;
 GRANT SELECT ON TABLE app_public.user_dashboard_aggregates TO gw_readonly;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app_public.user_dashboard_aggregates TO gw_cdc;
-
-GRANT SELECT ON TABLE app_public.user_settings TO app_user;
-GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
-
-GRANT UPDATE(theme) ON TABLE app_public.user_settings TO app_user;
-
-GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
-
-GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
 
 GRANT SELECT ON TABLE app_public.weekly_summaries TO app_user;
 

@@ -1,9 +1,9 @@
-import { type JobWithMetadata, PgBoss } from 'pg-boss';
+import { PgBoss } from 'pg-boss';
 import { connect } from '../database/connect.ts';
 import { GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Channel } from './channels/channel.ts';
-import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
+import { startSendLoop } from './send-loop.ts';
 
 export interface WorkerOptions {
   /** gw_worker's connection. */
@@ -55,26 +55,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     );
   }
 
-  await boss.work(
-    sendQueue,
-    {
-      batchSize: 200,
-      localConcurrency: 2,
-      pollingIntervalSeconds: 0.5,
-      burstWhenBatchFull: true,
-      includeMetadata: true,
-      perJobResults: true,
-    },
-    (jobs: JobWithMetadata<SendJob>[]) =>
-      sendMessages(jobs, { sql, channel, log }).catch((error: unknown) => {
-        log.error({ error: messageOf(error) }, 'batch failed');
-        throw error;
-      }),
-  );
+  const sends = startSendLoop({ boss, sql, channel, log, batchSize: 500, lanes: 3 });
 
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
-    await boss.stop({ graceful: true, timeout: 3_000 });
+    await sends.stop(3_000);
+    await boss.stop({ graceful: true, timeout: 1_000 });
     await channel.close();
     await sql.end({ timeout: 1 });
   }
