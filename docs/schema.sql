@@ -108,7 +108,7 @@ ALTER FUNCTION app_hidden.current_app_user_id() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.current_app_user_id() IS 'The user of this transaction, or null. Every policy compares user_id with it.';
 
-CREATE FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
+CREATE FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     AS $$
   select least(later.instant, min(earlier.instant)
@@ -122,6 +122,21 @@ CREATE FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone,
       at time zone 'UTC'
   ) as earlier (instant)
   group by later.instant
+$$;
+
+ALTER FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) IS 'The earlier instant of a local time that occurs twice; the slow half of local_to_instant().';
+
+CREATE FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+  select case
+    when ((p_local at time zone p_zone) - interval '26 hours') at time zone p_zone
+      = p_local - interval '26 hours'
+    then p_local at time zone p_zone
+    else app_hidden.earlier_instant(p_local, p_zone)
+  end
 $$;
 
 ALTER FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) OWNER TO gw_owner;
@@ -140,7 +155,7 @@ ALTER FUNCTION app_hidden.month_day(p_date date) OWNER TO gw_owner;
 COMMENT ON FUNCTION app_hidden.month_day(p_date date) IS 'Month and day as one number, 229 for February 29: what a yearly date is found by.';
 
 CREATE FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) RETURNS date
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select case
     when app_hidden.month_day(p_date) <> 229
@@ -448,6 +463,8 @@ CREATE FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) RETURNS
     SET "TimeZone" TO 'UTC'
     AS $$
 #variable_conflict use_column
+declare
+  returned integer;
 begin
   return query
   with given as materialized (
@@ -474,7 +491,7 @@ begin
       and message_logs.scheduled_send_time = given.scheduled_send_time
       and message_logs.job_id = given.job_id
     inner join app_public.users on users.id = message_logs.user_id
-    cross join app_private.message_settings as settings
+    inner join app_private.message_settings as settings on settings.only_row
     where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
     order by message_logs.user_id, message_logs.id
     for update of message_logs
@@ -582,6 +599,22 @@ begin
     written.retry_count, written.uncertain_since is not null or written.retry_count > 0
   from written
   where written.status = 'SENDING';
+
+  get diagnostics returned = row_count;
+  if returned < jsonb_array_length(p_jobs) and exists (
+    select
+    from jsonb_to_recordset(p_jobs)
+      as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+    where message_logs.status = 'UNKNOWN'
+  ) then
+    perform ops.raise_alert('unknown-deliveries', 'message-send', 'warning',
+      'messages may or may not have been delivered', 'Ask the receiver about them: '
+      'gw messages list --status UNKNOWN. Then: gw messages resolve');
+  end if;
 end
 $$;
 
@@ -793,7 +826,12 @@ CREATE FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp wi
   left join app_private.message_schedule
     on message_schedule.user_id = rules.user_id
     and message_schedule.message_type = rules.message_type
-  cross join app_private.message_settings as settings
+  cross join (
+    select late_window, (p_now - late_window)::date - 2 as first_day,
+      (p_now + interval '3 days')::date as last_planned_day
+    from app_private.message_settings
+    where only_row
+  ) as settings
   cross join lateral (
     select candidate.delivery_date,
       case
@@ -806,7 +844,7 @@ CREATE FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp wi
       select app_hidden.occurrence_in_year(
         rules.base_date, year, rules.leap_day_policy) as delivery_date
       from generate_series(
-        extract(year from p_now)::integer - 1,
+        extract(year from least(message_schedule.delivery_date, settings.first_day))::integer,
         -- February 29 can be eight years away for those who skip it.
         extract(year from p_now)::integer + case rules.leap_day_policy
           when 'skip' then 9 else 1 end) as year
@@ -821,19 +859,19 @@ CREATE FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp wi
         candidate.delivery_date + rules.send_time, rules.timezone)
       offset 0
     ) as moment (instant)
-    where candidate.delivery_date >= least(message_schedule.delivery_date,
-        (p_now - settings.late_window)::date - 2)
+    where candidate.delivery_date >= least(message_schedule.delivery_date, settings.first_day)
       and candidate.delivery_date > rules.base_date
       and (moment.instant > p_now - settings.late_window
         or message_schedule.delivery_date = candidate.delivery_date)
       -- Whoever moves February 29 from one day to the next has been greeted already.
-      and not exists (
-        select from app_private.message_ledger
-        where message_ledger.user_id = rules.user_id
-          and message_ledger.message_type = rules.message_type
-          and message_ledger.delivery_date
-            between candidate.delivery_date - 2 and candidate.delivery_date + 2
-      )
+      and (candidate.delivery_date > settings.last_planned_day
+        or not exists (
+          select from app_private.message_ledger
+          where message_ledger.user_id = rules.user_id
+            and message_ledger.message_type = rules.message_type
+            and message_ledger.delivery_date
+              between candidate.delivery_date - 2 and candidate.delivery_date + 2
+        ))
     order by candidate.delivery_date
     limit 1
   ) as next
@@ -960,7 +998,7 @@ begin
     inner join app_private.message_rules as rules
       on rules.user_id = claimed.user_id
       and rules.message_type = claimed.message_type
-    cross join app_private.message_settings as settings
+    inner join app_private.message_settings as settings on settings.only_row
     cross join lateral (
       select claimed.scheduled_send_time <= p_now - settings.late_window
     ) as lateness (is_late)
@@ -5293,6 +5331,10 @@ REVOKE ALL ON FUNCTION app_hidden.current_app_user_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_user;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_anonymous;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) TO app_user;
+GRANT ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) TO gw_readonly;
 
 REVOKE ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) TO app_user;

@@ -1,5 +1,5 @@
 --! Previous: sha1:a2f62ebe72dec5ae05e95448f7387a23f1b77ade
---! Hash: sha1:0819f6df69b2a37d5c286d3249ff1f788490b648
+--! Hash: sha1:59b1dc71d301b0ffd352cc37fb1326f6f15e110c
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql
@@ -252,11 +252,55 @@ where users.deleted_at is null
 comment on view app_private.message_rules is
   'One row for each user and message type that is to be sent: the date, time and zone it hangs on.';
 
+--! Included functions/app_hidden/earlier_instant.sql
+-- The earlier instant has the offset that was in force some hours before: it is right when it
+-- reads as the same local time. Several distances are tried, because transitions can lie
+-- close together.
+create or replace function app_hidden.earlier_instant(p_local timestamp, p_zone text)
+returns timestamptz
+language sql stable strict parallel safe
+as $$
+  select least(later.instant, min(earlier.instant)
+    filter (where earlier.instant at time zone p_zone = p_local))
+  from (select p_local at time zone p_zone) as later (instant)
+  cross join (values (interval '1 hour'), ('4 hours'), ('12 hours'), ('26 hours'))
+    as probe (distance)
+  cross join lateral (select later.instant - probe.distance) as before (instant)
+  cross join lateral (
+    select (p_local - (before.instant at time zone p_zone - before.instant at time zone 'UTC'))
+      at time zone 'UTC'
+  ) as earlier (instant)
+  group by later.instant
+$$;
+--! EndIncluded functions/app_hidden/earlier_instant.sql
+grant execute on function app_hidden.earlier_instant(timestamp, text)
+  to app_user, gw_readonly;
+comment on function app_hidden.earlier_instant(timestamp, text) is
+  'The earlier instant of a local time that occurs twice; the slow half of local_to_instant().';
+
+--! Included functions/app_hidden/local_to_instant.sql
+-- AT TIME ZONE already uses the offset before a gap. Only in an overlap it gives the later of
+-- the two instants, and then the clock has been put back shortly before: 26 hours earlier
+-- it did not show 26 hours less. Neither strict nor with SET, so that it is inlined.
+create or replace function app_hidden.local_to_instant(p_local timestamp, p_zone text)
+returns timestamptz
+language sql stable parallel safe
+as $$
+  select case
+    when ((p_local at time zone p_zone) - interval '26 hours') at time zone p_zone
+      = p_local - interval '26 hours'
+    then p_local at time zone p_zone
+    else app_hidden.earlier_instant(p_local, p_zone)
+  end
+$$;
+--! EndIncluded functions/app_hidden/local_to_instant.sql
+
 --! Included functions/app_hidden/occurrence_in_year.sql
+-- Not strict, so that it is inlined.
 create or replace function app_hidden.occurrence_in_year(
   p_date date, p_year integer, p_leap_day_policy text
 ) returns date
-language sql immutable strict parallel safe
+language sql immutable parallel safe
 as $$
   select case
     when app_hidden.month_day(p_date) <> 229
@@ -395,7 +439,12 @@ as $$
   left join app_private.message_schedule
     on message_schedule.user_id = rules.user_id
     and message_schedule.message_type = rules.message_type
-  cross join app_private.message_settings as settings
+  cross join (
+    select late_window, (p_now - late_window)::date - 2 as first_day,
+      (p_now + interval '3 days')::date as last_planned_day
+    from app_private.message_settings
+    where only_row
+  ) as settings
   cross join lateral (
     select candidate.delivery_date,
       case
@@ -408,7 +457,7 @@ as $$
       select app_hidden.occurrence_in_year(
         rules.base_date, year, rules.leap_day_policy) as delivery_date
       from generate_series(
-        extract(year from p_now)::integer - 1,
+        extract(year from least(message_schedule.delivery_date, settings.first_day))::integer,
         -- February 29 can be eight years away for those who skip it.
         extract(year from p_now)::integer + case rules.leap_day_policy
           when 'skip' then 9 else 1 end) as year
@@ -423,19 +472,19 @@ as $$
         candidate.delivery_date + rules.send_time, rules.timezone)
       offset 0
     ) as moment (instant)
-    where candidate.delivery_date >= least(message_schedule.delivery_date,
-        (p_now - settings.late_window)::date - 2)
+    where candidate.delivery_date >= least(message_schedule.delivery_date, settings.first_day)
       and candidate.delivery_date > rules.base_date
       and (moment.instant > p_now - settings.late_window
         or message_schedule.delivery_date = candidate.delivery_date)
       -- Whoever moves February 29 from one day to the next has been greeted already.
-      and not exists (
-        select from app_private.message_ledger
-        where message_ledger.user_id = rules.user_id
-          and message_ledger.message_type = rules.message_type
-          and message_ledger.delivery_date
-            between candidate.delivery_date - 2 and candidate.delivery_date + 2
-      )
+      and (candidate.delivery_date > settings.last_planned_day
+        or not exists (
+          select from app_private.message_ledger
+          where message_ledger.user_id = rules.user_id
+            and message_ledger.message_type = rules.message_type
+            and message_ledger.delivery_date
+              between candidate.delivery_date - 2 and candidate.delivery_date + 2
+        ))
     order by candidate.delivery_date
     limit 1
   ) as next
@@ -628,7 +677,7 @@ begin
     inner join app_private.message_rules as rules
       on rules.user_id = claimed.user_id
       and rules.message_type = claimed.message_type
-    cross join app_private.message_settings as settings
+    inner join app_private.message_settings as settings on settings.only_row
     cross join lateral (
       select claimed.scheduled_send_time <= p_now - settings.late_window
     ) as lateness (is_late)
@@ -1005,6 +1054,8 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
 #variable_conflict use_column
+declare
+  returned integer;
 begin
   return query
   with given as materialized (
@@ -1031,7 +1082,7 @@ begin
       and message_logs.scheduled_send_time = given.scheduled_send_time
       and message_logs.job_id = given.job_id
     inner join app_public.users on users.id = message_logs.user_id
-    cross join app_private.message_settings as settings
+    inner join app_private.message_settings as settings on settings.only_row
     where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
     order by message_logs.user_id, message_logs.id
     for update of message_logs
@@ -1139,6 +1190,22 @@ begin
     written.retry_count, written.uncertain_since is not null or written.retry_count > 0
   from written
   where written.status = 'SENDING';
+
+  get diagnostics returned = row_count;
+  if returned < jsonb_array_length(p_jobs) and exists (
+    select
+    from jsonb_to_recordset(p_jobs)
+      as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+    where message_logs.status = 'UNKNOWN'
+  ) then
+    perform ops.raise_alert('unknown-deliveries', 'message-send', 'warning',
+      'messages may or may not have been delivered', 'Ask the receiver about them: '
+      'gw messages list --status UNKNOWN. Then: gw messages resolve');
+  end if;
 end
 $$;
 --! EndIncluded functions/app_private/claim_messages.sql

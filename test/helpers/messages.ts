@@ -1,4 +1,4 @@
-import type { Sql } from '../../src/database/connect.ts';
+import type { Sql, Transaction } from '../../src/database/connect.ts';
 import { createUser, type NewUser } from './database.ts';
 
 export interface LogRow {
@@ -19,8 +19,8 @@ export interface DueUser extends NewUser {
   key: string;
 }
 
-/** Makes users whose birthday is today in UTC, and plans their messages, due a minute ago. */
-export async function planDue(owner: Sql, count: number): Promise<DueUser[]> {
+/** Makes users whose birthday is today in UTC, to be told a minute ago. Nothing is planned. */
+export async function createDue(owner: Sql | Transaction, count: number): Promise<DueUser[]> {
   const [due] = await owner<{ date: string; time: string; birthday: string }[]>`
     select at::date::text as date, to_char(at, 'HH24:MI') as time,
       '1988' || to_char(at, '-MM-DD') as birthday
@@ -35,12 +35,18 @@ export async function planDue(owner: Sql, count: number): Promise<DueUser[]> {
     });
     users.push({ ...user, date, key: `${user.id}:BIRTHDAY:${date}` });
   }
+  return users;
+}
+
+/** Makes users whose messages are planned, and have been due for a minute. */
+export async function planDue(owner: Sql | Transaction, count: number): Promise<DueUser[]> {
+  const users = await createDue(owner, count);
   await owner`select app_private.plan_due_messages()`;
   return users;
 }
 
 /** One such user. */
-export async function planOne(owner: Sql): Promise<DueUser> {
+export async function planOne(owner: Sql | Transaction): Promise<DueUser> {
   const [user] = await planDue(owner, 1);
   return user as DueUser;
 }
