@@ -1,5 +1,5 @@
---! Previous: sha1:a2f62ebe72dec5ae05e95448f7387a23f1b77ade
---! Hash: sha1:59b1dc71d301b0ffd352cc37fb1326f6f15e110c
+--! Previous: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
+--! Hash: sha1:d2dc16e7b30b1f67ccff336ee67ce4a97a81f3ef
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql

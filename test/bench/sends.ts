@@ -129,7 +129,7 @@ function print(name: string, all: readonly Figures[]): void {
 
 /** Prints the medians of both and their ratio. */
 export async function run(): Promise<void> {
-  const scratch = await startScratch('gw_bench');
+  const scratch = await startScratch('gw_cron');
   const vendor = start(join(import.meta.dirname, 'vendor.ts'), []);
   try {
     const [port] = await once(vendor, 'message');
