@@ -27,7 +27,14 @@ async function proved(options: Options): Promise<Report> {
     ...(options.declared === undefined ? {} : { declared: readDeclared(options.declared) }),
   });
   if (options.url !== undefined) {
-    return prove(databaseAt(options.url, databaseName(options.url)), settings, options.only);
+    const { audit } = await import('../database/audit.ts');
+    const report = await prove(
+      databaseAt(options.url, databaseName(options.url)),
+      settings,
+      options.only,
+    );
+    await audit(options.url, 'prove.ran', { tried: report.tried, is_clean: report.isClean });
+    return report;
   }
   const scratch = await startScratch('gw_prove');
   try {

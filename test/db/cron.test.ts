@@ -5,6 +5,7 @@ import { connect, type Sql, type Transaction, withSql } from '../../src/database
 import { databaseAt } from '../../src/database/scratch.ts';
 import { createUser, expectRefusal, rolledBack, useDatabase } from '../helpers/database.ts';
 import { cronDatabase } from '../helpers/global-setup.ts';
+import { aboutJobs, scheduled as documented } from './documented/cron-jobs.ts';
 import { plannedFor } from './planner.ts';
 
 const withoutCron = useDatabase();
@@ -200,6 +201,32 @@ describe('ops.cron_jobs', () => {
       const left = await sql`
         select runid::int from cron.job_run_details where command = 'planted'`;
       expect(left).toEqual([{ runid: -2 }]);
+    });
+  });
+});
+
+describe('the jobs of the documents', () => {
+  test.each(documented)(
+    '$document: $job is scheduled as it is written',
+    async ({ job, sql: text }) => {
+      await rolledBack(owner, async (sql) => {
+        const wanted = (await declared(sql)).find(({ name }) => name === job);
+        await sql.unsafe(text);
+        const made = (await scheduled(sql)).find(({ name }) => name === job);
+        // At the same times as the declared one; ours names the schema, so the next
+        // synchronisation puts it back.
+        expect(made?.schedule).toBe(wanted?.schedule);
+        expect(made?.command).not.toBe(wanted?.command);
+        await sql.unsafe(made?.command ?? '').simple();
+        expect(await sync(sql)).toBe(2);
+        expect(await scheduled(sql)).toEqual(await declared(sql));
+      });
+    },
+  );
+
+  test.each(aboutJobs)('%s runs as it is written', async (text) => {
+    await rolledBack(owner, async (sql) => {
+      expect((await sql.unsafe(text)).length).toBeGreaterThan(0);
     });
   });
 });
