@@ -69,6 +69,9 @@ const byMessage: Record<string, ErrorCode> = {
   [refusals.refreshSession]: 'INVALID_REFRESH_TOKEN',
   [refusals.notFound]: 'NOT_FOUND',
   [refusals.pageSize]: 'VALIDATION_FAILED',
+  // What postgraphile-plugin-connection-filter says.
+  'Empty objects are forbidden in filter argument input.': 'VALIDATION_FAILED',
+  'Null literals are forbidden in filter argument input.': 'VALIDATION_FAILED',
 };
 
 /** What a database error means to a frontend; undefined when it must be masked. */

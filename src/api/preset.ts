@@ -8,8 +8,11 @@ import { PgIndexBehaviorsPlugin, PgJWTPlugin } from 'postgraphile/graphile-build
 import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
+import { AggregatesPreset } from './aggregates.ts';
+import { DescriptionsPlugin } from './descriptions.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
+import { SearchFilterPlugin } from './search-filter.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
 import { VectorPlugin } from './vector-plugin.ts';
 
@@ -32,6 +35,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       PgSimplifyInflectionPreset,
       PostGraphileConnectionFilterPreset,
       PgManyToManyPreset,
+      AggregatesPreset,
     ],
     plugins: [
       PgJWTPlugin,
@@ -44,6 +48,8 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       NotFoundPlugin,
       DocumentPlugin,
       VectorPlugin,
+      SearchFilterPlugin,
+      DescriptionsPlugin,
     ],
     pgServices: [
       makePgService({
@@ -58,6 +64,8 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       pgJwtSecret: jwtSecret,
       pgJwtSignOptions: { issuer: tokenIssuer, audience: tokenAudience, algorithm: 'HS256' },
       defaultBehavior: '-query:resource:list',
+      // No index serves a function of a row.
+      connectionFilterComputedColumns: false,
     },
     gather: { pgJwtTypes: 'app_public.access_token' },
     grafserv: {
