@@ -8,6 +8,7 @@ import { PgIndexBehaviorsPlugin, PgJWTPlugin } from 'postgraphile/graphile-build
 import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
+import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
@@ -18,6 +19,8 @@ export interface PresetOptions {
   jwtSecret: string;
   /** What a request's token says; undefined for an anonymous one. */
   claimsOf: (request: IncomingMessage) => Claims | undefined;
+  /** Where a user's changes come from; unset where there are no sockets. */
+  liveOf?: ((userId: string) => LiveSource) | undefined;
   maskError: (error: GraphQLError) => GraphQLError;
   /** A superuser's URL, to rebuild the schema whenever the database changes. */
   watchUrl?: string | undefined;
@@ -25,7 +28,7 @@ export interface PresetOptions {
 
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
-  const { pool, jwtSecret, claimsOf, maskError, watchUrl } = options;
+  const { pool, jwtSecret, claimsOf, liveOf, maskError, watchUrl } = options;
   return {
     extends: [
       PostGraphileAmberPreset,
@@ -44,6 +47,8 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       NotFoundPlugin,
       DocumentPlugin,
       VectorPlugin,
+      LivePlugin,
+      SubscriptionTransportPlugin,
     ],
     pgServices: [
       makePgService({
@@ -71,9 +76,11 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
     grafast: {
       explain: false,
       context(requestContext) {
-        const request = requestContext.node?.req as IncomingMessage | undefined;
+        const { node, ws } = requestContext;
+        const request = (node?.req ?? ws?.request) as IncomingMessage | undefined;
         const claims = request === undefined ? undefined : claimsOf(request);
         return {
+          live: ws === undefined || claims === undefined ? undefined : liveOf?.(claims.sub),
           // Set with set_config(…, true) inside the transaction of each operation.
           pgSettings: {
             role: claims === undefined ? 'app_anonymous' : 'app_user',
