@@ -44,6 +44,8 @@ const environment = z.preprocess(
     GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
     GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
     GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
+    /** Subscriptions of one user, across the sockets of one API process. */
+    GW_MAX_SUBSCRIPTIONS: z.coerce.number().int().min(1).max(10_000).default(20),
     GW_LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
       .default('info'),

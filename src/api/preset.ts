@@ -10,6 +10,7 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
 import { AggregatesPreset } from './aggregates.ts';
 import { DescriptionsPlugin } from './descriptions.ts';
+import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { SearchFilterPlugin } from './search-filter.ts';
@@ -21,6 +22,8 @@ export interface PresetOptions {
   jwtSecret: string;
   /** What a request's token says; undefined for an anonymous one. */
   claimsOf: (request: IncomingMessage) => Claims | undefined;
+  /** Where a user's changes come from; unset where there are no sockets. */
+  liveOf?: ((userId: string) => LiveSource) | undefined;
   maskError: (error: GraphQLError) => GraphQLError;
   /** A superuser's URL, to rebuild the schema whenever the database changes. */
   watchUrl?: string | undefined;
@@ -28,7 +31,7 @@ export interface PresetOptions {
 
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
-  const { pool, jwtSecret, claimsOf, maskError, watchUrl } = options;
+  const { pool, jwtSecret, claimsOf, liveOf, maskError, watchUrl } = options;
   return {
     extends: [
       PostGraphileAmberPreset,
@@ -50,6 +53,8 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       VectorPlugin,
       SearchFilterPlugin,
       DescriptionsPlugin,
+      LivePlugin,
+      SubscriptionTransportPlugin,
     ],
     pgServices: [
       makePgService({
@@ -79,9 +84,11 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
     grafast: {
       explain: false,
       context(requestContext) {
-        const request = requestContext.node?.req as IncomingMessage | undefined;
+        const { node, ws } = requestContext;
+        const request = (node?.req ?? ws?.request) as IncomingMessage | undefined;
         const claims = request === undefined ? undefined : claimsOf(request);
         return {
+          live: ws === undefined || claims === undefined ? undefined : liveOf?.(claims.sub),
           // Set with set_config(…, true) inside the transaction of each operation.
           pgSettings: {
             role: claims === undefined ? 'app_anonymous' : 'app_user',

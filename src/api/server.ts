@@ -7,10 +7,12 @@ import type { Log } from '../log.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
 import { type ErrorCode, makeMaskError } from './errors.ts';
 import { readiness } from './health.ts';
+import { Live } from './live/live.ts';
+import type { SocketLimits } from './live/sockets.ts';
 import { makePreset } from './preset.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
 import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
-import { type Claims, verifyAccessToken } from './tokens.ts';
+import { type Claims, verifyAuthorization } from './tokens.ts';
 
 export interface ApiOptions {
   /** gw_authenticator's connection. */
@@ -23,17 +25,24 @@ export interface ApiOptions {
   host: string;
   port: number;
   poolSize: number;
+  /** Limits of WebSockets where they are not the usual ones. */
+  liveLimits?: Partial<SocketLimits> | undefined;
   log: Log;
 }
 
 export interface Api {
   server: Server;
   port: number;
+  /** Subscriptions over WebSocket. */
+  live: Live;
   /** Stops accepting, lets running requests end, closes connections. */
   close(): Promise<void>;
 }
 
 const maxBody = 1_000_000;
+
+const isWebSocket = ({ headers }: IncomingMessage): boolean =>
+  headers.upgrade?.toLowerCase() === 'websocket';
 
 function sendJson(response: ServerResponse, status: number, body: unknown): void {
   const text = JSON.stringify(body);
@@ -77,13 +86,22 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const revoked = new RevokedSessions(authenticatorUrl, log);
   await columns.load();
   await revoked.start();
+  const live = new Live({
+    authenticatorUrl,
+    jwtSecret,
+    revoked,
+    limits: options.liveLimits,
+    log,
+  });
+  await live.start();
 
   const claims = new WeakMap<IncomingMessage, Claims>();
   const pgl = postgraphile(
     makePreset({
       pool,
       jwtSecret,
-      claimsOf: (request) => claims.get(request),
+      claimsOf: (request) => claims.get(request) ?? live.claimsOf(request),
+      liveOf: (userId) => live.sourceOf(userId),
       maskError: makeMaskError(log, columns.columnOf),
       watchUrl,
     }),
@@ -100,9 +118,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   ): Promise<boolean> {
     const header = request.headers.authorization;
     if (header === undefined) return true;
-    const token = /^Bearer ([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)$/i.exec(header)?.[1];
-    const verified =
-      token === undefined ? 'TOKEN_INVALID' : await verifyAccessToken(token, jwtSecret);
+    const verified = await verifyAuthorization(header, jwtSecret);
     if (typeof verified !== 'string' && !revoked.has(verified.sid)) {
       claims.set(request, verified);
       return true;
@@ -142,7 +158,9 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     await handleGraphql(request, response);
   }
 
-  const server = createServer((request, response) => {
+  // Other upgrades that clients offer, such as h2c, are passed over, as without sockets.
+  const upgrades = { shouldUpgradeCallback: isWebSocket };
+  const server = createServer(upgrades, (request, response) => {
     response.setHeader('x-content-type-options', 'nosniff');
     handle(request, response).catch((error: unknown) => {
       log.error({ err: error }, 'a request failed outside GraphQL');
@@ -150,6 +168,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       else response.destroy();
     });
   });
+  live.attach(server, serv);
   server.requestTimeout = 30_000;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -164,11 +183,12 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     server.closeIdleConnections();
     // Statements end after 5 s; nobody waits for connections that are merely open.
     const impatience = setTimeout(() => server.closeAllConnections(), 2_000);
+    await live.stop();
     await closed;
     clearTimeout(impatience);
     await revoked.stop();
     await pgl.release();
     await pool.end();
   }
-  return { server, port, close: () => (closing ??= close()) };
+  return { server, port, live, close: () => (closing ??= close()) };
 }

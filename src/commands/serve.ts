@@ -26,6 +26,7 @@ export function registerServe(program: Command): void {
         host: config.GW_HOST,
         port,
         poolSize: config.GW_POOL_SIZE,
+        liveLimits: { maxSubscriptions: config.GW_MAX_SUBSCRIPTIONS },
         log,
       }).catch((error: unknown) => {
         if (codeOf(error) === 'EADDRINUSE') {
