@@ -799,6 +799,24 @@ ALTER FUNCTION app_private.latest_period_start(p_period_end timestamp with time 
 
 COMMENT ON FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) IS 'The start of the monthly period that an instant lies in, when one period ended before it.';
 
+CREATE FUNCTION app_private.live_writers() RETURNS text[]
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(array_agg(distinct pg_locks.virtualtransaction), '{}')
+  from pg_locks
+  where pg_locks.locktype = 'relation'
+    and pg_locks.database = (
+      select pg_database.oid from pg_database where datname = current_database())
+    and pg_locks.relation in ('app_public.tasks'::regclass,
+      'app_public.user_dashboard_aggregates'::regclass, 'app_public.message_logs'::regclass)
+    and pg_locks.mode = 'RowExclusiveLock'
+$$;
+
+ALTER FUNCTION app_private.live_writers() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.live_writers() IS 'Transactions in flight that wrote a watched table, perhaps before somebody watched.';
+
 CREATE FUNCTION app_private.monthly_limit(p_tier text, p_status text) RETURNS integer
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -938,6 +956,31 @@ $$;
 ALTER FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) IS 'Opens or closes a channel''s circuit after some calls, of which so many were answered.';
+
+CREATE FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with per_user as (
+    select json_build_array(changed.user_id,
+      case when count(*) <= 20 then json_agg(changed.key) end) as entry
+    from unnest(p_user_ids, p_keys) as changed (user_id, key)
+    group by changed.user_id
+  ),
+  parts as (
+    select per_user.entry,
+      sum(length(per_user.entry::text) + 2) over (rows unbounded preceding) / 6000 as part
+    from per_user
+  )
+  select pg_notify('gw_live', json_build_object('topic', p_topic, 'event', p_event,
+    'users', json_agg(parts.entry))::text)
+  from parts
+  group by trunc(parts.part)
+$$;
+
+ALTER FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) IS 'Tells API processes that rows of these users changed: user and key, pair by pair.';
 
 CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now(), p_limit integer DEFAULT 100000) RETURNS integer
     LANGUAGE plpgsql
@@ -1694,11 +1737,16 @@ CREATE FUNCTION app_private.tg__timestamps() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  new.created_at := case tg_op when 'INSERT' then now() else old.created_at end;
+  if tg_op = 'INSERT' then
+    -- A loader may bring both along; app_user has no right to write them.
+    new.created_at := coalesce(new.created_at, now());
+    new.updated_at := greatest(new.created_at, coalesce(new.updated_at, now()));
+    return new;
+  end if;
+  new.created_at := old.created_at;
   -- Strictly later than before, so that a client can tell two versions apart.
   new.updated_at := case
-    when tg_op = 'UPDATE' and old.updated_at >= now()
-      then old.updated_at + interval '1 microsecond'
+    when old.updated_at >= now() then old.updated_at + interval '1 microsecond'
     else now()
   end;
   return new;
@@ -1707,7 +1755,7 @@ $$;
 
 ALTER FUNCTION app_private.tg__timestamps() OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Keeps created_at as it was and sets updated_at, whatever the statement says.';
+COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Fills created_at and updated_at of a new row that brings none; later keeps created_at and sets updated_at, whatever the statement says.';
 
 CREATE FUNCTION app_private.tg_chat_messages__touch_chat() RETURNS trigger
     LANGUAGE plpgsql
@@ -1758,6 +1806,51 @@ ALTER FUNCTION app_private.tg_habit_logs__activity() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_habit_logs__activity() IS 'Writes user_activity for a statement on habit_logs.';
 
+CREATE FUNCTION app_private.tg_message_logs__notify() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  users uuid[];
+  ids uuid[];
+  states text[];
+  instants timestamptz[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  select array_agg(new_rows.user_id), array_agg(new_rows.id), array_agg(new_rows.status),
+    array_agg(new_rows.scheduled_send_time)
+  into users, ids, states, instants
+  from new_rows
+  where (select live_users.expires_at from app_private.live_users
+      where live_users.user_id = new_rows.user_id) > now();
+  if users is null then
+    return null;
+  end if;
+  select array_agg(changed.user_id), array_agg(changed.id || ' '
+    || to_char(changed.instant at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+  into users, keys
+  from (
+    select watched.user_id, watched.id, watched.status, watched.instant
+    from unnest(users, ids, states, instants) as watched (user_id, id, status, instant)
+    except
+    select old_rows.user_id, old_rows.id, old_rows.status, old_rows.scheduled_send_time
+    from old_rows
+  ) as changed;
+  if users is not null then
+    perform app_private.notify_live('message', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_message_logs__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_message_logs__notify() IS 'Tells of messages whose status changed.';
+
 CREATE FUNCTION app_private.tg_partition_events__audit() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1793,6 +1886,74 @@ $$;
 ALTER FUNCTION app_private.tg_tasks__completion() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_tasks__completion() IS 'completed_at follows status.';
+
+CREATE FUNCTION app_private.tg_tasks__notify() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  users uuid[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    select array_agg(old_rows.user_id), array_agg(old_rows.id::text) into users, keys
+    from old_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = old_rows.user_id) > now();
+  else
+    select array_agg(new_rows.user_id), array_agg(new_rows.id::text) into users, keys
+    from new_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = new_rows.user_id) > now();
+  end if;
+  if users is not null then
+    perform app_private.notify_live('task', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_tasks__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_tasks__notify() IS 'Tells of tasks that were made, changed or deleted.';
+
+CREATE FUNCTION app_private.tg_user_dashboard_aggregates__notify() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  users uuid[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    select array_agg(old_rows.user_id), array_agg(old_rows.agg_date::text) into users, keys
+    from old_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = old_rows.user_id) > now();
+  else
+    select array_agg(new_rows.user_id), array_agg(new_rows.agg_date::text) into users, keys
+    from new_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = new_rows.user_id) > now();
+  end if;
+  if users is not null then
+    perform app_private.notify_live('dashboard', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_user_dashboard_aggregates__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_user_dashboard_aggregates__notify() IS 'Tells of days whose counts changed.';
 
 CREATE FUNCTION app_private.tg_user_settings__replan() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1891,6 +2052,44 @@ $$;
 ALTER FUNCTION app_private.tg_users__subscribe() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_users__subscribe() IS 'Every user has a subscription, free at first.';
+
+CREATE FUNCTION app_private.watch_live(p_user_ids uuid[]) RETURNS SETOF uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return query
+    with known as (
+      select live_users.user_id
+      from app_private.live_users
+      where live_users.user_id = any (p_user_ids)
+        and live_users.expires_at > clock_timestamp()
+    ),
+    leased as (
+      insert into app_private.live_users as live_users (user_id, expires_at)
+      select asked.user_id, clock_timestamp() + interval '2 minutes'
+      -- In one order, so that two processes cannot wait for each other.
+      from (select distinct unnest(p_user_ids) as user_id order by 1) as asked
+      on conflict (user_id) do update
+        set expires_at = greatest(live_users.expires_at, excluded.expires_at)
+      returning live_users.user_id
+    )
+    select leased.user_id from leased
+    except
+    select known.user_id from known;
+  delete from app_private.live_users
+  where user_id in (
+    select expired.user_id
+    from app_private.live_users as expired
+    where expired.expires_at < clock_timestamp()
+    for update skip locked
+  );
+end
+$$;
+
+ALTER FUNCTION app_private.watch_live(p_user_ids uuid[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.watch_live(p_user_ids uuid[]) IS 'Keeps these users watched for two minutes; returns those that were not watched before.';
 
 CREATE TABLE app_public.chat_vectors (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -2235,6 +2434,15 @@ begin
     set failed_attempts = 0, last_failed_at = null
     where user_id = secret.user_id;
   end if;
+
+  -- An account that was closed meanwhile stays closed.
+  update app_public.users
+  set last_login_at = now()
+  where users.id = secret.user_id
+    and users.deleted_at is null;
+  if not found then
+    return null;
+  end if;
   return app_private.start_session(secret.user_id);
 end
 $_$;
@@ -2323,9 +2531,9 @@ declare
   hash text := app_private.hash_password(password);
   new_user_id uuid;
 begin
-  insert into app_public.users (email, first_name, last_name, timezone)
+  insert into app_public.users (email, first_name, last_name, timezone, last_login_at)
   values (trim(register.email), trim(register.first_name), trim(register.last_name),
-    register.timezone)
+    register.timezone, now())
   returning id into new_user_id;
   insert into app_private.user_secrets (user_id, password_hash) values (new_user_id, hash);
   insert into app_public.user_settings (user_id) values (new_user_id);
@@ -2640,6 +2848,7 @@ CREATE TABLE app_public.users (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     deleted_at timestamp with time zone,
+    last_login_at timestamp with time zone,
     CONSTRAINT users_anniversary_date_check CHECK (((anniversary_date >= '1604-01-01'::date) AND (anniversary_date <= '2200-01-01'::date))),
     CONSTRAINT users_birthday_date_check CHECK (((birthday_date >= '1604-01-01'::date) AND (birthday_date <= '2200-01-01'::date))),
     CONSTRAINT users_email_check CHECK (((length(email) <= 254) AND (email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+\.[^@\s[:cntrl:]]+$'::text))),
@@ -2688,6 +2897,8 @@ COMMENT ON COLUMN app_public.users.created_at IS 'When the account was made.';
 COMMENT ON COLUMN app_public.users.updated_at IS 'When the row last changed.';
 
 COMMENT ON COLUMN app_public.users.deleted_at IS 'When the account was closed; null while open.';
+
+COMMENT ON COLUMN app_public.users.last_login_at IS 'When the user last signed in with e-mail and password; null before the first time.';
 
 CREATE FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text DEFAULT ''::text) RETURNS app_public.users
     LANGUAGE plpgsql STRICT SECURITY DEFINER
@@ -3639,6 +3850,15 @@ COMMENT ON COLUMN app_private.delivery_channels.key_lifetime IS 'How long the re
 COMMENT ON COLUMN app_private.delivery_channels.failures_to_open IS 'So many calls in a row without an answer open the circuit: nothing is sent.';
 
 COMMENT ON COLUMN app_private.delivery_channels.probe_after IS 'When one message is sent to see whether the receiver is back.';
+
+CREATE UNLOGGED TABLE app_private.live_users (
+    user_id uuid NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE app_private.live_users OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.live_users IS 'Users with a live subscription in some API process, until expires_at.';
 
 CREATE TABLE app_public.user_settings (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -4619,6 +4839,9 @@ ALTER TABLE ONLY app_private.connection_pool_stats
 ALTER TABLE ONLY app_private.delivery_channels
     ADD CONSTRAINT delivery_channels_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY app_private.live_users
+    ADD CONSTRAINT live_users_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY app_private.message_ledger
     ADD CONSTRAINT message_ledger_pkey PRIMARY KEY (user_id, message_type, delivery_date);
 
@@ -4979,6 +5202,20 @@ CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.reflections REFER
 
 CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.tasks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task');
 
+CREATE TRIGGER _900_notify_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_tasks__notify();
+
+CREATE TRIGGER _900_notify_delete AFTER DELETE ON app_public.user_dashboard_aggregates REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_dashboard_aggregates__notify();
+
+CREATE TRIGGER _900_notify_insert AFTER INSERT ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_tasks__notify();
+
+CREATE TRIGGER _900_notify_insert AFTER INSERT ON app_public.user_dashboard_aggregates REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_dashboard_aggregates__notify();
+
+CREATE TRIGGER _900_notify_update AFTER UPDATE ON app_public.message_logs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_message_logs__notify();
+
+CREATE TRIGGER _900_notify_update AFTER UPDATE ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_tasks__notify();
+
+CREATE TRIGGER _900_notify_update AFTER UPDATE ON app_public.user_dashboard_aggregates REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_dashboard_aggregates__notify();
+
 CREATE TRIGGER _200_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ops.audit_log FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__append_only();
 
 ALTER TABLE ops.audit_log ENABLE ALWAYS TRIGGER _200_append_only;
@@ -5127,6 +5364,8 @@ ALTER TABLE app_private.delivery_channels ENABLE ROW LEVEL SECURITY;
 CREATE POLICY everyone ON app_private.connection_pool_stats FOR SELECT TO gw_monitor USING (true);
 
 CREATE POLICY everyone ON app_private.performance_metrics FOR SELECT TO gw_monitor USING (true);
+
+ALTER TABLE app_private.live_users ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.message_ledger ENABLE ROW LEVEL SECURITY;
 
@@ -5384,11 +5623,16 @@ GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_work
 
 REVOKE ALL ON FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.live_writers() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.live_writers() TO gw_authenticator;
+
 REVOKE ALL ON FUNCTION app_private.monthly_limit(p_tier text, p_status text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) FROM PUBLIC;
 
@@ -5440,9 +5684,15 @@ REVOKE ALL ON FUNCTION app_private.tg_chat_messages__touch_chat() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_habit_logs__activity() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_message_logs__notify() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg_partition_events__audit() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_tasks__notify() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_user_dashboard_aggregates__notify() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_user_settings__replan() FROM PUBLIC;
 
@@ -5451,6 +5701,9 @@ REVOKE ALL ON FUNCTION app_private.tg_users__close() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.tg_users__replan() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_users__subscribe() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) TO gw_authenticator;
 
 GRANT SELECT,DELETE ON TABLE app_public.chat_vectors TO app_user;
 GRANT SELECT ON TABLE app_public.chat_vectors TO gw_readonly;
