@@ -2,7 +2,7 @@
 -- Params:
 --   backups_warning interval = 26 hours: since the newest complete one began
 --   backups_critical interval = 3 days: the same
---   backups_verified interval = 8 days: since the newest that was restored for a trial began
+--   backups_verified interval = 8 days: since the newest that was tried began
 -- Needs: ops.backups
 -- Columns: level, object (empty: the newest; verification), detail, remediation.
 -- Read: What was written since then is lost with the disk. Backups of some tables only

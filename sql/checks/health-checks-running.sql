@@ -15,5 +15,6 @@ select
   'See whether pg_cron runs: gw report cron-jobs; then: gw migrate' as remediation
 from ops.health_checks
 having coalesce(max(ran_at) < now() - coalesce(
-  nullif(current_setting('health.checks_running', true), ''), '10 minutes')::interval, true)
+  nullif(current_setting('health.checks_running', true), ''), '10 minutes')::interval,
+  true)
 order by object;

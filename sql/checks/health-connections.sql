@@ -3,7 +3,8 @@
 --   connections_warning numeric = 0.80: share of max_connections, or of a role's limit
 --   connections_critical numeric = 0.95: the same
 -- Needs: role pg_read_all_stats
--- Columns: level, object (empty: the server; else a role with a limit), detail, remediation.
+-- Columns: level, object (empty: the server; else a role with a limit), detail,
+--   remediation.
 -- Read: The next pool that grows is refused: gw report connections says who has them.
 -- Cost: Reads activity; milliseconds.
 with limits as (

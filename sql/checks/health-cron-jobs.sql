@@ -2,8 +2,9 @@
 -- Params: none
 -- Needs: cron.job, cron.job_run_details
 -- Columns: level, object (the job), detail, remediation.
--- Read: Critical when the latest three runs failed. A job is late after twice its interval
---   and five minutes; the interval is the longest that its schedule allows, taken roughly.
+-- Read: Critical when the latest three runs failed. A job is late after twice its
+--   interval and five minutes; the interval is the longest that its schedule allows,
+--   taken roughly.
 -- Cost: Reads pg_cron's history, which a job keeps at 14 days.
 with jobs as (
   select job.jobid, coalesce(job.jobname, job.jobid::text) as object, field,
@@ -25,7 +26,8 @@ schedules as (
       when field[2] ~ '^\*/[0-9]+$' then substr(field[2], 3)::integer * interval '1 hour'
       when field[2] <> '*' then interval '1 day'
       when field[1] = '*' then interval '1 minute'
-      when field[1] ~ '^\*/[0-9]+$' then substr(field[1], 3)::integer * interval '1 minute'
+      when field[1] ~ '^\*/[0-9]+$'
+        then substr(field[1], 3)::integer * interval '1 minute'
       else interval '1 hour'
     end as step
   from jobs

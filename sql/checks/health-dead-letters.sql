@@ -27,7 +27,7 @@ select
   object,
   format('%s jobs, the oldest of %s', jobs,
     to_char(oldest at time zone 'UTC', 'YYYY-MM-DD HH24:MI')) as detail,
-  format('select id, data, output from pgboss.job where name = %L; then put back or delete',
+  format('select id, output from pgboss.job where name = %L; then put back or delete',
     object) as remediation
 from letters
 cross join limits

@@ -5,13 +5,15 @@
 --   disk_critical numeric = 0.90: the same
 -- Needs: role pg_monitor
 -- Columns: level, object (empty), detail, remediation.
--- Read: SQL cannot see how much of a disk is free, nor what else lies on it. So tell it the
---   size of the volume: alter database … set health.disk_volume = '107374182400'; `gw
---   check` on the server's own machine also asks the file system itself (disk-free).
+-- Read: SQL cannot see how much of a disk is free, nor what else lies on it. So tell it
+--   the size of the volume: alter database … set health.disk_volume = '107374182400';
+--   `gw check` on the server's own machine also asks the file system itself
+--   (disk-free).
 -- Cost: Reads the size of every file of each database; a second for many thousand.
 with limits as (
   select
-    coalesce(nullif(current_setting('health.disk_volume', true), ''), '0')::bigint as volume,
+    coalesce(nullif(current_setting('health.disk_volume', true), ''), '0')::bigint
+      as volume,
     coalesce(nullif(current_setting('health.disk_warning', true), ''), '0.80')::numeric
       as warning,
     coalesce(nullif(current_setting('health.disk_critical', true), ''), '0.90')::numeric

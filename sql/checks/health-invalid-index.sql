@@ -1,8 +1,8 @@
 -- invalid-index: indexes that queries do not use because they are incomplete
 -- Params: none
 -- Columns: level, object (the index), detail, remediation.
--- Read: A concurrent build failed: every write pays for it and no query gains. One that is
---   being built at this moment is left out.
+-- Read: A concurrent build failed: every write pays for it and no query gains. One that
+--   is being built at this moment is left out.
 -- Cost: Reads the catalogue; milliseconds.
 select
   'warning' as level,

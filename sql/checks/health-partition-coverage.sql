@@ -69,7 +69,8 @@ select
     then 'critical' else 'warning' end as level,
   coverage.oid::regclass::text as object,
   case when covered_until is null then 'has no partition for today'
-    else 'has partitions until ' || to_char(covered_until at time zone 'UTC', 'YYYY-MM-DD')
+    else 'has partitions until '
+      || to_char(covered_until at time zone 'UTC', 'YYYY-MM-DD')
     end as detail,
   'select ops.ensure_partitions(); and see why its pg_cron job did not.' as remediation
 from coverage

@@ -18,7 +18,8 @@ select
   'warning' as level,
   object,
   format('holds about %s rows', rows) as detail,
-  'select ops.ensure_partitions(); or create their partition and move them.' as remediation
+  'select ops.ensure_partitions(); or create their partition and move them.'
+    as remediation
 from holders
 where rows >= coalesce(
   nullif(current_setting('health.partition_default_rows', true), ''), '1')::bigint

@@ -10,7 +10,8 @@ select
   'critical' as level,
   pg_class.oid::regclass::text as object,
   'row-level security is off' as detail,
-  format('alter table %s enable row level security;', pg_class.oid::regclass) as remediation
+  format('alter table %s enable row level security;', pg_class.oid::regclass)
+    as remediation
 from pg_catalog.pg_class
 inner join pg_catalog.pg_namespace on pg_namespace.oid = pg_class.relnamespace
 inner join pg_catalog.pg_attribute on pg_attribute.attrelid = pg_class.oid

@@ -21,7 +21,7 @@ select
   case when ages.age >= critical then 'critical' else 'warning' end as level,
   object,
   format('its oldest transaction is %s old', ages.age) as detail,
-  'End what holds the oldest snapshot (gw report long-running-queries), then: vacuum (freeze);'
+  'End the oldest transaction (gw report long-running-queries), then: vacuum (freeze);'
     as remediation
 from ages
 cross join limits

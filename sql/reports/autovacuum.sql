@@ -6,7 +6,8 @@
 --   vacuumed, and listed, each by itself.
 -- Read: A share over 1 that stays: autovacuum cannot keep up (see vacuum-progress) or is
 --   held back by an old snapshot (see long-running-queries, replication-slots). A large
---   table needs a lower scale factor: alter table … set (autovacuum_vacuum_scale_factor =
+--   table needs a lower scale factor: alter table … set
+--   (autovacuum_vacuum_scale_factor =
 --   0.05);
 -- Cost: Reads statistics; milliseconds.
 with settings as (

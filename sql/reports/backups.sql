@@ -4,7 +4,8 @@
 -- Needs: ops.backups
 -- Columns: started_at, kind, tables (empty: all), location, backup_bytes, run_seconds,
 --   age_seconds, verified_at (restored for a trial).
--- Read: A backup that was never restored is a hope. run_seconds empty: it runs, or failed.
+-- Read: A backup that was never restored is a hope. run_seconds empty: it runs, or
+--   failed.
 -- Cost: Milliseconds.
 select
   started_at,

@@ -3,15 +3,16 @@
 --   limit integer = 40: how many tables
 --   min_bytes bigint = 1000000: leave out tables with less wasted room
 -- Columns: table_name, rows, heap_bytes, expected_bytes, wasted_bytes, wasted_share (of
---   the heap), dead_rows. An estimate from the planner's statistics: rows times their mean
---   width, against the size of the file. Wrong by some ten per cent, and by more where
---   rows are stored out of line.
+--   the heap), dead_rows. An estimate from the planner's statistics: rows times their
+--   mean width, against the size of the file. Wrong by some ten per cent, and by more
+--   where rows are stored out of line.
 -- Read: Over half, and more than you can spare: autovacuum comes too late (see
 --   autovacuum), or something held the oldest snapshot (see long-running-queries). New
 --   rows will use the room; only VACUUM FULL (which locks) or pg_repack gives it back.
 -- Cost: Reads statistics; one stat of each table's file.
 -- A monitoring role sees no statistics of columns that it may not read, so a schema may
--- offer their widths as ops.column_widths(); elsewhere pg_stats is asked. Which of the two
+-- offer their widths as ops.column_widths(); elsewhere pg_stats is asked. Which of the
+--   two
 -- exists is known only when this runs, so the query is dynamic.
 with widths as (
   select relation, sum((1 - null_frac) * avg_width) as row_width

@@ -2,9 +2,9 @@
 -- Params: none
 -- Columns: database_name, role_name, application, state, connections, oldest_seconds (in
 --   this state), share (of max_connections, less those kept for superusers).
--- Read: Shares that add up to 0.8: lower the pools, or put a pooler in front. Many "idle in
---   transaction": clients that forget to commit. Rows without a state are hidden from who
---   asks: only pg_read_all_stats sees all.
+-- Read: Shares that add up to 0.8: lower the pools, or put a pooler in front. Many
+--   "idle in transaction": clients that forget to commit. Rows without a state are
+--   hidden from who asks: only pg_read_all_stats sees all.
 -- Cost: Reads activity; milliseconds.
 select
   datname::text as database_name,

@@ -5,8 +5,9 @@
 -- Columns: job_name, schedule (UTC), command, is_active, last_run, last_status,
 --   run_seconds (each of the latest runs, oldest first), failed (of them), last_message
 --   (of the latest failure).
--- Read: last_status failed: last_message says why. last_run older than the schedule wants:
---   pg_cron's launcher does not run, or is in another database (cron.database_name).
+-- Read: last_status failed: last_message says why. last_run older than the schedule
+--   wants: pg_cron's launcher does not run, or is in another database
+--   (cron.database_name).
 -- Cost: Reads pg_cron's history, which a job keeps at 14 days.
 select
   job.jobname as job_name,

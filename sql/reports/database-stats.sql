@@ -1,11 +1,12 @@
 -- database-stats: totals of each database since its statistics began
 -- Params: none
--- Columns: database_name, database_bytes (null without the right to connect), connections,
---   commits, rollback_ratio, hit_ratio, rows_returned, rows_fetched, rows_inserted,
---   rows_updated, rows_deleted, temporary_bytes, deadlocks, counted_since.
+-- Columns: database_name, database_bytes (null without the right to connect),
+--   connections, commits, rollback_ratio, hit_ratio, rows_returned, rows_fetched,
+--   rows_inserted, rows_updated, rows_deleted, temporary_bytes, deadlocks,
+--   counted_since.
 -- Read: rollback_ratio over 0.05: clients that fail. hit_ratio: see cache-hit.
---   temporary_bytes that grow: sorts that do not fit in work_mem. Any deadlocks: two places
---   lock the same rows in different orders; the server's log names them.
+--   temporary_bytes that grow: sorts that do not fit in work_mem. Any deadlocks: two
+--   places lock the same rows in different orders; the server's log names them.
 -- Cost: Reads the size of every file of each database; a second for many thousand.
 select
   pg_stat_database.datname::text as database_name,

@@ -18,7 +18,8 @@ with widths as (
         ' where schemaname !~ ''^(pg_|information_schema$)'' and not inherited'
       else 'select relation, attribute, null_frac, avg_width from ops.column_widths()'
     end, false, false, '')
-    columns relation oid, attribute text, null_frac float8, avg_width integer) as statistics
+    columns relation oid, attribute text, null_frac float8, avg_width integer)
+    as statistics
 ),
 estimates as (
   select pg_index.indexrelid, pg_index.indrelid,

@@ -3,8 +3,8 @@
 --   limit integer = 40: how many tables
 -- Columns: table_name, rows (estimate), sequential_scans, index_scans, index_ratio. A
 --   partitioned table counts its partitions.
--- Read: A table of more than some thousand rows under 0.95: find the query in slow-queries
---   and give it an index. Small tables are read whole, rightly.
+-- Read: A table of more than some thousand rows under 0.95: find the query in
+--   slow-queries and give it an index. Small tables are read whole, rightly.
 -- Cost: Reads statistics; milliseconds.
 select
   coalesce(parents.root, relid)::regclass::text as table_name,

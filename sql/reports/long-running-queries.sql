@@ -3,9 +3,9 @@
 --   min_seconds numeric = 60: for at least so long
 -- Columns: pid, role_name, application, state, transaction_seconds, query_seconds,
 --   waits_for, blocked_by, query.
--- Read: Each keeps vacuum from removing what died since it began. "idle in transaction" is
---   a client that forgot to commit. select pg_cancel_backend(pid) ends the statement,
---   select pg_terminate_backend(pid) the connection.
+-- Read: Each keeps vacuum from removing what died since it began. "idle in transaction"
+--   is a client that forgot to commit. select pg_cancel_backend(pid) ends the
+--   statement, select pg_terminate_backend(pid) the connection.
 -- Cost: Reads activity; milliseconds.
 select
   pid,

@@ -15,8 +15,8 @@ select
   pg_relation_size(part.oid) as heap_bytes,
   pg_indexes_size(part.oid) as index_bytes,
   pg_total_relation_size(part.oid) as total_bytes,
-  (pg_total_relation_size(part.oid)
-    / nullif(sum(pg_total_relation_size(part.oid)) over (partition by parent_class.oid), 0)
+  (pg_total_relation_size(part.oid) / nullif(
+    sum(pg_total_relation_size(part.oid)) over (partition by parent_class.oid), 0)
   )::float8 as share
 from pg_catalog.pg_inherits
 inner join pg_catalog.pg_class as parent_class

@@ -2,8 +2,8 @@
 -- Params: none
 -- Columns: application, role_name, client_address, state, is_synchronous, sent_bytes,
 --   flush_bytes, replay_bytes (behind this server), replay_lag_seconds.
--- Read: Bytes that grow: the consumer, or the network to it, is too slow. A lag in seconds
---   is null once everything was replayed. Who is not connected is not here: see
+-- Read: Bytes that grow: the consumer, or the network to it, is too slow. A lag in
+--   seconds is null once everything was replayed. Who is not connected is not here: see
 --   replication-slots.
 -- Cost: Reads shared memory; milliseconds.
 select

@@ -1,7 +1,7 @@
 -- role-connections: how many connections each role has, and may have
 -- Params: none
--- Columns: role_name, connections, active, idle_in_transaction, connection_limit (null: as
---   many as the server allows), share (of its limit, or of max_connections).
+-- Columns: role_name, connections, active, idle_in_transaction, connection_limit (null:
+--   as many as the server allows), share (of its limit, or of max_connections).
 -- Read: Over 0.8: the next pool that grows is refused. alter role … connection limit …;
 -- Cost: Reads activity; milliseconds.
 select
@@ -11,7 +11,8 @@ select
   count(*) filter (where pg_stat_activity.state like 'idle in transaction%')
     as idle_in_transaction,
   nullif(pg_roles.rolconnlimit, -1) as connection_limit,
-  count(pg_stat_activity.pid)::float8 / coalesce(nullif(nullif(pg_roles.rolconnlimit, -1), 0),
+  count(pg_stat_activity.pid)::float8
+    / coalesce(nullif(nullif(pg_roles.rolconnlimit, -1), 0),
     current_setting('max_connections')::integer) as share
 from pg_catalog.pg_roles
 left join pg_catalog.pg_stat_activity on pg_stat_activity.usesysid = pg_roles.oid

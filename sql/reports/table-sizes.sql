@@ -1,11 +1,11 @@
 -- table-sizes: the room that tables take, with their indexes and out-of-line values
 -- Params:
 --   limit integer = 40: how many tables
--- Columns: table_name, rows (estimate), heap_bytes, toast_bytes, index_bytes, total_bytes,
---   share (of all tables listed here and not listed). A partitioned table counts all of
---   its partitions, which are not listed.
--- Read: What grows is worth a partition policy or a clean-up. Indexes larger than the heap:
---   see unused-indexes and index-bloat. rows is null before the first analyze.
+-- Columns: table_name, rows (estimate), heap_bytes, toast_bytes, index_bytes,
+--   total_bytes, share (of all tables listed here and not listed). A partitioned table
+--   counts all of its partitions, which are not listed.
+-- Read: What grows is worth a partition policy or a clean-up. Indexes larger than the
+--   heap: see unused-indexes and index-bloat. rows is null before the first analyze.
 -- Cost: One stat of each file of each table; a second for some ten thousand partitions.
 with sizes as (
   select

@@ -1,7 +1,7 @@
 -- vacuum-progress: vacuums that run at this moment
 -- Params: none
--- Columns: pid, database_name, table_name, phase, heap_bytes, share (of the heap scanned),
---   index_passes, running_seconds, is_automatic.
+-- Columns: pid, database_name, table_name, phase, heap_bytes, share (of the heap
+--   scanned), index_passes, running_seconds, is_automatic.
 -- Read: More than one index pass: raise maintenance_work_mem. Automatic ones that never
 --   end: raise autovacuum_vacuum_cost_limit. An anti-wraparound vacuum must not be ended.
 -- Cost: Reads activity; milliseconds.

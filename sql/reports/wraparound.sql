@@ -11,7 +11,8 @@
 select object, kind, transactions_age, multixact_age,
   greatest(transactions_age, multixact_age)::float8 / 2000000000 as share
 from (
-  select datname::text as object, 'database' as kind, age(datfrozenxid) as transactions_age,
+  select datname::text as object, 'database' as kind,
+    age(datfrozenxid) as transactions_age,
     mxid_age(datminmxid) as multixact_age
   from pg_catalog.pg_database
   union all

@@ -82,7 +82,7 @@ const gap = 2;
 const narrowest = 8;
 
 /** Widths that fit: the widest columns are cut first, none below eight characters. */
-function fit(wanted: number[], total: number): number[] {
+function widthsThatFit(wanted: number[], total: number): number[] {
   const widths = [...wanted];
   const room = total - gap * (widths.length - 1);
   let excess = widths.reduce((sum, width) => sum + width, 0) - room;
@@ -95,8 +95,12 @@ function fit(wanted: number[], total: number): number[] {
   return widths;
 }
 
-const cut = (text: string, width: number): string =>
-  text.length <= width ? text : `${text.slice(0, width - 1)}…`;
+/** A name is cut in its middle: its end is what tells it from its like. */
+function cut(text: string, width: number): string {
+  if (text.length <= width) return text;
+  const tail = text.includes(' ') ? 0 : Math.floor((width - 1) / 2);
+  return `${text.slice(0, width - 1 - tail)}…${text.slice(text.length - tail)}`;
+}
 
 /**
  * Rows as a table that fits so many characters; numbers to the right.
@@ -117,7 +121,7 @@ export function formatTable({ columns, rows }: Rows, width: number): string {
   const wanted = columns.map((_, at) =>
     Math.max(heads[at]?.length ?? 0, ...cells.map((row) => row[at]?.length ?? 0)),
   );
-  const widths = fit(wanted, width);
+  const widths = widthsThatFit(wanted, width);
   const line = (texts: string[]): string =>
     texts
       .map((text, at) => {

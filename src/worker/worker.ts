@@ -2,6 +2,7 @@ import { type JobWithMetadata, PgBoss } from 'pg-boss';
 import { connect } from '../database/connect.ts';
 import { GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { type AlertDestination, workAlerts } from './alerts.ts';
 import type { Channel } from './channels/channel.ts';
 import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
 
@@ -9,6 +10,8 @@ export interface WorkerOptions {
   /** gw_worker's connection. */
   workerUrl: string;
   channel: Channel;
+  /** Who is told of alerts; nobody unless given. */
+  alerts?: AlertDestination[];
   log: Log;
 }
 
@@ -71,6 +74,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         throw error;
       }),
   );
+
+  await workAlerts(boss, { destinations: options.alerts ?? [], log });
 
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
