@@ -11,7 +11,7 @@ export async function followWithoutReplay(
 ): Promise<{ stop: () => Promise<void> }> {
   const [position] = await withSql(
     superuserUrl,
-    (sql) => sql<{ lsn: string }[]>`select pg_current_wal_lsn()::text as lsn`,
+    (sql) => sql<{ lsn: string }[]>`select pg_current_wal_flush_lsn()::text as lsn`,
   );
   const connection = { application_name: name, replication: 'true' };
   const sql = connect(superuserUrl, { fetch_types: false, idle_timeout: 0, connection });
@@ -20,9 +20,11 @@ export async function followWithoutReplay(
   const status = Buffer.alloc(34);
   status.write('r');
   for (const at of [1, 9, 17]) status.writeBigUInt64BE(1n, at);
-  stream.write(status);
+  // Standbys repeat it, too.
+  const repeat = setInterval(() => stream.write(status), 200);
   return {
     async stop() {
+      clearInterval(repeat);
       stream.destroy();
       await sql.end({ timeout: 1 });
     },

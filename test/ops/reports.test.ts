@@ -1,4 +1,7 @@
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, inject, test } from 'vitest';
+import { healthFiles } from '../../src/check/health.ts';
 import type { Sql, Transaction } from '../../src/database/connect.ts';
 import { seed } from '../../src/database/seed.ts';
 import {
@@ -10,6 +13,7 @@ import {
   type SqlFile,
   setParams,
 } from '../../src/database/sql-files.ts';
+import { projectRoot } from '../../src/database/state.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
 import { followWithoutReplay } from '../helpers/standby.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -17,14 +21,12 @@ import { eventually } from '../helpers/wait.ts';
 const db = useDatabase();
 const files = readSqlFiles('reports');
 type Row = Record<string, unknown>;
-const tried = new Set<string>();
 
 async function rowsIn(
   sql: Transaction,
   name: string,
   params: Record<string, string> = {},
 ): Promise<Row[]> {
-  tried.add(name);
   const file = files.find((each) => each.name === name) as SqlFile;
   await setParams(sql, 'report', new Map(Object.entries(params)));
   const answer = await runSqlFile(sql, file);
@@ -74,12 +76,6 @@ beforeAll(async () => {
     select count(*) from ops.scanned where v = 1 and filler <> '';
     select pg_sleep(0.2), 'a slow query';
   `);
-});
-
-afterAll(() => {
-  // The last to run: each report has a test in which it finds what it is for.
-  const elsewhere = ['cron-jobs', 'cron-history'];
-  expect([...tried, ...elsewhere].sort()).toEqual(files.map(({ name }) => name));
 });
 
 describe('a report on tables', () => {
@@ -219,7 +215,7 @@ describe('a report on activity', () => {
     const waiter = await db.as('superuser', 1).reserve();
     await holder`begin`;
     await holder`lock table ops.scanned`;
-    const waiting = waiter`select count(*) from ops.scanned`.then(() => {});
+    const waiting = waiter`select count(filler) from ops.scanned`.then(() => {});
     const [blocked] = await eventually(async () => {
       const found = await rows('blocking');
       return found.length > 0 && found;
@@ -384,6 +380,21 @@ describe('a report on our own parts', () => {
 });
 
 describe('every report', () => {
+  test('has a test in which it finds what it is for', () => {
+    const here = readFileSync(import.meta.filename, 'utf8').split("describe('every report'")[0];
+    const cron = readFileSync(join(projectRoot, 'test', 'db', 'cron.test.ts'), 'utf8');
+    for (const { name } of files) expect(`${here}${cron}`).toContain(`'${name}'`);
+  });
+
+  test('and every check is in the reference, with its defaults', () => {
+    const reference = readFileSync(join(projectRoot, 'docs', 'reference', 'reports.md'), 'utf8');
+    for (const { name, params, title } of [...files, ...healthFiles()]) {
+      const said = params.map((each) => `\`${each.name}\` ${each.fallback}`.trim()).join(', ');
+      const start = `| \`${name}\` | ${title} | ${said.replaceAll('|', '\\|')} |`;
+      expect(reference).toContain(start);
+    }
+  });
+
   test.each(files.map(({ name }) => name))('%s is written as the others are', (name) => {
     const file = files.find((each) => each.name === name) as SqlFile;
     for (const part of [file.title, file.columns, file.read, file.cost]) expect(part).not.toBe('');
