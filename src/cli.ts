@@ -1,10 +1,12 @@
 import process from 'node:process';
 import { Command } from 'commander';
+import { registerCheck } from './commands/check.ts';
 import { registerDb } from './commands/db.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerLint } from './commands/lint.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerProve } from './commands/prove.ts';
+import { registerReport } from './commands/report.ts';
 import { registerSchema } from './commands/schema.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerServe } from './commands/serve.ts';
@@ -41,6 +43,8 @@ for (const register of [
   registerSchema,
   registerLint,
   registerProve,
+  registerReport,
+  registerCheck,
 ]) {
   register(program);
 }

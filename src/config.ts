@@ -43,6 +43,15 @@ const environment = z.preprocess(
     /** Calls in flight to the delivery URL. */
     GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
     GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
+    /** Where notices of alerts are posted. */
+    GW_ALERT_URL: httpUrl.optional(),
+    /** Who gets them by e-mail: addresses, separated by commas. */
+    GW_ALERT_EMAIL_TO: z.string().includes('@').optional(),
+    GW_SMTP_URL: z
+      .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
+      .optional(),
+    /** What e-mails are from. */
+    GW_MAIL_FROM: z.string().includes('@').optional(),
     GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
     /** Subscriptions of one user, across the sockets of one API process. */
     GW_MAX_SUBSCRIPTIONS: z.coerce.number().int().min(1).max(10_000).default(20),

@@ -2,6 +2,7 @@ import { PgBoss } from 'pg-boss';
 import { connect } from '../database/connect.ts';
 import { GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { type AlertDestination, workAlerts } from './alerts.ts';
 import type { Channel } from './channels/channel.ts';
 import { startSendLoop } from './send-loop.ts';
 
@@ -9,6 +10,8 @@ export interface WorkerOptions {
   /** gw_worker's connection. */
   workerUrl: string;
   channel: Channel;
+  /** Who is told of alerts; nobody unless given. */
+  alerts?: AlertDestination[];
   log: Log;
 }
 
@@ -56,6 +59,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   }
 
   const sends = startSendLoop({ boss, sql, channel, log, batchSize: 500, lanes: 3 });
+
+  await workAlerts(boss, { destinations: options.alerts ?? [], log });
 
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
