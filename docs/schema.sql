@@ -1757,6 +1757,45 @@ ALTER FUNCTION app_private.tg__timestamps() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Fills created_at and updated_at of a new row that brings none; later keeps created_at and sets updated_at, whatever the statement says.';
 
+CREATE FUNCTION app_private.tg_alerts__notify() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  told record;
+begin
+  -- What is wrong with the way by which notices go would go by that way, and fail, and be
+  -- wrong again. It shows in ops.alerts and `gw check`.
+  if new.object in ('alert-notify', 'alert-notify-dead') then
+    return null;
+  end if;
+
+  select
+    (array_agg(alert_notices.state order by alert_notices.id desc))[1] as latest,
+    count(*) filter (where alert_notices.created_at > now() - interval '1 hour') as recent
+  into told
+  from ops.alert_notices
+  where alert_notices.check_name = new.check_name
+    and alert_notices.object = new.object;
+
+  if told.latest = 'flapping' then
+    return null;
+  end if;
+  perform ops.notify_alert(new, case
+    -- Opened and closed three times.
+    when told.recent >= 6 then 'flapping'
+    when tg_op = 'INSERT' then 'opened'
+    when new.resolved_at is not null then 'resolved'
+    else 'changed'
+  end);
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_alerts__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_alerts__notify() IS 'Announces that an alert opened, changed its level or was resolved, unless it does so all the time.';
+
 CREATE FUNCTION app_private.tg_chat_messages__touch_chat() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3040,6 +3079,123 @@ ALTER FUNCTION ops.audit_log_hash(p_row ops.audit_log) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) IS 'What the hash of a row of the audit log has to be.';
 
+CREATE FUNCTION ops.check_health() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+  due record;
+  need text;
+  missing text;
+  is_missing boolean;
+  findings jsonb;
+  failure text;
+  changed integer := 0;
+begin
+  -- The next minute's run does not wait for one that takes longer.
+  if pg_is_in_recovery()
+    or not pg_try_advisory_xact_lock(hashtextextended('ops.check_health', 0))
+  then
+    return 0;
+  end if;
+
+  for due in
+    update ops.health_checks
+    set ran_at = now()
+    where health_checks.ran_at is null
+      -- A minute's job starts some milliseconds early or late.
+      or health_checks.ran_at <= now() - health_checks.every + interval '10 seconds'
+    returning health_checks.name, health_checks.query, health_checks.needs
+  loop
+    findings := '[]';
+    failure := null;
+    missing := null;
+    begin
+      -- Until this block ends.
+      perform set_config('transaction_read_only', 'on', true);
+      foreach need in array due.needs loop
+        is_missing := case
+          when need like 'role %' then not pg_has_role(substr(need, 6), 'usage')
+          when need like 'function %' then not exists (
+            select from pg_proc
+            where pronamespace::regnamespace || '.' || proname = substr(need, 10))
+          else to_regclass(need) is null
+        end;
+        if is_missing then
+          missing := need;
+          -- What does not exist needs no check; what exists and is hidden does.
+          if need like 'role %' then
+            failure := 'cannot see: needs the ' || need;
+          end if;
+        end if;
+      end loop;
+      if missing is null then
+        execute format(
+          'select coalesce(jsonb_agg(to_jsonb(finding)), ''[]'') from (%s) as finding',
+          due.query || chr(10)) into findings;
+      end if;
+    exception when others then
+      failure := sqlstate || ': ' || sqlerrm;
+    end;
+
+    if failure is not null then
+      changed := changed + ops.raise_alert('health-check-failed', due.name, 'warning',
+        failure,
+        'Correct sql/checks/health-' || due.name || '.sql, or grant what it needs.'
+      )::integer;
+      continue;
+    end if;
+    changed := changed + ops.resolve_alert('health-check-failed', due.name)::integer;
+
+    select changed + count(*) filter (where ops.raise_alert('health-' || due.name,
+      finding.object, finding.level, finding.detail, finding.remediation))
+    into changed
+    from jsonb_to_recordset(findings)
+      as finding (level text, object text, detail text, remediation text);
+
+    select changed + count(*)
+      filter (where ops.resolve_alert(over.check_name, over.object))
+    into changed
+    from (
+      select alerts.check_name, alerts.object
+      from ops.alerts
+      where alerts.check_name = 'health-' || due.name
+        and alerts.resolved_at is null
+        and not exists (
+          select from jsonb_to_recordset(findings) as finding (object text)
+          where coalesce(finding.object, '') = alerts.object
+        )
+      -- Before any is resolved, not while.
+      offset 0
+    ) as over;
+  end loop;
+
+  return changed + ops.settle_alerts();
+end
+$$;
+
+ALTER FUNCTION ops.check_health() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.check_health() IS 'Runs the health checks that are due, raises alerts for what they find and resolves those of what they find no more. Returns how many alerts opened, changed their level or were resolved.';
+
+CREATE FUNCTION ops.column_widths() RETURNS TABLE(relation oid, attribute name, null_frac real, avg_width integer)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  select pg_class.oid, pg_stats.attname, pg_stats.null_frac, pg_stats.avg_width
+  from pg_stats
+  inner join pg_namespace on pg_namespace.nspname = pg_stats.schemaname
+  inner join pg_class on pg_class.relnamespace = pg_namespace.oid
+    and pg_class.relname = pg_stats.tablename
+  where not pg_stats.inherited
+    and pg_stats.schemaname !~ '^(pg_|information_schema$)'
+$_$;
+
+ALTER FUNCTION ops.column_widths() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.column_widths() IS 'Mean width in bytes and share of nulls of each analyzed column of the owner''s tables.';
+
 CREATE FUNCTION ops.create_next_month_partition() RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3157,6 +3313,22 @@ $_$;
 ALTER FUNCTION ops.delete_cron_history() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.delete_cron_history() IS 'Deletes pg_cron''s records of runs that ended 14 days ago. Returns how many.';
+
+CREATE FUNCTION ops.delete_old_alert_notices() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with deleted as (
+    delete from ops.alert_notices
+    where alert_notices.created_at < now() - interval '90 days'
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+ALTER FUNCTION ops.delete_old_alert_notices() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.delete_old_alert_notices() IS 'Deletes notices of more than 90 days ago. Returns how many.';
 
 CREATE FUNCTION ops.drop_detached_partitions() RETURNS integer
     LANGUAGE plpgsql
@@ -3346,6 +3518,111 @@ ALTER FUNCTION ops.last_migration() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.last_migration() IS 'The newest committed migration that this database has run, or null.';
 
+CREATE FUNCTION ops.message_status(p_from date, p_to date) RETURNS TABLE(day date, message_type text, status text, messages bigint, retries bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select (message_logs.scheduled_send_time at time zone 'UTC')::date,
+    message_logs.message_type, message_logs.status, count(*), sum(message_logs.retry_count)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time >= p_from::timestamp at time zone 'UTC'
+    and message_logs.scheduled_send_time < (p_to + 1)::timestamp at time zone 'UTC'
+  group by 1, 2, 3
+$$;
+
+ALTER FUNCTION ops.message_status(p_from date, p_to date) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.message_status(p_from date, p_to date) IS 'How many messages are due on each day of a range (UTC, inclusive), by type and status.';
+
+CREATE TABLE ops.alerts (
+    id bigint NOT NULL,
+    check_name text NOT NULL,
+    object text DEFAULT ''::text NOT NULL,
+    level text NOT NULL,
+    detail text NOT NULL,
+    remediation text DEFAULT ''::text NOT NULL,
+    raised_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    resolved_at timestamp with time zone,
+    CONSTRAINT alerts_check_name_check CHECK ((check_name ~ '^[a-z][a-z0-9-]{1,62}$'::text)),
+    CONSTRAINT alerts_level_check CHECK ((level = ANY (ARRAY['warning'::text, 'critical'::text]))),
+    CONSTRAINT alerts_resolved_at_check CHECK ((resolved_at >= raised_at))
+);
+
+ALTER TABLE ops.alerts OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.alerts IS 'What went wrong, and until when: at most one open row for each check and object.';
+
+COMMENT ON COLUMN ops.alerts.check_name IS 'Which check found it.';
+
+COMMENT ON COLUMN ops.alerts.object IS 'What it is about; empty where there is only one.';
+
+COMMENT ON COLUMN ops.alerts.level IS 'warning (soon a problem) or critical (a problem now).';
+
+COMMENT ON COLUMN ops.alerts.detail IS 'What was found, with figures; as it was last said.';
+
+COMMENT ON COLUMN ops.alerts.remediation IS 'What to do about it.';
+
+COMMENT ON COLUMN ops.alerts.changed_at IS 'When the level last changed.';
+
+COMMENT ON COLUMN ops.alerts.resolved_at IS 'When it was well again; null while it is open.';
+
+CREATE FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with notice as (
+    insert into ops.alert_notices (alert_id, check_name, object, state)
+    values (p_alert.id, p_alert.check_name, p_alert.object, p_state)
+    returning alert_notices.id, alert_notices.created_at
+  ),
+  queued as (
+    insert into pgboss.job (name, data, keep_until, retry_limit, retry_delay,
+      retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, heartbeat_seconds, policy,
+      dead_letter)
+    select queue.name,
+      jsonb_build_object(
+        'key', concat_ws(':', p_alert.id, p_state, notice.id),
+        'state', p_state,
+        'check', p_alert.check_name,
+        'object', p_alert.object,
+        'level', p_alert.level,
+        'detail', p_alert.detail,
+        'remediation', p_alert.remediation,
+        'raisedAt', p_alert.raised_at,
+        'resolvedAt', p_alert.resolved_at,
+        'at', notice.created_at),
+      now() + queue.retention_seconds * interval '1 second',
+      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
+      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
+      queue.dead_letter
+    from notice
+    inner join pgboss.queue on queue.name = 'alert-notify'
+  )
+  select notice.id from notice
+$$;
+
+ALTER FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) IS 'Records a notice of an alert and queues its delivery. Returns its number.';
+
+CREATE FUNCTION ops.overdue_messages(p_after interval) RETURNS TABLE(message_type text, status text, messages bigint, oldest timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select message_logs.message_type, message_logs.status, count(*),
+    min(message_logs.scheduled_send_time)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time < now() - p_after
+    and message_logs.status <> 'SENT'
+    and message_logs.status <> 'FAILED'
+  group by 1, 2
+$$;
+
+ALTER FUNCTION ops.overdue_messages(p_after interval) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.overdue_messages(p_after interval) IS 'Messages that were due so long ago and are neither sent nor given up, by type and status.';
+
 CREATE FUNCTION ops.prune_old_activity_partitions() RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3492,6 +3769,41 @@ ALTER FUNCTION ops.resolve_alert(p_check_name text, p_object text) OWNER TO gw_o
 
 COMMENT ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) IS 'Closes the open alert of this check and object. Returns false when there is none.';
 
+CREATE FUNCTION ops.settle_alerts() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with newest as (
+    select distinct on (alert_notices.check_name, alert_notices.object)
+      alert_notices.check_name, alert_notices.object, alert_notices.state
+    from ops.alert_notices
+    where exists (
+      select from ops.alert_notices as held
+      where held.state = 'flapping'
+        and held.check_name = alert_notices.check_name
+        and held.object = alert_notices.object
+    )
+    order by alert_notices.check_name, alert_notices.object, alert_notices.id desc
+  )
+  select count(ops.notify_alert(latest.alert, 'settled'))::integer
+  from newest
+  cross join lateral (
+    select alerts as alert
+    from ops.alerts
+    where alerts.check_name = newest.check_name
+      and alerts.object = newest.object
+    order by alerts.id desc
+    limit 1
+  ) as latest
+  where newest.state = 'flapping'
+    and greatest((latest.alert).changed_at, (latest.alert).resolved_at)
+      < now() - interval '1 hour'
+$$;
+
+ALTER FUNCTION ops.settle_alerts() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.settle_alerts() IS 'Announces how alerts stand that changed too often and have not for an hour. Returns how many.';
+
 CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3550,6 +3862,51 @@ $_$;
 ALTER FUNCTION ops.sync_cron_jobs() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.sync_cron_jobs() IS 'Makes cron.job equal to ops.cron_jobs. Returns how many jobs were removed and added; 0 without pg_cron.';
+
+CREATE FUNCTION ops.sync_health_checks(p_checks jsonb) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  changed integer;
+  gone text;
+begin
+  insert into ops.health_checks (name, query, needs, every)
+  select wanted.name, wanted.query, wanted.needs, wanted.every
+  from jsonb_to_recordset(p_checks)
+    as wanted (name text, query text, needs text[], every interval)
+  on conflict (name) do update
+  set query = excluded.query,
+    needs = excluded.needs,
+    every = excluded.every,
+    ran_at = null
+  where (health_checks.query, health_checks.needs, health_checks.every)
+    is distinct from (excluded.query, excluded.needs, excluded.every);
+  get diagnostics changed = row_count;
+
+  for gone in
+    delete from ops.health_checks
+    where not exists (
+      select from jsonb_to_recordset(p_checks) as wanted (name text)
+      where wanted.name = health_checks.name
+    )
+    returning health_checks.name
+  loop
+    changed := changed + 1;
+    -- Nobody would close them.
+    perform ops.resolve_alert(alerts.check_name, alerts.object)
+    from ops.alerts
+    where alerts.resolved_at is null
+      and (alerts.check_name = 'health-' || gone
+        or alerts.check_name = 'health-check-failed' and alerts.object = gone);
+  end loop;
+  return changed;
+end
+$$;
+
+ALTER FUNCTION ops.sync_health_checks(p_checks jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.sync_health_checks(p_checks jsonb) IS 'Makes ops.health_checks equal to an array of {name, query, needs, every}. Returns how many changed.';
 
 CREATE FUNCTION ops.verify_audit_log() RETURNS TABLE(broken_id bigint, problem text)
     LANGUAGE sql STABLE
@@ -4661,38 +5018,30 @@ COMMENT ON COLUMN app_public.workspaces.created_at IS 'When the workspace was ma
 
 COMMENT ON COLUMN app_public.workspaces.updated_at IS 'When the workspace last changed.';
 
-CREATE TABLE ops.alerts (
+CREATE TABLE ops.alert_notices (
     id bigint NOT NULL,
+    alert_id bigint NOT NULL,
     check_name text NOT NULL,
-    object text DEFAULT ''::text NOT NULL,
-    level text NOT NULL,
-    detail text NOT NULL,
-    remediation text DEFAULT ''::text NOT NULL,
-    raised_at timestamp with time zone DEFAULT now() NOT NULL,
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
-    resolved_at timestamp with time zone,
-    CONSTRAINT alerts_check_name_check CHECK ((check_name ~ '^[a-z][a-z0-9-]{1,62}$'::text)),
-    CONSTRAINT alerts_level_check CHECK ((level = ANY (ARRAY['warning'::text, 'critical'::text]))),
-    CONSTRAINT alerts_resolved_at_check CHECK ((resolved_at >= raised_at))
+    object text NOT NULL,
+    state text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT alert_notices_state_check CHECK ((state = ANY (ARRAY['opened'::text, 'changed'::text, 'resolved'::text, 'flapping'::text, 'settled'::text])))
 );
 
-ALTER TABLE ops.alerts OWNER TO gw_owner;
+ALTER TABLE ops.alert_notices OWNER TO gw_owner;
 
-COMMENT ON TABLE ops.alerts IS 'What went wrong, and until when: at most one open row for each check and object.';
+COMMENT ON TABLE ops.alert_notices IS 'What was announced of alerts, each by a job of the queue alert-notify. Kept 90 days.';
 
-COMMENT ON COLUMN ops.alerts.check_name IS 'Which check found it.';
+COMMENT ON COLUMN ops.alert_notices.state IS 'opened, changed (its level), resolved; flapping: changes are not announced until an hour passed without one; settled: that hour passed.';
 
-COMMENT ON COLUMN ops.alerts.object IS 'What it is about; empty where there is only one.';
-
-COMMENT ON COLUMN ops.alerts.level IS 'warning (soon a problem) or critical (a problem now).';
-
-COMMENT ON COLUMN ops.alerts.detail IS 'What was found, with figures; as it was last said.';
-
-COMMENT ON COLUMN ops.alerts.remediation IS 'What to do about it.';
-
-COMMENT ON COLUMN ops.alerts.changed_at IS 'When the level last changed.';
-
-COMMENT ON COLUMN ops.alerts.resolved_at IS 'When it was well again; null while it is open.';
+ALTER TABLE ops.alert_notices ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ops.alert_notices_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 ALTER TABLE ops.alerts ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME ops.alerts_id_seq
@@ -4763,6 +5112,28 @@ COMMENT ON TABLE ops.cron_jobs IS 'What pg_cron runs in this database. Change ro
 COMMENT ON COLUMN ops.cron_jobs.schedule IS 'Five cron fields, in UTC.';
 
 COMMENT ON COLUMN ops.cron_jobs.command IS 'One call of one function.';
+
+CREATE TABLE ops.health_checks (
+    name text NOT NULL,
+    query text NOT NULL,
+    needs text[] DEFAULT '{}'::text[] NOT NULL,
+    every interval DEFAULT '00:01:00'::interval NOT NULL,
+    ran_at timestamp with time zone,
+    CONSTRAINT health_checks_every_check CHECK ((every > '00:00:00'::interval)),
+    CONSTRAINT health_checks_name_check CHECK ((name ~ '^[a-z][a-z0-9-]{1,50}$'::text))
+);
+
+ALTER TABLE ops.health_checks OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.health_checks IS 'The checks that ops.check_health() runs. Copies of sql/checks/health-*.sql, made by gw migrate: change the files.';
+
+COMMENT ON COLUMN ops.health_checks.query IS 'A select of level, object, detail and remediation, a row for each finding.';
+
+COMMENT ON COLUMN ops.health_checks.needs IS 'Relations, functions or roles without which it does not run.';
+
+COMMENT ON COLUMN ops.health_checks.every IS 'How long after a run the next one is due.';
+
+COMMENT ON COLUMN ops.health_checks.ran_at IS 'When it last ran; null when it has not.';
 
 CREATE TABLE ops.partition_events (
     id bigint NOT NULL,
@@ -4965,6 +5336,9 @@ ALTER TABLE ONLY app_public.users
 ALTER TABLE ONLY app_public.workspaces
     ADD CONSTRAINT workspaces_pkey PRIMARY KEY (user_id, id);
 
+ALTER TABLE ONLY ops.alert_notices
+    ADD CONSTRAINT alert_notices_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY ops.alerts
     ADD CONSTRAINT alerts_pkey PRIMARY KEY (id);
 
@@ -4979,6 +5353,9 @@ ALTER TABLE ONLY ops.backups
 
 ALTER TABLE ONLY ops.cron_jobs
     ADD CONSTRAINT cron_jobs_pkey PRIMARY KEY (job_name);
+
+ALTER TABLE ONLY ops.health_checks
+    ADD CONSTRAINT health_checks_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY ops.partition_events
     ADD CONSTRAINT partition_events_pkey PRIMARY KEY (id);
@@ -5106,6 +5483,12 @@ CREATE INDEX workspaces_user_id_created_at_idx ON app_public.workspaces USING bt
 
 CREATE INDEX workspaces_user_id_updated_at_idx ON app_public.workspaces USING btree (user_id, updated_at);
 
+CREATE INDEX alert_notices_alert_id_idx ON ops.alert_notices USING btree (alert_id);
+
+CREATE INDEX alert_notices_check_name_object_id_idx ON ops.alert_notices USING btree (check_name, object, id);
+
+CREATE INDEX alert_notices_check_name_object_idx_where_flapping ON ops.alert_notices USING btree (check_name, object) WHERE (state = 'flapping'::text);
+
 CREATE UNIQUE INDEX alerts_check_name_object_idx_where_open ON ops.alerts USING btree (check_name, object) WHERE (resolved_at IS NULL);
 
 CREATE INDEX alerts_raised_at_idx ON ops.alerts USING btree (raised_at);
@@ -5227,6 +5610,10 @@ ALTER TABLE ops.audit_log_head ENABLE ALWAYS TRIGGER _200_append_only;
 CREATE TRIGGER _200_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ops.partition_events FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__append_only();
 
 CREATE TRIGGER _900_audit AFTER INSERT ON ops.partition_events FOR EACH ROW WHEN ((new.event = ANY (ARRAY['detached'::text, 'dropped'::text]))) EXECUTE FUNCTION app_private.tg_partition_events__audit();
+
+CREATE TRIGGER _900_notify AFTER INSERT ON ops.alerts FOR EACH ROW EXECUTE FUNCTION app_private.tg_alerts__notify();
+
+CREATE TRIGGER _900_notify_change AFTER UPDATE OF level, resolved_at ON ops.alerts FOR EACH ROW WHEN (((old.level IS DISTINCT FROM new.level) OR (old.resolved_at IS DISTINCT FROM new.resolved_at))) EXECUTE FUNCTION app_private.tg_alerts__notify();
 
 ALTER TABLE app_private.message_ledger
     ADD CONSTRAINT message_ledger_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
@@ -5356,6 +5743,9 @@ ALTER TABLE ONLY app_public.users
 
 ALTER TABLE ONLY app_public.workspaces
     ADD CONSTRAINT workspaces_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY ops.alert_notices
+    ADD CONSTRAINT alert_notices_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES ops.alerts(id) ON DELETE CASCADE;
 
 ALTER TABLE app_private.connection_pool_stats ENABLE ROW LEVEL SECURITY;
 
@@ -5680,6 +6070,8 @@ REVOKE ALL ON FUNCTION app_private.tg__release_tasks() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_alerts__notify() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg_chat_messages__touch_chat() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_habit_logs__activity() FROM PUBLIC;
@@ -5856,11 +6248,18 @@ GRANT SELECT ON TABLE ops.audit_log TO gw_monitor;
 REVOKE ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) TO gw_monitor;
 
+REVOKE ALL ON FUNCTION ops.check_health() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.column_widths() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.column_widths() TO gw_monitor;
+
 REVOKE ALL ON FUNCTION ops.create_next_month_partition() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.delete_cron_history() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.delete_old_alert_notices() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.drop_detached_partitions() FROM PUBLIC;
 
@@ -5877,6 +6276,17 @@ GRANT ALL ON FUNCTION ops.last_migration() TO gw_authenticator;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_monitor;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_worker;
 
+REVOKE ALL ON FUNCTION ops.message_status(p_from date, p_to date) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.message_status(p_from date, p_to date) TO gw_monitor;
+GRANT ALL ON FUNCTION ops.message_status(p_from date, p_to date) TO gw_readonly;
+
+GRANT SELECT ON TABLE ops.alerts TO gw_monitor;
+
+REVOKE ALL ON FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.overdue_messages(p_after interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.overdue_messages(p_after interval) TO gw_monitor;
+
 REVOKE ALL ON FUNCTION ops.prune_old_activity_partitions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.prune_partitions() FROM PUBLIC;
@@ -5889,7 +6299,11 @@ REVOKE ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) FROM 
 GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_worker;
 GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_cdc;
 
+REVOKE ALL ON FUNCTION ops.settle_alerts() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.sync_cron_jobs() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.sync_health_checks(p_checks jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.verify_audit_log() FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.verify_audit_log() TO gw_monitor;
@@ -6119,13 +6533,15 @@ GRANT INSERT(name),UPDATE(name) ON TABLE app_public.workspaces TO app_user;
 
 GRANT INSERT(data),UPDATE(data) ON TABLE app_public.workspaces TO app_user;
 
-GRANT SELECT ON TABLE ops.alerts TO gw_monitor;
+GRANT SELECT ON TABLE ops.alert_notices TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.audit_log_head TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.backups TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.cron_jobs TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.health_checks TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.partition_events TO gw_monitor;
 
