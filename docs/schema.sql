@@ -611,9 +611,10 @@ begin
       and message_logs.scheduled_send_time = given.scheduled_send_time
     where message_logs.status = 'UNKNOWN'
   ) then
-    perform ops.raise_alert('unknown-deliveries', 'message-send', 'warning',
-      'messages may or may not have been delivered', 'Ask the receiver about them: '
-      'gw messages list --status UNKNOWN. Then: gw messages resolve');
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-unknown-deliveries', 'message-send', 'warning',
+      'messages may or may not have been delivered',
+      'gw messages list --status UNKNOWN; then gw messages resolve or redrive');
   end if;
 end
 $$;
@@ -1292,9 +1293,10 @@ begin
     jsonb_array_length(p_results) - unreachable, unreachable);
 
   if given_up > 0 then
-    perform ops.raise_alert('dead-letters', 'message-send', 'warning',
-      'messages were given up', 'Look at: gw messages list --status FAILED. Send again what '
-      'the receiver has not got: gw messages redrive');
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
+      'messages were given up',
+      'gw messages list --status FAILED; then gw messages redrive');
   end if;
   return recorded;
 end
@@ -3614,8 +3616,10 @@ CREATE FUNCTION ops.overdue_messages(p_after interval) RETURNS TABLE(message_typ
     min(message_logs.scheduled_send_time)
   from app_public.message_logs
   where message_logs.scheduled_send_time < now() - p_after
-    and message_logs.status <> 'SENT'
-    and message_logs.status <> 'FAILED'
+    and message_logs.status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')
+    and (message_logs.status <> 'QUEUED'
+      or message_logs.error_message is null
+      or message_logs.error_message not like 'held until %')
   group by 1, 2
 $$;
 
@@ -3907,6 +3911,21 @@ $$;
 ALTER FUNCTION ops.sync_health_checks(p_checks jsonb) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.sync_health_checks(p_checks jsonb) IS 'Makes ops.health_checks equal to an array of {name, query, needs, every}. Returns how many changed.';
+
+CREATE FUNCTION ops.unknown_deliveries() RETURNS TABLE(message_type text, messages bigint, oldest timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select message_logs.message_type, count(*), min(message_logs.scheduled_send_time)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time between now() - interval '90 days' and now()
+    and message_logs.status = 'UNKNOWN'
+  group by 1
+$$;
+
+ALTER FUNCTION ops.unknown_deliveries() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.unknown_deliveries() IS 'How many messages of each type may or may not have been delivered in the last 90 days.';
 
 CREATE FUNCTION ops.verify_audit_log() RETURNS TABLE(broken_id bigint, problem text)
     LANGUAGE sql STABLE
@@ -6304,6 +6323,9 @@ REVOKE ALL ON FUNCTION ops.settle_alerts() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ops.sync_cron_jobs() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.sync_health_checks(p_checks jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.unknown_deliveries() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.unknown_deliveries() TO gw_monitor;
 
 REVOKE ALL ON FUNCTION ops.verify_audit_log() FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.verify_audit_log() TO gw_monitor;

@@ -1,5 +1,5 @@
 --! Previous: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
---! Hash: sha1:d2dc16e7b30b1f67ccff336ee67ce4a97a81f3ef
+--! Hash: sha1:2f9d8c194524caaa827640cef9a856b25e665374
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql
@@ -1202,9 +1202,10 @@ begin
       and message_logs.scheduled_send_time = given.scheduled_send_time
     where message_logs.status = 'UNKNOWN'
   ) then
-    perform ops.raise_alert('unknown-deliveries', 'message-send', 'warning',
-      'messages may or may not have been delivered', 'Ask the receiver about them: '
-      'gw messages list --status UNKNOWN. Then: gw messages resolve');
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-unknown-deliveries', 'message-send', 'warning',
+      'messages may or may not have been delivered',
+      'gw messages list --status UNKNOWN; then gw messages resolve or redrive');
   end if;
 end
 $$;
@@ -1337,9 +1338,10 @@ begin
     jsonb_array_length(p_results) - unreachable, unreachable);
 
   if given_up > 0 then
-    perform ops.raise_alert('dead-letters', 'message-send', 'warning',
-      'messages were given up', 'Look at: gw messages list --status FAILED. Send again what '
-      'the receiver has not got: gw messages redrive');
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
+      'messages were given up',
+      'gw messages list --status FAILED; then gw messages redrive');
   end if;
   return recorded;
 end
@@ -1348,6 +1350,24 @@ $$;
 grant execute on function app_private.record_send_results(jsonb, text) to gw_worker;
 comment on function app_private.record_send_results(jsonb, text) is
   'Records what became of a batch of attempts, and finishes or postpones their jobs: an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
+
+--! Included functions/ops/unknown_deliveries.sql
+-- Definer: as message_status(). An older one waits no more.
+create or replace function ops.unknown_deliveries()
+returns table (message_type text, messages bigint, oldest timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select message_logs.message_type, count(*), min(message_logs.scheduled_send_time)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time between now() - interval '90 days' and now()
+    and message_logs.status = 'UNKNOWN'
+  group by 1
+$$;
+--! EndIncluded functions/ops/unknown_deliveries.sql
+grant execute on function ops.unknown_deliveries() to gw_monitor;
+comment on function ops.unknown_deliveries() is
+  'How many messages of each type may or may not have been delivered in the last 90 days.';
 
 --! Included functions/app_private/requeue_lost_messages.sql
 -- A job can be lost: deleted by hand, or expired because no worker ran for a week. The

@@ -1,5 +1,5 @@
---! Previous: sha1:d2dc16e7b30b1f67ccff336ee67ce4a97a81f3ef
---! Hash: sha1:ef48cedba7bea240292cad4571907f73cad97ad8
+--! Previous: sha1:2f9d8c194524caaa827640cef9a856b25e665374
+--! Hash: sha1:2af2c0076e23d4a3959ae1ed7063d0bf8355c067
 --! Message: last-login
 
 --! split: 0001-last-login.sql

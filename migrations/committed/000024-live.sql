@@ -1,5 +1,5 @@
---! Previous: sha1:ef48cedba7bea240292cad4571907f73cad97ad8
---! Hash: sha1:e1da60e253082f6aed140eddda3d3202b6c77b9e
+--! Previous: sha1:2af2c0076e23d4a3959ae1ed7063d0bf8355c067
+--! Hash: sha1:6533fc18df35c1aff33b07c4ea47880acafa0a07
 --! Message: live
 
 --! split: 0001-live.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:e1da60e253082f6aed140eddda3d3202b6c77b9e
---! Hash: sha1:c76b171ea5d53192414763f470acfba40cc9a755
+--! Previous: sha1:6533fc18df35c1aff33b07c4ea47880acafa0a07
+--! Hash: sha1:2651e6ce4df6807c88910a144271e0b700a3f54a
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql
@@ -411,8 +411,8 @@ comment on function ops.message_status(date, date) is
   'How many messages are due on each day of a range (UTC, inclusive), by type and status.';
 
 --! Included functions/ops/overdue_messages.sql
--- Definer: as message_status(). The partial index on unsent messages serves it; what has
--- FAILED was given up and is not overdue.
+-- Definer: as message_status(). The partial index on unsent messages serves it. What is held
+-- by quiet hours is not overdue.
 create or replace function ops.overdue_messages(p_after interval)
 returns table (message_type text, status text, messages bigint, oldest timestamptz)
 language sql stable security definer
@@ -422,8 +422,10 @@ as $$
     min(message_logs.scheduled_send_time)
   from app_public.message_logs
   where message_logs.scheduled_send_time < now() - p_after
-    and message_logs.status <> 'SENT'
-    and message_logs.status <> 'FAILED'
+    and message_logs.status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')
+    and (message_logs.status <> 'QUEUED'
+      or message_logs.error_message is null
+      or message_logs.error_message not like 'held until %')
   group by 1, 2
 $$;
 --! EndIncluded functions/ops/overdue_messages.sql

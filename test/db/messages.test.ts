@@ -254,7 +254,7 @@ describe('a message', () => {
       expect(await jobStates(sql)).toEqual([]);
       const alerts = await asSuperuser(
         sql,
-        () => sql`select level from ops.alerts where check_name = 'unknown-deliveries'`,
+        () => sql`select level from ops.alerts where check_name = 'health-unknown-deliveries'`,
       );
       expect([...alerts]).toEqual([{ level: 'warning' }]);
     });

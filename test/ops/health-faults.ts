@@ -67,8 +67,15 @@ export const healthFaults: HealthFault[] = [
       ${message('SCHEDULED', "now() - interval '2 hours'", someone(1))}
       ${message('SENDING', "now() - interval '1 day'", someone(2))}
       ${message('FAILED', "now() - interval '1 day'", someone(3))}
+      ${message('CANCELLED', "now() - interval '1 day'", someone(5))}
       ${message('SCHEDULED', "now() - interval '1 minute'", someone(4))}`,
     findings: ['critical BIRTHDAY SENDING', 'warning BIRTHDAY SCHEDULED'],
+  },
+  {
+    check: 'unknown-deliveries',
+    title: 'a message of which nobody knows whether it was delivered',
+    violate: message('UNKNOWN', "now() - interval '1 day'", someone(5)),
+    findings: ['warning message-send'],
   },
   {
     check: 'dead-letters',

@@ -172,7 +172,9 @@ describe('a report on tables', () => {
     const [coverage] = (await rows('partition-coverage')).filter(
       (each) => each.parent_name === 'app_public.message_logs',
     );
-    expect(coverage).toMatchObject({ partitions: 13, default_rows: 0 });
+    // Twelve months ahead, this one, and those of the demo's past messages.
+    expect(Number(coverage?.partitions)).toBeGreaterThan(13);
+    expect(coverage?.default_rows).toBe(0);
     expect(Number(coverage?.ahead_seconds)).toBeGreaterThan(300 * 86_400);
   });
 

@@ -158,7 +158,7 @@ describe('over HTTP', () => {
     await db.as('owner')`update app_private.delivery_channels set max_attempts = 20`;
     expect(vendor.deliveries).toHaveLength(2);
     const [alert] = await db.as('owner')`
-      select level from ops.alerts where check_name = 'dead-letters' and resolved_at is null`;
+      select level from ops.alerts where check_name = 'health-dead-letters' and resolved_at is null`;
     expect(alert).toEqual({ level: 'warning' });
   });
 
