@@ -10,6 +10,9 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
+import { telemetryPlugin } from './telemetry/plugin.ts';
+import { observeStatements } from './telemetry/statements.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
 import { VectorPlugin } from './vector-plugin.ts';
 
@@ -19,13 +22,20 @@ export interface PresetOptions {
   /** What a request's token says; undefined for an anonymous one. */
   claimsOf: (request: IncomingMessage) => Claims | undefined;
   maskError: (error: GraphQLError) => GraphQLError;
+  /** Absent where nothing is served, such as when the schema is printed. */
+  telemetry?: Telemetry | undefined;
   /** A superuser's URL, to rebuild the schema whenever the database changes. */
   watchUrl?: string | undefined;
 }
 
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
-  const { pool, jwtSecret, claimsOf, maskError, watchUrl } = options;
+  const { pool, jwtSecret, claimsOf, maskError, telemetry, watchUrl } = options;
+  const pgService = makePgService({
+    pool,
+    schemas: ['app_public'],
+    ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
+  });
   return {
     extends: [
       PostGraphileAmberPreset,
@@ -44,13 +54,10 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       NotFoundPlugin,
       DocumentPlugin,
       VectorPlugin,
+      ...(telemetry === undefined ? [] : [telemetryPlugin(telemetry)]),
     ],
     pgServices: [
-      makePgService({
-        pool,
-        schemas: ['app_public'],
-        ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
-      }),
+      telemetry === undefined ? pgService : observeStatements(pgService, telemetry.onStatement),
     ],
     schema: {
       // A schema that cannot be built whole must not be served in part.
@@ -73,12 +80,15 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       context(requestContext) {
         const request = requestContext.node?.req as IncomingMessage | undefined;
         const claims = request === undefined ? undefined : claimsOf(request);
+        const traceparent =
+          request === undefined ? undefined : telemetry?.infoOf(request)?.traceparent;
         return {
           // Set with set_config(…, true) inside the transaction of each operation.
           pgSettings: {
             role: claims === undefined ? 'app_anonymous' : 'app_user',
             'app.current_user_id': claims?.sub ?? '',
             'app.current_session_id': claims?.sid ?? '',
+            'app.traceparent': traceparent ?? '',
             statement_timeout: '5s',
           },
         };

@@ -1,6 +1,7 @@
 import type { JobResult, JobWithMetadata } from 'pg-boss';
 import type { Sql } from '../database/connect.ts';
 import type { Log } from '../log.ts';
+import { traceIdsOf } from '../trace.ts';
 import type { Attempt, Channel, Message } from './channels/channel.ts';
 
 /** What plan_due_messages() puts into a job; passed back to the database as it came. */
@@ -8,6 +9,8 @@ export type SendJob = {
   user_id: string;
   message_id: string;
   scheduled_send_time: string;
+  /** Of the request that caused it, where one did. */
+  traceparent?: string;
 };
 
 export const sendQueue = 'message-send';
@@ -61,7 +64,7 @@ export async function sendMessages(
 
   const counts: Record<string, number> = { nothing_to_do: jobs.length - results.length };
   for (const { status } of results) counts[status] = (counts[status] ?? 0) + 1;
-  log.info({ counts, channel: channel.description }, 'batch done');
+  log.info({ counts, channel: channel.description, trace_ids: traceIdsOf(jobs) }, 'batch done');
 
   return jobs.map((job): JobResult => {
     const attempt = attempts.get(job.data.message_id);

@@ -1,7 +1,7 @@
 import { type JobWithMetadata, PgBoss } from 'pg-boss';
 import { connect } from '../database/connect.ts';
-import { GwError, messageOf } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { GwError } from '../errors.ts';
+import { errorText, type Log } from '../log.ts';
 import type { Channel } from './channels/channel.ts';
 import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
 
@@ -42,8 +42,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     superviseIntervalSeconds: 5,
     monitorIntervalSeconds: 5,
   });
-  boss.on('error', (error) => log.error({ error: messageOf(error) }, 'queue error'));
-  boss.on('warning', (warning) => log.warn({ warning }, 'queue warning'));
+  boss.on('error', (error) => log.error({ error: errorText(error) }, 'queue error'));
+  // Its data may have a statement with its values.
+  boss.on('warning', ({ message }) => log.warn({ warning: message }, 'queue warning'));
   await boss.start();
   const version = await boss.schemaVersion();
   if (version !== pgBossSchemaVersion) {
@@ -67,7 +68,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     },
     (jobs: JobWithMetadata<SendJob>[]) =>
       sendMessages(jobs, { sql, channel, log }).catch((error: unknown) => {
-        log.error({ error: messageOf(error) }, 'batch failed');
+        log.error({ error: errorText(error) }, 'batch failed');
         throw error;
       }),
   );
