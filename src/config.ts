@@ -55,6 +55,17 @@ const environment = z.preprocess(
     GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
     /** Subscriptions of one user, across the sockets of one API process. */
     GW_MAX_SUBSCRIPTIONS: z.coerce.number().int().min(1).max(10_000).default(20),
+    /** The share of requests whose operation and statements are recorded. */
+    GW_METRICS_SAMPLE: z.coerce.number().min(0).max(1).default(0.05),
+    /** Milliseconds from which an operation or statement is recorded in any case. */
+    GW_METRICS_SLOW_MS: z.coerce.number().int().min(0).max(60_000).default(250),
+    /** Who may read /metrics. Unset: whoever asks from this machine. */
+    GW_METRICS_TOKEN: z
+      .string()
+      .regex(/^\S{16,}$/, 'must have at least 16 characters, no space')
+      .optional(),
+    /** A port of its own for /metrics. Unset: the API's. */
+    GW_METRICS_PORT: port.optional(),
     GW_LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
       .default('info'),

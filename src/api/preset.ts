@@ -14,6 +14,9 @@ import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { SearchFilterPlugin } from './search-filter.ts';
+import { telemetryPlugin } from './telemetry/plugin.ts';
+import { observeStatements } from './telemetry/statements.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
 import { VectorPlugin } from './vector-plugin.ts';
 
@@ -25,13 +28,20 @@ export interface PresetOptions {
   /** Where a user's changes come from; unset where there are no sockets. */
   liveOf?: ((userId: string) => LiveSource) | undefined;
   maskError: (error: GraphQLError) => GraphQLError;
+  /** Absent where nothing is served, such as when the schema is printed. */
+  telemetry?: Telemetry | undefined;
   /** A superuser's URL, to rebuild the schema whenever the database changes. */
   watchUrl?: string | undefined;
 }
 
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
-  const { pool, jwtSecret, claimsOf, liveOf, maskError, watchUrl } = options;
+  const { pool, jwtSecret, claimsOf, liveOf, maskError, telemetry, watchUrl } = options;
+  const pgService = makePgService({
+    pool,
+    schemas: ['app_public'],
+    ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
+  });
   return {
     extends: [
       PostGraphileAmberPreset,
@@ -55,13 +65,10 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       DescriptionsPlugin,
       LivePlugin,
       SubscriptionTransportPlugin,
+      ...(telemetry === undefined ? [] : [telemetryPlugin(telemetry)]),
     ],
     pgServices: [
-      makePgService({
-        pool,
-        schemas: ['app_public'],
-        ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
-      }),
+      telemetry === undefined ? pgService : observeStatements(pgService, telemetry.onStatement),
     ],
     schema: {
       // A schema that cannot be built whole must not be served in part.
@@ -87,6 +94,8 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
         const { node, ws } = requestContext;
         const request = (node?.req ?? ws?.request) as IncomingMessage | undefined;
         const claims = request === undefined ? undefined : claimsOf(request);
+        const traceparent =
+          request === undefined ? undefined : telemetry?.infoOf(request)?.traceparent;
         return {
           live: ws === undefined || claims === undefined ? undefined : liveOf?.(claims.sub),
           // Set with set_config(…, true) inside the transaction of each operation.
@@ -94,6 +103,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
             role: claims === undefined ? 'app_anonymous' : 'app_user',
             'app.current_user_id': claims?.sub ?? '',
             'app.current_session_id': claims?.sid ?? '',
+            'app.traceparent': traceparent ?? '',
             statement_timeout: '5s',
           },
         };

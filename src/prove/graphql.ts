@@ -11,6 +11,7 @@ import { startApi } from '../api/server.ts';
 import { withSql } from '../database/connect.ts';
 import type { Database } from '../database/urls.ts';
 import { createLog } from '../log.ts';
+import { changedSince } from './attempt.ts';
 import { Disguise } from './disguise.ts';
 import { collectObjects, GraphqlClient, shapeOf } from './graphql-client.ts';
 import {
@@ -123,6 +124,8 @@ function inOrder(fields: Field[]): Field[] {
 async function proveSchema(context: Context): Promise<void> {
   const { schema, report, world } = context;
   await collect(context);
+  // Asking as A may have left rows of A's own, such as results that are cached.
+  await changedSince(context.sql);
   const { objects } = world.attempts.options;
   const isWanted = ({ name }: Field, kind: string) => objects?.test(`${kind}.${name}`) !== false;
   const queries = Object.values(schema.getQueryType()?.getFields() ?? {}).filter(

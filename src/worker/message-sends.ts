@@ -1,5 +1,6 @@
 import type { Sql } from '../database/connect.ts';
 import type { Log } from '../log.ts';
+import { traceIdsOf } from '../trace.ts';
 import type { Attempt, Channel, Message } from './channels/channel.ts';
 
 /** What enqueue_messages() puts into a job; passed back to the database as it came. */
@@ -8,6 +9,8 @@ export type SendJob = {
   message_id: string;
   message_type: string;
   scheduled_send_time: string;
+  /** Of the request that caused it, where one did. */
+  traceparent?: string;
 };
 
 export const sendQueue = 'message-send';
@@ -40,7 +43,7 @@ export async function sendMessages(
     await sql`select app_private.record_send_results(${sql.json(results)}, ${channel.name})`;
     for (const { status } of results) counts[status] = (counts[status] ?? 0) + 1;
   }
-  log.info({ counts, channel: channel.description }, 'batch done');
+  log.info({ counts, channel: channel.description, trace_ids: traceIdsOf(jobs) }, 'batch done');
 }
 
 const resultOf = (message: Message, attempt: Attempt | undefined) => ({

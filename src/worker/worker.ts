@@ -1,7 +1,7 @@
 import { PgBoss } from 'pg-boss';
 import { connect } from '../database/connect.ts';
-import { GwError, messageOf } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { GwError } from '../errors.ts';
+import { errorText, type Log } from '../log.ts';
 import { type AlertDestination, workAlerts } from './alerts.ts';
 import type { Channel } from './channels/channel.ts';
 import { startSendLoop } from './send-loop.ts';
@@ -45,8 +45,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     superviseIntervalSeconds: 5,
     monitorIntervalSeconds: 5,
   });
-  boss.on('error', (error) => log.error({ error: messageOf(error) }, 'queue error'));
-  boss.on('warning', (warning) => log.warn({ warning }, 'queue warning'));
+  boss.on('error', (error) => log.error({ error: errorText(error) }, 'queue error'));
+  // Its data may have a statement with its values.
+  boss.on('warning', ({ message }) => log.warn({ warning: message }, 'queue warning'));
   await boss.start();
   const version = await boss.schemaVersion();
   if (version !== pgBossSchemaVersion) {

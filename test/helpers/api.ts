@@ -87,6 +87,7 @@ export function useApi(
       host: '127.0.0.1',
       port: 0,
       poolSize: 5,
+      metrics: { sample: 1, slowMs: 1_000 },
       log: createLog('api', logLevel),
       ...options,
     });
