@@ -60,6 +60,44 @@ COMMENT ON COLUMN app_public.chat_vector_match.similarity IS 'Cosine similarity 
 
 COMMENT ON COLUMN app_public.chat_vector_match.created_at IS 'When the vector was made.';
 
+CREATE TYPE app_public.insight_week AS (
+	week_start date,
+	tasks_created integer,
+	tasks_completed integer,
+	reflections integer,
+	average_mood double precision,
+	habit_days integer,
+	habits_kept integer,
+	activity integer
+);
+
+ALTER TYPE app_public.insight_week OWNER TO gw_owner;
+
+COMMENT ON TYPE app_public.insight_week IS 'What you did in one week of yours.';
+
+COMMENT ON COLUMN app_public.insight_week.week_start IS '@notNull
+The Monday on which the week begins, in your time zone.';
+
+COMMENT ON COLUMN app_public.insight_week.tasks_created IS '@notNull
+Tasks made.';
+
+COMMENT ON COLUMN app_public.insight_week.tasks_completed IS '@notNull
+Tasks done.';
+
+COMMENT ON COLUMN app_public.insight_week.reflections IS '@notNull
+Entries of the journal.';
+
+COMMENT ON COLUMN app_public.insight_week.average_mood IS 'Mean of the entries'' moods, 1 to 5; null without any.';
+
+COMMENT ON COLUMN app_public.insight_week.habit_days IS '@notNull
+Days on which a habit was kept, added up over habits.';
+
+COMMENT ON COLUMN app_public.insight_week.habits_kept IS '@notNull
+Habits that were kept on at least one day.';
+
+COMMENT ON COLUMN app_public.insight_week.activity IS '@notNull
+Entries of the activity: things made, changed, done and deleted.';
+
 CREATE TYPE app_public.session_tokens AS (
 	user_id uuid,
 	access_token app_public.access_token,
@@ -107,6 +145,19 @@ $$;
 ALTER FUNCTION app_hidden.current_app_user_id() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.current_app_user_id() IS 'The user of this transaction, or null. Every policy compares user_id with it.';
+
+CREATE FUNCTION app_hidden.current_traceparent() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  select given.traceparent
+  from (values (current_setting('app.traceparent', true))) as given (traceparent)
+  where given.traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+$_$;
+
+ALTER FUNCTION app_hidden.current_traceparent() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.current_traceparent() IS 'The W3C traceparent of the current request, or null; put into the data of its jobs.';
 
 CREATE FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -457,6 +508,71 @@ ALTER FUNCTION app_private.apply_subscription_event(p_event jsonb) OWNER TO gw_o
 
 COMMENT ON FUNCTION app_private.apply_subscription_event(p_event jsonb) IS 'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. Events that waited for their customer: select app_private.apply_subscription_event(payload) from app_private.stripe_events where not applied order by occurred_at.';
 
+CREATE FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  lock_class constant integer := hashtext('app_private.insights');
+  lock_key constant integer := app_private.insights_lock(p_user_id);
+  time_zone text;
+  today date;
+  wanted_key text;
+  result jsonb;
+  may_keep boolean;
+  started timestamptz;
+begin
+  select users.timezone, (now() at time zone users.timezone)::date
+  into time_zone, today
+  from app_public.users
+  where users.id = p_user_id;
+  if time_zone is null then
+    return '[]'::jsonb;
+  end if;
+  wanted_key := concat_ws(':', 'insights', p_user_id, p_weeks, time_zone, today);
+
+  result := app_private.query_cache_get(wanted_key);
+  if result is not null then
+    return result;
+  end if;
+
+  -- Nothing can be kept by a read-only transaction, nor one whose view of the data is
+  -- older than the lock would be.
+  may_keep := not current_setting('transaction_read_only')::boolean
+    and current_setting('transaction_isolation') = 'read committed';
+  if may_keep then
+    may_keep := pg_try_advisory_xact_lock(lock_class, lock_key);
+    -- Held by whom? If it can be shared, by those who change rows: then what is computed
+    -- now is right for now and not kept. If not, somebody computes: wait for that.
+    if not may_keep and not pg_try_advisory_xact_lock_shared(lock_class, lock_key) then
+      perform pg_advisory_xact_lock_shared(lock_class, lock_key);
+    end if;
+    -- Each statement of this function sees what was committed before it.
+    select query_cache.cached_data into result
+    from app_private.query_cache
+    where query_cache.cache_key_hash = app_private.sha256_hex(wanted_key)
+      and query_cache.user_id = p_user_id
+      and query_cache.expires_at > clock_timestamp();
+    if result is not null then
+      return result;
+    end if;
+  end if;
+
+  started := clock_timestamp();
+  result := app_private.compute_insights(p_user_id, p_weeks, time_zone, today);
+  if may_keep then
+    perform app_private.query_cache_put(wanted_key, result, interval '1 hour',
+      (extract(epoch from clock_timestamp() - started) * 1000)::integer,
+      array['insights', 'insights:' || p_user_id], 'insights');
+  end if;
+  return result;
+end
+$$;
+
+ALTER FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) IS 'The weeks of a user up to today: from the cache, or computed and kept for an hour.';
+
 CREATE FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) RETURNS TABLE(job_id uuid, message_id uuid, user_id uuid, scheduled_send_time text, message_type text, delivery_date date, email text, full_name text, message_subject text, message_content text, idempotency_key text, attempt integer, was_attempted boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -672,6 +788,90 @@ ALTER FUNCTION app_private.compose_message(p_message_type text, p_delivery_date 
 
 COMMENT ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) IS 'Subject and text of a message, in the locale, its language, or English.';
 
+CREATE FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with range as materialized (
+    select first.day as first_day, first.day::timestamp at time zone p_time_zone as since
+    from (
+      select date_trunc('week', p_today::timestamp)::date - 7 * (p_weeks - 1) as day
+    ) as first
+  ),
+  created as (
+    select date_trunc('week', tasks.created_at at time zone p_time_zone)::date
+        as week_start,
+      count(*) as amount
+    from app_public.tasks
+    where tasks.user_id = p_user_id
+      and tasks.created_at >= (select since from range)
+    group by 1
+  ),
+  completed as (
+    select date_trunc('week', tasks.completed_at at time zone p_time_zone)::date
+        as week_start,
+      count(*) as amount
+    from app_public.tasks
+    where tasks.user_id = p_user_id
+      and tasks.completed_at >= (select since from range)
+    group by 1
+  ),
+  reflected as (
+    select date_trunc('week', reflections.reflection_date::timestamp)::date as week_start,
+      count(*) as amount,
+      avg(reflections.mood_score)::double precision as average_mood
+    from app_public.reflections
+    where reflections.user_id = p_user_id
+      and reflections.reflection_date >= (select first_day from range)
+    group by 1
+  ),
+  kept as (
+    select date_trunc('week', habit_logs.log_date::timestamp)::date as week_start,
+      count(*) as amount,
+      count(distinct habit_logs.habit_id) as habits
+    from app_public.habit_logs
+    where habit_logs.user_id = p_user_id
+      and habit_logs.log_date >= (select first_day from range)
+    group by 1
+  ),
+  active as (
+    select date_trunc('week', user_activity.occurred_at at time zone p_time_zone)::date
+        as week_start,
+      count(*) as amount
+    from app_public.user_activity
+    where user_activity.user_id = p_user_id
+      -- The partition key is the day in UTC, and a zone is at most 14 hours away from it.
+      and user_activity.activity_date >= (select first_day from range) - 1
+      and user_activity.occurred_at >= (select since from range)
+    group by 1
+  )
+  select jsonb_agg(
+    jsonb_build_object(
+      'week_start', weeks.week_start,
+      'tasks_created', coalesce(created.amount, 0),
+      'tasks_completed', coalesce(completed.amount, 0),
+      'reflections', coalesce(reflected.amount, 0),
+      'average_mood', reflected.average_mood,
+      'habit_days', coalesce(kept.amount, 0),
+      'habits_kept', coalesce(kept.habits, 0),
+      'activity', coalesce(active.amount, 0))
+    order by weeks.week_start)
+  from (
+    select range.first_day + 7 * number as week_start
+    from range
+    cross join generate_series(0, p_weeks - 1) as number
+  ) as weeks
+  left join created on created.week_start = weeks.week_start
+  left join completed on completed.week_start = weeks.week_start
+  left join reflected on reflected.week_start = weeks.week_start
+  left join kept on kept.week_start = weeks.week_start
+  left join active on active.week_start = weeks.week_start
+$$;
+
+ALTER FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) IS 'The weeks of a user up to a day, as a JSON array; reads the tables.';
+
 CREATE FUNCTION app_private.delete_expired_sessions() RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -727,11 +927,12 @@ CREATE FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uu
       retry_limit, retry_delay, retry_backoff, retry_delay_max, expire_seconds,
       deletion_seconds, heartbeat_seconds, policy, dead_letter)
     select queued.job_id, queue.name,
-      jsonb_build_object(
+      jsonb_strip_nulls(jsonb_build_object(
         'user_id', queued.user_id,
         'message_id', queued.id,
         'message_type', queued.message_type,
-        'scheduled_send_time', queued.scheduled_send_time),
+        'scheduled_send_time', queued.scheduled_send_time,
+        'traceparent', app_hidden.current_traceparent())),
       greatest(queued.scheduled_send_time, p_not_before),
       -- pg-boss serves the oldest job first: let that be what is due first.
       least(queued.scheduled_send_time, now()),
@@ -767,6 +968,16 @@ $$;
 ALTER FUNCTION app_private.hash_password(p_password text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.hash_password(p_password text) IS 'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
+
+CREATE FUNCTION app_private.insights_lock(p_user_id uuid) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select pg_catalog.uuid_hash(p_user_id) operator(pg_catalog.&) 1023
+$$;
+
+ALTER FUNCTION app_private.insights_lock(p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.insights_lock(p_user_id uuid) IS 'The advisory lock of a user''s insights, 0 to 1023.';
 
 CREATE FUNCTION app_private.invalidate_query_cache(tags text[]) RETURNS integer
     LANGUAGE sql SECURITY DEFINER
@@ -1091,20 +1302,24 @@ begin
 
   -- Counting must neither wait for another reader of the same row nor end a transaction
   -- that is read-only.
-  if found_id is not null
-    and not current_setting('transaction_read_only')::boolean
-  then
-    update app_private.query_cache
-    set access_count = query_cache.access_count + 1,
-      hit_count = query_cache.hit_count + 1,
-      last_accessed = clock_timestamp()
-    where query_cache.id = (
-      select free.id
-      from app_private.query_cache as free
-      where free.id = found_id
-      for no key update skip locked
-    );
+  if current_setting('transaction_read_only')::boolean then
+    return found_data;
   end if;
+  if found_id is null then
+    perform nextval('app_private.query_cache_misses');
+    return null;
+  end if;
+  perform nextval('app_private.query_cache_hits');
+  update app_private.query_cache
+  set access_count = query_cache.access_count + 1,
+    hit_count = query_cache.hit_count + 1,
+    last_accessed = clock_timestamp()
+  where query_cache.id = (
+    select free.id
+    from app_private.query_cache as free
+    where free.id = found_id
+    for no key update skip locked
+  );
   return found_data;
 end
 $$;
@@ -1711,6 +1926,52 @@ $$;
 ALTER FUNCTION app_private.tg__append_only() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg__append_only() IS 'Refuses update, delete and truncate, the owner''s too.';
+
+CREATE FUNCTION app_private.tg__invalidate_insights() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  lock_class constant integer := hashtext('app_private.insights');
+  changed uuid[];
+begin
+  -- user_id never changes, so either side of an update has all users.
+  if tg_op = 'DELETE' then
+    changed := array(select distinct old_rows.user_id from old_rows);
+  else
+    changed := array(select distinct new_rows.user_id from new_rows);
+  end if;
+  if cardinality(changed) = 0 then
+    return null;
+  end if;
+
+  -- Shared: changes do not wait for each other, only for a computation to end.
+  if cardinality(changed) = 1 then
+    perform pg_advisory_xact_lock_shared(
+      lock_class, app_private.insights_lock(changed[1]));
+    -- By the index of users: that of tags would find everybody's.
+    delete from app_private.query_cache
+    where query_cache.user_id = changed[1]
+      and 'insights' = any (query_cache.tags);
+    return null;
+  end if;
+
+  perform pg_advisory_xact_lock_shared(lock_class, locks.key)
+  from (
+    select distinct app_private.insights_lock(user_id) as key
+    from unnest(changed) as user_id
+    order by 1
+  ) as locks;
+  delete from app_private.query_cache
+  where query_cache.user_id = any (changed)
+    and 'insights' = any (query_cache.tags);
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg__invalidate_insights() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg__invalidate_insights() IS 'Drops the cached insights of the users whose rows a statement has changed.';
 
 CREATE FUNCTION app_private.tg__release_tasks() RETURNS trigger
     LANGUAGE plpgsql
@@ -2427,6 +2688,31 @@ $$;
 ALTER FUNCTION app_public.habits_streak(habit app_public.habits) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_public.habits_streak(habit app_public.habits) IS 'Days in a row on which the habit was kept, up to today or, while today is not over, yesterday; 0 when neither.';
+
+CREATE FUNCTION app_public.insights(weeks integer DEFAULT 12) RETURNS SETOF app_public.insight_week
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  if weeks is null or weeks not between 1 and 100 then
+    raise exception 'weeks must be between 1 and 100' using errcode = 'GW002';
+  end if;
+  return query
+  select insight_week.*
+  from jsonb_populate_recordset(
+    null::app_public.insight_week, app_private.cached_insights(caller, weeks)
+  ) as insight_week;
+end
+$$;
+
+ALTER FUNCTION app_public.insights(weeks integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.insights(weeks integer) IS 'Your last weeks, this one included, for charts: at most 100, oldest first.';
 
 CREATE FUNCTION app_public.login(email text, password text) RETURNS app_public.session_tokens
     LANGUAGE plpgsql STRICT SECURITY DEFINER
@@ -3536,6 +3822,172 @@ ALTER FUNCTION ops.message_status(p_from date, p_to date) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.message_status(p_from date, p_to date) IS 'How many messages are due on each day of a range (UTC, inclusive), by type and status.';
 
+CREATE FUNCTION ops.metrics() RETURNS TABLE(name text, labels jsonb, value double precision, help text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  hits double precision;
+  misses double precision;
+begin
+  -- A queue's oldest job that could run but does not says that workers are too few. Active
+  -- and failed jobs are those that the workers last counted: no index has them.
+  return query
+  with waiting as (
+    select job.name as queue,
+      count(*) filter (where job.start_after > now()) as deferred,
+      count(*) filter (where job.start_after <= now()) as ready,
+      min(job.start_after) filter (where job.start_after <= now()) as oldest
+    from pgboss.job
+    where job.state < 'active'
+      and not job.blocked
+    group by job.name
+  )
+  select measured.metric,
+    jsonb_build_object('queue', queue.name, 'state', measured.state),
+    measured.amount,
+    case measured.metric
+      when 'gw_queue_jobs' then 'Jobs by queue and state.'
+      else 'For how long the oldest job that is due has waited, in seconds.' end
+  from pgboss.queue
+  left join waiting on waiting.queue = queue.name
+  cross join lateral (values
+    ('gw_queue_jobs', 'deferred', coalesce(waiting.deferred, 0)::double precision),
+    ('gw_queue_jobs', 'ready', coalesce(waiting.ready, 0)::double precision),
+    ('gw_queue_jobs', 'active', queue.active_count::double precision),
+    ('gw_queue_jobs', 'failed', queue.failed_count::double precision),
+    ('gw_queue_oldest_seconds', 'ready',
+      coalesce(extract(epoch from now() - waiting.oldest), 0)::double precision)
+  ) as measured (metric, state, amount);
+
+  return query
+  select 'gw_messages', jsonb_build_object('status', statuses.status),
+    count(message_logs.id)::double precision,
+    'Messages that were due in the last 24 hours, by status.'
+  from unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'FAILED', 'RETRYING'])
+    as statuses (status)
+  left join app_public.message_logs
+    on message_logs.status = statuses.status
+    and message_logs.message_type in ('BIRTHDAY', 'ANNIVERSARY')
+    and message_logs.scheduled_send_time > now() - interval '24 hours'
+    and message_logs.scheduled_send_time <= now()
+  group by statuses.status;
+
+  return query
+  select 'gw_message_lateness_seconds', '{}'::jsonb,
+    coalesce(extract(epoch from now() - min(message_logs.scheduled_send_time)), 0)
+      ::double precision,
+    'How late the latest message is that is due and neither sent nor failed, in seconds.'
+  from app_public.message_logs
+  where message_logs.status <> 'SENT'
+    and message_logs.status <> 'FAILED'
+    and message_logs.scheduled_send_time > now() - interval '30 days'
+    and message_logs.scheduled_send_time <= now();
+
+  if to_regclass('ops.change_capture_status') is not null then
+    return query execute format($sql$
+      select measured.metric, jsonb_build_object('slot', status.slot_name::text),
+        measured.amount, measured.help
+      from %s as status
+      cross join lateral (values
+        ('gw_cdc_lag_bytes', status.lag_bytes::double precision,
+          'Write-ahead log that change capture has not confirmed, in bytes.'),
+        ('gw_cdc_lag_seconds', status.lag_seconds::double precision,
+          'How far change capture is behind, in seconds.'),
+        ('gw_cdc_active', status.active::integer::double precision,
+          'Whether change capture is connected.')
+      ) as measured (metric, amount, help)
+      where measured.amount is not null
+    $sql$, to_regclass('ops.change_capture_status'));
+  elsif not pg_is_in_recovery() then
+    return query
+    select measured.metric, jsonb_build_object('slot', slots.slot_name::text),
+      measured.amount, measured.help
+    from pg_replication_slots as slots
+    cross join lateral (values
+      ('gw_cdc_lag_bytes',
+        (pg_current_wal_insert_lsn() - slots.confirmed_flush_lsn)::double precision,
+        'Write-ahead log that change capture has not confirmed, in bytes.'),
+      ('gw_cdc_active', slots.active::integer::double precision,
+        'Whether change capture is connected.')
+    ) as measured (metric, amount, help)
+    where slots.slot_name like 'gw\_cdc%'
+      and slots.database = current_database()
+      and measured.amount is not null;
+  end if;
+
+  -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
+  if exists (select from pg_extension where extname = 'pg_cron') then
+    return query execute $sql$
+      select 'gw_cron_failures', jsonb_build_object('job', job.jobname),
+        count(details.runid)::double precision,
+        'Failed runs of a pg_cron job in the last 24 hours.'
+      from cron.job
+      left join cron.job_run_details as details
+        on details.jobid = job.jobid
+        and details.status = 'failed'
+        and details.start_time > now() - interval '24 hours'
+      where job.database = current_database()
+        and job.jobname is not null
+      group by job.jobname
+    $sql$;
+  end if;
+
+  return query
+  select 'gw_partition_months_ahead',
+    jsonb_build_object('table', partition_policies.parent_table::text),
+    greatest(0, extract(epoch from
+      coalesce(max(bounds.upper_bound), now()) - now()) / 2629746)::double precision,
+    'For how many months from now the table has partitions.'
+  from ops.partition_policies
+  inner join pg_class as parent on parent.oid = partition_policies.parent_table
+  left join pg_inherits on pg_inherits.inhparent = partition_policies.parent_table
+  left join pg_class as child on child.oid = pg_inherits.inhrelid
+  left join lateral (
+    select substring(pg_get_expr(child.relpartbound, child.oid)
+      from ' TO \(''([^'']+)''\)$')::timestamptz
+  ) as bounds (upper_bound) on true
+  group by partition_policies.parent_table;
+
+  return query
+  select 'gw_backup_age_seconds', '{}'::jsonb,
+    coalesce(extract(epoch from now() - max(backups.finished_at)), 'Infinity')
+      ::double precision,
+    'How long ago the last verified backup of the whole database ended; +Inf without.'
+  from ops.backups
+  where backups.verified_at is not null
+    and backups.tables is null;
+
+  return query
+  select 'gw_alerts_open', jsonb_build_object('level', levels.level),
+    count(alerts.id)::double precision, 'Alerts that are open.'
+  from unnest(array['warning', 'critical']) as levels (level)
+  left join ops.alerts on alerts.level = levels.level and alerts.resolved_at is null
+  group by levels.level;
+
+  return query
+  select 'gw_database_connections',
+    jsonb_build_object('role', coalesce(pg_stat_activity.usename::text, 'none')),
+    count(*)::double precision, 'Connections to this database, by role.'
+  from pg_stat_activity
+  where pg_stat_activity.datname = current_database()
+  group by pg_stat_activity.usename;
+
+  select coalesce(pg_sequence_last_value('app_private.query_cache_hits'), 0),
+    coalesce(pg_sequence_last_value('app_private.query_cache_misses'), 0)
+  into hits, misses;
+  return query values
+    ('gw_query_cache_hits_total', '{}'::jsonb, hits, 'Results that the cache had.'),
+    ('gw_query_cache_misses_total', '{}'::jsonb, misses, 'Results that it did not have.'),
+    ('gw_query_cache_hit_ratio', '{}'::jsonb, hits / nullif(hits + misses, 0),
+      'Hits of all reads, from 0 to 1, since the counters began.');
+end
+$_$;
+
+ALTER FUNCTION ops.metrics() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.metrics() IS 'Figures for a scraper, of queues, messages, change capture, cron, backups and more.';
+
 CREATE TABLE ops.alerts (
     id bigint NOT NULL,
     check_name text NOT NULL,
@@ -4448,6 +4900,28 @@ COMMENT ON COLUMN app_private.query_cache.tags IS 'What it was made from, for in
 COMMENT ON COLUMN app_private.query_cache.access_count IS 'Hits, and the access that made it.';
 
 COMMENT ON COLUMN app_private.query_cache.generation_time_ms IS 'What a hit saves, in milliseconds.';
+
+CREATE UNLOGGED SEQUENCE app_private.query_cache_hits
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER TABLE app_private.query_cache_hits OWNER TO gw_owner;
+
+COMMENT ON SEQUENCE app_private.query_cache_hits IS 'How often query_cache_get() had a result.';
+
+CREATE UNLOGGED SEQUENCE app_private.query_cache_misses
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER TABLE app_private.query_cache_misses OWNER TO gw_owner;
+
+COMMENT ON SEQUENCE app_private.query_cache_misses IS 'How often query_cache_get() had none.';
 
 CREATE MATERIALIZED VIEW app_private.query_performance_summary AS
  SELECT performance_metrics.query_hash,
@@ -5604,6 +6078,36 @@ CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.reflections REFER
 
 CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.tasks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task');
 
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.habits REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.reflections REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.goals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.habit_logs REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.habits REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.reflections REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.goals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.habit_logs REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.habits REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.reflections REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
 CREATE TRIGGER _900_notify_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_tasks__notify();
 
 CREATE TRIGGER _900_notify_delete AFTER DELETE ON app_public.user_dashboard_aggregates REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_dashboard_aggregates__notify();
@@ -5980,6 +6484,10 @@ GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_user;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_anonymous;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO gw_readonly;
 
+REVOKE ALL ON FUNCTION app_hidden.current_traceparent() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.current_traceparent() TO app_user;
+GRANT ALL ON FUNCTION app_hidden.current_traceparent() TO app_anonymous;
+
 REVOKE ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) TO app_user;
 GRANT ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) TO gw_readonly;
@@ -6011,12 +6519,16 @@ REVOKE ALL ON FUNCTION app_private.analyze_hot_tables() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) TO gw_authenticator;
 
+REVOKE ALL ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) TO gw_worker;
 
 REVOKE ALL ON FUNCTION app_private.cleanup_expired_cache() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
 
@@ -6025,6 +6537,8 @@ REVOKE ALL ON FUNCTION app_private.delete_old_stripe_events() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.insights_lock(p_user_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_authenticator;
@@ -6084,6 +6598,8 @@ GRANT ALL ON FUNCTION app_private.take_send_permits(p_channel text, p_wanted int
 REVOKE ALL ON FUNCTION app_private.tg__activity() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__append_only() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg__invalidate_insights() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__release_tasks() FROM PUBLIC;
 
@@ -6162,6 +6678,9 @@ GRANT ALL ON FUNCTION app_public.habits_longest_streak(habit app_public.habits) 
 
 REVOKE ALL ON FUNCTION app_public.habits_streak(habit app_public.habits) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.habits_streak(habit app_public.habits) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.insights(weeks integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.insights(weeks integer) TO app_user;
 
 REVOKE ALL ON FUNCTION app_public.login(email text, password text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.login(email text, password text) TO app_anonymous;
@@ -6298,6 +6817,10 @@ GRANT ALL ON FUNCTION ops.last_migration() TO gw_worker;
 REVOKE ALL ON FUNCTION ops.message_status(p_from date, p_to date) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.message_status(p_from date, p_to date) TO gw_monitor;
 GRANT ALL ON FUNCTION ops.message_status(p_from date, p_to date) TO gw_readonly;
+
+REVOKE ALL ON FUNCTION ops.metrics() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.metrics() TO gw_authenticator;
+GRANT ALL ON FUNCTION ops.metrics() TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.alerts TO gw_monitor;
 

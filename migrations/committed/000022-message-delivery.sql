@@ -1,5 +1,5 @@
 --! Previous: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
---! Hash: sha1:2f9d8c194524caaa827640cef9a856b25e665374
+--! Hash: sha1:e9e691a57c7c9913a82b05949ba4bbb6e3825843
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql
@@ -533,6 +533,20 @@ $$;
 comment on function app_private.schedule_messages(uuid[], timestamptz) is
   'Brings the schedule of these users up to date. Returns how many rows changed.';
 
+--! Included functions/app_hidden/current_traceparent.sql
+-- A session may set whatever it likes; only what has the form is passed on.
+create or replace function app_hidden.current_traceparent() returns text
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select given.traceparent
+  from (values (current_setting('app.traceparent', true))) as given (traceparent)
+  where given.traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+$$;
+--! EndIncluded functions/app_hidden/current_traceparent.sql
+comment on function app_hidden.current_traceparent() is
+  'The W3C trace context of the request that this transaction is for; null without one.';
+
 --! Included functions/app_private/enqueue_messages.sql
 -- Gives each message a new job, and makes it the only one that may send it.
 create or replace function app_private.enqueue_messages(
@@ -560,11 +574,12 @@ as $$
       retry_limit, retry_delay, retry_backoff, retry_delay_max, expire_seconds,
       deletion_seconds, heartbeat_seconds, policy, dead_letter)
     select queued.job_id, queue.name,
-      jsonb_build_object(
+      jsonb_strip_nulls(jsonb_build_object(
         'user_id', queued.user_id,
         'message_id', queued.id,
         'message_type', queued.message_type,
-        'scheduled_send_time', queued.scheduled_send_time),
+        'scheduled_send_time', queued.scheduled_send_time,
+        'traceparent', app_hidden.current_traceparent())),
       greatest(queued.scheduled_send_time, p_not_before),
       -- pg-boss serves the oldest job first: let that be what is due first.
       least(queued.scheduled_send_time, now()),

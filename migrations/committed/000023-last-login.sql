@@ -1,5 +1,5 @@
---! Previous: sha1:2f9d8c194524caaa827640cef9a856b25e665374
---! Hash: sha1:2af2c0076e23d4a3959ae1ed7063d0bf8355c067
+--! Previous: sha1:e9e691a57c7c9913a82b05949ba4bbb6e3825843
+--! Hash: sha1:6efdcde342af0fa1b04926e6fe6b3fa7ff3a9698
 --! Message: last-login
 
 --! split: 0001-last-login.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2af2c0076e23d4a3959ae1ed7063d0bf8355c067
---! Hash: sha1:6533fc18df35c1aff33b07c4ea47880acafa0a07
+--! Previous: sha1:6efdcde342af0fa1b04926e6fe6b3fa7ff3a9698
+--! Hash: sha1:60f17e5e20207cdc37989225cd9aa23204ef63da
 --! Message: live
 
 --! split: 0001-live.sql

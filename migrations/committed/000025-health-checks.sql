@@ -1,5 +1,5 @@
---! Previous: sha1:6533fc18df35c1aff33b07c4ea47880acafa0a07
---! Hash: sha1:2651e6ce4df6807c88910a144271e0b700a3f54a
+--! Previous: sha1:60f17e5e20207cdc37989225cd9aa23204ef63da
+--! Hash: sha1:c931317a8b9871eb65fcdc83750667fed5e944b1
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql
