@@ -2,6 +2,7 @@ import process from 'node:process';
 import { Command } from 'commander';
 import { registerCheck } from './commands/check.ts';
 import { registerDb } from './commands/db.ts';
+import { registerDigests } from './commands/digests.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerLint } from './commands/lint.ts';
 import { registerMigrate } from './commands/migrate.ts';
@@ -38,6 +39,7 @@ for (const register of [
   registerMigrate,
   registerDb,
   registerSeed,
+  registerDigests,
   registerEnv,
   registerToken,
   registerSchema,

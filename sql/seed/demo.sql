@@ -235,11 +235,13 @@ left join app_public.tasks on tasks.user_id = seeded.user_id
 group by seeded.user_id;
 
 insert into app_public.digests (user_id, week_start, content)
-select seeded.user_id, date_trunc('week', now())::date - 7,
-  jsonb_build_object('tasks_done', count(tasks.id) filter (where tasks.status = 'done'))
-from seeded
-left join app_public.tasks on tasks.user_id = seeded.user_id
-group by seeded.user_id;
+select digest.user_id, digest.week_start, digest.content
+from (
+  select array_agg(user_id) as users,
+    array_agg(date_trunc('week', now())::date - 7) as weeks
+  from seeded
+) as wanted
+cross join lateral app_private.digest_contents(wanted.users, wanted.weeks) as digest;
 
 -- One user in ten pays; the row itself came with the user.
 update app_public.subscriptions
