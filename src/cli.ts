@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { registerDb } from './commands/db.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerLint } from './commands/lint.ts';
+import { registerMessages } from './commands/messages.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerProve } from './commands/prove.ts';
 import { registerSchema } from './commands/schema.ts';
@@ -33,6 +34,7 @@ for (const register of [
   registerUp,
   registerServe,
   registerWorker,
+  registerMessages,
   registerMigrate,
   registerDb,
   registerSeed,
