@@ -5,6 +5,7 @@ import { registerDb } from './commands/db.ts';
 import { registerDigests } from './commands/digests.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerLint } from './commands/lint.ts';
+import { registerMessages } from './commands/messages.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerProve } from './commands/prove.ts';
 import { registerReport } from './commands/report.ts';
@@ -36,6 +37,7 @@ for (const register of [
   registerUp,
   registerServe,
   registerWorker,
+  registerMessages,
   registerMigrate,
   registerDb,
   registerSeed,
