@@ -508,6 +508,58 @@ ALTER FUNCTION app_private.apply_subscription_event(p_event jsonb) OWNER TO gw_o
 
 COMMENT ON FUNCTION app_private.apply_subscription_event(p_event jsonb) IS 'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. Events that waited for their customer: select app_private.apply_subscription_event(payload) from app_private.stripe_events where not applied order by occurred_at.';
 
+CREATE FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean DEFAULT false) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  written integer;
+begin
+  if p_weeks is null or p_weeks not between 1 and 52 then
+    raise exception 'weeks must be 1 to 52'
+      using errcode = 'invalid_parameter_value';
+  end if;
+
+  with wanted as (
+    select users.id as user_id, week.start
+    from app_public.users
+    cross join lateral (
+      select date_trunc('week', now() at time zone users.timezone)::date - 7 * number
+      from generate_series(1, p_weeks) as number
+    ) as week (start)
+    where users.id = any (p_user_ids)
+      and users.deleted_at is null
+      and week.start + 6 >= (users.created_at at time zone users.timezone)::date
+      and (p_recompute or not exists (
+        select from app_public.digests
+        where digests.user_id = users.id
+          and digests.week_start = week.start
+      ))
+  ),
+  made as (
+    insert into app_public.digests (user_id, week_start, content)
+    select contents.user_id, contents.week_start, contents.content
+    from (
+      select array_agg(user_id) as users, array_agg(start) as weeks from wanted
+    ) as given
+    cross join lateral app_private.digest_contents(given.users, given.weeks) as contents
+    order by contents.user_id, contents.week_start
+    on conflict (user_id, week_start) do update
+    set content = excluded.content
+    where p_recompute
+      and digests.content <> excluded.content
+    returning 1
+  )
+  select count(*) into written from made;
+  return written;
+end
+$$;
+
+ALTER FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) IS 'Makes the digests of these users'' latest complete weeks, 1 to 52, without messages. Those that are there stay, unless they are to be recomputed. Returns how many were written.';
+
 CREATE FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -573,6 +625,56 @@ ALTER FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) OWNE
 
 COMMENT ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) IS 'The weeks of a user up to today: from the cache, or computed and kept for an hour.';
 
+CREATE FUNCTION app_private.check_simulated_changes(p_changes jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  name text;
+  value text;
+  rule text;
+begin
+  for name, value in select * from jsonb_each_text(p_changes) loop
+    rule := case
+      when name = 'timezone' then 'a time zone that this database knows'
+      when name in ('birthday_date', 'anniversary_date') then 'a date, or empty'
+      when name = 'send_time' then 'a time of day such as 09:00'
+      when name = 'leap_day_policy' then 'feb28, mar1 or skip'
+      when name in ('birthday_messages', 'anniversary_messages', 'weekly_digest')
+      then 'true or false'
+    end;
+    if rule is null then
+      raise exception 'a change of % cannot be simulated', name
+        using errcode = 'GW040', hint = 'Only one of timezone, birthday_date, '
+          'anniversary_date, send_time, leap_day_policy, birthday_messages, '
+          'anniversary_messages, weekly_digest.';
+    end if;
+    begin
+      if (case
+        when name in ('birthday_date', 'anniversary_date')
+        then value is null or value::date between date '1604-01-01' and date '2200-01-01'
+        when value is null then false
+        when name = 'timezone'
+        then exists (select from app_hidden.timezones where timezones.name = value)
+        when name = 'send_time' then value::time < time '24:00'
+        when name = 'leap_day_policy' then value in ('feb28', 'mar1', 'skip')
+        else value::boolean is not null
+      end) then
+        continue;
+      end if;
+    exception when data_exception then
+      null;
+    end;
+    raise exception '% cannot be %', name, coalesce('"' || value || '"', 'empty')
+      using errcode = 'GW040', hint = 'It is ' || rule || '.';
+  end loop;
+end
+$$;
+
+ALTER FUNCTION app_private.check_simulated_changes(p_changes jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.check_simulated_changes(p_changes jsonb) IS 'Refuses changes of a user that ops.simulate_messages() cannot make.';
+
 CREATE FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) RETURNS TABLE(job_id uuid, message_id uuid, user_id uuid, scheduled_send_time text, message_type text, delivery_date date, email text, full_name text, message_subject text, message_content text, idempotency_key text, attempt integer, was_attempted boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -580,8 +682,19 @@ CREATE FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) RETURNS
     AS $$
 #variable_conflict use_column
 declare
+  empty_digests uuid[];
   returned integer;
 begin
+  -- A job that does not say its message's type may be a digest's.
+  empty_digests := coalesce((
+    select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
+      array_agg(job.scheduled_send_time))
+    from jsonb_to_recordset(p_jobs) as job (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
+    where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
+    having count(*) > 0
+  ), array[]::uuid[]);
+
   return query
   with given as materialized (
     select *
@@ -622,6 +735,7 @@ begin
           and found.delivery_date is distinct from app_hidden.occurrence_in_year(
             rules.base_date, extract(year from found.delivery_date)::integer,
             rules.leap_day_policy) then 'CANCELLED'
+        when found.id = any (empty_digests) then 'CANCELLED'
         when found.uncertain_since < now() - channel.key_lifetime then 'UNKNOWN'
         when found.retry_count >= channel.max_attempts then 'UNKNOWN'
         when now() > found.send_until then
@@ -632,6 +746,7 @@ begin
       case
         when found.deleted_at is not null then 'the account was closed'
         when rules.user_id is null then 'the user does not want this message any more'
+        when found.id = any (empty_digests) then 'nothing happened in that week'
         when now() > found.send_until then 'not sent until '
           || to_char(found.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
           || ', the end of its late window'
@@ -699,7 +814,8 @@ begin
       and job.id = decided.job_id
       and decided.next_status = 'QUEUED'
   ),
-  -- A cancelled occasion can come back, see replan_messages().
+  -- A cancelled occasion can come back, see replan_messages(). A week that is over and
+  -- empty does not.
   released as (
     delete from app_private.message_ledger
     using written
@@ -707,6 +823,7 @@ begin
       and message_ledger.message_type = written.message_type
       and message_ledger.delivery_date = written.delivery_date
       and written.status = 'CANCELLED'
+      and written.id <> all (empty_digests)
   )
   select written.job_id, written.id, written.user_id,
     to_json(written.scheduled_send_time) #>> '{}', written.message_type,
@@ -737,7 +854,7 @@ $$;
 
 ALTER FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) IS 'Marks a batch SENDING and returns what to send now. Takes an array of {job_id, user_id, message_id, scheduled_send_time}. Jobs of messages that are not to be sent are removed.';
+COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) IS 'Marks a batch SENDING and returns what to send now; composes the digests among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Jobs of messages that are not to be sent are removed.';
 
 CREATE FUNCTION app_private.cleanup_expired_cache() RETURNS integer
     LANGUAGE sql
@@ -754,6 +871,90 @@ $$;
 ALTER FUNCTION app_private.cleanup_expired_cache() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.cleanup_expired_cache() IS 'Deletes results that have expired. Returns how many.';
+
+CREATE FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  empty_messages uuid[];
+begin
+  with found as materialized (
+    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.delivery_date - 7 as week_start, rules.first_name, rules.last_name,
+      rules.locale
+    from unnest(p_user_ids, p_message_ids, p_times)
+      as given (user_id, message_id, scheduled_send_time)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+    inner join app_private.message_rules as rules
+      on rules.user_id = message_logs.user_id
+      and rules.message_type = message_logs.message_type
+    where message_logs.message_type = 'DIGEST'
+      and message_logs.status in ('QUEUED', 'RETRYING')
+      and message_logs.attempted_at is null
+    order by message_logs.user_id, message_logs.id
+    for update of message_logs
+  ),
+  contents as materialized (
+    select contents.*
+    from (select array_agg(user_id) as users, array_agg(week_start) as weeks from found)
+      as wanted
+    cross join lateral app_private.digest_contents(wanted.users, wanted.weeks) as contents
+  ),
+  kept as (
+    insert into app_public.digests (user_id, week_start, content)
+    select user_id, week_start, content
+    from contents
+    order by user_id, week_start
+    on conflict (user_id, week_start) do update
+    set content = excluded.content
+    where digests.content <> excluded.content
+  ),
+  written as (
+    update app_public.message_logs
+    set message_subject = app_hidden.render_template(template.subject, given.names),
+      message_content = app_hidden.render_template(template.body, given.names)
+    from found
+    inner join contents
+      on contents.user_id = found.user_id
+      and contents.week_start = found.week_start
+    cross join lateral (
+      select message_templates.subject, message_templates.body
+      from app_private.message_templates
+      where message_templates.message_type = 'DIGEST'
+        and message_templates.locale
+          in (found.locale, split_part(found.locale, '-', 1), 'en')
+      order by message_templates.locale = found.locale desc,
+        message_templates.locale = 'en'
+      limit 1
+    ) as template
+    cross join lateral (
+      select app_private.digest_values(
+        contents.content, found.first_name, found.last_name)
+    ) as given (names)
+    where message_logs.user_id = found.user_id
+      and message_logs.id = found.id
+      and message_logs.scheduled_send_time = found.scheduled_send_time
+      and not contents.is_empty
+  )
+  select array_agg(found.id)
+  into empty_messages
+  from found
+  inner join contents
+    on contents.user_id = found.user_id
+    and contents.week_start = found.week_start
+  where contents.is_empty;
+  return coalesce(empty_messages, '{}');
+end
+$$;
+
+ALTER FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) IS 'Counts the weeks of those of these messages that are digests and were not attempted, keeps them and writes the texts. Returns the ids of messages whose week is empty.';
 
 CREATE FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) RETURNS TABLE(subject text, body text)
     LANGUAGE sql STABLE
@@ -904,6 +1105,358 @@ ALTER FUNCTION app_private.delete_old_stripe_events() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.delete_old_stripe_events() IS 'Deletes events of more than a year ago. Stripe repeats one for 3 days, by hand for 30.';
 
+CREATE FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  instant timestamptz := app_hidden.local_to_instant(p_local, p_zone);
+  -- In an overlap, AT TIME ZONE means the second.
+  later timestamptz := p_local at time zone p_zone;
+  read_there timestamp := instant at time zone p_zone;
+  hours constant text := case when extract(second from p_local) = 0
+    then 'HH24:MI' else 'HH24:MI:SS' end;
+  local_time constant text := to_char(p_local, hours);
+  local_date constant text := to_char(p_local, 'YYYY-MM-DD');
+  zone_name text;
+  zone_offset text;
+  name_before text;
+  offset_before text;
+  name_later text;
+begin
+  perform set_config('timezone', p_zone, true);
+  zone_name := to_char(instant, 'TZ');
+  zone_offset := to_char(instant, 'TZH:TZM');
+  name_later := to_char(later, 'TZ');
+  -- A gap may be a whole day long.
+  name_before := to_char(instant - interval '25 hours', 'TZ');
+  offset_before := to_char(instant - interval '25 hours', 'TZH:TZM');
+  perform set_config('timezone', 'UTC', true);
+
+  if read_there <> p_local then
+    return format(
+      '%s does not exist in %s on %s; the offset before, %s (%s), is used: %s %s, %s UTC',
+      local_time, p_zone, local_date, name_before, offset_before,
+      to_char(read_there, case when read_there::date = p_local::date
+        then hours else 'YYYY-MM-DD ' || hours end),
+      zone_name, to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+  end if;
+  if later <> instant then
+    return format(
+      '%s occurs twice in %s on %s; the first is used, %s (%s) rather than %s: %s UTC',
+      local_time, p_zone, local_date, zone_name, zone_offset, name_later,
+      to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+  end if;
+  return format('%s in %s on %s, an ordinary time there, %s (%s): %s UTC',
+    local_time, p_zone, local_date, zone_name, zone_offset,
+    to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+end
+$$;
+
+ALTER FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) IS 'How a local time becomes an instant: ordinary, in a gap, or in an overlap.';
+
+CREATE FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  what constant text := case p_message_type
+    when 'BIRTHDAY' then 'birthday' else 'anniversary' end;
+  year constant integer := extract(year from p_date)::integer;
+  is_leap_day constant boolean := to_char(p_base_date, 'MM-DD') = '02-29';
+  occasion date;
+  leap_year integer := year;
+begin
+  is_occasion := false;
+  if p_message_type = 'DIGEST' then
+    is_occasion := extract(isodow from p_date) = 1;
+    detail := case when is_occasion then 'digests are of Mondays, and this is one'
+      else format('digests are of Mondays, this is a %s; that of its week is of %s',
+        to_char(p_date, 'FMDay'), date_trunc('week', p_date)::date) end;
+    return;
+  end if;
+  if p_base_date is null then
+    detail := format('the user has set no %s', what);
+    return;
+  end if;
+  if p_date <= p_base_date then
+    detail := format('the date itself is %s: there is no %s before the next year',
+      p_base_date, what);
+    return;
+  end if;
+
+  occasion := app_hidden.occurrence_in_year(p_base_date, year, p_leap_day_policy);
+  if is_leap_day and occasion is null then
+    loop
+      leap_year := leap_year + 1;
+      exit when to_char(make_date(leap_year, 3, 1) - 1, 'DD') = '29';
+    end loop;
+    detail := format(
+      'February 29 is skipped in %s: policy skip; the next %s is on %s-02-29',
+      year, what, leap_year);
+    return;
+  end if;
+  is_occasion := occasion = p_date;
+  detail := concat_ws('; ',
+    case
+      when is_leap_day and to_char(occasion, 'MM-DD') = '02-29'
+      then format('February 29 exists in %s: policy %s is not needed',
+        year, p_leap_day_policy)
+      when is_leap_day
+      then format('February 29 is celebrated on %s in %s: policy %s',
+        to_char(occasion, 'FMMonth FMDD'), year, p_leap_day_policy)
+    end,
+    case when is_occasion then format('this is the user''s %s of %s', what, year)
+      else format('this is not the user''s %s: that of %s is on %s',
+        what, year, occasion) end);
+end
+$$;
+
+ALTER FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) IS 'Whether a day is an occasion, and why.';
+
+CREATE FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) RETURNS TABLE(user_id uuid, week_start date, content jsonb, is_empty boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  -- A day more at either end: a local week is not one of UTC.
+  first_day date := (select min(week) - 8 from unnest(p_week_starts) as week);
+  last_day date := (select max(week) + 7 from unnest(p_week_starts) as week);
+begin
+  return query
+  with wanted as materialized (
+    select distinct users.id as user_id, wanted.week, users.timezone,
+      (users.created_at at time zone users.timezone)::date as joined_on
+    from unnest(p_user_ids, p_week_starts) as wanted (user_id, week)
+    inner join app_public.users on users.id = wanted.user_id
+  ),
+  -- The week before is counted too, to be compared with.
+  spans as materialized (
+    select wanted.user_id, wanted.timezone,
+      min(wanted.week) - 7 as first_date,
+      max(wanted.week) + 6 as last_date,
+      (min(wanted.week) - 8)::timestamp at time zone 'UTC' as since,
+      (max(wanted.week) + 8)::timestamp at time zone 'UTC' as until
+    from wanted
+    group by wanted.user_id, wanted.timezone
+  ),
+  happened as materialized (
+    select spans.user_id, event.kind, event.id, event.mood_score,
+      date_trunc('week', event.day::timestamp)::date as week
+    from spans
+    cross join lateral (
+      select 'task made' as kind, tasks.id, null::smallint as mood_score,
+        (tasks.created_at at time zone spans.timezone)::date as day
+      from app_public.tasks
+      where tasks.user_id = spans.user_id
+        and tasks.created_at between spans.since and spans.until
+      union all
+      select 'task done', tasks.id, null,
+        (tasks.completed_at at time zone spans.timezone)::date
+      from app_public.tasks
+      where tasks.user_id = spans.user_id
+        and tasks.status = 'done'
+        -- Nothing is done after its last change: this is what the index knows.
+        and tasks.updated_at >= spans.since
+        and tasks.completed_at between spans.since and spans.until
+      union all
+      select 'goal', goals.id, null, (goals.created_at at time zone spans.timezone)::date
+      from app_public.goals
+      where goals.user_id = spans.user_id
+        and goals.created_at between spans.since and spans.until
+      union all
+      select 'goal', goals.id, null,
+        (user_activity.occurred_at at time zone spans.timezone)::date
+      from app_public.user_activity
+      inner join app_public.goals
+        on goals.user_id = user_activity.user_id
+        and goals.id = user_activity.entity_id
+      where user_activity.user_id = spans.user_id
+        and user_activity.entity_type = 'goal'
+        and user_activity.action = 'updated'
+        and user_activity.occurred_at between spans.since and spans.until
+        -- Tells in which partitions there is nothing to look for.
+        and user_activity.activity_date between first_day - 7 and last_day + 1
+      union all
+      select 'habit day', habit_logs.habit_id, null, habit_logs.log_date
+      from app_public.habit_logs
+      where habit_logs.user_id = spans.user_id
+        and habit_logs.log_date between spans.first_date and spans.last_date
+      union all
+      select 'reflection', reflections.id, reflections.mood_score,
+        reflections.reflection_date
+      from app_public.reflections
+      where reflections.user_id = spans.user_id
+        and reflections.reflection_date between spans.first_date and spans.last_date
+      offset 0
+    ) as event
+  ),
+  events as (
+    select user_id, kind, id, mood_score, week
+    from happened
+    union all
+    select happened.user_id, 'goal', link.goal_id, null, happened.week
+    from happened
+    cross join lateral (
+      select goals_tasks.goal_id
+      from app_public.goals_tasks
+      where goals_tasks.user_id = happened.user_id
+        and goals_tasks.task_id = happened.id
+      offset 0
+    ) as link
+    where happened.kind in ('task made', 'task done')
+    union all
+    select happened.user_id, 'goal', link.goal_id, null, happened.week
+    from happened
+    cross join lateral (
+      select reflection_goals.goal_id
+      from app_public.reflection_goals
+      where reflection_goals.user_id = happened.user_id
+        and reflection_goals.reflection_id = happened.id
+      offset 0
+    ) as link
+    where happened.kind = 'reflection'
+    -- So that a week without events, and the one before it, have a row.
+    union all
+    select user_id, 'wanted', null, null, week
+    from wanted
+    union all
+    select user_id, 'before', null, null, week - 7
+    from wanted
+  ),
+  counted as (
+    select user_id, week,
+      bool_or(kind = 'wanted') as is_wanted,
+      count(*) filter (where kind not in ('wanted', 'before')) = 0 as is_empty,
+      jsonb_build_object(
+        'week_start', week,
+        'tasks_created', count(*) filter (where kind = 'task made'),
+        'tasks_done', count(*) filter (where kind = 'task done'),
+        'goals_touched', count(distinct id) filter (where kind = 'goal'),
+        'habit_days', count(*) filter (where kind = 'habit day'),
+        'reflections', count(*) filter (where kind = 'reflection'),
+        'mood_sum', coalesce(sum(mood_score), 0),
+        'mood_count', count(mood_score),
+        'mood_average', trim_scale(round(avg(mood_score), 2))) as figures
+    from events
+    group by user_id, week
+  ),
+  compared as (
+    select counted.user_id, counted.week, counted.is_wanted, counted.is_empty,
+      counted.figures,
+      lag(counted.figures) over (partition by counted.user_id order by counted.week)
+        as previous
+    from counted
+  )
+  select compared.user_id, compared.week,
+    compared.figures || jsonb_build_object(
+      'timezone', wanted.timezone,
+      'habits', kept.habits,
+      -- Who joined in this week has no week before it.
+      'previous', case when wanted.joined_on < compared.week then compared.previous end,
+      'change', case when wanted.joined_on < compared.week then (
+        select jsonb_object_agg(figure.name,
+          trim_scale((compared.figures ->> figure.name)::numeric
+            - (compared.previous ->> figure.name)::numeric))
+        from unnest(array['tasks_created', 'tasks_done', 'goals_touched', 'habit_days',
+          'reflections', 'mood_average']) as figure (name)
+      ) end),
+    compared.is_empty
+  from compared
+  inner join wanted on wanted.user_id = compared.user_id and wanted.week = compared.week
+  cross join lateral (
+    select coalesce(jsonb_agg(
+      jsonb_build_object('id', habit.id, 'name', habit.name, 'done', habit.done,
+        'streak', habit.streak)
+      order by habit.done desc, habit.name, habit.id), '[]') as habits
+    from (
+      select habits.id, habits.name, log.done, coalesce(run.streak, 0) as streak
+      from app_public.habits
+      cross join lateral (
+        select count(*) as done, max(habit_logs.log_date) as last_date
+        from app_public.habit_logs
+        where habit_logs.user_id = habits.user_id
+          and habit_logs.habit_id = habits.id
+          and habit_logs.log_date between compared.week and compared.week + 6
+        offset 0
+      ) as log
+      -- From Sunday back to the latest day before which there is none.
+      left join lateral (
+        select compared.week + 7 - habit_logs.log_date as streak
+        from app_public.habit_logs
+        where habit_logs.user_id = habits.user_id
+          and habit_logs.habit_id = habits.id
+          and habit_logs.log_date <= compared.week + 6
+          and not exists (
+            select from app_public.habit_logs as day_before
+            where day_before.user_id = habit_logs.user_id
+              and day_before.habit_id = habit_logs.habit_id
+              and day_before.log_date = habit_logs.log_date - 1
+          )
+        order by habit_logs.log_date desc
+        limit 1
+      ) as run on log.last_date = compared.week + 6
+      where habits.user_id = compared.user_id
+        and (log.done > 0
+          or (habits.created_at at time zone wanted.timezone)::date < compared.week + 7
+          and coalesce(habits.archived_at at time zone wanted.timezone, 'infinity')
+            >= compared.week)
+      order by log.done desc, habits.name, habits.id
+      limit 100
+    ) as habit
+  ) as kept
+  where compared.is_wanted;
+end
+$$;
+
+ALTER FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) IS 'Counts these users'' weeks, by their own days, and the weeks before them. The first array''s user has the second''s week.';
+
+CREATE FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select pg_catalog.jsonb_build_object(
+      'first_name', p_first_name,
+      'last_name', p_last_name,
+      'full_name', pg_catalog.btrim(p_first_name || ' ' || p_last_name),
+      'week_start', p_content ->> 'week_start',
+      'week_end', (p_content ->> 'week_start')::date + 6,
+      'mood_average', p_content ->> 'mood_average',
+      'previous_mood_average', p_content -> 'previous' ->> 'mood_average',
+      'habits', (
+        select pg_catalog.string_agg(
+          pg_catalog.format('%s %s/7 (%s)', habit.value ->> 'name', habit.value ->> 'done',
+            habit.value ->> 'streak'),
+          ', ' order by habit.number)
+        from pg_catalog.jsonb_array_elements(p_content -> 'habits')
+          with ordinality as habit (value, number)
+        where habit.value ->> 'done' <> '0'
+          and habit.number <= 10
+      ))
+    || (
+      select coalesce(pg_catalog.jsonb_object_agg(figure.name, p_content -> figure.name)
+        || pg_catalog.jsonb_object_agg(
+          'previous_' || figure.name, p_content -> 'previous' -> figure.name), '{}')
+      from pg_catalog.unnest(array['tasks_created', 'tasks_done', 'goals_touched',
+        'habit_days', 'reflections']) as figure (name)
+      where coalesce(nullif(p_content ->> figure.name, '0'),
+        nullif(p_content -> 'previous' ->> figure.name, '0')) is not null
+    )
+$$;
+
+ALTER FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) IS 'What a template of type DIGEST can name: first_name, last_name, full_name, week_start, week_end, habits, and tasks_done, tasks_created, goals_touched, habit_days, reflections, mood_average, each also as previous_….';
+
 CREATE FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -951,6 +1504,463 @@ $$;
 ALTER FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) IS 'Gives messages jobs that run when they are due, and not before the instant given.';
+
+CREATE TABLE app_public.message_logs (
+    user_id uuid NOT NULL,
+    id uuid NOT NULL,
+    message_type text NOT NULL,
+    delivery_date date NOT NULL,
+    message_content text NOT NULL,
+    scheduled_send_time timestamp with time zone NOT NULL,
+    actual_send_time timestamp with time zone,
+    status text DEFAULT 'SCHEDULED'::text NOT NULL,
+    retry_count integer DEFAULT 0 NOT NULL,
+    last_retry_at timestamp with time zone,
+    api_response_code integer,
+    api_response_body text,
+    error_message text,
+    idempotency_key text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    message_subject text DEFAULT ''::text NOT NULL,
+    job_id uuid,
+    recipient_email text,
+    recipient_name text,
+    attempted_at timestamp with time zone,
+    attempts jsonb,
+    uncertain_since timestamp with time zone,
+    send_until timestamp with time zone,
+    CONSTRAINT message_logs_api_response_body_check CHECK ((octet_length(api_response_body) <= 4096)),
+    CONSTRAINT message_logs_attempts_check CHECK ((jsonb_typeof(attempts) = 'array'::text)),
+    CONSTRAINT message_logs_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
+    CONSTRAINT message_logs_retry_count_check CHECK ((retry_count >= 0)),
+    CONSTRAINT message_logs_sent_check CHECK (((status = 'SENT'::text) = (actual_send_time IS NOT NULL))),
+    CONSTRAINT message_logs_status_check CHECK ((status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'SENT'::text, 'RETRYING'::text, 'FAILED'::text, 'CANCELLED'::text, 'EXPIRED'::text, 'UNKNOWN'::text])))
+)
+PARTITION BY RANGE (scheduled_send_time);
+
+ALTER TABLE app_public.message_logs OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.message_logs IS 'A message to a user: what it says, when it is due, and what became of it.';
+
+COMMENT ON COLUMN app_public.message_logs.user_id IS 'Who receives it.';
+
+COMMENT ON COLUMN app_public.message_logs.id IS 'Unique among the user''s messages.';
+
+COMMENT ON COLUMN app_public.message_logs.message_type IS 'BIRTHDAY, ANNIVERSARY or DIGEST.';
+
+COMMENT ON COLUMN app_public.message_logs.delivery_date IS 'The day it belongs to, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.message_logs.message_content IS 'The text, composed when the message was planned; a digest''s when it is sent.';
+
+COMMENT ON COLUMN app_public.message_logs.scheduled_send_time IS 'The instant at which it is due.';
+
+COMMENT ON COLUMN app_public.message_logs.actual_send_time IS 'When it was accepted for delivery; null until status is SENT.';
+
+COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELLED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
+
+COMMENT ON COLUMN app_public.message_logs.retry_count IS 'How often it was put back to be tried again.';
+
+COMMENT ON COLUMN app_public.message_logs.last_retry_at IS 'When it was put back last.';
+
+COMMENT ON COLUMN app_public.message_logs.api_response_code IS 'HTTP status of the latest answer.';
+
+COMMENT ON COLUMN app_public.message_logs.api_response_body IS 'The latest answer, cut to 4 KB.';
+
+COMMENT ON COLUMN app_public.message_logs.error_message IS 'Why the latest attempt failed, or why it is not sent; null after success.';
+
+COMMENT ON COLUMN app_public.message_logs.idempotency_key IS 'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
+
+COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
+
+COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
+
+COMMENT ON COLUMN app_public.message_logs.message_subject IS 'What it is called where a channel has subjects.';
+
+COMMENT ON COLUMN app_public.message_logs.job_id IS 'The job that may send it; null when none may.';
+
+COMMENT ON COLUMN app_public.message_logs.recipient_email IS 'The address of the first attempt; every attempt has the same, until it is sent again by hand.';
+
+COMMENT ON COLUMN app_public.message_logs.recipient_name IS 'The name of the first attempt; every attempt has the same, until it is sent again by hand.';
+
+COMMENT ON COLUMN app_public.message_logs.attempted_at IS 'When the latest call began.';
+
+COMMENT ON COLUMN app_public.message_logs.attempts IS 'The attempts that did not deliver (when, code, answer, error), and what people did to it (change).';
+
+COMMENT ON COLUMN app_public.message_logs.uncertain_since IS 'When the first attempt began of which nobody knows whether it was delivered.';
+
+COMMENT ON COLUMN app_public.message_logs.send_until IS 'When it is too late; null means the late window after scheduled_send_time.';
+
+CREATE FUNCTION app_private.explain_attempts(p_message app_public.message_logs) RETURNS TABLE(at timestamp with time zone, topic text, detail text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select (attempt.entry ->> 'started_at')::timestamptz, 'attempt',
+    concat_ws('; ',
+      count(attempt.entry ->> 'started_at') over (order by attempt.number) || ': '
+        || coalesce('answer ' || (attempt.entry ->> 'code'), 'no answer')
+        || coalesce(' after ' || round(extract(epoch from
+          (attempt.entry ->> 'ended_at')::timestamptz
+          - (attempt.entry ->> 'started_at')::timestamptz), 1) || ' s', ''),
+      app_private.without_addresses(attempt.entry ->> 'error', 200),
+      'it said "' || app_private.without_addresses(
+        nullif(attempt.entry ->> 'body', ''), 200) || '"',
+      'to be tried again at ' || to_char((attempt.entry ->> 'retry_at')::timestamptz,
+        'YYYY-MM-DD HH24:MI:SS "UTC"'))
+  from jsonb_array_elements(p_message.attempts)
+    with ordinality as attempt (entry, number)
+  where attempt.entry ? 'started_at'
+  union all
+  select (attempt.entry ->> 'changed_at')::timestamptz, 'by hand',
+    concat_ws(': ',
+      (attempt.entry ->> 'change') || ', was ' || (attempt.entry ->> 'status'),
+      app_private.without_addresses(attempt.entry ->> 'error', 200))
+  from jsonb_array_elements(p_message.attempts) as attempt (entry)
+  where attempt.entry ? 'change'
+  union all
+  select p_message.attempted_at, 'attempt',
+    case p_message.status
+      when 'SENDING' then 'the latest: it is being made, or its worker died'
+      else concat_ws('; ',
+        'the latest: delivered'
+          || coalesce(', answer ' || p_message.api_response_code, ''),
+        'it said "' || app_private.without_addresses(
+          nullif(p_message.api_response_body, ''), 200) || '"')
+    end
+  where p_message.attempted_at is not null
+    and p_message.status in ('SENDING', 'SENT')
+    -- A person may have said that an attempt of the array delivered.
+    and not exists (
+      select from jsonb_array_elements(p_message.attempts) as attempt (entry)
+      where (attempt.entry ->> 'started_at')::timestamptz = p_message.attempted_at
+    )
+  order by 1
+$$;
+
+ALTER FUNCTION app_private.explain_attempts(p_message app_public.message_logs) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.explain_attempts(p_message app_public.message_logs) IS 'Each attempt to send a message, and what people did to it, in the order of time.';
+
+CREATE FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) RETURNS TABLE(at timestamp with time zone, topic text, detail text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  stamp constant text := 'YYYY-MM-DD HH24:MI:SS "UTC"';
+  status constant text := p_message.status;
+  is_waiting constant boolean := status in ('SCHEDULED', 'QUEUED', 'RETRYING');
+  is_taken boolean;
+  send_until timestamptz;
+  job pgboss.job;
+begin
+  select exists (
+    select from app_private.message_ledger
+    where message_ledger.user_id = p_message.user_id
+      and message_ledger.message_type = p_message.message_type
+      and message_ledger.delivery_date = p_message.delivery_date
+      and message_ledger.message_id = p_message.id
+  ) into is_taken;
+  select coalesce(p_message.send_until,
+    p_message.scheduled_send_time + message_settings.late_window)
+  into send_until
+  from app_private.message_settings;
+
+  at := p_message.created_at;
+  topic := 'plan';
+  detail := format('planned as message %s, due at %s', p_message.id,
+    to_char(p_message.scheduled_send_time, stamp));
+  if p_instant is not null and p_instant <> p_message.scheduled_send_time then
+    detail := detail || case
+      when is_waiting and p_message.scheduled_send_time
+        <> greatest(p_instant, least(now(), p_message.scheduled_send_time))
+      then format('; the rules now say %s: gw messages replan --user %s',
+        to_char(p_instant, stamp), p_message.user_id)
+      when p_instant < p_message.scheduled_send_time
+      then '; a change moved its time into the past, and made it due at once'
+      else format('; the rules of then, those of now say %s', to_char(p_instant, stamp))
+    end;
+  end if;
+  return next;
+
+  if is_waiting or status = 'SENDING' then
+    topic := 'job';
+    select * into job from pgboss.job
+    where name = 'message-send' and id = p_message.job_id;
+    at := job.start_after;
+    detail := case
+      when job.id is not null then format('job %s is %s%s', job.id, job.state,
+        case when job.retry_count > 0
+          then format('; taken back %s times from workers that died', job.retry_count)
+          else '' end)
+      when status = 'SCHEDULED' then 'none yet: it gets one 90 seconds before it is due'
+      else 'it is gone; pg_cron''s job requeue-lost-messages makes a new one soon'
+    end;
+    return next;
+  end if;
+
+  return query select * from app_private.explain_attempts(p_message);
+
+  select * into job from pgboss.job
+  where name = 'message-send-dead' and data ->> 'message_id' = p_message.id::text
+  order by created_on desc
+  limit 1;
+  if found then
+    at := job.created_on;
+    topic := 'dead letter';
+    detail := format('kept in queue message-send-dead until %s',
+      to_char(job.keep_until, stamp));
+    return next;
+  end if;
+
+  topic := 'state';
+  at := case status
+    when 'SCHEDULED' then p_message.scheduled_send_time
+    when 'SENT' then p_message.actual_send_time
+    when 'SENDING' then p_message.attempted_at
+    when 'UNKNOWN' then p_message.uncertain_since
+    else p_message.updated_at end;
+  detail := status || ': ' || case status
+    when 'SCHEDULED' then 'waits for its time'
+    when 'QUEUED' then coalesce(p_message.error_message, 'due, and waits for a worker')
+    when 'SENDING' then 'a worker makes the call; should it die, another gets its job'
+    when 'RETRYING' then 'tried again until it is delivered, refused, or too late'
+    when 'SENT' then 'the receiver has accepted it'
+    when 'FAILED' then coalesce(p_message.error_message, 'refused, or given up')
+      || '. To send it again: gw messages redrive --message ' || p_message.id
+    when 'EXPIRED' then coalesce(p_message.error_message, 'it was too late')
+      || '. To send it all the same: gw messages redrive --message ' || p_message.id
+    when 'CANCELLED' then coalesce(p_message.error_message, 'not wanted any more')
+      || case when is_taken then '. It is not planned again, but can be sent: '
+        || 'gw messages redrive --message ' || p_message.id
+        else '. It is planned again when the rules have it again in time' end
+    when 'UNKNOWN' then coalesce(p_message.error_message, 'it may have been delivered')
+      || '. A person asks the receiver, then: gw messages resolve --message '
+      || p_message.id || ' --as sent|failed'
+  end;
+  detail := app_private.without_addresses(detail, 600);
+  return next;
+  if is_waiting then
+    at := send_until;
+    topic := 'expires';
+    detail := case when p_message.uncertain_since is null
+      then 'too late from then on: it becomes EXPIRED'
+      else 'too late from then on: it becomes UNKNOWN: an attempt may have delivered it'
+    end;
+    return next;
+  end if;
+end
+$$;
+
+ALTER FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) IS 'What became of a message, and what comes next.';
+
+CREATE FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  schedule app_private.message_schedule;
+  neighbour date;
+  late_window interval;
+  joined_at timestamptz;
+begin
+  select message_schedule.*
+  into schedule
+  from app_private.message_schedule
+  where message_schedule.user_id = p_user_id
+    and message_schedule.message_type = p_message_type;
+  if schedule.delivery_date = p_date then
+    at := schedule.scheduled_send_time - interval '24 hours';
+    detail := 'not planned yet: ' || case when at > now()
+      then 'a message is planned 24 hours before its time'
+      else 'the planner''s next tick does it; if it does not, pg_cron''s job '
+        'plan-due-messages does not run' end;
+    if schedule.scheduled_send_time <> (case when schedule.scheduled_send_time > now()
+      then greatest(p_instant, now()) else p_instant end)
+    then
+      detail := detail || format('. The schedule says %s, the rules now say %s: '
+        'gw messages replan --user %s',
+        to_char(schedule.scheduled_send_time, 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+        to_char(p_instant, 'YYYY-MM-DD HH24:MI:SS "UTC"'), p_user_id);
+    end if;
+    return;
+  end if;
+
+  select message_ledger.delivery_date
+  into neighbour
+  from app_private.message_ledger
+  where message_ledger.user_id = p_user_id
+    and message_ledger.message_type = p_message_type
+    and message_ledger.delivery_date between p_date - 2 and p_date + 2
+  limit 1;
+  if neighbour is not null then
+    detail := format('not planned: the message of %s counts for this occasion',
+      neighbour);
+    return;
+  end if;
+
+  select message_settings.late_window into late_window from app_private.message_settings;
+  if p_instant <= now() - late_window then
+    at := p_instant;
+    select users.created_at
+    into joined_at
+    from app_public.users
+    where users.id = p_user_id;
+    detail := case when joined_at > p_instant
+      then 'not planned: the account was made after it'
+      else 'not planned: it had passed when the user''s date, zone or wish became what '
+        'it is now' end;
+    return;
+  end if;
+  detail := case
+    when schedule.delivery_date < p_date
+    then format('not planned yet: the schedule comes to it after the occasion of %s',
+      schedule.delivery_date)
+    else format('not planned: the schedule lacks it; gw messages replan --user %s',
+      p_user_id)
+  end;
+end
+$$;
+
+ALTER FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) IS 'Why there is no message for an occasion of the user''s rules.';
+
+CREATE FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) RETURNS SETOF app_public.message_logs
+    LANGUAGE sql STABLE
+    AS $$
+  select message_logs.*
+  from app_public.message_logs
+  where (p_statuses is null or message_logs.status = any (p_statuses))
+    and (p_message_type is null or message_logs.message_type = p_message_type)
+    -- No zone is further from UTC.
+    and (p_date is null or message_logs.delivery_date = p_date
+      and message_logs.scheduled_send_time >= (p_date - 3)::timestamp at time zone 'UTC'
+      and message_logs.scheduled_send_time < (p_date + 4)::timestamp at time zone 'UTC')
+    and (p_user_id is null or message_logs.user_id = p_user_id)
+    and (p_since is null or message_logs.scheduled_send_time >= p_since)
+    and (p_message_id is null or message_logs.id = p_message_id)
+$$;
+
+ALTER FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) IS 'Messages by filters; null does not filter.';
+
+CREATE FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) RETURNS TABLE(at timestamp with time zone, timezone text, message_type text, delivery_date date, messages bigint, held bigint, planned bigint, sent bigint, stopped bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with rules as materialized (
+    select message_rules.user_id, message_rules.message_type, message_rules.base_date,
+      message_rules.leap_day_policy, message_rules.timezone, message_rules.send_time,
+      user_settings.quiet_from, user_settings.quiet_until
+    from app_private.message_rules
+    left join app_public.user_settings on user_settings.user_id = message_rules.user_id
+    where p_user_id is null or message_rules.user_id = p_user_id
+  ),
+  -- No zone is further from UTC, and no quiet hours last longer than a day.
+  days as (
+    select p_from::date - 3 as first, p_to::date + 2 as last
+  ),
+  occasions as (
+    select rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
+      rules.quiet_from, rules.quiet_until, sum(rules.users) as users
+    from (
+      select message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
+        quiet_until, count(*) as users
+      from rules
+      group by message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
+        quiet_until
+    ) as rules
+    cross join days
+    cross join lateral (
+      select app_hidden.occurrence_in_year(rules.base_date, year, rules.leap_day_policy)
+      from generate_series(extract(year from days.first)::integer,
+        extract(year from days.last)::integer) as year
+      where rules.message_type <> 'DIGEST'
+      union all
+      select monday::date
+      from generate_series(date_trunc('week', days.first), days.last, interval '1 week')
+        as monday
+      where rules.message_type = 'DIGEST'
+    ) as candidate (delivery_date)
+    where candidate.delivery_date between days.first and days.last
+      and (rules.base_date is null or candidate.delivery_date > rules.base_date)
+    group by rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
+      rules.quiet_from, rules.quiet_until
+  ),
+  timed as materialized (
+    select occasions.*, moment.due, quiet.until as held_until
+    from occasions
+    cross join lateral (
+      select app_hidden.local_to_instant(
+        occasions.delivery_date + occasions.send_time, occasions.timezone)
+      offset 0
+    ) as moment (due)
+    cross join lateral (
+      select app_hidden.quiet_until(
+        moment.due, occasions.timezone, occasions.quiet_from, occasions.quiet_until)
+      offset 0
+    ) as quiet (until)
+  ),
+  logged as (
+    select rules.message_type, message_logs.delivery_date, rules.timezone,
+      rules.send_time, rules.quiet_from, rules.quiet_until,
+      count(*) filter (where message_logs.status
+        in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')) as planned,
+      count(*) filter (where message_logs.status = 'SENT') as sent,
+      count(*) filter (where message_logs.status
+        in ('FAILED', 'CANCELLED', 'EXPIRED', 'UNKNOWN')) as stopped
+    from app_public.message_logs
+    -- A message that the rules took back is not in the ledger any more.
+    inner join app_private.message_ledger
+      on message_ledger.user_id = message_logs.user_id
+      and message_ledger.message_type = message_logs.message_type
+      and message_ledger.delivery_date = message_logs.delivery_date
+      and message_ledger.message_id = message_logs.id
+    inner join rules
+      on rules.user_id = message_logs.user_id
+      and rules.message_type = message_logs.message_type
+    where message_logs.scheduled_send_time > p_from - interval '4 days'
+      and message_logs.scheduled_send_time < p_to + interval '4 days'
+      and (p_user_id is null or message_logs.user_id = p_user_id)
+      and (rules.message_type = 'DIGEST'
+        or message_logs.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
+          extract(year from message_logs.delivery_date)::integer, rules.leap_day_policy))
+    group by rules.message_type, message_logs.delivery_date, rules.timezone,
+      rules.send_time, rules.quiet_from, rules.quiet_until
+  )
+  select goes_out.at, timed.timezone, timed.message_type, timed.delivery_date,
+    sum(timed.users)::bigint,
+    coalesce(sum(timed.users) filter (where timed.held_until is not null), 0)::bigint,
+    coalesce(sum(logged.planned), 0)::bigint, coalesce(sum(logged.sent), 0)::bigint,
+    coalesce(sum(logged.stopped), 0)::bigint
+  from timed
+  cross join lateral (
+    select date_trunc(case when p_user_id is null then 'hour' else 'microseconds' end,
+      coalesce(timed.held_until, timed.due))
+  ) as goes_out (at)
+  left join logged
+    on logged.message_type = timed.message_type
+    and logged.delivery_date = timed.delivery_date
+    and logged.timezone = timed.timezone
+    and logged.send_time = timed.send_time
+    and logged.quiet_from is not distinct from timed.quiet_from
+    and logged.quiet_until is not distinct from timed.quiet_until
+  where coalesce(timed.held_until, timed.due) >= p_from
+    and coalesce(timed.held_until, timed.due) < p_to
+  group by goes_out.at, timed.timezone, timed.message_type, timed.delivery_date
+  order by goes_out.at, timed.timezone, timed.message_type, timed.delivery_date
+$$;
+
+ALTER FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) IS 'What goes out in a range of time by the rules: how many, how many of them held by quiet hours, and how many are planned, sent or stopped already.';
 
 CREATE FUNCTION app_private.hash_password(p_password text) RETURNS text
     LANGUAGE plpgsql
@@ -1080,8 +2090,14 @@ CREATE FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp wi
           when 'skip' then 9 else 1 end) as year
       where rules.message_type <> 'DIGEST'
       union all
-      select date_trunc('week', p_now)::date + 7 * week
-      from generate_series(-1, 1) as week
+      -- On Sunday the next one is tomorrow, and when that is planned, a week later. One
+      -- that was missed weeks ago is for the planner to say.
+      select monday::date
+      from generate_series(
+        least(date_trunc('week', p_now at time zone 'UTC') - interval '7 days',
+          message_schedule.delivery_date),
+        date_trunc('week', p_now at time zone 'UTC') + interval '14 days',
+        interval '7 days') as monday
       where rules.message_type = 'DIGEST'
     ) as candidate
     cross join lateral (
@@ -1208,7 +2224,7 @@ begin
       using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
   end if;
   if (select count(*) from app_private.message_templates where locale = 'en'
-    and message_type in ('BIRTHDAY', 'ANNIVERSARY')) < 2
+    and message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')) < 3
   then
     raise exception 'a message type has no template in English'
       using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
@@ -1520,6 +2536,63 @@ $$;
 ALTER FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) IS 'Records what became of a batch of attempts, and finishes or postpones their jobs: an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
+
+CREATE FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) RETURNS TABLE(user_id uuid, message_id uuid, scheduled_send_time timestamp with time zone, message_type text, delivery_date date, status text, refusal text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select found.user_id, found.id, found.scheduled_send_time, found.message_type,
+    found.delivery_date, found.status,
+    case
+      when users.deleted_at is not null then 'the account was closed'
+      when rules.user_id is null then 'the user does not want this message any more'
+      when rules.message_type <> 'DIGEST'
+        and found.delivery_date is distinct from app_hidden.occurrence_in_year(
+          rules.base_date, extract(year from found.delivery_date)::integer,
+          rules.leap_day_policy)
+        then 'the date was changed'
+      when other.message_id is not null
+        then 'another message has this occasion: ' || other.message_id
+      when row_number() over (
+        partition by found.user_id, found.message_type, found.delivery_date
+        order by ledger.message_id is not null desc, found.created_at desc, found.id) > 1
+        then 'a later message has this occasion'
+      -- Which channel it goes out by is not known here.
+      when not p_even_unknown and (found.status = 'UNKNOWN'
+        or found.uncertain_since < now() - (select min(key_lifetime)
+          from app_private.delivery_channels))
+        then 'it may have been delivered already: --even-unknown sends it again'
+    end
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  inner join app_public.users on users.id = found.user_id
+  left join app_private.message_rules as rules
+    on rules.user_id = found.user_id
+    and rules.message_type = found.message_type
+  left join app_private.message_ledger as ledger
+    on ledger.user_id = found.user_id
+    and ledger.message_type = found.message_type
+    and ledger.delivery_date = found.delivery_date
+    and ledger.message_id = found.id
+  -- Whoever moves February 29 from one day to the next has been greeted already.
+  left join lateral (
+    select message_ledger.message_id
+    from app_private.message_ledger
+    where message_ledger.user_id = found.user_id
+      and message_ledger.message_type = found.message_type
+      and message_ledger.delivery_date
+        between found.delivery_date - 2 and found.delivery_date + 2
+      and message_ledger.message_id <> found.id
+    order by message_ledger.delivery_date
+    limit 1
+  ) as other on ledger.message_id is null
+  where found.status in ('FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED')
+$$;
+
+ALTER FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) IS 'Messages that did not go out, and why one may not be sent again; null when it may.';
 
 CREATE FUNCTION app_private.refresh_performance_views() RETURNS void
     LANGUAGE plpgsql
@@ -2392,6 +3465,23 @@ $$;
 ALTER FUNCTION app_private.watch_live(p_user_ids uuid[]) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.watch_live(p_user_ids uuid[]) IS 'Keeps these users watched for two minutes; returns those that were not watched before.';
+
+CREATE FUNCTION app_private.without_addresses(p_text text, p_length integer) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select case when pg_catalog.length(hidden.text) > p_length
+    then pg_catalog.left(hidden.text, p_length) || '…' else hidden.text end
+  from (
+    select pg_catalog.regexp_replace(
+      pg_catalog.regexp_replace(
+        p_text, '[^\s<>"'',;:()]+@[^\s<>"'',;:()]+', '<address>', 'g'),
+      '\s+', ' ', 'g')
+  ) as hidden (text)
+$$;
+
+ALTER FUNCTION app_private.without_addresses(p_text text, p_length integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.without_addresses(p_text text, p_length integer) IS 'A text on one line, e-mail addresses hidden, cut to a length in characters.';
 
 CREATE TABLE app_public.chat_vectors (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -3367,6 +4457,101 @@ ALTER FUNCTION ops.audit_log_hash(p_row ops.audit_log) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) IS 'What the hash of a row of the audit log has to be.';
 
+CREATE FUNCTION ops.cancel_messages(p_reason text, p_statuses text[] DEFAULT NULL::text[], p_message_type text DEFAULT NULL::text, p_date date DEFAULT NULL::date, p_user_id uuid DEFAULT NULL::uuid, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_message_id uuid DEFAULT NULL::uuid, p_dry_run boolean DEFAULT false) RETURNS TABLE(user_id uuid, message_id uuid, message_type text, delivery_date date, status text, refusal text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  statuses constant text[] := coalesce(p_statuses,
+    array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING']);
+  judged jsonb;
+  cancelled integer;
+begin
+  if not statuses <@ array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING'] then
+    raise exception 'only SCHEDULED, QUEUED and RETRYING messages can be cancelled'
+      using errcode = 'GW041', hint = 'The others do not go out.';
+  end if;
+  if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
+    raise exception 'a reason of 1 to 200 characters is needed'
+      using errcode = 'GW041', hint = 'The message shows it to whoever asks.';
+  end if;
+
+  if not p_dry_run then
+    perform from app_public.message_logs
+    where (user_id, id, scheduled_send_time) in (
+      select found.user_id, found.id, found.scheduled_send_time
+      from app_private.find_messages(
+        statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+    order by user_id, id
+    for update;
+  end if;
+  select coalesce(jsonb_agg(jsonb_build_object('user_id', found.user_id,
+    'message_id', found.id, 'scheduled_send_time', found.scheduled_send_time,
+    'message_type', found.message_type, 'delivery_date', found.delivery_date,
+    'status', found.status, 'job_id', found.job_id)
+    order by found.scheduled_send_time, found.user_id, found.id), '[]')
+  into judged
+  from app_private.find_messages(
+    statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
+
+  return query
+  select found.user_id, found.message_id, found.message_type, found.delivery_date,
+    found.status, case when found.status = 'SENDING' then 'the call is being made' end
+  from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
+    message_type text, delivery_date date, status text);
+  if p_dry_run then
+    return;
+  end if;
+
+  with changed as (
+    update app_public.message_logs
+    set status = 'CANCELLED', job_id = null,
+      error_message = 'cancelled by a person: ' || btrim(p_reason),
+      attempts = case when found.status = 'SCHEDULED' and message_logs.attempts is null
+        then null
+        else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+          jsonb_strip_nulls(jsonb_build_object(
+            'change', 'cancelled',
+            'changed_at', now(),
+            'changed_by', session_user,
+            'status', found.status,
+            'error', message_logs.error_message))) end
+    from jsonb_to_recordset(judged) as found (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz, status text)
+    where found.status <> 'SENDING'
+      and message_logs.user_id = found.user_id
+      and message_logs.id = found.message_id
+      and message_logs.scheduled_send_time = found.scheduled_send_time
+    returning 1
+  ),
+  finished as (
+    delete from pgboss.job
+    using jsonb_to_recordset(judged) as found (status text, job_id uuid)
+    where found.status <> 'SENDING'
+      and job.name = 'message-send'
+      and job.id = found.job_id
+  )
+  select count(*) into cancelled from changed;
+  if cancelled > 0 then
+    perform ops.audit('messages.cancelled', jsonb_strip_nulls(jsonb_build_object(
+      'messages', cancelled,
+      'reason', btrim(p_reason),
+      'statuses', statuses,
+      'type', p_message_type,
+      'date', p_date,
+      'user_id', p_user_id,
+      'since', p_since,
+      'message_id', p_message_id)));
+  end if;
+end
+$$;
+
+ALTER FUNCTION ops.cancel_messages(p_reason text, p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_dry_run boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.cancel_messages(p_reason text, p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_dry_run boolean) IS 'Cancels what has not gone out, so that it is not planned again. Returns all that the filters match; what was refused has a reason.';
+
 CREATE FUNCTION ops.check_health() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3746,6 +4931,230 @@ ALTER FUNCTION ops.ensure_partitions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.ensure_partitions() IS 'Creates every partition that the policies ask for. Returns how many were created.';
 
+CREATE FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) RETURNS TABLE(step integer, at timestamp with time zone, topic text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  person app_public.users;
+  wishes app_public.user_settings;
+  message app_public.message_logs;
+  is_wanted boolean;
+  is_occasion boolean;
+  instant timestamptz;
+  local_time timestamp;
+  held_until timestamptz;
+  planned_at timestamptz;
+  is_over boolean := true;
+  has_messages boolean := false;
+begin
+  if p_message_type is null
+    or p_message_type not in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')
+  then
+    raise exception 'there is no message type %', p_message_type
+      using errcode = 'GW040', hint = 'One of BIRTHDAY, ANNIVERSARY, DIGEST.';
+  end if;
+  if p_date is null or p_date not between date '1604-01-01' and date '2300-01-01' then
+    raise exception 'the date % is not between 1604 and 2300', p_date
+      using errcode = 'GW040', hint = 'It is the local date of the occasion.';
+  end if;
+
+  step := 1;
+  topic := 'user';
+  select * into person from app_public.users where id = p_user_id;
+  if not found then
+    detail := 'there is no user with this id';
+    return next;
+    return;
+  end if;
+  select * into wishes from app_public.user_settings where user_id = p_user_id;
+  at := coalesce(person.deleted_at, person.created_at);
+  detail := format('the account %s; time zone %s, language %s',
+    case when person.deleted_at is null then 'is open' else 'was closed' end,
+    person.timezone, coalesce(wishes.locale, 'en'));
+  return next;
+
+  is_wanted := coalesce(case p_message_type
+    when 'BIRTHDAY' then wishes.birthday_messages
+    when 'ANNIVERSARY' then wishes.anniversary_messages
+    else wishes.weekly_digest end, true);
+  step := step + 1;
+  at := null;
+  topic := 'wish';
+  detail := case when is_wanted then 'the user wants messages of this type'
+    else 'the user has opted out of messages of this type' end;
+  return next;
+
+  step := step + 1;
+  topic := 'occasion';
+  select described.is_occasion, described.detail
+  into is_occasion, detail
+  from app_private.describe_occasion(p_message_type,
+    case p_message_type when 'BIRTHDAY' then person.birthday_date
+      when 'ANNIVERSARY' then person.anniversary_date end,
+    person.leap_day_policy, p_date) as described;
+  return next;
+
+  if is_occasion then
+    local_time := p_date + coalesce(
+      (select message_rules.send_time from app_private.message_rules
+        where message_rules.user_id = p_user_id
+          and message_rules.message_type = p_message_type),
+      case p_message_type when 'DIGEST' then time '08:00' else person.send_time end);
+    instant := app_hidden.local_to_instant(local_time, person.timezone);
+    step := step + 1;
+    at := instant;
+    topic := 'instant';
+    detail := app_private.describe_instant(local_time, person.timezone);
+    return next;
+
+    step := step + 1;
+    topic := 'quiet hours';
+    held_until := app_hidden.quiet_until(
+      instant, person.timezone, wishes.quiet_from, wishes.quiet_until);
+    at := held_until;
+    detail := case
+      when wishes.quiet_from is null then 'none'
+      else format('%s to %s, local time: it is %s', to_char(wishes.quiet_from, 'HH24:MI'),
+        to_char(wishes.quiet_until, 'HH24:MI'),
+        case when held_until is null then 'not in them' else 'held until they end' end)
+    end;
+    return next;
+  end if;
+
+  for message in
+    select message_logs.*
+    from app_public.message_logs
+    where message_logs.user_id = p_user_id
+      and message_logs.message_type = p_message_type
+      and message_logs.delivery_date = p_date
+      -- No zone is further from UTC.
+      and message_logs.scheduled_send_time between p_date - 3 and p_date + 4
+    order by message_logs.created_at, message_logs.id
+  loop
+    has_messages := true;
+    is_over := message.status not in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING');
+    for at, topic, detail in
+      select * from app_private.explain_planned(message, case
+        when is_occasion and is_wanted and person.deleted_at is null then instant end)
+    loop
+      step := step + 1;
+      return next;
+    end loop;
+  end loop;
+
+  if not has_messages then
+    step := step + 1;
+    topic := 'plan';
+    select message_ledger.planned_at
+    into planned_at
+    from app_private.message_ledger
+    where message_ledger.user_id = p_user_id
+      and message_ledger.message_type = p_message_type
+      and message_ledger.delivery_date = p_date;
+    at := planned_at;
+    if planned_at is not null then
+      detail := 'it was planned then; what became of it has left the database';
+    elsif person.deleted_at is not null then
+      detail := 'no message: the account was closed';
+    elsif not is_occasion then
+      detail := 'no message: the day is not an occasion';
+    elsif not is_wanted then
+      detail := 'no message: the user does not want it';
+    else
+      is_over := false;
+      select unplanned.at, unplanned.detail
+      into at, detail
+      from app_private.explain_unplanned(
+        p_user_id, p_message_type, p_date, instant) as unplanned;
+    end if;
+    return next;
+  end if;
+
+  -- What may hold up whatever is still to go out.
+  if not is_over then
+    for at, detail in
+      select delivery_channels.opened_at, delivery_channels.name || ': '
+        || concat_ws('; ',
+        case when delivery_channels.circuit <> 'closed' then format(
+          'the circuit is %s, because the receiver does not answer; next probe %s',
+          delivery_channels.circuit,
+          to_char(delivery_channels.probe_after, 'YYYY-MM-DD HH24:MI:SS "UTC"')) end,
+        'at most ' || delivery_channels.messages_per_second || ' messages a second')
+      from app_private.delivery_channels
+      where delivery_channels.circuit <> 'closed'
+        or delivery_channels.messages_per_second is not null
+      order by delivery_channels.name
+    loop
+      step := step + 1;
+      topic := 'channel';
+      return next;
+    end loop;
+  end if;
+end
+$$;
+
+ALTER FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) IS 'Why a user''s message of a type and local date was, will be, or was not sent, step by step.';
+
+CREATE FUNCTION ops.find_moved_messages(p_user_id uuid DEFAULT NULL::uuid, p_timezone text DEFAULT NULL::text, p_now timestamp with time zone DEFAULT now()) RETURNS TABLE(user_id uuid, message_type text, delivery_date date, timezone text, status text, stored_time timestamp with time zone, rule_time timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with stored as (
+    select message_schedule.user_id, message_schedule.message_type,
+      message_schedule.delivery_date, 'not planned yet' as status,
+      message_schedule.scheduled_send_time as stored_time
+    from app_private.message_schedule
+    where p_user_id is null or message_schedule.user_id = p_user_id
+    union all
+    select message_logs.user_id, message_logs.message_type, message_logs.delivery_date,
+      message_logs.status, message_logs.scheduled_send_time
+    from app_public.message_logs
+    where message_logs.status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and message_logs.scheduled_send_time > p_now - interval '1 year'
+      and (p_user_id is null or message_logs.user_id = p_user_id)
+  ),
+  doubtful as (
+    select stored.*, rules.timezone, local.due
+    from stored
+    inner join app_private.message_rules as rules
+      on rules.user_id = stored.user_id
+      and rules.message_type = stored.message_type
+    cross join lateral (select stored.delivery_date + rules.send_time) as local (due)
+    where (p_timezone is null or rules.timezone = p_timezone)
+      and (stored.stored_time at time zone rules.timezone <> local.due
+        or (stored.stored_time - interval '3 hours') at time zone rules.timezone
+          <> local.due - interval '3 hours')
+  ),
+  compared as (
+    select doubtful.*,
+      -- As next_occasions() and replan_messages() do it: what was still to come is not
+      -- missed because it moves into the past.
+      case
+        when doubtful.stored_time > p_now then greatest(moment.instant, p_now)
+        when doubtful.status = 'not planned yet' then moment.instant
+        else greatest(moment.instant, doubtful.stored_time)
+      end as rule_time
+    from doubtful
+    cross join lateral (
+      select app_hidden.local_to_instant(doubtful.due, doubtful.timezone) offset 0
+    ) as moment (instant)
+  )
+  select compared.user_id, compared.message_type, compared.delivery_date,
+    compared.timezone, compared.status, compared.stored_time, compared.rule_time
+  from compared
+  where compared.rule_time <> compared.stored_time
+  order by compared.stored_time, compared.user_id, compared.message_type
+$$;
+
+ALTER FUNCTION ops.find_moved_messages(p_user_id uuid, p_timezone text, p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.find_moved_messages(p_user_id uuid, p_timezone text, p_now timestamp with time zone) IS 'Instants in the schedule and of waiting messages that the zones'' rules now make others.';
+
 CREATE FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3805,6 +5214,34 @@ $$;
 ALTER FUNCTION ops.last_migration() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.last_migration() IS 'The newest committed migration that this database has run, or null.';
+
+CREATE FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if p_messages_per_second is not null
+    and p_messages_per_second not between 0.01 and 1000000
+  then
+    raise exception 'a limit of % messages a second is not between 0.01 and 1000000',
+      p_messages_per_second
+      using errcode = 'GW041', hint = 'Null means no limit.';
+  end if;
+  update app_private.delivery_channels
+  set messages_per_second = p_messages_per_second, permits = 0, permits_at = now()
+  where name = p_channel;
+  if not found then
+    raise exception 'there is no channel %', p_channel
+      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  end if;
+  perform ops.audit('messages.limited', jsonb_build_object(
+    'channel', p_channel, 'messages_per_second', p_messages_per_second));
+end
+$$;
+
+ALTER FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) IS 'Limits a channel to so many messages a second, of all workers together; null: no limit.';
 
 CREATE FUNCTION ops.message_status(p_from date, p_to date) RETURNS TABLE(day date, message_type text, status text, messages bigint, retries bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -4206,6 +5643,174 @@ ALTER FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p
 
 COMMENT ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) IS 'Opens an alert, or brings the open one of this check and object up to date. Returns true when it is new or its level changed.';
 
+CREATE FUNCTION ops.redrive_messages(p_statuses text[] DEFAULT ARRAY['FAILED'::text, 'EXPIRED'::text], p_message_type text DEFAULT NULL::text, p_date date DEFAULT NULL::date, p_user_id uuid DEFAULT NULL::uuid, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_message_id uuid DEFAULT NULL::uuid, p_even_unknown boolean DEFAULT false, p_dry_run boolean DEFAULT false) RETURNS TABLE(user_id uuid, message_id uuid, message_type text, delivery_date date, status text, refusal text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  user_ids uuid[];
+  judged jsonb;
+  wanted uuid[];
+begin
+  if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED'] then
+    raise exception
+      'only FAILED, EXPIRED, UNKNOWN and CANCELLED messages can be sent again'
+      using errcode = 'GW041',
+        hint = 'What waits is sent by itself; what was sent stays sent.';
+  end if;
+
+  if not p_dry_run then
+    -- In the order of replan_messages(): nothing is planned for these users meanwhile.
+    select array_agg(distinct found.user_id) into user_ids
+    from app_private.find_messages(
+      p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
+    perform from app_public.users where id = any (user_ids) order by id for no key update;
+    perform from app_private.message_schedule where user_id = any (user_ids)
+    order by user_id, message_type for update;
+    perform from app_public.message_logs
+    where (user_id, id, scheduled_send_time) in (
+      select found.user_id, found.id, found.scheduled_send_time
+      from app_private.find_messages(
+        p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+    order by user_id, id
+    for update;
+  end if;
+
+  select coalesce(jsonb_agg(to_jsonb(found)
+    order by found.scheduled_send_time, found.user_id, found.message_id), '[]')
+  into judged
+  from app_private.redrive_refusals(p_statuses, p_message_type, p_date, p_user_id,
+    p_since, p_message_id, p_even_unknown) as found;
+  return query
+  select found.user_id, found.message_id, found.message_type, found.delivery_date,
+    found.status, found.refusal
+  from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
+    message_type text, delivery_date date, status text, refusal text);
+  select coalesce(array_agg(found.message_id), '{}')
+  into wanted
+  from jsonb_to_recordset(judged) as found (message_id uuid, refusal text)
+  where found.refusal is null;
+  if p_dry_run or wanted = '{}' then
+    return;
+  end if;
+
+  insert into app_private.message_ledger
+    (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+  select found.user_id, found.message_type, found.delivery_date, found.id,
+    found.scheduled_send_time
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  where found.id = any (wanted)
+    and not exists (
+      select from app_private.message_ledger as ledger
+      where ledger.user_id = found.user_id
+        and ledger.message_type = found.message_type
+        and ledger.delivery_date = found.delivery_date
+    )
+  order by found.user_id, found.message_type;
+
+  update app_public.message_logs
+  set status = 'SCHEDULED',
+    job_id = null,
+    retry_count = 0,
+    send_until = case when found.scheduled_send_time <= now()
+      then now() + settings.late_window end,
+    error_message = null,
+    attempts = coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+      jsonb_strip_nulls(jsonb_build_object(
+        'change', 'sent again',
+        'changed_at', now(),
+        'changed_by', session_user,
+        'status', message_logs.status,
+        'error', message_logs.error_message))),
+    uncertain_since = case when not p_even_unknown then message_logs.uncertain_since end,
+    -- What certainly was not delivered may go to an address corrected since, and say what
+    -- is true now. What may have been stays as it was under its key.
+    recipient_email = case when is_uncertain then message_logs.recipient_email end,
+    recipient_name = case when is_uncertain then message_logs.recipient_name end,
+    attempted_at = case when is_uncertain then message_logs.attempted_at end
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  cross join lateral (
+    select found.uncertain_since is not null or found.status = 'UNKNOWN'
+  ) as doubt (is_uncertain)
+  cross join app_private.message_settings as settings
+  where found.id = any (wanted)
+    and message_logs.user_id = found.user_id
+    and message_logs.id = found.id
+    and message_logs.scheduled_send_time = found.scheduled_send_time;
+  perform app_private.replan_messages(user_ids);
+  perform app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
+    array_agg(due.scheduled_send_time), now())
+  from app_private.find_messages(
+    array['SCHEDULED'], p_message_type, p_date, p_user_id, null, p_message_id) as due
+  where due.id = any (wanted)
+    and due.scheduled_send_time <= now();
+
+  delete from pgboss.job
+  where job.name = 'message-send-dead'
+    and (job.data ->> 'message_id')::uuid = any (wanted);
+  if not exists (select from pgboss.job where job.name = 'message-send-dead') then
+    perform ops.resolve_alert('dead-letters', 'message-send');
+  end if;
+  perform ops.audit('messages.redriven', jsonb_strip_nulls(jsonb_build_object(
+    'messages', cardinality(wanted),
+    'statuses', p_statuses,
+    'type', p_message_type,
+    'date', p_date,
+    'user_id', p_user_id,
+    'since', p_since,
+    'message_id', p_message_id,
+    'even_unknown', p_even_unknown)));
+end
+$$;
+
+ALTER FUNCTION ops.redrive_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean, p_dry_run boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.redrive_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean, p_dry_run boolean) IS 'Sends messages again that failed, expired, were cancelled, or have an unknown outcome. Returns all that the filters match; what was refused has a reason.';
+
+CREATE FUNCTION ops.replan_users(p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 2000, p_timezone text DEFAULT NULL::text, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(last_id uuid, users integer, changed integer)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  ids uuid[];
+begin
+  select array_agg(chunk.id order by chunk.id)
+  into ids
+  from (
+    select users.id
+    from app_public.users
+    where users.deleted_at is null
+      and (p_after is null or users.id > p_after)
+      and (p_timezone is null or users.timezone = p_timezone)
+      and (p_user_id is null or users.id = p_user_id)
+    order by users.id
+    limit p_limit
+  ) as chunk;
+  last_id := ids[cardinality(ids)];
+  users := coalesce(cardinality(ids), 0);
+  changed := 0;
+  if users > 0 then
+    changed := app_private.replan_messages(ids);
+    perform ops.audit('messages.replanned', jsonb_strip_nulls(jsonb_build_object(
+      'first_id', ids[1],
+      'last_id', last_id,
+      'users', users,
+      'changed', changed,
+      'timezone', p_timezone)));
+  end if;
+  return next;
+end
+$$;
+
+ALTER FUNCTION ops.replan_users(p_after uuid, p_limit integer, p_timezone text, p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.replan_users(p_after uuid, p_limit integer, p_timezone text, p_user_id uuid) IS 'Brings what has not gone out up to date for the next so many users by id, after an id. Returns the last id, null at the end, how many users and how many changes.';
+
 CREATE FUNCTION ops.resolve_alert(p_check_name text, p_object text DEFAULT ''::text) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4224,6 +5829,57 @@ $$;
 ALTER FUNCTION ops.resolve_alert(p_check_name text, p_object text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) IS 'Closes the open alert of this check and object. Returns false when there is none.';
+
+CREATE FUNCTION ops.resolve_message(p_message_id uuid, p_status text) RETURNS TABLE(user_id uuid, message_type text, delivery_date date)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  message app_public.message_logs;
+begin
+  if p_status is null or p_status not in ('SENT', 'FAILED') then
+    raise exception 'a message of unknown outcome was SENT or FAILED, not %', p_status
+      using errcode = 'GW041', hint = 'Ask the receiver by the idempotency key.';
+  end if;
+  select * into message
+  from app_public.message_logs
+  where id = p_message_id
+    and status <> 'SENT'
+  for update;
+  if message.id is null or message.status <> 'UNKNOWN' then
+    raise exception 'message % is not UNKNOWN%', p_message_id,
+      coalesce(', but ' || message.status, '')
+      using errcode = 'GW041', hint = 'See: gw messages list --status UNKNOWN';
+  end if;
+
+  update app_public.message_logs
+  set status = p_status,
+    actual_send_time = case p_status when 'SENT'
+      then coalesce(message.uncertain_since, message.attempted_at, now()) end,
+    uncertain_since = null,
+    error_message = case p_status when 'FAILED'
+      then 'not delivered, as the receiver says' end,
+    attempts = coalesce(message.attempts, '[]') || jsonb_build_array(
+      jsonb_strip_nulls(jsonb_build_object(
+        'change', 'resolved as ' || p_status,
+        'changed_at', now(),
+        'changed_by', session_user,
+        'status', message.status,
+        'error', message.error_message)))
+  where user_id = message.user_id
+    and id = message.id
+    and scheduled_send_time = message.scheduled_send_time;
+  perform ops.audit('messages.resolved', jsonb_build_object(
+    'message_id', message.id, 'user_id', message.user_id, 'status', p_status));
+  return query select message.user_id, message.message_type, message.delivery_date;
+end
+$$;
+
+ALTER FUNCTION ops.resolve_message(p_message_id uuid, p_status text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.resolve_message(p_message_id uuid, p_status text) IS 'Says of an UNKNOWN message what the receiver says of it: SENT or FAILED.';
 
 CREATE FUNCTION ops.settle_alerts() RETURNS integer
     LANGUAGE sql
@@ -4259,6 +5915,94 @@ $$;
 ALTER FUNCTION ops.settle_alerts() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.settle_alerts() IS 'Announces how alerts stand that changed too often and have not for an hour. Returns how many.';
+
+CREATE FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid DEFAULT NULL::uuid, p_changes jsonb DEFAULT '{}'::jsonb) RETURNS TABLE(difference text, at timestamp with time zone, timezone text, message_type text, delivery_date date, messages bigint, held bigint, planned bigint, sent bigint, stopped bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  before_change jsonb;
+  after_change jsonb;
+begin
+  if p_from is null or p_to is null or not p_from < p_to
+    or p_to - p_from > interval '400 days'
+    or p_from < '1900-01-01' or p_to > '2300-01-01'
+  then
+    raise exception 'the range from % to % is not one of up to 400 days', p_from, p_to
+      using errcode = 'GW040', hint = 'The end must lie after the start.';
+  end if;
+  if p_user_id is not null
+    and not exists (select from app_public.users where id = p_user_id)
+  then
+    raise exception 'there is no user %', p_user_id using errcode = 'GW040';
+  end if;
+  if coalesce(p_changes, '{}') = '{}' then
+    return query select null::text, found.*
+    from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+    return;
+  end if;
+  if p_user_id is null then
+    raise exception 'changes are those of one user, and none is named'
+      using errcode = 'GW040', hint = 'Name a user, or leave out the changes.';
+  end if;
+  perform app_private.check_simulated_changes(p_changes);
+
+  select coalesce(jsonb_agg(to_jsonb(found) || '{"difference": "before"}'), '[]')
+  into before_change
+  from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+  begin
+    update app_public.users
+    set timezone = coalesce(p_changes ->> 'timezone', timezone),
+      birthday_date = case when p_changes ? 'birthday_date'
+        then (p_changes ->> 'birthday_date')::date else birthday_date end,
+      anniversary_date = case when p_changes ? 'anniversary_date'
+        then (p_changes ->> 'anniversary_date')::date else anniversary_date end,
+      send_time = coalesce((p_changes ->> 'send_time')::time, send_time),
+      leap_day_policy = coalesce(p_changes ->> 'leap_day_policy', leap_day_policy)
+    where id = p_user_id;
+    insert into app_public.user_settings (user_id) values (p_user_id)
+    on conflict do nothing;
+    update app_public.user_settings
+    set birthday_messages =
+        coalesce((p_changes ->> 'birthday_messages')::boolean, birthday_messages),
+      anniversary_messages =
+        coalesce((p_changes ->> 'anniversary_messages')::boolean, anniversary_messages),
+      weekly_digest = coalesce((p_changes ->> 'weekly_digest')::boolean, weekly_digest)
+    where user_id = p_user_id;
+    select coalesce(jsonb_agg(to_jsonb(found) || '{"difference": "after"}'), '[]')
+    into after_change
+    from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+    raise exception 'taken back' using errcode = 'GW000';
+  exception when sqlstate 'GW000' then
+    null;
+  end;
+
+  return query
+  with sides as (
+    select *
+    from jsonb_to_recordset(before_change || after_change) as side (
+      difference text, at timestamptz, timezone text, message_type text,
+      delivery_date date, messages bigint, held bigint, planned bigint, sent bigint,
+      stopped bigint)
+  )
+  select sides.*
+  from sides
+  where not exists (
+    select from sides as other
+    where other.difference <> sides.difference
+      and other.at = sides.at
+      and other.message_type = sides.message_type
+      and other.delivery_date = sides.delivery_date
+  )
+  order by sides.at, sides.message_type, sides.difference desc;
+end
+$$;
+
+ALTER FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid, p_changes jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid, p_changes jsonb) IS 'What goes out by hour and zone; for a user and changes, what only was so before them and what only after.';
 
 CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
     LANGUAGE plpgsql
@@ -4476,92 +6220,6 @@ ALTER TABLE app_private.message_ledger OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.message_ledger IS 'One row for each message that was planned and not taken back: user, occasion, local date.';
 
-CREATE TABLE app_public.message_logs (
-    user_id uuid NOT NULL,
-    id uuid NOT NULL,
-    message_type text NOT NULL,
-    delivery_date date NOT NULL,
-    message_content text NOT NULL,
-    scheduled_send_time timestamp with time zone NOT NULL,
-    actual_send_time timestamp with time zone,
-    status text DEFAULT 'SCHEDULED'::text NOT NULL,
-    retry_count integer DEFAULT 0 NOT NULL,
-    last_retry_at timestamp with time zone,
-    api_response_code integer,
-    api_response_body text,
-    error_message text,
-    idempotency_key text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    message_subject text DEFAULT ''::text NOT NULL,
-    job_id uuid,
-    recipient_email text,
-    recipient_name text,
-    attempted_at timestamp with time zone,
-    attempts jsonb,
-    uncertain_since timestamp with time zone,
-    send_until timestamp with time zone,
-    CONSTRAINT message_logs_api_response_body_check CHECK ((octet_length(api_response_body) <= 4096)),
-    CONSTRAINT message_logs_attempts_check CHECK ((jsonb_typeof(attempts) = 'array'::text)),
-    CONSTRAINT message_logs_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
-    CONSTRAINT message_logs_retry_count_check CHECK ((retry_count >= 0)),
-    CONSTRAINT message_logs_sent_check CHECK (((status = 'SENT'::text) = (actual_send_time IS NOT NULL))),
-    CONSTRAINT message_logs_status_check CHECK ((status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'SENT'::text, 'RETRYING'::text, 'FAILED'::text, 'CANCELLED'::text, 'EXPIRED'::text, 'UNKNOWN'::text])))
-)
-PARTITION BY RANGE (scheduled_send_time);
-
-ALTER TABLE app_public.message_logs OWNER TO gw_owner;
-
-COMMENT ON TABLE app_public.message_logs IS 'A message to a user: what it says, when it is due, and what became of it.';
-
-COMMENT ON COLUMN app_public.message_logs.user_id IS 'Who receives it.';
-
-COMMENT ON COLUMN app_public.message_logs.id IS 'Unique among the user''s messages.';
-
-COMMENT ON COLUMN app_public.message_logs.message_type IS 'BIRTHDAY, ANNIVERSARY or DIGEST.';
-
-COMMENT ON COLUMN app_public.message_logs.delivery_date IS 'The day it belongs to, in the user''s time zone.';
-
-COMMENT ON COLUMN app_public.message_logs.message_content IS 'The text, composed when the message was planned; a digest''s when it is sent.';
-
-COMMENT ON COLUMN app_public.message_logs.scheduled_send_time IS 'The instant at which it is due.';
-
-COMMENT ON COLUMN app_public.message_logs.actual_send_time IS 'When it was accepted for delivery; null until status is SENT.';
-
-COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELLED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
-
-COMMENT ON COLUMN app_public.message_logs.retry_count IS 'How often it was put back to be tried again.';
-
-COMMENT ON COLUMN app_public.message_logs.last_retry_at IS 'When it was put back last.';
-
-COMMENT ON COLUMN app_public.message_logs.api_response_code IS 'HTTP status of the latest answer.';
-
-COMMENT ON COLUMN app_public.message_logs.api_response_body IS 'The latest answer, cut to 4 KB.';
-
-COMMENT ON COLUMN app_public.message_logs.error_message IS 'Why the latest attempt failed, or why it is not sent; null after success.';
-
-COMMENT ON COLUMN app_public.message_logs.idempotency_key IS 'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
-
-COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
-
-COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
-
-COMMENT ON COLUMN app_public.message_logs.message_subject IS 'What it is called where a channel has subjects.';
-
-COMMENT ON COLUMN app_public.message_logs.job_id IS 'The job that may send it; null when none may.';
-
-COMMENT ON COLUMN app_public.message_logs.recipient_email IS 'The address of the first attempt; every attempt has the same.';
-
-COMMENT ON COLUMN app_public.message_logs.recipient_name IS 'The name of the first attempt; every attempt has the same.';
-
-COMMENT ON COLUMN app_public.message_logs.attempted_at IS 'When the latest call began.';
-
-COMMENT ON COLUMN app_public.message_logs.attempts IS 'The attempts that did not deliver: when, code, answer, error.';
-
-COMMENT ON COLUMN app_public.message_logs.uncertain_since IS 'When the first attempt began of which nobody knows whether it was delivered.';
-
-COMMENT ON COLUMN app_public.message_logs.send_until IS 'When it is too late; null means the late window after scheduled_send_time.';
-
 CREATE TABLE app_private.performance_metrics (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     metric_type text NOT NULL,
@@ -4749,7 +6407,7 @@ CREATE VIEW app_private.message_rules WITH (security_invoker='true') AS
     COALESCE(user_settings.locale, 'en'::text) AS locale
    FROM ((app_public.users
      LEFT JOIN app_public.user_settings ON ((user_settings.user_id = users.id)))
-     CROSS JOIN LATERAL ( VALUES ('BIRTHDAY'::text,users.birthday_date,users.send_time,(COALESCE(user_settings.birthday_messages, true) AND (users.birthday_date IS NOT NULL))), ('ANNIVERSARY'::text,users.anniversary_date,users.send_time,(COALESCE(user_settings.anniversary_messages, true) AND (users.anniversary_date IS NOT NULL)))) wanted(message_type, base_date, send_time, is_wanted))
+     CROSS JOIN LATERAL ( VALUES ('BIRTHDAY'::text,users.birthday_date,users.send_time,(COALESCE(user_settings.birthday_messages, true) AND (users.birthday_date IS NOT NULL))), ('ANNIVERSARY'::text,users.anniversary_date,users.send_time,(COALESCE(user_settings.anniversary_messages, true) AND (users.anniversary_date IS NOT NULL))), ('DIGEST'::text,((users.created_at AT TIME ZONE users.timezone))::date,'08:00:00'::time without time zone,COALESCE(user_settings.weekly_digest, true))) wanted(message_type, base_date, send_time, is_wanted))
   WHERE ((users.deleted_at IS NULL) AND wanted.is_wanted);
 
 ALTER TABLE app_private.message_rules OWNER TO gw_owner;
@@ -4796,7 +6454,7 @@ CREATE TABLE app_private.message_templates (
 
 ALTER TABLE app_private.message_templates OWNER TO gw_owner;
 
-COMMENT ON TABLE app_private.message_templates IS 'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known.';
+COMMENT ON TABLE app_private.message_templates IS 'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known. A digest has the names of digest_values() instead of age and years, filled in when sent.';
 
 CREATE TABLE app_public.reflections (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -5192,7 +6850,7 @@ CREATE TABLE app_public.digests (
 
 ALTER TABLE app_public.digests OWNER TO gw_owner;
 
-COMMENT ON TABLE app_public.digests IS 'A summary of a week, made for the user.';
+COMMENT ON TABLE app_public.digests IS 'A summary of a week, made on the Monday after it for users who want the weekly digest.';
 
 COMMENT ON COLUMN app_public.digests.user_id IS 'Whose week it was.';
 
@@ -5200,7 +6858,7 @@ COMMENT ON COLUMN app_public.digests.id IS 'Unique among the user''s digests.';
 
 COMMENT ON COLUMN app_public.digests.week_start IS 'The Monday on which the week began.';
 
-COMMENT ON COLUMN app_public.digests.content IS 'A JSON object with the week''s figures.';
+COMMENT ON COLUMN app_public.digests.content IS 'A JSON object: week_start, timezone, tasks_created, tasks_done, goals_touched, habit_days, reflections, mood_sum, mood_count, mood_average (null without a mood), habits (at most 100 of {id, name, done, streak}: days kept in the week, and in a row up to its Sunday), previous (the same counts of the week before) and change (what became of each); both null in the week in which the user joined.';
 
 COMMENT ON COLUMN app_public.digests.created_at IS 'When the row was made.';
 
@@ -6519,12 +8177,18 @@ REVOKE ALL ON FUNCTION app_private.analyze_hot_tables() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) TO gw_authenticator;
 
+REVOKE ALL ON FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.check_simulated_changes(p_changes jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) TO gw_worker;
 
 REVOKE ALL ON FUNCTION app_private.cleanup_expired_cache() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) FROM PUBLIC;
 
@@ -6534,7 +8198,51 @@ REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.delete_old_stripe_events() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) FROM PUBLIC;
+
+GRANT SELECT ON TABLE app_public.message_logs TO gw_readonly;
+
+GRANT SELECT(user_id) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(id) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_type) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(delivery_date) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_content) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(scheduled_send_time) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(actual_send_time) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(status) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(retry_count) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_subject) ON TABLE app_public.message_logs TO app_user;
+
+REVOKE ALL ON FUNCTION app_private.explain_attempts(p_message app_public.message_logs) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
 
@@ -6572,6 +8280,8 @@ GRANT ALL ON FUNCTION app_private.recently_revoked_sessions() TO gw_authenticato
 
 REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.refresh_performance_views() FROM PUBLIC;
 
@@ -6631,6 +8341,8 @@ REVOKE ALL ON FUNCTION app_private.tg_users__subscribe() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) TO gw_authenticator;
+
+REVOKE ALL ON FUNCTION app_private.without_addresses(p_text text, p_length integer) FROM PUBLIC;
 
 GRANT SELECT,DELETE ON TABLE app_public.chat_vectors TO app_user;
 GRANT SELECT ON TABLE app_public.chat_vectors TO gw_readonly;
@@ -6786,6 +8498,8 @@ GRANT SELECT ON TABLE ops.audit_log TO gw_monitor;
 REVOKE ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) TO gw_monitor;
 
+REVOKE ALL ON FUNCTION ops.cancel_messages(p_reason text, p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_dry_run boolean) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.check_health() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.column_widths() FROM PUBLIC;
@@ -6803,6 +8517,11 @@ REVOKE ALL ON FUNCTION ops.drop_detached_partitions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.ensure_partitions() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) TO gw_monitor;
+
+REVOKE ALL ON FUNCTION ops.find_moved_messages(p_user_id uuid, p_timezone text, p_now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) TO gw_monitor;
 
@@ -6813,6 +8532,8 @@ REVOKE ALL ON FUNCTION ops.last_migration() FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_authenticator;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_monitor;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_worker;
+
+REVOKE ALL ON FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.message_status(p_from date, p_to date) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.message_status(p_from date, p_to date) TO gw_monitor;
@@ -6837,11 +8558,19 @@ REVOKE ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level
 GRANT ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) TO gw_worker;
 GRANT ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) TO gw_cdc;
 
+REVOKE ALL ON FUNCTION ops.redrive_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean, p_dry_run boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.replan_users(p_after uuid, p_limit integer, p_timezone text, p_user_id uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_worker;
 GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_cdc;
 
+REVOKE ALL ON FUNCTION ops.resolve_message(p_message_id uuid, p_status text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.settle_alerts() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid, p_changes jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.sync_cron_jobs() FROM PUBLIC;
 
@@ -6860,32 +8589,6 @@ GRANT SELECT ON TABLE app_hidden.timezones TO gw_readonly;
 GRANT INSERT ON TABLE app_private.connection_pool_stats TO gw_authenticator;
 GRANT INSERT ON TABLE app_private.connection_pool_stats TO gw_worker;
 GRANT SELECT ON TABLE app_private.connection_pool_stats TO gw_monitor;
-
-GRANT SELECT ON TABLE app_public.message_logs TO gw_readonly;
-
-GRANT SELECT(user_id) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(id) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(message_type) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(delivery_date) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(message_content) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(scheduled_send_time) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(actual_send_time) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(status) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(retry_count) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(message_subject) ON TABLE app_public.message_logs TO app_user;
 
 GRANT INSERT ON TABLE app_private.performance_metrics TO gw_authenticator;
 GRANT INSERT ON TABLE app_private.performance_metrics TO gw_worker;

@@ -1,5 +1,5 @@
 --! Previous: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
---! Hash: sha1:e9e691a57c7c9913a82b05949ba4bbb6e3825843
+--! Hash: sha1:da146e641e4787c650c4a2dcffff84e3d6788ee6
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql
@@ -463,8 +463,14 @@ as $$
           when 'skip' then 9 else 1 end) as year
       where rules.message_type <> 'DIGEST'
       union all
-      select date_trunc('week', p_now)::date + 7 * week
-      from generate_series(-1, 1) as week
+      -- On Sunday the next one is tomorrow, and when that is planned, a week later. One
+      -- that was missed weeks ago is for the planner to say.
+      select monday::date
+      from generate_series(
+        least(date_trunc('week', p_now at time zone 'UTC') - interval '7 days',
+          message_schedule.delivery_date),
+        date_trunc('week', p_now at time zone 'UTC') + interval '14 days',
+        interval '7 days') as monday
       where rules.message_type = 'DIGEST'
     ) as candidate
     cross join lateral (
@@ -647,7 +653,7 @@ begin
       using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
   end if;
   if (select count(*) from app_private.message_templates where locale = 'en'
-    and message_type in ('BIRTHDAY', 'ANNIVERSARY')) < 2
+    and message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')) < 3
   then
     raise exception 'a message type has no template in English'
       using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
@@ -1070,8 +1076,19 @@ set timezone = 'UTC'
 as $$
 #variable_conflict use_column
 declare
+  empty_digests uuid[];
   returned integer;
 begin
+  -- A job that does not say its message's type may be a digest's.
+  empty_digests := coalesce((
+    select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
+      array_agg(job.scheduled_send_time))
+    from jsonb_to_recordset(p_jobs) as job (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
+    where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
+    having count(*) > 0
+  ), array[]::uuid[]);
+
   return query
   with given as materialized (
     select *
@@ -1112,6 +1129,7 @@ begin
           and found.delivery_date is distinct from app_hidden.occurrence_in_year(
             rules.base_date, extract(year from found.delivery_date)::integer,
             rules.leap_day_policy) then 'CANCELLED'
+        when found.id = any (empty_digests) then 'CANCELLED'
         when found.uncertain_since < now() - channel.key_lifetime then 'UNKNOWN'
         when found.retry_count >= channel.max_attempts then 'UNKNOWN'
         when now() > found.send_until then
@@ -1122,6 +1140,7 @@ begin
       case
         when found.deleted_at is not null then 'the account was closed'
         when rules.user_id is null then 'the user does not want this message any more'
+        when found.id = any (empty_digests) then 'nothing happened in that week'
         when now() > found.send_until then 'not sent until '
           || to_char(found.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
           || ', the end of its late window'
@@ -1189,7 +1208,8 @@ begin
       and job.id = decided.job_id
       and decided.next_status = 'QUEUED'
   ),
-  -- A cancelled occasion can come back, see replan_messages().
+  -- A cancelled occasion can come back, see replan_messages(). A week that is over and
+  -- empty does not.
   released as (
     delete from app_private.message_ledger
     using written
@@ -1197,6 +1217,7 @@ begin
       and message_ledger.message_type = written.message_type
       and message_ledger.delivery_date = written.delivery_date
       and written.status = 'CANCELLED'
+      and written.id <> all (empty_digests)
   )
   select written.job_id, written.id, written.user_id,
     to_json(written.scheduled_send_time) #>> '{}', written.message_type,

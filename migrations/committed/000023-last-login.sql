@@ -1,5 +1,5 @@
---! Previous: sha1:e9e691a57c7c9913a82b05949ba4bbb6e3825843
---! Hash: sha1:6efdcde342af0fa1b04926e6fe6b3fa7ff3a9698
+--! Previous: sha1:da146e641e4787c650c4a2dcffff84e3d6788ee6
+--! Hash: sha1:bb603abd8a9f784bf7f5411460c95ed35e2cd6fc
 --! Message: last-login
 
 --! split: 0001-last-login.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:6efdcde342af0fa1b04926e6fe6b3fa7ff3a9698
---! Hash: sha1:60f17e5e20207cdc37989225cd9aa23204ef63da
+--! Previous: sha1:bb603abd8a9f784bf7f5411460c95ed35e2cd6fc
+--! Hash: sha1:8b7dda5accdd8ee054d2294d11acea41a9a33f20
 --! Message: live
 
 --! split: 0001-live.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:60f17e5e20207cdc37989225cd9aa23204ef63da
---! Hash: sha1:c931317a8b9871eb65fcdc83750667fed5e944b1
+--! Previous: sha1:8b7dda5accdd8ee054d2294d11acea41a9a33f20
+--! Hash: sha1:aa1f0fe43decd89d7b9a42132038bf1e05c29f1a
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql

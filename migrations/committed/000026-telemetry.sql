@@ -1,5 +1,5 @@
---! Previous: sha1:c931317a8b9871eb65fcdc83750667fed5e944b1
---! Hash: sha1:6a45a446137251239400f04d5559833d83482aee
+--! Previous: sha1:aa1f0fe43decd89d7b9a42132038bf1e05c29f1a
+--! Hash: sha1:93cba7564fb3f6c32d6cf87dce8382198490ac04
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql
