@@ -2295,6 +2295,22 @@ ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_l
 
 COMMENT ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) IS 'Plans what is due in the next 24 hours, the earliest first, up to a limit; then queues what is due. Returns how many were planned.';
 
+CREATE FUNCTION app_private.prune_message_ledger() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with pruned as (
+    delete from app_private.message_ledger
+    where delivery_date < (now() - interval '60 days')::date
+    returning 1
+  )
+  select count(*)::integer from pruned
+$$;
+
+ALTER FUNCTION app_private.prune_message_ledger() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.prune_message_ledger() IS 'Deletes ledger rows of occasions more than 60 days ago. Returns how many.';
+
 CREATE FUNCTION app_private.query_cache_get(p_cache_key text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8266,6 +8282,8 @@ REVOKE ALL ON FUNCTION app_private.note_channel_health(p_channel text, p_reached
 REVOKE ALL ON FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.prune_message_ledger() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) TO gw_authenticator;

@@ -1,5 +1,5 @@
 --! Previous: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
---! Hash: sha1:da146e641e4787c650c4a2dcffff84e3d6788ee6
+--! Hash: sha1:d19dc1e2f462e798496f2d8f698af5e5675e08b2
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql
@@ -1435,6 +1435,24 @@ $$;
 comment on function app_private.requeue_lost_messages() is
   'Gives a new job to each message that waits for one that is gone. Returns how many.';
 
+--! Included functions/app_private/prune_message_ledger.sql
+-- An occasion is looked for in the ledger until its late window is over, which is 7 days at
+-- most. What became of it is in message_logs.
+create or replace function app_private.prune_message_ledger() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with pruned as (
+    delete from app_private.message_ledger
+    where delivery_date < (now() - interval '60 days')::date
+    returning 1
+  )
+  select count(*)::integer from pruned
+$$;
+--! EndIncluded functions/app_private/prune_message_ledger.sql
+comment on function app_private.prune_message_ledger() is
+  'Deletes ledger rows of occasions more than 60 days ago. Returns how many.';
+
 -- Workers of before find their jobs gone and their messages planned: queue_due_messages()
 -- makes new ones. What they have begun keeps its job.
 delete from pgboss.job where name = 'message-send' and state < 'active';
@@ -1456,7 +1474,9 @@ drop function if exists app_private.fail_abandoned_messages();
 delete from ops.cron_jobs where job_name = 'fail-abandoned-messages';
 insert into ops.cron_jobs (job_name, schedule, command, description) values
   ('requeue-lost-messages', '*/5 * * * *', 'select app_private.requeue_lost_messages()',
-    'A message whose job is gone would wait for ever.')
+    'A message whose job is gone would wait for ever.'),
+  ('prune-message-ledger', '41 3 * * *', 'select app_private.prune_message_ledger()',
+    'What makes a message unique is needed only as long as it could be planned again.')
 on conflict (job_name) do update
 set schedule = excluded.schedule,
   command = excluded.command,

@@ -1,5 +1,5 @@
---! Previous: sha1:da146e641e4787c650c4a2dcffff84e3d6788ee6
---! Hash: sha1:bb603abd8a9f784bf7f5411460c95ed35e2cd6fc
+--! Previous: sha1:d19dc1e2f462e798496f2d8f698af5e5675e08b2
+--! Hash: sha1:929dccc423264aa85f96c32208881736e01c3e08
 --! Message: last-login
 
 --! split: 0001-last-login.sql

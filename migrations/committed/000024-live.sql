@@ -1,5 +1,5 @@
---! Previous: sha1:bb603abd8a9f784bf7f5411460c95ed35e2cd6fc
---! Hash: sha1:8b7dda5accdd8ee054d2294d11acea41a9a33f20
+--! Previous: sha1:929dccc423264aa85f96c32208881736e01c3e08
+--! Hash: sha1:911002560411c9baa3a1fd1196b6842bd9460d39
 --! Message: live
 
 --! split: 0001-live.sql

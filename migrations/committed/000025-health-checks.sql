@@ -1,5 +1,5 @@
---! Previous: sha1:8b7dda5accdd8ee054d2294d11acea41a9a33f20
---! Hash: sha1:aa1f0fe43decd89d7b9a42132038bf1e05c29f1a
+--! Previous: sha1:911002560411c9baa3a1fd1196b6842bd9460d39
+--! Hash: sha1:c9134a255b679f331b958f40a611a75a64e30468
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:aa1f0fe43decd89d7b9a42132038bf1e05c29f1a
---! Hash: sha1:93cba7564fb3f6c32d6cf87dce8382198490ac04
+--! Previous: sha1:c9134a255b679f331b958f40a611a75a64e30468
+--! Hash: sha1:080a1610fdeb01e51992dc35856014940838b023
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:93cba7564fb3f6c32d6cf87dce8382198490ac04
---! Hash: sha1:8543a10c3457e00e4caf77973e2e6ad358d6dd29
+--! Previous: sha1:080a1610fdeb01e51992dc35856014940838b023
+--! Hash: sha1:02cb757c87167eeed6bd2672670ce590bd34cb02
 --! Message: digests
 
 --! split: 0001-digests.sql

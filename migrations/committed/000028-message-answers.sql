@@ -1,5 +1,5 @@
---! Previous: sha1:8543a10c3457e00e4caf77973e2e6ad358d6dd29
---! Hash: sha1:51ea1d928562a010f986e009eff9d79159e522e6
+--! Previous: sha1:02cb757c87167eeed6bd2672670ce590bd34cb02
+--! Hash: sha1:c8aa5c2ab702e5bbf0953ddb1dd0182c5c38d299
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

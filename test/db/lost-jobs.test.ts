@@ -64,3 +64,16 @@ test('what is done, planned for later, or changed just now is left alone', async
     }
   });
 });
+
+test('the ledger forgets what is 60 days past, and nothing else', async () => {
+  await rolledBack(db.as('owner'), async (sql) => {
+    const user = await createUser(sql);
+    await sql`
+      insert into app_private.message_ledger
+        (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+      select ${user.id}, 'BIRTHDAY', current_date - days, gen_random_uuid(), now()
+      from unnest(array[0, 58, 62, 400]) as days`;
+    const [row] = await sql`select app_private.prune_message_ledger() as count`;
+    expect(row?.count).toBe(2);
+  });
+});
