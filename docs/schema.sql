@@ -5769,7 +5769,7 @@ begin
   where job.name = 'message-send-dead'
     and (job.data ->> 'message_id')::uuid = any (wanted);
   if not exists (select from pgboss.job where job.name = 'message-send-dead') then
-    perform ops.resolve_alert('dead-letters', 'message-send');
+    perform ops.resolve_alert('health-dead-letters', 'message-send-dead');
   end if;
   perform ops.audit('messages.redriven', jsonb_strip_nulls(jsonb_build_object(
     'messages', cardinality(wanted),

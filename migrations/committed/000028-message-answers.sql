@@ -1,5 +1,5 @@
 --! Previous: sha1:02cb757c87167eeed6bd2672670ce590bd34cb02
---! Hash: sha1:c8aa5c2ab702e5bbf0953ddb1dd0182c5c38d299
+--! Hash: sha1:4e35abc05a3c5bda085253b1ca0bc9c0e0a732bf
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql
@@ -1206,7 +1206,7 @@ begin
   where job.name = 'message-send-dead'
     and (job.data ->> 'message_id')::uuid = any (wanted);
   if not exists (select from pgboss.job where job.name = 'message-send-dead') then
-    perform ops.resolve_alert('dead-letters', 'message-send');
+    perform ops.resolve_alert('health-dead-letters', 'message-send-dead');
   end if;
   perform ops.audit('messages.redriven', jsonb_strip_nulls(jsonb_build_object(
     'messages', cardinality(wanted),

@@ -304,7 +304,8 @@ describe('why there is no message', () => {
       await sql`
         insert into app_private.message_ledger
         values (${id}, 'BIRTHDAY', '2027-02-28', gen_random_uuid(), '2027-02-28 09:00Z')`;
-      await sql`select app_private.schedule_messages(array[${id}::uuid])`;
+      await sql`
+        select app_private.schedule_messages(array[${id}::uuid], '2027-02-28T10:00Z')`;
       expect(await plan(sql, id, '2027-03-01')).toEqual([
         'not planned: the message of 2027-02-28 counts for this occasion',
       ]);

@@ -85,11 +85,11 @@ const hot: Record<string, Hot> = {
     as: 'owner',
     index: 'message_logs_scheduled_send_time_idx_where_unsent',
   },
-  'abandoned messages': {
-    query: 'fail_abandoned_messages',
+  'messages whose job is lost': {
+    query: 'requeue_lost_messages',
     as: 'owner',
     body: true,
-    index: 'message_logs_scheduled_send_time_idx_where_unsent',
+    index: 'message_logs_updated_at_idx_where_in_flight',
   },
   'slow queries of the week': {
     query: `select query_hash, avg_duration_ms, p95_duration_ms

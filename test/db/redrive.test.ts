@@ -60,7 +60,7 @@ describe('sending again', () => {
       await refused(sql, user);
       expect(await jobsOf(sql, user, 'message-send-dead')).toHaveLength(1);
       const alerts = () => sql`
-        select from ops.alerts where check_name = 'dead-letters' and resolved_at is null`;
+        select from ops.alerts where check_name = 'health-dead-letters' and resolved_at is null`;
       expect(await alerts()).toHaveLength(1);
       await sql`update app_public.users set email = 'new@example.com', first_name = 'New'
         where id = ${user.id}`;
@@ -100,7 +100,7 @@ describe('sending again', () => {
       await redrive(sql, user);
       expect(
         await sql`select from ops.alerts
-          where check_name = 'dead-letters' and resolved_at is null`,
+          where check_name = 'health-dead-letters' and resolved_at is null`,
       ).toHaveLength(1);
     });
   });
