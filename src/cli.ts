@@ -1,5 +1,6 @@
 import process from 'node:process';
 import { Command } from 'commander';
+import { registerCdc } from './commands/cdc.ts';
 import { registerDb } from './commands/db.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerLint } from './commands/lint.ts';
@@ -33,6 +34,7 @@ for (const register of [
   registerUp,
   registerServe,
   registerWorker,
+  registerCdc,
   registerMigrate,
   registerDb,
   registerSeed,
