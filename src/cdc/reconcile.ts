@@ -56,20 +56,39 @@ export async function withConsumer<Result>(
   }
 }
 
-/** Waits for the consumer to get to a position, for as long as it moves. */
-async function waitUntilApplied(client: pg.Client, slot: string, lsn: string): Promise<void> {
-  let [seen, since] = ['', Date.now()];
+interface Progress {
+  applied_lsn: string | null;
+  state: string;
+  resnapshot_requested: boolean;
+  snapshot_lsn: string | null;
+  error: string | null;
+}
+
+/** Waits for the consumer to get somewhere, for as long as it lives and moves. */
+async function follow<Result>(
+  client: pg.Client,
+  slot: string,
+  arrived: (progress: Progress) => Result | undefined,
+): Promise<Result> {
+  let [seen, moved, alive] = ['', Date.now(), Date.now()];
   for (;;) {
-    const { rows } = await client.query<{ applied_lsn: string | null; error: string | null }>(
-      'select applied_lsn, error from ops.change_capture where slot_name = $1',
+    const { rows } = await client.query<Progress>(
+      `select applied_lsn, state, resnapshot_requested, snapshot_lsn, error
+       from ops.change_capture where slot_name = $1`,
       [slot],
     );
-    const applied = rows[0]?.applied_lsn ?? null;
-    if (applied !== null && parseLsn(applied) >= parseLsn(lsn)) return;
-    if (rows[0]?.error) throw new GwError(`the consumer has failed: ${rows[0].error}`);
-    if (seen !== applied) [seen, since] = [applied ?? '', Date.now()];
-    if (Date.now() - since > patience) {
-      throw new GwError(`the consumer has not moved from ${applied ?? 'nowhere'} for a minute`, {
+    const [progress] = rows;
+    const result = progress && arrived(progress);
+    if (result !== undefined) return result;
+    const now = Date.now();
+    if (seen !== JSON.stringify(progress)) [seen, moved] = [JSON.stringify(progress), now];
+    if ((await lockHolder(client, locks.consumer)) !== undefined) alive = now;
+    if (now - alive > 5_000) {
+      throw new GwError(`the consumer has ended: ${progress?.error ?? 'see its log'}`);
+    }
+    // A snapshot of many rows shows nothing while it is made.
+    if (now - moved > patience && progress?.state !== 'snapshotting') {
+      throw new GwError('the consumer has not moved for a minute', {
         hint: 'See its log, and: npm run gw -- cdc status',
       });
     }
@@ -127,7 +146,9 @@ export async function reconcile(options: ReconcileOptions): Promise<Reconciliati
     return await withConsumer(options, client, async () => {
       // Something that comes after the position, so that the consumer knows it has passed.
       await client.query('select app_private.capture_heartbeat($1)', [slot]);
-      await waitUntilApplied(client, slot, lsn);
+      await follow(client, slot, ({ applied_lsn: applied }) =>
+        applied !== null && parseLsn(applied) >= parseLsn(lsn) ? true : undefined,
+      );
       const { rows: differences } = await client.query<Difference>(
         `select user_id, agg_date::text, measure, coalesce(expected, 0) as expected,
            coalesce(found, 0) as found
@@ -159,19 +180,11 @@ export async function resnapshot(options: ReconcileOptions): Promise<string> {
   const client = await openLink(url, () => {});
   try {
     await client.query('select app_private.request_resnapshot($1)', [slot]);
-    return await withConsumer(options, client, async () => {
-      for (;;) {
-        const { rows } = await client.query<{ lsn: string | null; error: string | null }>(
-          `select case when state in ('running', 'stopped') and not resnapshot_requested
-             then snapshot_lsn end as lsn, error
-           from ops.change_capture where slot_name = $1`,
-          [slot],
-        );
-        if (rows[0]?.lsn) return rows[0].lsn;
-        if (rows[0]?.error) throw new GwError(`the consumer has failed: ${rows[0].error}`);
-        await pause(50);
-      }
-    });
+    return await withConsumer(options, client, () =>
+      follow(client, slot, ({ state, resnapshot_requested: asked, snapshot_lsn: lsn }) =>
+        !asked && ['running', 'stopped'].includes(state) ? (lsn ?? undefined) : undefined,
+      ),
+    );
   } finally {
     await client.end().catch(() => {});
   }

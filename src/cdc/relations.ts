@@ -8,7 +8,8 @@ type RowMessage = Message & { kind: 'row' };
 const tables = Object.keys(captured) as Table[];
 
 /** What tells a table that may be, or may have been, a partition of ours. */
-const looksLikeTask = (row: Row): boolean => captured.tasks.columns.every((name) => name in row);
+const taskColumns = [...captured.tasks.columns, 'status'];
+const looksLikeTask = (row: Row): boolean => taskColumns.every((name) => name in row);
 
 /**
  * Knows which relations of the log are ours: wal2json names partitions, which come and go
@@ -60,7 +61,7 @@ export class Relations {
            select attname::text from pg_attribute where attrelid = pg_class.oid
          ) is not true
        order by 1, 2`,
-      [[...this.#tables.keys(), signalTable], captured.tasks.columns],
+      [[...this.#tables.keys(), signalTable], taskColumns],
     );
     return rows;
   }
