@@ -1,8 +1,7 @@
-import type pg from 'pg';
 import { GwError, messageOf } from '../errors.ts';
 import { type Change, type Transaction, toCalls } from './changes.ts';
 import { isLockConflict, isTransient } from './failures.ts';
-import { lockHolder, locks, pause } from './link.ts';
+import { type Link, lockHolder, locks, pause } from './link.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 
 /** What one call gets at most: larger transactions are applied piece by piece. */
@@ -12,8 +11,8 @@ type Head = Pick<Transaction, 'commitLsn' | 'committedAt'>;
 
 /** Hands changes to the database and knows how far they are. */
 export class Applier {
-  readonly #apply: pg.Client;
-  readonly #control: pg.Client;
+  readonly #apply: Link;
+  readonly #control: Link;
   readonly #slot: string;
   #applied: bigint;
   #open = false;
@@ -22,7 +21,7 @@ export class Applier {
    * @param apply changes go through it
    * @param control asked while waiting
    */
-  constructor(apply: pg.Client, control: pg.Client, slot: string, applied: bigint) {
+  constructor(apply: Link, control: Link, slot: string, applied: bigint) {
     this.#apply = apply;
     this.#control = control;
     this.#slot = slot;

@@ -1,8 +1,7 @@
-import type pg from 'pg';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { isTransient } from './failures.ts';
-import { openLink } from './link.ts';
+import { type Link, openLink } from './link.ts';
 import { Session } from './session.ts';
 import type { Plugin } from './slot.ts';
 
@@ -77,7 +76,10 @@ export class Consumer {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#wake?.();
+    const wasReading = this.#session?.isReading ?? false;
     await this.#session?.close();
+    // Not one that waited for another, nor one that has failed, which its state says.
+    if (!wasReading) return;
     const { url, slot } = this.#options;
     await once(url, (client) =>
       client.query(`select app_private.set_capture_state($1, 'stopped')`, [slot]),
@@ -89,7 +91,7 @@ export class Consumer {
     this.#connected = true;
   }
 
-  #sayWell(control: pg.Client): void {
+  #sayWell(control: Link): void {
     control
       .query('select ops.resolve_alert($1, $2)', [failedAlert, this.#options.slot])
       .catch(() => {});
@@ -125,7 +127,7 @@ export class Consumer {
   }
 }
 
-async function once(url: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
+async function once(url: string, work: (client: Link) => Promise<unknown>): Promise<void> {
   const client = await openLink(url, () => {});
   try {
     await work(client);

@@ -1,8 +1,7 @@
-import type pg from 'pg';
 import { EXIT, GwError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { Consumer } from './consumer.ts';
-import { lockHolder, locks, openLink, pause, tryLock } from './link.ts';
+import { type Link, lockHolder, locks, openLink, pause, tryLock } from './link.ts';
 import { parseLsn } from './lsn.ts';
 import type { Plugin } from './slot.ts';
 import { ReplicationStream } from './stream.ts';
@@ -43,7 +42,7 @@ const patience = 60_000;
  */
 export async function withConsumer<Result>(
   options: ReconcileOptions,
-  client: pg.Client,
+  client: Link,
   work: () => Promise<Result>,
 ): Promise<Result> {
   if ((await lockHolder(client, locks.consumer)) !== undefined) return work();
@@ -66,7 +65,7 @@ interface Progress {
 
 /** Waits for the consumer to get somewhere, for as long as it lives and moves. */
 async function follow<Result>(
-  client: pg.Client,
+  client: Link,
   slot: string,
   arrived: (progress: Progress) => Result | undefined,
 ): Promise<Result> {
@@ -98,7 +97,7 @@ async function follow<Result>(
 
 /** Counts the tables at a position, and has the consumer stop just there. */
 async function expectAt(
-  client: pg.Client,
+  client: Link,
   stream: ReplicationStream,
   slot: string,
 ): Promise<{ lsn: string; rows: number }> {

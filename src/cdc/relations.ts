@@ -1,6 +1,6 @@
-import type pg from 'pg';
 import { GwError } from '../errors.ts';
 import { type Change, captured, type Row, signalTable, type Table } from './changes.ts';
+import type { Link } from './link.ts';
 import { type Message, unchanged } from './messages.ts';
 
 type RowMessage = Message & { kind: 'row' };
@@ -16,11 +16,11 @@ const looksLikeTask = (row: Row): boolean => taskColumns.every((name) => name in
  * while we read.
  */
 export class Relations {
-  readonly #client: pg.Client;
+  readonly #client: Link;
   #tables = new Map<string, { table: Table; quoted: string }>();
   readonly #foreign = new Set<string>();
 
-  constructor(client: pg.Client) {
+  constructor(client: Link) {
     this.#client = client;
   }
 

@@ -1,9 +1,8 @@
-import type pg from 'pg';
 import { EXIT, GwError } from '../errors.ts';
 import { Applier, pieceSize } from './applier.ts';
 import type { Transaction } from './changes.ts';
 import type { ConsumerOptions } from './consumer.ts';
-import { lockHolder, locks, openLink, pause, tryLock } from './link.ts';
+import { type Link, lockHolder, locks, openLink, pause, tryLock } from './link.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 import type { Decoder } from './messages.ts';
 import { PgoutputDecoder, pgoutputOptions } from './pgoutput.ts';
@@ -16,15 +15,21 @@ import { Wal2jsonDecoder, wal2jsonOptions } from './wal2json.ts';
 /** Everything from connecting to the first connection that breaks. */
 export class Session {
   readonly #options: ConsumerOptions;
-  #apply: pg.Client | undefined;
-  #control: pg.Client | undefined;
+  #apply: Link | undefined;
+  #control: Link | undefined;
   #stream: ReplicationStream | undefined;
   #pulse: NodeJS.Timeout | undefined;
   #failure: Error | undefined;
   #resnapshot = false;
+  #isReading = false;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
+  }
+
+  /** Whether it is the one that applies changes. */
+  get isReading(): boolean {
+    return this.#isReading && this.#failure === undefined;
   }
 
   /** Has the connections end; run() rejects. */
@@ -40,7 +45,7 @@ export class Session {
    * @param onProgress called when a batch is stored
    * @throws whatever broke it
    */
-  async run(onConnected: () => void, onProgress: (control: pg.Client) => void): Promise<void> {
+  async run(onConnected: () => void, onProgress: (control: Link) => void): Promise<void> {
     const { url, slot, log } = this.#options;
     const fail = (error: Error): void => this.#fail(error);
     const apply = await openLink(url, fail);
@@ -70,6 +75,7 @@ export class Session {
     await stream.start(slot, formatLsn(applied), options);
     stream.confirm(applied);
     await control.query(`select app_private.set_capture_state($1, 'running')`, [slot]);
+    this.#isReading = true;
     log.info({ slot, plugin, lsn: formatLsn(applied) }, 'reading');
     this.#beat(control);
     const applier = new Applier(apply, control, slot, applied);
@@ -87,7 +93,7 @@ export class Session {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  async #checkServer(control: pg.Client): Promise<void> {
+  async #checkServer(control: Link): Promise<void> {
     const { rows } = await control.query<{ level: string; keep: string }>(
       `select current_setting('wal_level') as level,
          current_setting('max_slot_wal_keep_size') as keep`,
@@ -112,7 +118,7 @@ export class Session {
   }
 
   /** Two would undo each other: the second waits, and takes over when the first is gone. */
-  async #becomeOnly(apply: pg.Client, control: pg.Client): Promise<void> {
+  async #becomeOnly(apply: Link, control: Link): Promise<void> {
     let said: number | undefined;
     while (!(await tryLock(apply, locks.consumer))) {
       const holder = await lockHolder(control, locks.consumer);
@@ -126,8 +132,8 @@ export class Session {
   }
 
   async #prepare(
-    apply: pg.Client,
-    control: pg.Client,
+    apply: Link,
+    control: Link,
     stream: ReplicationStream,
   ): Promise<{ applied: bigint; plugin: Plugin }> {
     const { slot, plugin: asked, log } = this.#options;
@@ -149,7 +155,7 @@ export class Session {
   }
 
   /** Moves the slot of a database in which nothing happens, and hears requests. */
-  #beat(control: pg.Client): void {
+  #beat(control: Link): void {
     const beat = (): void => {
       control
         .query<{ asked: boolean }>('select app_private.capture_heartbeat($1) as asked', [

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type pg from 'pg';
 import { EXIT, GwError } from '../errors.ts';
+import type { Link } from './link.ts';
 import { parseLsn } from './lsn.ts';
 
 export const plugins = ['wal2json', 'pgoutput'] as const;
@@ -43,7 +43,7 @@ export type SlotFinding =
  * @throws GwError when the slot is another database's
  */
 export async function findSlot(
-  client: pg.Client,
+  client: Link,
   name: string,
   asked: Plugin | undefined,
 ): Promise<SlotFinding> {

@@ -1,15 +1,14 @@
-import type pg from 'pg';
 import { codeOf, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { isLockConflict } from './failures.ts';
-import { pause } from './link.ts';
+import { type Link, pause } from './link.ts';
 import type { Plugin } from './slot.ts';
 import type { ReplicationStream } from './stream.ts';
 
 export interface SnapshotOptions {
   /** Has the consumer's lock. */
-  apply: pg.Client;
-  control: pg.Client;
+  apply: Link;
+  control: Link;
   stream: ReplicationStream;
   slot: string;
   /** Unset: wal2json, or pgoutput where the server does not have it. */

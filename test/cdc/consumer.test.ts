@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { plugins } from '../../src/cdc/slot.ts';
 import { expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
@@ -22,6 +22,11 @@ describe.each(plugins)('with %s', (plugin) => {
       where check_name = ${check} order by id`;
     return [...rows];
   };
+
+  afterEach(async () => {
+    await db.as('superuser')`alter table app_public.user_dashboard_aggregates
+      drop constraint if exists refused`;
+  });
 
   test(
     'the first start counts what is there, and loses nothing that comes meanwhile',
