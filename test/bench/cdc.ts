@@ -111,7 +111,7 @@ async function measureLatency(
       const applied = await appliedLsn(sql);
       const now = performance.now();
       asking.push(now - asked);
-      while (waiting[0] !== undefined && waiting[0].lsn <= applied) {
+      while (waiting[0] !== undefined && waiting[0].lsn < applied) {
         taken.push(now - (waiting.shift()?.since ?? now));
       }
       await pause(2);
@@ -121,12 +121,11 @@ async function measureLatency(
   while (committed < total) {
     const due = Math.min(total, Math.floor(((performance.now() - begun) * perSecond) / 1000));
     for (; committed < due; committed += 1) {
-      await sql`insert into app_public.tasks (user_id, title)
-        values (${ids[committed % users] as string}, 'Write the report')`;
-      const since = performance.now();
-      const [row] = await sql`select pg_current_wal_insert_lsn()::text as lsn`;
-      // Not later than the next commit's end: what is applied has passed this one's.
-      waiting.push({ lsn: parseLsn(row?.lsn as string) - 1n, since });
+      // Nobody else commits such changes: the next to be applied after this position is ours.
+      const [row] = await sql`insert into app_public.tasks (user_id, title)
+        values (${ids[committed % users] as string}, 'Write the report')
+        returning pg_current_wal_insert_lsn()::text as lsn`;
+      waiting.push({ lsn: parseLsn(row?.lsn as string), since: performance.now() });
     }
     await pause(1);
   }
@@ -136,7 +135,12 @@ async function measureLatency(
 
 async function runOne(database: Database, sql: Sql, plugin: Plugin): Promise<void> {
   let consumer = start(database, plugin);
-  await waitFor(sql, 1n);
+  for (let reads = 0; reads === 0; await pause(20)) {
+    reads = (
+      await sql`select from ops.change_capture_status
+        where plugin = ${plugin} and state = 'running' and active`
+    ).length;
+  }
   await consumer.stop();
   await sql`select pg_create_logical_replication_slot('gw_cdc_floor', ${plugin})`;
   await Promise.all([makeLoad(sql, changes / 2), makeLoad(sql, changes / 2)]);
