@@ -4494,7 +4494,10 @@ CREATE VIEW ops.change_capture_status AS
     COALESCE(slots.active, false) AS active,
     COALESCE(slots.wal_status, 'lost'::text) AS wal_status,
     ((pg_current_wal_lsn() - slots.confirmed_flush_lsn))::bigint AS lag_bytes,
-    (GREATEST(EXTRACT(epoch FROM (now() - change_capture.committed_at)), (0)::numeric))::double precision AS lag_seconds,
+        CASE
+            WHEN (change_capture.committed_at IS NOT NULL) THEN (GREATEST(EXTRACT(epoch FROM (now() - change_capture.committed_at)), (0)::numeric))::double precision
+            ELSE NULL::double precision
+        END AS lag_seconds,
     change_capture.applied_lsn,
     change_capture.applied_at,
         CASE

@@ -1,5 +1,5 @@
 --! Previous: sha1:a2f62ebe72dec5ae05e95448f7387a23f1b77ade
---! Hash: sha1:d06d9210b61b9093cbb09aafa43620d634ef7ccf
+--! Hash: sha1:295d880899ee322ba16f3a4981077e6383d3d139
 --! Message: change-capture
 
 --! split: 0014-change-capture.sql
@@ -903,8 +903,10 @@ create view ops.change_capture_status as
     coalesce(slots.active, false) as active,
     coalesce(slots.wal_status, 'lost') as wal_status,
     (pg_catalog.pg_current_wal_lsn() - slots.confirmed_flush_lsn)::bigint as lag_bytes,
-    greatest(extract(epoch from now() - change_capture.committed_at), 0)::double precision
-      as lag_seconds,
+    -- Another server's clock, before a failover, may have been ahead.
+    case when change_capture.committed_at is not null then
+      greatest(extract(epoch from now() - change_capture.committed_at), 0)::double precision
+    end as lag_seconds,
     change_capture.applied_lsn,
     change_capture.applied_at,
     case when change_capture.state = 'running' and slots.active is not true

@@ -66,6 +66,16 @@ export async function takeSnapshot(
   options: SnapshotOptions,
 ): Promise<{ lsn: string; plugin: Plugin }> {
   const { apply, slot, log } = options;
+  // A slot of another name that was read before would keep the log for nobody.
+  await apply.query(
+    `select pg_drop_replication_slot(slots.slot_name)
+     from ops.change_capture
+     inner join pg_replication_slots as slots on slots.slot_name = change_capture.slot_name
+     where slots.slot_name <> $1
+       and slots.database = current_database()
+       and not slots.active`,
+    [slot],
+  );
   await apply.query('select app_private.begin_capture_snapshot($1, $2)', [
     slot,
     options.plugin ?? 'wal2json',

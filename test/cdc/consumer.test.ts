@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { Consumer } from '../../src/cdc/consumer.ts';
 import { plugins } from '../../src/cdc/slot.ts';
 import { expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
@@ -144,6 +145,28 @@ describe.each(plugins)('with %s', (plugin) => {
     await sql`alter table app_public.user_dashboard_aggregates drop constraint refused`;
     await capture.started();
     await capture.expectRight();
+  });
+
+  test('a slot of another name takes over, and the old one keeps no log', long, async () => {
+    const sql = db.as('superuser');
+    await (await capture.started()).stop();
+    await eventually(async () => (await confirmed())?.pid === null);
+    const slot = `${capture.slot}_b`;
+    const other = new Consumer({ ...capture.options, slot });
+    const running = other.run();
+    await eventually(async () => {
+      const rows = await sql`select slot_name, state from ops.change_capture`;
+      return JSON.stringify([...rows]) === JSON.stringify([{ slot_name: slot, state: 'running' }]);
+    });
+    expect(await confirmed()).toBeUndefined();
+    await other.stop();
+    await running;
+    await eventually(async () => {
+      await sql`select pg_drop_replication_slot(slot_name) from pg_replication_slots
+        where slot_name = ${slot} and not active`;
+      return (await sql`select from pg_replication_slots where slot_name = ${slot}`).length === 0;
+    });
+    await capture.started();
   });
 
   test('a second consumer waits, and takes over when the first is gone', long, async () => {
