@@ -60,6 +60,44 @@ COMMENT ON COLUMN app_public.chat_vector_match.similarity IS 'Cosine similarity 
 
 COMMENT ON COLUMN app_public.chat_vector_match.created_at IS 'When the vector was made.';
 
+CREATE TYPE app_public.insight_week AS (
+	week_start date,
+	tasks_created integer,
+	tasks_completed integer,
+	reflections integer,
+	average_mood double precision,
+	habit_days integer,
+	habits_kept integer,
+	activity integer
+);
+
+ALTER TYPE app_public.insight_week OWNER TO gw_owner;
+
+COMMENT ON TYPE app_public.insight_week IS 'What you did in one week of yours.';
+
+COMMENT ON COLUMN app_public.insight_week.week_start IS '@notNull
+The Monday on which the week begins, in your time zone.';
+
+COMMENT ON COLUMN app_public.insight_week.tasks_created IS '@notNull
+Tasks made.';
+
+COMMENT ON COLUMN app_public.insight_week.tasks_completed IS '@notNull
+Tasks done.';
+
+COMMENT ON COLUMN app_public.insight_week.reflections IS '@notNull
+Entries of the journal.';
+
+COMMENT ON COLUMN app_public.insight_week.average_mood IS 'Mean of the entries'' moods, 1 to 5; null without any.';
+
+COMMENT ON COLUMN app_public.insight_week.habit_days IS '@notNull
+Days on which a habit was kept, added up over habits.';
+
+COMMENT ON COLUMN app_public.insight_week.habits_kept IS '@notNull
+Habits that were kept on at least one day.';
+
+COMMENT ON COLUMN app_public.insight_week.activity IS '@notNull
+Entries of the activity: things made, changed, done and deleted.';
+
 CREATE TYPE app_public.session_tokens AS (
 	user_id uuid,
 	access_token app_public.access_token,
@@ -108,7 +146,20 @@ ALTER FUNCTION app_hidden.current_app_user_id() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.current_app_user_id() IS 'The user of this transaction, or null. Every policy compares user_id with it.';
 
-CREATE FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
+CREATE FUNCTION app_hidden.current_traceparent() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  select given.traceparent
+  from (values (current_setting('app.traceparent', true))) as given (traceparent)
+  where given.traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+$_$;
+
+ALTER FUNCTION app_hidden.current_traceparent() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.current_traceparent() IS 'The W3C traceparent of the current request, or null; put into the data of its jobs.';
+
+CREATE FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     AS $$
   select least(later.instant, min(earlier.instant)
@@ -122,6 +173,21 @@ CREATE FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone,
       at time zone 'UTC'
   ) as earlier (instant)
   group by later.instant
+$$;
+
+ALTER FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) IS 'The earlier instant of a local time that occurs twice; the slow half of local_to_instant().';
+
+CREATE FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+  select case
+    when ((p_local at time zone p_zone) - interval '26 hours') at time zone p_zone
+      = p_local - interval '26 hours'
+    then p_local at time zone p_zone
+    else app_hidden.earlier_instant(p_local, p_zone)
+  end
 $$;
 
 ALTER FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) OWNER TO gw_owner;
@@ -139,23 +205,75 @@ ALTER FUNCTION app_hidden.month_day(p_date date) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.month_day(p_date date) IS 'Month and day as one number, 229 for February 29: what a yearly date is found by.';
 
-CREATE FUNCTION app_hidden.render_template(p_template text, p_values jsonb) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+CREATE FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) RETURNS date
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-  select coalesce(pg_catalog.string_agg(
-    case
-      when piece.number = 1 then piece.content
-      when pg_catalog.strpos(piece.content, '}}') = 0 then '{{' || piece.content
-      else coalesce(
-          p_values ->> pg_catalog.btrim(pg_catalog.split_part(piece.content, '}}', 1)), '')
-        || pg_catalog.substr(piece.content, pg_catalog.strpos(piece.content, '}}') + 2)
-    end, '' order by piece.number), '')
-  from pg_catalog.string_to_table(p_template, '{{') with ordinality as piece (content, number)
+  select case
+    when app_hidden.month_day(p_date) <> 229
+      or pg_catalog.date_part('day', pg_catalog.make_date(p_year, 3, 1) - 1) = 29
+    then pg_catalog.make_date(p_year, pg_catalog.date_part('month', p_date)::integer,
+      pg_catalog.date_part('day', p_date)::integer)
+    when p_leap_day_policy = 'feb28' then pg_catalog.make_date(p_year, 2, 28)
+    when p_leap_day_policy = 'mar1' then pg_catalog.make_date(p_year, 3, 1)
+  end
 $$;
+
+ALTER FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) IS 'The day on which a yearly date is celebrated in a year; null for February 29 where the policy is to skip it.';
+
+CREATE FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    AS $$
+  select case
+    when here.now::time >= p_from and (here.now::time < p_until or p_until < p_from)
+    then app_hidden.local_to_instant(here.now::date + p_until
+      + case when p_until < p_from then interval '1 day' else interval '0' end, p_zone)
+    when here.now::time < p_until and p_until < p_from
+    then app_hidden.local_to_instant(here.now::date + p_until, p_zone)
+  end
+  from (select p_at at time zone p_zone) as here (now)
+$$;
+
+ALTER FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) IS 'When the quiet hours end that hold at an instant; null when there are none then.';
+
+CREATE FUNCTION app_hidden.render_template(p_template text, p_values jsonb) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  template text := p_template;
+  section text;
+begin
+  if strpos(template, '{{#') > 0 then
+    for section in
+      select distinct hit[1]
+      from regexp_matches(p_template, '\{\{#([a-z_]+)\}\}', 'g') as hit
+    loop
+      template := regexp_replace(template,
+        format('\{\{#%1$s\}\}(.*?)\{\{/%1$s\}\}', section),
+        case when coalesce(p_values ->> section, '') = '' then '' else '\1' end,
+        'g');
+    end loop;
+  end if;
+  return coalesce((
+    select string_agg(
+      case
+        when piece.number = 1 then piece.content
+        when strpos(piece.content, '}}') = 0 then '{{' || piece.content
+        else coalesce(p_values ->> btrim(split_part(piece.content, '}}', 1)), '')
+          || substr(piece.content, strpos(piece.content, '}}') + 2)
+      end, '' order by piece.number)
+    from string_to_table(template, '{{') with ordinality as piece (content, number)
+  ), '');
+end
+$_$;
 
 ALTER FUNCTION app_hidden.render_template(p_template text, p_values jsonb) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) IS 'Replaces {{name}} by the value of that key, in one pass: a value is never read as a template.';
+COMMENT ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) IS 'Replaces {{name}} by the value of that key; {{#name}}…{{/name}} stays only where there is one. A value is never read as a template.';
 
 CREATE FUNCTION app_hidden.sync_timezones() RETURNS integer
     LANGUAGE sql
@@ -390,78 +508,353 @@ ALTER FUNCTION app_private.apply_subscription_event(p_event jsonb) OWNER TO gw_o
 
 COMMENT ON FUNCTION app_private.apply_subscription_event(p_event jsonb) IS 'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. Events that waited for their customer: select app_private.apply_subscription_event(payload) from app_private.stripe_events where not applied order by occurred_at.';
 
-CREATE FUNCTION app_private.begin_sending(p_jobs jsonb) RETURNS integer
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean DEFAULT false) RETURNS integer
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
-  with begun as (
-    update app_public.message_logs
-    set status = 'SENDING'
-    from jsonb_to_recordset(p_jobs)
-      as job (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
-    where message_logs.user_id = job.user_id
-      and message_logs.id = job.message_id
-      and message_logs.scheduled_send_time = job.scheduled_send_time
-      and message_logs.status = 'QUEUED'
+declare
+  written integer;
+begin
+  if p_weeks is null or p_weeks not between 1 and 52 then
+    raise exception 'weeks must be 1 to 52'
+      using errcode = 'invalid_parameter_value';
+  end if;
+
+  with wanted as (
+    select users.id as user_id, week.start
+    from app_public.users
+    cross join lateral (
+      select date_trunc('week', now() at time zone users.timezone)::date - 7 * number
+      from generate_series(1, p_weeks) as number
+    ) as week (start)
+    where users.id = any (p_user_ids)
+      and users.deleted_at is null
+      and week.start + 6 >= (users.created_at at time zone users.timezone)::date
+      and (p_recompute or not exists (
+        select from app_public.digests
+        where digests.user_id = users.id
+          and digests.week_start = week.start
+      ))
+  ),
+  made as (
+    insert into app_public.digests (user_id, week_start, content)
+    select contents.user_id, contents.week_start, contents.content
+    from (
+      select array_agg(user_id) as users, array_agg(start) as weeks from wanted
+    ) as given
+    cross join lateral app_private.digest_contents(given.users, given.weeks) as contents
+    order by contents.user_id, contents.week_start
+    on conflict (user_id, week_start) do update
+    set content = excluded.content
+    where p_recompute
+      and digests.content <> excluded.content
     returning 1
   )
-  select count(*)::integer from begun
+  select count(*) into written from made;
+  return written;
+end
 $$;
 
-ALTER FUNCTION app_private.begin_sending(p_jobs jsonb) OWNER TO gw_owner;
+ALTER FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.begin_sending(p_jobs jsonb) IS 'Marks a batch SENDING, just before the calls are made. Returns how many.';
+COMMENT ON FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) IS 'Makes the digests of these users'' latest complete weeks, 1 to 52, without messages. Those that are there stay, unless they are to be recomputed. Returns how many were written.';
 
-CREATE FUNCTION app_private.claim_messages(p_jobs jsonb) RETURNS TABLE(message_id uuid, user_id uuid, scheduled_send_time timestamp with time zone, message_type text, delivery_date date, email text, full_name text, message_content text, idempotency_key text, was_attempted boolean)
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  lock_class constant integer := hashtext('app_private.insights');
+  lock_key constant integer := app_private.insights_lock(p_user_id);
+  time_zone text;
+  today date;
+  wanted_key text;
+  result jsonb;
+  may_keep boolean;
+  started timestamptz;
+begin
+  select users.timezone, (now() at time zone users.timezone)::date
+  into time_zone, today
+  from app_public.users
+  where users.id = p_user_id;
+  if time_zone is null then
+    return '[]'::jsonb;
+  end if;
+  wanted_key := concat_ws(':', 'insights', p_user_id, p_weeks, time_zone, today);
+
+  result := app_private.query_cache_get(wanted_key);
+  if result is not null then
+    return result;
+  end if;
+
+  -- Nothing can be kept by a read-only transaction, nor one whose view of the data is
+  -- older than the lock would be.
+  may_keep := not current_setting('transaction_read_only')::boolean
+    and current_setting('transaction_isolation') = 'read committed';
+  if may_keep then
+    may_keep := pg_try_advisory_xact_lock(lock_class, lock_key);
+    -- Held by whom? If it can be shared, by those who change rows: then what is computed
+    -- now is right for now and not kept. If not, somebody computes: wait for that.
+    if not may_keep and not pg_try_advisory_xact_lock_shared(lock_class, lock_key) then
+      perform pg_advisory_xact_lock_shared(lock_class, lock_key);
+    end if;
+    -- Each statement of this function sees what was committed before it.
+    select query_cache.cached_data into result
+    from app_private.query_cache
+    where query_cache.cache_key_hash = app_private.sha256_hex(wanted_key)
+      and query_cache.user_id = p_user_id
+      and query_cache.expires_at > clock_timestamp();
+    if result is not null then
+      return result;
+    end if;
+  end if;
+
+  started := clock_timestamp();
+  result := app_private.compute_insights(p_user_id, p_weeks, time_zone, today);
+  if may_keep then
+    perform app_private.query_cache_put(wanted_key, result, interval '1 hour',
+      (extract(epoch from clock_timestamp() - started) * 1000)::integer,
+      array['insights', 'insights:' || p_user_id], 'insights');
+  end if;
+  return result;
+end
+$$;
+
+ALTER FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) IS 'The weeks of a user up to today: from the cache, or computed and kept for an hour.';
+
+CREATE FUNCTION app_private.check_simulated_changes(p_changes jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  name text;
+  value text;
+  rule text;
+begin
+  for name, value in select * from jsonb_each_text(p_changes) loop
+    rule := case
+      when name = 'timezone' then 'a time zone that this database knows'
+      when name in ('birthday_date', 'anniversary_date') then 'a date, or empty'
+      when name = 'send_time' then 'a time of day such as 09:00'
+      when name = 'leap_day_policy' then 'feb28, mar1 or skip'
+      when name in ('birthday_messages', 'anniversary_messages', 'weekly_digest')
+      then 'true or false'
+    end;
+    if rule is null then
+      raise exception 'a change of % cannot be simulated', name
+        using errcode = 'GW040', hint = 'Only one of timezone, birthday_date, '
+          'anniversary_date, send_time, leap_day_policy, birthday_messages, '
+          'anniversary_messages, weekly_digest.';
+    end if;
+    begin
+      if (case
+        when name in ('birthday_date', 'anniversary_date')
+        then value is null or value::date between date '1604-01-01' and date '2200-01-01'
+        when value is null then false
+        when name = 'timezone'
+        then exists (select from app_hidden.timezones where timezones.name = value)
+        when name = 'send_time' then value::time < time '24:00'
+        when name = 'leap_day_policy' then value in ('feb28', 'mar1', 'skip')
+        else value::boolean is not null
+      end) then
+        continue;
+      end if;
+    exception when data_exception then
+      null;
+    end;
+    raise exception '% cannot be %', name, coalesce('"' || value || '"', 'empty')
+      using errcode = 'GW040', hint = 'It is ' || rule || '.';
+  end loop;
+end
+$$;
+
+ALTER FUNCTION app_private.check_simulated_changes(p_changes jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.check_simulated_changes(p_changes jsonb) IS 'Refuses changes of a user that ops.simulate_messages() cannot make.';
+
+CREATE FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) RETURNS TABLE(job_id uuid, message_id uuid, user_id uuid, scheduled_send_time text, message_type text, delivery_date date, email text, full_name text, message_subject text, message_content text, idempotency_key text, attempt integer, was_attempted boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
-  with job as (
+#variable_conflict use_column
+declare
+  empty_digests uuid[];
+  returned integer;
+begin
+  -- A job that does not say its message's type may be a digest's.
+  empty_digests := coalesce((
+    select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
+      array_agg(job.scheduled_send_time))
+    from jsonb_to_recordset(p_jobs) as job (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
+    where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
+    having count(*) > 0
+  ), array[]::uuid[]);
+
+  return query
+  with given as materialized (
     select *
-    from jsonb_to_recordset(p_jobs)
-      as job (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    from jsonb_to_recordset(p_jobs) as given (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
   ),
-  found as (
+  found as materialized (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
-      message_logs.status, users.email, users.deleted_at,
-      btrim(users.first_name || ' ' || users.last_name) as full_name
-    from job
+      message_logs.status, message_logs.job_id, message_logs.retry_count,
+      message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
+      -- A worker died in the call: what became of it is not known.
+      case when message_logs.status = 'SENDING'
+        then least(message_logs.uncertain_since, message_logs.attempted_at)
+        else message_logs.uncertain_since end as uncertain_since,
+      coalesce(message_logs.send_until,
+        message_logs.scheduled_send_time + settings.late_window) as send_until,
+      users.email, btrim(users.first_name || ' ' || users.last_name) as full_name,
+      users.deleted_at, users.timezone, settings.late_window
+    from given
     inner join app_public.message_logs
-      on message_logs.user_id = job.user_id
-      and message_logs.id = job.message_id
-      and message_logs.scheduled_send_time = job.scheduled_send_time
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+      and message_logs.job_id = given.job_id
     inner join app_public.users on users.id = message_logs.user_id
-    where message_logs.status not in ('SENT', 'FAILED')
+    inner join app_private.message_settings as settings on settings.only_row
+    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+    order by message_logs.user_id, message_logs.id
     for update of message_logs
   ),
-  claimed as (
-    update app_public.message_logs
-    set status = case when found.deleted_at is null then 'QUEUED' else 'FAILED' end,
-      error_message = case when found.deleted_at is not null
-        then 'the account was closed before the message was due' end
+  -- The same rules as those of the planner, asked again at the last moment.
+  decided as materialized (
+    select found.*, quiet.until as quiet_until,
+      case
+        when found.deleted_at is not null then 'CANCELLED'
+        when rules.user_id is null then 'CANCELLED'
+        when rules.message_type <> 'DIGEST'
+          and found.delivery_date is distinct from app_hidden.occurrence_in_year(
+            rules.base_date, extract(year from found.delivery_date)::integer,
+            rules.leap_day_policy) then 'CANCELLED'
+        when found.id = any (empty_digests) then 'CANCELLED'
+        when found.uncertain_since < now() - channel.key_lifetime then 'UNKNOWN'
+        when found.retry_count >= channel.max_attempts then 'UNKNOWN'
+        when now() > found.send_until then
+          case when found.uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
+        when quiet.until is not null then 'QUEUED'
+        else 'SENDING'
+      end as next_status,
+      case
+        when found.deleted_at is not null then 'the account was closed'
+        when rules.user_id is null then 'the user does not want this message any more'
+        when found.id = any (empty_digests) then 'nothing happened in that week'
+        when now() > found.send_until then 'not sent until '
+          || to_char(found.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ', the end of its late window'
+        else 'the date was changed'
+      end as reason
     from found
-    where message_logs.user_id = found.user_id
-      and message_logs.id = found.id
-      and message_logs.scheduled_send_time = found.scheduled_send_time
-    returning message_logs.id, message_logs.user_id, message_logs.scheduled_send_time,
-      message_logs.message_type, message_logs.delivery_date, found.email, found.full_name,
-      message_logs.message_content, message_logs.idempotency_key,
-      -- Whether a call may have been made already: RETRYING, or a worker died SENDING.
-      found.status in ('SENDING', 'RETRYING') as was_attempted,
-      message_logs.status
+    inner join app_private.delivery_channels as channel on channel.name = p_channel
+    left join app_private.message_rules as rules
+      on rules.user_id = found.user_id
+      and rules.message_type = found.message_type
+    left join app_public.user_settings on user_settings.user_id = found.user_id
+    cross join lateral (
+      select app_hidden.quiet_until(
+        now(), found.timezone, user_settings.quiet_from, user_settings.quiet_until)
+    ) as quiet (until)
+  ),
+  written as (
+    update app_public.message_logs
+    set status = decided.next_status,
+      uncertain_since = decided.uncertain_since,
+      attempted_at = case when decided.next_status = 'SENDING'
+        then clock_timestamp() else message_logs.attempted_at end,
+      -- A worker that died leaves an attempt that nobody else writes down.
+      retry_count = message_logs.retry_count + (decided.status = 'SENDING')::integer,
+      attempts = case when decided.status = 'SENDING'
+        then coalesce(message_logs.attempts, '[]') || jsonb_build_array(jsonb_build_object(
+          'started_at', decided.attempted_at, 'error', 'the worker died in the call'))
+        else message_logs.attempts end,
+      recipient_email = case when decided.next_status = 'SENDING' then coalesce(
+        message_logs.recipient_email, decided.email) else message_logs.recipient_email end,
+      recipient_name = case when decided.next_status = 'SENDING' then coalesce(
+        message_logs.recipient_name, decided.full_name) else message_logs.recipient_name end,
+      error_message = case decided.next_status
+        when 'SENDING' then message_logs.error_message
+        when 'QUEUED' then 'held until '
+          || to_char(decided.quiet_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ': these are the user''s quiet hours'
+        when 'UNKNOWN' then concat_ws('; ', message_logs.error_message,
+          'an attempt of ' || to_char(decided.uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ' may have been delivered, and it is too late to repeat it')
+        else decided.reason
+      end
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+    returning message_logs.*
+  ),
+  finished as (
+    delete from pgboss.job
+    using given
+    where job.name = 'message-send'
+      and job.id = given.job_id
+      and not exists (
+        select from decided
+        where decided.job_id = given.job_id
+          and decided.next_status in ('SENDING', 'QUEUED')
+      )
+  ),
+  held as (
+    update pgboss.job
+    set state = 'retry', start_after = decided.quiet_until, heartbeat_on = null
+    from decided
+    where job.name = 'message-send'
+      and job.id = decided.job_id
+      and decided.next_status = 'QUEUED'
+  ),
+  -- A cancelled occasion can come back, see replan_messages(). A week that is over and
+  -- empty does not.
+  released as (
+    delete from app_private.message_ledger
+    using written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status = 'CANCELLED'
+      and written.id <> all (empty_digests)
   )
-  select claimed.id, claimed.user_id, claimed.scheduled_send_time, claimed.message_type,
-    claimed.delivery_date, claimed.email, claimed.full_name, claimed.message_content,
-    claimed.idempotency_key, claimed.was_attempted
-  from claimed
-  where claimed.status = 'QUEUED'
+  select written.job_id, written.id, written.user_id,
+    to_json(written.scheduled_send_time) #>> '{}', written.message_type,
+    written.delivery_date, written.recipient_email, written.recipient_name,
+    written.message_subject, written.message_content, written.idempotency_key,
+    written.retry_count, written.uncertain_since is not null or written.retry_count > 0
+  from written
+  where written.status = 'SENDING';
+
+  get diagnostics returned = row_count;
+  if returned < jsonb_array_length(p_jobs) and exists (
+    select
+    from jsonb_to_recordset(p_jobs)
+      as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+    where message_logs.status = 'UNKNOWN'
+  ) then
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-unknown-deliveries', 'message-send', 'warning',
+      'messages may or may not have been delivered',
+      'gw messages list --status UNKNOWN; then gw messages resolve or redrive');
+  end if;
+end
 $$;
 
-ALTER FUNCTION app_private.claim_messages(p_jobs jsonb) OWNER TO gw_owner;
+ALTER FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb) IS 'Marks a batch QUEUED and returns what to send. Takes an array of job payloads. A message that is SENT, FAILED or gone is not returned: its job is done.';
+COMMENT ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) IS 'Marks a batch SENDING and returns what to send now; composes the digests among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Jobs of messages that are not to be sent are removed.';
 
 CREATE FUNCTION app_private.cleanup_expired_cache() RETURNS integer
     LANGUAGE sql
@@ -478,6 +871,207 @@ $$;
 ALTER FUNCTION app_private.cleanup_expired_cache() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.cleanup_expired_cache() IS 'Deletes results that have expired. Returns how many.';
+
+CREATE FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  empty_messages uuid[];
+begin
+  with found as materialized (
+    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.delivery_date - 7 as week_start, rules.first_name, rules.last_name,
+      rules.locale
+    from unnest(p_user_ids, p_message_ids, p_times)
+      as given (user_id, message_id, scheduled_send_time)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+    inner join app_private.message_rules as rules
+      on rules.user_id = message_logs.user_id
+      and rules.message_type = message_logs.message_type
+    where message_logs.message_type = 'DIGEST'
+      and message_logs.status in ('QUEUED', 'RETRYING')
+      and message_logs.attempted_at is null
+    order by message_logs.user_id, message_logs.id
+    for update of message_logs
+  ),
+  contents as materialized (
+    select contents.*
+    from (select array_agg(user_id) as users, array_agg(week_start) as weeks from found)
+      as wanted
+    cross join lateral app_private.digest_contents(wanted.users, wanted.weeks) as contents
+  ),
+  kept as (
+    insert into app_public.digests (user_id, week_start, content)
+    select user_id, week_start, content
+    from contents
+    order by user_id, week_start
+    on conflict (user_id, week_start) do update
+    set content = excluded.content
+    where digests.content <> excluded.content
+  ),
+  written as (
+    update app_public.message_logs
+    set message_subject = app_hidden.render_template(template.subject, given.names),
+      message_content = app_hidden.render_template(template.body, given.names)
+    from found
+    inner join contents
+      on contents.user_id = found.user_id
+      and contents.week_start = found.week_start
+    cross join lateral (
+      select message_templates.subject, message_templates.body
+      from app_private.message_templates
+      where message_templates.message_type = 'DIGEST'
+        and message_templates.locale
+          in (found.locale, split_part(found.locale, '-', 1), 'en')
+      order by message_templates.locale = found.locale desc,
+        message_templates.locale = 'en'
+      limit 1
+    ) as template
+    cross join lateral (
+      select app_private.digest_values(
+        contents.content, found.first_name, found.last_name)
+    ) as given (names)
+    where message_logs.user_id = found.user_id
+      and message_logs.id = found.id
+      and message_logs.scheduled_send_time = found.scheduled_send_time
+      and not contents.is_empty
+  )
+  select array_agg(found.id)
+  into empty_messages
+  from found
+  inner join contents
+    on contents.user_id = found.user_id
+    and contents.week_start = found.week_start
+  where contents.is_empty;
+  return coalesce(empty_messages, '{}');
+end
+$$;
+
+ALTER FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) IS 'Counts the weeks of those of these messages that are digests and were not attempted, keeps them and writes the texts. Returns the ids of messages whose week is empty.';
+
+CREATE FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) RETURNS TABLE(subject text, body text)
+    LANGUAGE sql STABLE
+    AS $$
+  select app_hidden.render_template(template.subject, given.names),
+    app_hidden.render_template(template.body, given.names)
+  from (
+    select message_templates.subject, message_templates.body
+    from app_private.message_templates
+    where message_templates.message_type = p_message_type
+      and message_templates.locale in (p_locale, pg_catalog.split_part(p_locale, '-', 1), 'en')
+    -- The whole locale, else its language, else English.
+    order by message_templates.locale = p_locale desc, message_templates.locale = 'en'
+    limit 1
+  ) as template
+  cross join (
+    select pg_catalog.jsonb_build_object(
+      'first_name', p_first_name,
+      'last_name', p_last_name,
+      'full_name', pg_catalog.btrim(p_first_name || ' ' || p_last_name),
+      'age', years.passed,
+      'years', years.passed)
+    from (
+      select case when pg_catalog.date_part('year', p_base_date) <> 1604
+        then pg_catalog.date_part('year', p_delivery_date)
+          - pg_catalog.date_part('year', p_base_date) end
+    ) as years (passed)
+  ) as given (names)
+$$;
+
+ALTER FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) IS 'Subject and text of a message, in the locale, its language, or English.';
+
+CREATE FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with range as materialized (
+    select first.day as first_day, first.day::timestamp at time zone p_time_zone as since
+    from (
+      select date_trunc('week', p_today::timestamp)::date - 7 * (p_weeks - 1) as day
+    ) as first
+  ),
+  created as (
+    select date_trunc('week', tasks.created_at at time zone p_time_zone)::date
+        as week_start,
+      count(*) as amount
+    from app_public.tasks
+    where tasks.user_id = p_user_id
+      and tasks.created_at >= (select since from range)
+    group by 1
+  ),
+  completed as (
+    select date_trunc('week', tasks.completed_at at time zone p_time_zone)::date
+        as week_start,
+      count(*) as amount
+    from app_public.tasks
+    where tasks.user_id = p_user_id
+      and tasks.completed_at >= (select since from range)
+    group by 1
+  ),
+  reflected as (
+    select date_trunc('week', reflections.reflection_date::timestamp)::date as week_start,
+      count(*) as amount,
+      avg(reflections.mood_score)::double precision as average_mood
+    from app_public.reflections
+    where reflections.user_id = p_user_id
+      and reflections.reflection_date >= (select first_day from range)
+    group by 1
+  ),
+  kept as (
+    select date_trunc('week', habit_logs.log_date::timestamp)::date as week_start,
+      count(*) as amount,
+      count(distinct habit_logs.habit_id) as habits
+    from app_public.habit_logs
+    where habit_logs.user_id = p_user_id
+      and habit_logs.log_date >= (select first_day from range)
+    group by 1
+  ),
+  active as (
+    select date_trunc('week', user_activity.occurred_at at time zone p_time_zone)::date
+        as week_start,
+      count(*) as amount
+    from app_public.user_activity
+    where user_activity.user_id = p_user_id
+      -- The partition key is the day in UTC, and a zone is at most 14 hours away from it.
+      and user_activity.activity_date >= (select first_day from range) - 1
+      and user_activity.occurred_at >= (select since from range)
+    group by 1
+  )
+  select jsonb_agg(
+    jsonb_build_object(
+      'week_start', weeks.week_start,
+      'tasks_created', coalesce(created.amount, 0),
+      'tasks_completed', coalesce(completed.amount, 0),
+      'reflections', coalesce(reflected.amount, 0),
+      'average_mood', reflected.average_mood,
+      'habit_days', coalesce(kept.amount, 0),
+      'habits_kept', coalesce(kept.habits, 0),
+      'activity', coalesce(active.amount, 0))
+    order by weeks.week_start)
+  from (
+    select range.first_day + 7 * number as week_start
+    from range
+    cross join generate_series(0, p_weeks - 1) as number
+  ) as weeks
+  left join created on created.week_start = weeks.week_start
+  left join completed on completed.week_start = weeks.week_start
+  left join reflected on reflected.week_start = weeks.week_start
+  left join kept on kept.week_start = weeks.week_start
+  left join active on active.week_start = weeks.week_start
+$$;
+
+ALTER FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) IS 'The weeks of a user up to a day, as a JSON array; reads the tables.';
 
 CREATE FUNCTION app_private.delete_expired_sessions() RETURNS integer
     LANGUAGE sql
@@ -511,31 +1105,862 @@ ALTER FUNCTION app_private.delete_old_stripe_events() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.delete_old_stripe_events() IS 'Deletes events of more than a year ago. Stripe repeats one for 3 days, by hand for 30.';
 
-CREATE FUNCTION app_private.fail_abandoned_messages() RETURNS integer
-    LANGUAGE sql
+CREATE FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) RETURNS text
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
     AS $$
-  with failed as (
-    update app_public.message_logs
-    set status = 'FAILED',
-      error_message = concat_ws('; ', error_message,
-        'given up while ' || status || ': no job is left that would send it')
-    where status not in ('SENT', 'FAILED')
-      and scheduled_send_time < now() - interval '15 minutes'
-      and not exists (
-        select from pgboss.job
-        where job.name = 'message-send'
-          and job.id = message_logs.id
-          and job.state in ('created', 'retry', 'active')
-      )
-    returning 1
-  )
-  select count(*)::integer from failed
+declare
+  instant timestamptz := app_hidden.local_to_instant(p_local, p_zone);
+  -- In an overlap, AT TIME ZONE means the second.
+  later timestamptz := p_local at time zone p_zone;
+  read_there timestamp := instant at time zone p_zone;
+  hours constant text := case when extract(second from p_local) = 0
+    then 'HH24:MI' else 'HH24:MI:SS' end;
+  local_time constant text := to_char(p_local, hours);
+  local_date constant text := to_char(p_local, 'YYYY-MM-DD');
+  zone_name text;
+  zone_offset text;
+  name_before text;
+  offset_before text;
+  name_later text;
+begin
+  perform set_config('timezone', p_zone, true);
+  zone_name := to_char(instant, 'TZ');
+  zone_offset := to_char(instant, 'TZH:TZM');
+  name_later := to_char(later, 'TZ');
+  -- A gap may be a whole day long.
+  name_before := to_char(instant - interval '25 hours', 'TZ');
+  offset_before := to_char(instant - interval '25 hours', 'TZH:TZM');
+  perform set_config('timezone', 'UTC', true);
+
+  if read_there <> p_local then
+    return format(
+      '%s does not exist in %s on %s; the offset before, %s (%s), is used: %s %s, %s UTC',
+      local_time, p_zone, local_date, name_before, offset_before,
+      to_char(read_there, case when read_there::date = p_local::date
+        then hours else 'YYYY-MM-DD ' || hours end),
+      zone_name, to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+  end if;
+  if later <> instant then
+    return format(
+      '%s occurs twice in %s on %s; the first is used, %s (%s) rather than %s: %s UTC',
+      local_time, p_zone, local_date, zone_name, zone_offset, name_later,
+      to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+  end if;
+  return format('%s in %s on %s, an ordinary time there, %s (%s): %s UTC',
+    local_time, p_zone, local_date, zone_name, zone_offset,
+    to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+end
 $$;
 
-ALTER FUNCTION app_private.fail_abandoned_messages() OWNER TO gw_owner;
+ALTER FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.fail_abandoned_messages() IS 'Marks FAILED what is due for 15 minutes and has no job left that would send it. Returns how many.';
+COMMENT ON FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) IS 'How a local time becomes an instant: ordinary, in a gap, or in an overlap.';
+
+CREATE FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  what constant text := case p_message_type
+    when 'BIRTHDAY' then 'birthday' else 'anniversary' end;
+  year constant integer := extract(year from p_date)::integer;
+  is_leap_day constant boolean := to_char(p_base_date, 'MM-DD') = '02-29';
+  occasion date;
+  leap_year integer := year;
+begin
+  is_occasion := false;
+  if p_message_type = 'DIGEST' then
+    is_occasion := extract(isodow from p_date) = 1;
+    detail := case when is_occasion then 'digests are of Mondays, and this is one'
+      else format('digests are of Mondays, this is a %s; that of its week is of %s',
+        to_char(p_date, 'FMDay'), date_trunc('week', p_date)::date) end;
+    return;
+  end if;
+  if p_base_date is null then
+    detail := format('the user has set no %s', what);
+    return;
+  end if;
+  if p_date <= p_base_date then
+    detail := format('the date itself is %s: there is no %s before the next year',
+      p_base_date, what);
+    return;
+  end if;
+
+  occasion := app_hidden.occurrence_in_year(p_base_date, year, p_leap_day_policy);
+  if is_leap_day and occasion is null then
+    loop
+      leap_year := leap_year + 1;
+      exit when to_char(make_date(leap_year, 3, 1) - 1, 'DD') = '29';
+    end loop;
+    detail := format(
+      'February 29 is skipped in %s: policy skip; the next %s is on %s-02-29',
+      year, what, leap_year);
+    return;
+  end if;
+  is_occasion := occasion = p_date;
+  detail := concat_ws('; ',
+    case
+      when is_leap_day and to_char(occasion, 'MM-DD') = '02-29'
+      then format('February 29 exists in %s: policy %s is not needed',
+        year, p_leap_day_policy)
+      when is_leap_day
+      then format('February 29 is celebrated on %s in %s: policy %s',
+        to_char(occasion, 'FMMonth FMDD'), year, p_leap_day_policy)
+    end,
+    case when is_occasion then format('this is the user''s %s of %s', what, year)
+      else format('this is not the user''s %s: that of %s is on %s',
+        what, year, occasion) end);
+end
+$$;
+
+ALTER FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) IS 'Whether a day is an occasion, and why.';
+
+CREATE FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) RETURNS TABLE(user_id uuid, week_start date, content jsonb, is_empty boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+  -- A day more at either end: a local week is not one of UTC.
+  first_day date := (select min(week) - 8 from unnest(p_week_starts) as week);
+  last_day date := (select max(week) + 7 from unnest(p_week_starts) as week);
+begin
+  return query
+  with wanted as materialized (
+    select distinct users.id as user_id, wanted.week, users.timezone,
+      (users.created_at at time zone users.timezone)::date as joined_on
+    from unnest(p_user_ids, p_week_starts) as wanted (user_id, week)
+    inner join app_public.users on users.id = wanted.user_id
+  ),
+  -- The week before is counted too, to be compared with.
+  spans as materialized (
+    select wanted.user_id, wanted.timezone,
+      min(wanted.week) - 7 as first_date,
+      max(wanted.week) + 6 as last_date,
+      (min(wanted.week) - 8)::timestamp at time zone 'UTC' as since,
+      (max(wanted.week) + 8)::timestamp at time zone 'UTC' as until
+    from wanted
+    group by wanted.user_id, wanted.timezone
+  ),
+  happened as materialized (
+    select spans.user_id, event.kind, event.id, event.mood_score,
+      date_trunc('week', event.day::timestamp)::date as week
+    from spans
+    cross join lateral (
+      select 'task made' as kind, tasks.id, null::smallint as mood_score,
+        (tasks.created_at at time zone spans.timezone)::date as day
+      from app_public.tasks
+      where tasks.user_id = spans.user_id
+        and tasks.created_at between spans.since and spans.until
+      union all
+      select 'task done', tasks.id, null,
+        (tasks.completed_at at time zone spans.timezone)::date
+      from app_public.tasks
+      where tasks.user_id = spans.user_id
+        and tasks.status = 'done'
+        -- Nothing is done after its last change: this is what the index knows.
+        and tasks.updated_at >= spans.since
+        and tasks.completed_at between spans.since and spans.until
+      union all
+      select 'goal', goals.id, null, (goals.created_at at time zone spans.timezone)::date
+      from app_public.goals
+      where goals.user_id = spans.user_id
+        and goals.created_at between spans.since and spans.until
+      union all
+      select 'goal', goals.id, null,
+        (user_activity.occurred_at at time zone spans.timezone)::date
+      from app_public.user_activity
+      inner join app_public.goals
+        on goals.user_id = user_activity.user_id
+        and goals.id = user_activity.entity_id
+      where user_activity.user_id = spans.user_id
+        and user_activity.entity_type = 'goal'
+        and user_activity.action = 'updated'
+        and user_activity.occurred_at between spans.since and spans.until
+        -- Tells in which partitions there is nothing to look for.
+        and user_activity.activity_date between first_day - 7 and last_day + 1
+      union all
+      select 'habit day', habit_logs.habit_id, null, habit_logs.log_date
+      from app_public.habit_logs
+      where habit_logs.user_id = spans.user_id
+        and habit_logs.log_date between spans.first_date and spans.last_date
+      union all
+      select 'reflection', reflections.id, reflections.mood_score,
+        reflections.reflection_date
+      from app_public.reflections
+      where reflections.user_id = spans.user_id
+        and reflections.reflection_date between spans.first_date and spans.last_date
+      offset 0
+    ) as event
+  ),
+  events as (
+    select user_id, kind, id, mood_score, week
+    from happened
+    union all
+    select happened.user_id, 'goal', link.goal_id, null, happened.week
+    from happened
+    cross join lateral (
+      select goals_tasks.goal_id
+      from app_public.goals_tasks
+      where goals_tasks.user_id = happened.user_id
+        and goals_tasks.task_id = happened.id
+      offset 0
+    ) as link
+    where happened.kind in ('task made', 'task done')
+    union all
+    select happened.user_id, 'goal', link.goal_id, null, happened.week
+    from happened
+    cross join lateral (
+      select reflection_goals.goal_id
+      from app_public.reflection_goals
+      where reflection_goals.user_id = happened.user_id
+        and reflection_goals.reflection_id = happened.id
+      offset 0
+    ) as link
+    where happened.kind = 'reflection'
+    -- So that a week without events, and the one before it, have a row.
+    union all
+    select user_id, 'wanted', null, null, week
+    from wanted
+    union all
+    select user_id, 'before', null, null, week - 7
+    from wanted
+  ),
+  counted as (
+    select user_id, week,
+      bool_or(kind = 'wanted') as is_wanted,
+      count(*) filter (where kind not in ('wanted', 'before')) = 0 as is_empty,
+      jsonb_build_object(
+        'week_start', week,
+        'tasks_created', count(*) filter (where kind = 'task made'),
+        'tasks_done', count(*) filter (where kind = 'task done'),
+        'goals_touched', count(distinct id) filter (where kind = 'goal'),
+        'habit_days', count(*) filter (where kind = 'habit day'),
+        'reflections', count(*) filter (where kind = 'reflection'),
+        'mood_sum', coalesce(sum(mood_score), 0),
+        'mood_count', count(mood_score),
+        'mood_average', trim_scale(round(avg(mood_score), 2))) as figures
+    from events
+    group by user_id, week
+  ),
+  compared as (
+    select counted.user_id, counted.week, counted.is_wanted, counted.is_empty,
+      counted.figures,
+      lag(counted.figures) over (partition by counted.user_id order by counted.week)
+        as previous
+    from counted
+  )
+  select compared.user_id, compared.week,
+    compared.figures || jsonb_build_object(
+      'timezone', wanted.timezone,
+      'habits', kept.habits,
+      -- Who joined in this week has no week before it.
+      'previous', case when wanted.joined_on < compared.week then compared.previous end,
+      'change', case when wanted.joined_on < compared.week then (
+        select jsonb_object_agg(figure.name,
+          trim_scale((compared.figures ->> figure.name)::numeric
+            - (compared.previous ->> figure.name)::numeric))
+        from unnest(array['tasks_created', 'tasks_done', 'goals_touched', 'habit_days',
+          'reflections', 'mood_average']) as figure (name)
+      ) end),
+    compared.is_empty
+  from compared
+  inner join wanted on wanted.user_id = compared.user_id and wanted.week = compared.week
+  cross join lateral (
+    select coalesce(jsonb_agg(
+      jsonb_build_object('id', habit.id, 'name', habit.name, 'done', habit.done,
+        'streak', habit.streak)
+      order by habit.done desc, habit.name, habit.id), '[]') as habits
+    from (
+      select habits.id, habits.name, log.done, coalesce(run.streak, 0) as streak
+      from app_public.habits
+      cross join lateral (
+        select count(*) as done, max(habit_logs.log_date) as last_date
+        from app_public.habit_logs
+        where habit_logs.user_id = habits.user_id
+          and habit_logs.habit_id = habits.id
+          and habit_logs.log_date between compared.week and compared.week + 6
+        offset 0
+      ) as log
+      -- From Sunday back to the latest day before which there is none.
+      left join lateral (
+        select compared.week + 7 - habit_logs.log_date as streak
+        from app_public.habit_logs
+        where habit_logs.user_id = habits.user_id
+          and habit_logs.habit_id = habits.id
+          and habit_logs.log_date <= compared.week + 6
+          and not exists (
+            select from app_public.habit_logs as day_before
+            where day_before.user_id = habit_logs.user_id
+              and day_before.habit_id = habit_logs.habit_id
+              and day_before.log_date = habit_logs.log_date - 1
+          )
+        order by habit_logs.log_date desc
+        limit 1
+      ) as run on log.last_date = compared.week + 6
+      where habits.user_id = compared.user_id
+        and (log.done > 0
+          or (habits.created_at at time zone wanted.timezone)::date < compared.week + 7
+          and coalesce(habits.archived_at at time zone wanted.timezone, 'infinity')
+            >= compared.week)
+      order by log.done desc, habits.name, habits.id
+      limit 100
+    ) as habit
+  ) as kept
+  where compared.is_wanted;
+end
+$$;
+
+ALTER FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) IS 'Counts these users'' weeks, by their own days, and the weeks before them. The first array''s user has the second''s week.';
+
+CREATE FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select pg_catalog.jsonb_build_object(
+      'first_name', p_first_name,
+      'last_name', p_last_name,
+      'full_name', pg_catalog.btrim(p_first_name || ' ' || p_last_name),
+      'week_start', p_content ->> 'week_start',
+      'week_end', (p_content ->> 'week_start')::date + 6,
+      'mood_average', p_content ->> 'mood_average',
+      'previous_mood_average', p_content -> 'previous' ->> 'mood_average',
+      'habits', (
+        select pg_catalog.string_agg(
+          pg_catalog.format('%s %s/7 (%s)', habit.value ->> 'name', habit.value ->> 'done',
+            habit.value ->> 'streak'),
+          ', ' order by habit.number)
+        from pg_catalog.jsonb_array_elements(p_content -> 'habits')
+          with ordinality as habit (value, number)
+        where habit.value ->> 'done' <> '0'
+          and habit.number <= 10
+      ))
+    || (
+      select coalesce(pg_catalog.jsonb_object_agg(figure.name, p_content -> figure.name)
+        || pg_catalog.jsonb_object_agg(
+          'previous_' || figure.name, p_content -> 'previous' -> figure.name), '{}')
+      from pg_catalog.unnest(array['tasks_created', 'tasks_done', 'goals_touched',
+        'habit_days', 'reflections']) as figure (name)
+      where coalesce(nullif(p_content ->> figure.name, '0'),
+        nullif(p_content -> 'previous' ->> figure.name, '0')) is not null
+    )
+$$;
+
+ALTER FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) IS 'What a template of type DIGEST can name: first_name, last_name, full_name, week_start, week_end, habits, and tasks_done, tasks_created, goals_touched, habit_days, reflections, mood_average, each also as previous_….';
+
+CREATE FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with queued as (
+    update app_public.message_logs
+    set status = case message_logs.status
+        when 'SENDING' then 'SENDING' when 'RETRYING' then 'RETRYING' else 'QUEUED' end,
+      job_id = gen_random_uuid()
+    from unnest(p_user_ids, p_message_ids, p_times)
+      as wanted (user_id, id, scheduled_send_time)
+    where message_logs.user_id = wanted.user_id
+      and message_logs.id = wanted.id
+      and message_logs.scheduled_send_time = wanted.scheduled_send_time
+    returning message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.message_type, message_logs.job_id
+  ),
+  jobs as (
+    insert into pgboss.job (id, name, data, start_after, created_on, keep_until,
+      retry_limit, retry_delay, retry_backoff, retry_delay_max, expire_seconds,
+      deletion_seconds, heartbeat_seconds, policy, dead_letter)
+    select queued.job_id, queue.name,
+      jsonb_strip_nulls(jsonb_build_object(
+        'user_id', queued.user_id,
+        'message_id', queued.id,
+        'message_type', queued.message_type,
+        'scheduled_send_time', queued.scheduled_send_time,
+        'traceparent', app_hidden.current_traceparent())),
+      greatest(queued.scheduled_send_time, p_not_before),
+      -- pg-boss serves the oldest job first: let that be what is due first.
+      least(queued.scheduled_send_time, now()),
+      greatest(queued.scheduled_send_time, now())
+        + queue.retention_seconds * interval '1 second',
+      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
+      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
+      queue.dead_letter
+    from queued
+    inner join pgboss.queue on queue.name = 'message-send'
+    returning 1
+  )
+  select count(*)::integer from jobs
+$$;
+
+ALTER FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) IS 'Gives messages jobs that run when they are due, and not before the instant given.';
+
+CREATE TABLE app_public.message_logs (
+    user_id uuid NOT NULL,
+    id uuid NOT NULL,
+    message_type text NOT NULL,
+    delivery_date date NOT NULL,
+    message_content text NOT NULL,
+    scheduled_send_time timestamp with time zone NOT NULL,
+    actual_send_time timestamp with time zone,
+    status text DEFAULT 'SCHEDULED'::text NOT NULL,
+    retry_count integer DEFAULT 0 NOT NULL,
+    last_retry_at timestamp with time zone,
+    api_response_code integer,
+    api_response_body text,
+    error_message text,
+    idempotency_key text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    message_subject text DEFAULT ''::text NOT NULL,
+    job_id uuid,
+    recipient_email text,
+    recipient_name text,
+    attempted_at timestamp with time zone,
+    attempts jsonb,
+    uncertain_since timestamp with time zone,
+    send_until timestamp with time zone,
+    CONSTRAINT message_logs_api_response_body_check CHECK ((octet_length(api_response_body) <= 4096)),
+    CONSTRAINT message_logs_attempts_check CHECK ((jsonb_typeof(attempts) = 'array'::text)),
+    CONSTRAINT message_logs_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
+    CONSTRAINT message_logs_retry_count_check CHECK ((retry_count >= 0)),
+    CONSTRAINT message_logs_sent_check CHECK (((status = 'SENT'::text) = (actual_send_time IS NOT NULL))),
+    CONSTRAINT message_logs_status_check CHECK ((status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'SENT'::text, 'RETRYING'::text, 'FAILED'::text, 'CANCELLED'::text, 'EXPIRED'::text, 'UNKNOWN'::text])))
+)
+PARTITION BY RANGE (scheduled_send_time);
+
+ALTER TABLE app_public.message_logs OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.message_logs IS 'A message to a user: what it says, when it is due, and what became of it.';
+
+COMMENT ON COLUMN app_public.message_logs.user_id IS 'Who receives it.';
+
+COMMENT ON COLUMN app_public.message_logs.id IS 'Unique among the user''s messages.';
+
+COMMENT ON COLUMN app_public.message_logs.message_type IS 'BIRTHDAY, ANNIVERSARY or DIGEST.';
+
+COMMENT ON COLUMN app_public.message_logs.delivery_date IS 'The day it belongs to, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.message_logs.message_content IS 'The text, composed when the message was planned; a digest''s when it is sent.';
+
+COMMENT ON COLUMN app_public.message_logs.scheduled_send_time IS 'The instant at which it is due.';
+
+COMMENT ON COLUMN app_public.message_logs.actual_send_time IS 'When it was accepted for delivery; null until status is SENT.';
+
+COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELLED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
+
+COMMENT ON COLUMN app_public.message_logs.retry_count IS 'How often it was put back to be tried again.';
+
+COMMENT ON COLUMN app_public.message_logs.last_retry_at IS 'When it was put back last.';
+
+COMMENT ON COLUMN app_public.message_logs.api_response_code IS 'HTTP status of the latest answer.';
+
+COMMENT ON COLUMN app_public.message_logs.api_response_body IS 'The latest answer, cut to 4 KB.';
+
+COMMENT ON COLUMN app_public.message_logs.error_message IS 'Why the latest attempt failed, or why it is not sent; null after success.';
+
+COMMENT ON COLUMN app_public.message_logs.idempotency_key IS 'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
+
+COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
+
+COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
+
+COMMENT ON COLUMN app_public.message_logs.message_subject IS 'What it is called where a channel has subjects.';
+
+COMMENT ON COLUMN app_public.message_logs.job_id IS 'The job that may send it; null when none may.';
+
+COMMENT ON COLUMN app_public.message_logs.recipient_email IS 'The address of the first attempt; every attempt has the same, until it is sent again by hand.';
+
+COMMENT ON COLUMN app_public.message_logs.recipient_name IS 'The name of the first attempt; every attempt has the same, until it is sent again by hand.';
+
+COMMENT ON COLUMN app_public.message_logs.attempted_at IS 'When the latest call began.';
+
+COMMENT ON COLUMN app_public.message_logs.attempts IS 'The attempts that did not deliver (when, code, answer, error), and what people did to it (change).';
+
+COMMENT ON COLUMN app_public.message_logs.uncertain_since IS 'When the first attempt began of which nobody knows whether it was delivered.';
+
+COMMENT ON COLUMN app_public.message_logs.send_until IS 'When it is too late; null means the late window after scheduled_send_time.';
+
+CREATE FUNCTION app_private.explain_attempts(p_message app_public.message_logs) RETURNS TABLE(at timestamp with time zone, topic text, detail text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select (attempt.entry ->> 'started_at')::timestamptz, 'attempt',
+    concat_ws('; ',
+      count(attempt.entry ->> 'started_at') over (order by attempt.number) || ': '
+        || coalesce('answer ' || (attempt.entry ->> 'code'), 'no answer')
+        || coalesce(' after ' || round(extract(epoch from
+          (attempt.entry ->> 'ended_at')::timestamptz
+          - (attempt.entry ->> 'started_at')::timestamptz), 1) || ' s', ''),
+      app_private.without_addresses(attempt.entry ->> 'error', 200),
+      'it said "' || app_private.without_addresses(
+        nullif(attempt.entry ->> 'body', ''), 200) || '"',
+      'to be tried again at ' || to_char((attempt.entry ->> 'retry_at')::timestamptz,
+        'YYYY-MM-DD HH24:MI:SS "UTC"'))
+  from jsonb_array_elements(p_message.attempts)
+    with ordinality as attempt (entry, number)
+  where attempt.entry ? 'started_at'
+  union all
+  select (attempt.entry ->> 'changed_at')::timestamptz, 'by hand',
+    concat_ws(': ',
+      (attempt.entry ->> 'change') || ', was ' || (attempt.entry ->> 'status'),
+      app_private.without_addresses(attempt.entry ->> 'error', 200))
+  from jsonb_array_elements(p_message.attempts) as attempt (entry)
+  where attempt.entry ? 'change'
+  union all
+  select p_message.attempted_at, 'attempt',
+    case p_message.status
+      when 'SENDING' then 'the latest: it is being made, or its worker died'
+      else concat_ws('; ',
+        'the latest: delivered'
+          || coalesce(', answer ' || p_message.api_response_code, ''),
+        'it said "' || app_private.without_addresses(
+          nullif(p_message.api_response_body, ''), 200) || '"')
+    end
+  where p_message.attempted_at is not null
+    and p_message.status in ('SENDING', 'SENT')
+    -- A person may have said that an attempt of the array delivered.
+    and not exists (
+      select from jsonb_array_elements(p_message.attempts) as attempt (entry)
+      where (attempt.entry ->> 'started_at')::timestamptz = p_message.attempted_at
+    )
+  order by 1
+$$;
+
+ALTER FUNCTION app_private.explain_attempts(p_message app_public.message_logs) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.explain_attempts(p_message app_public.message_logs) IS 'Each attempt to send a message, and what people did to it, in the order of time.';
+
+CREATE FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) RETURNS TABLE(at timestamp with time zone, topic text, detail text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  stamp constant text := 'YYYY-MM-DD HH24:MI:SS "UTC"';
+  status constant text := p_message.status;
+  is_waiting constant boolean := status in ('SCHEDULED', 'QUEUED', 'RETRYING');
+  is_taken boolean;
+  send_until timestamptz;
+  job pgboss.job;
+begin
+  select exists (
+    select from app_private.message_ledger
+    where message_ledger.user_id = p_message.user_id
+      and message_ledger.message_type = p_message.message_type
+      and message_ledger.delivery_date = p_message.delivery_date
+      and message_ledger.message_id = p_message.id
+  ) into is_taken;
+  select coalesce(p_message.send_until,
+    p_message.scheduled_send_time + message_settings.late_window)
+  into send_until
+  from app_private.message_settings;
+
+  at := p_message.created_at;
+  topic := 'plan';
+  detail := format('planned as message %s, due at %s', p_message.id,
+    to_char(p_message.scheduled_send_time, stamp));
+  if p_instant is not null and p_instant <> p_message.scheduled_send_time then
+    detail := detail || case
+      when is_waiting and p_message.scheduled_send_time
+        <> greatest(p_instant, least(now(), p_message.scheduled_send_time))
+      then format('; the rules now say %s: gw messages replan --user %s',
+        to_char(p_instant, stamp), p_message.user_id)
+      when p_instant < p_message.scheduled_send_time
+      then '; a change moved its time into the past, and made it due at once'
+      else format('; the rules of then, those of now say %s', to_char(p_instant, stamp))
+    end;
+  end if;
+  return next;
+
+  if is_waiting or status = 'SENDING' then
+    topic := 'job';
+    select * into job from pgboss.job
+    where name = 'message-send' and id = p_message.job_id;
+    at := job.start_after;
+    detail := case
+      when job.id is not null then format('job %s is %s%s', job.id, job.state,
+        case when job.retry_count > 0
+          then format('; taken back %s times from workers that died', job.retry_count)
+          else '' end)
+      when status = 'SCHEDULED' then 'none yet: it gets one 90 seconds before it is due'
+      else 'it is gone; pg_cron''s job requeue-lost-messages makes a new one soon'
+    end;
+    return next;
+  end if;
+
+  return query select * from app_private.explain_attempts(p_message);
+
+  select * into job from pgboss.job
+  where name = 'message-send-dead' and data ->> 'message_id' = p_message.id::text
+  order by created_on desc
+  limit 1;
+  if found then
+    at := job.created_on;
+    topic := 'dead letter';
+    detail := format('kept in queue message-send-dead until %s',
+      to_char(job.keep_until, stamp));
+    return next;
+  end if;
+
+  topic := 'state';
+  at := case status
+    when 'SCHEDULED' then p_message.scheduled_send_time
+    when 'SENT' then p_message.actual_send_time
+    when 'SENDING' then p_message.attempted_at
+    when 'UNKNOWN' then p_message.uncertain_since
+    else p_message.updated_at end;
+  detail := status || ': ' || case status
+    when 'SCHEDULED' then 'waits for its time'
+    when 'QUEUED' then coalesce(p_message.error_message, 'due, and waits for a worker')
+    when 'SENDING' then 'a worker makes the call; should it die, another gets its job'
+    when 'RETRYING' then 'tried again until it is delivered, refused, or too late'
+    when 'SENT' then 'the receiver has accepted it'
+    when 'FAILED' then coalesce(p_message.error_message, 'refused, or given up')
+      || '. To send it again: gw messages redrive --message ' || p_message.id
+    when 'EXPIRED' then coalesce(p_message.error_message, 'it was too late')
+      || '. To send it all the same: gw messages redrive --message ' || p_message.id
+    when 'CANCELLED' then coalesce(p_message.error_message, 'not wanted any more')
+      || case when is_taken then '. It is not planned again, but can be sent: '
+        || 'gw messages redrive --message ' || p_message.id
+        else '. It is planned again when the rules have it again in time' end
+    when 'UNKNOWN' then coalesce(p_message.error_message, 'it may have been delivered')
+      || '. A person asks the receiver, then: gw messages resolve --message '
+      || p_message.id || ' --as sent|failed'
+  end;
+  detail := app_private.without_addresses(detail, 600);
+  return next;
+  if is_waiting then
+    at := send_until;
+    topic := 'expires';
+    detail := case when p_message.uncertain_since is null
+      then 'too late from then on: it becomes EXPIRED'
+      else 'too late from then on: it becomes UNKNOWN: an attempt may have delivered it'
+    end;
+    return next;
+  end if;
+end
+$$;
+
+ALTER FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) IS 'What became of a message, and what comes next.';
+
+CREATE FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  schedule app_private.message_schedule;
+  neighbour date;
+  late_window interval;
+  joined_at timestamptz;
+begin
+  select message_schedule.*
+  into schedule
+  from app_private.message_schedule
+  where message_schedule.user_id = p_user_id
+    and message_schedule.message_type = p_message_type;
+  if schedule.delivery_date = p_date then
+    at := schedule.scheduled_send_time - interval '24 hours';
+    detail := 'not planned yet: ' || case when at > now()
+      then 'a message is planned 24 hours before its time'
+      else 'the planner''s next tick does it; if it does not, pg_cron''s job '
+        'plan-due-messages does not run' end;
+    if schedule.scheduled_send_time <> (case when schedule.scheduled_send_time > now()
+      then greatest(p_instant, now()) else p_instant end)
+    then
+      detail := detail || format('. The schedule says %s, the rules now say %s: '
+        'gw messages replan --user %s',
+        to_char(schedule.scheduled_send_time, 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+        to_char(p_instant, 'YYYY-MM-DD HH24:MI:SS "UTC"'), p_user_id);
+    end if;
+    return;
+  end if;
+
+  select message_ledger.delivery_date
+  into neighbour
+  from app_private.message_ledger
+  where message_ledger.user_id = p_user_id
+    and message_ledger.message_type = p_message_type
+    and message_ledger.delivery_date between p_date - 2 and p_date + 2
+  limit 1;
+  if neighbour is not null then
+    detail := format('not planned: the message of %s counts for this occasion',
+      neighbour);
+    return;
+  end if;
+
+  select message_settings.late_window into late_window from app_private.message_settings;
+  if p_instant <= now() - late_window then
+    at := p_instant;
+    select users.created_at
+    into joined_at
+    from app_public.users
+    where users.id = p_user_id;
+    detail := case when joined_at > p_instant
+      then 'not planned: the account was made after it'
+      else 'not planned: it had passed when the user''s date, zone or wish became what '
+        'it is now' end;
+    return;
+  end if;
+  detail := case
+    when schedule.delivery_date < p_date
+    then format('not planned yet: the schedule comes to it after the occasion of %s',
+      schedule.delivery_date)
+    else format('not planned: the schedule lacks it; gw messages replan --user %s',
+      p_user_id)
+  end;
+end
+$$;
+
+ALTER FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) IS 'Why there is no message for an occasion of the user''s rules.';
+
+CREATE FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) RETURNS SETOF app_public.message_logs
+    LANGUAGE sql STABLE
+    AS $$
+  select message_logs.*
+  from app_public.message_logs
+  where (p_statuses is null or message_logs.status = any (p_statuses))
+    and (p_message_type is null or message_logs.message_type = p_message_type)
+    -- No zone is further from UTC.
+    and (p_date is null or message_logs.delivery_date = p_date
+      and message_logs.scheduled_send_time >= (p_date - 3)::timestamp at time zone 'UTC'
+      and message_logs.scheduled_send_time < (p_date + 4)::timestamp at time zone 'UTC')
+    and (p_user_id is null or message_logs.user_id = p_user_id)
+    and (p_since is null or message_logs.scheduled_send_time >= p_since)
+    and (p_message_id is null or message_logs.id = p_message_id)
+$$;
+
+ALTER FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) IS 'Messages by filters; null does not filter.';
+
+CREATE FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) RETURNS TABLE(at timestamp with time zone, timezone text, message_type text, delivery_date date, messages bigint, held bigint, planned bigint, sent bigint, stopped bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with rules as materialized (
+    select message_rules.user_id, message_rules.message_type, message_rules.base_date,
+      message_rules.leap_day_policy, message_rules.timezone, message_rules.send_time,
+      user_settings.quiet_from, user_settings.quiet_until
+    from app_private.message_rules
+    left join app_public.user_settings on user_settings.user_id = message_rules.user_id
+    where p_user_id is null or message_rules.user_id = p_user_id
+  ),
+  -- No zone is further from UTC, and no quiet hours last longer than a day.
+  days as (
+    select p_from::date - 3 as first, p_to::date + 2 as last
+  ),
+  occasions as (
+    select rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
+      rules.quiet_from, rules.quiet_until, sum(rules.users) as users
+    from (
+      select message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
+        quiet_until, count(*) as users
+      from rules
+      group by message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
+        quiet_until
+    ) as rules
+    cross join days
+    cross join lateral (
+      select app_hidden.occurrence_in_year(rules.base_date, year, rules.leap_day_policy)
+      from generate_series(extract(year from days.first)::integer,
+        extract(year from days.last)::integer) as year
+      where rules.message_type <> 'DIGEST'
+      union all
+      select monday::date
+      from generate_series(date_trunc('week', days.first), days.last, interval '1 week')
+        as monday
+      where rules.message_type = 'DIGEST'
+    ) as candidate (delivery_date)
+    where candidate.delivery_date between days.first and days.last
+      and (rules.base_date is null or candidate.delivery_date > rules.base_date)
+    group by rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
+      rules.quiet_from, rules.quiet_until
+  ),
+  timed as materialized (
+    select occasions.*, moment.due, quiet.until as held_until
+    from occasions
+    cross join lateral (
+      select app_hidden.local_to_instant(
+        occasions.delivery_date + occasions.send_time, occasions.timezone)
+      offset 0
+    ) as moment (due)
+    cross join lateral (
+      select app_hidden.quiet_until(
+        moment.due, occasions.timezone, occasions.quiet_from, occasions.quiet_until)
+      offset 0
+    ) as quiet (until)
+  ),
+  logged as (
+    select rules.message_type, message_logs.delivery_date, rules.timezone,
+      rules.send_time, rules.quiet_from, rules.quiet_until,
+      count(*) filter (where message_logs.status
+        in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')) as planned,
+      count(*) filter (where message_logs.status = 'SENT') as sent,
+      count(*) filter (where message_logs.status
+        in ('FAILED', 'CANCELLED', 'EXPIRED', 'UNKNOWN')) as stopped
+    from app_public.message_logs
+    -- A message that the rules took back is not in the ledger any more.
+    inner join app_private.message_ledger
+      on message_ledger.user_id = message_logs.user_id
+      and message_ledger.message_type = message_logs.message_type
+      and message_ledger.delivery_date = message_logs.delivery_date
+      and message_ledger.message_id = message_logs.id
+    inner join rules
+      on rules.user_id = message_logs.user_id
+      and rules.message_type = message_logs.message_type
+    where message_logs.scheduled_send_time > p_from - interval '4 days'
+      and message_logs.scheduled_send_time < p_to + interval '4 days'
+      and (p_user_id is null or message_logs.user_id = p_user_id)
+      and (rules.message_type = 'DIGEST'
+        or message_logs.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
+          extract(year from message_logs.delivery_date)::integer, rules.leap_day_policy))
+    group by rules.message_type, message_logs.delivery_date, rules.timezone,
+      rules.send_time, rules.quiet_from, rules.quiet_until
+  )
+  select goes_out.at, timed.timezone, timed.message_type, timed.delivery_date,
+    sum(timed.users)::bigint,
+    coalesce(sum(timed.users) filter (where timed.held_until is not null), 0)::bigint,
+    coalesce(sum(logged.planned), 0)::bigint, coalesce(sum(logged.sent), 0)::bigint,
+    coalesce(sum(logged.stopped), 0)::bigint
+  from timed
+  cross join lateral (
+    select date_trunc(case when p_user_id is null then 'hour' else 'microseconds' end,
+      coalesce(timed.held_until, timed.due))
+  ) as goes_out (at)
+  left join logged
+    on logged.message_type = timed.message_type
+    and logged.delivery_date = timed.delivery_date
+    and logged.timezone = timed.timezone
+    and logged.send_time = timed.send_time
+    and logged.quiet_from is not distinct from timed.quiet_from
+    and logged.quiet_until is not distinct from timed.quiet_until
+  where coalesce(timed.held_until, timed.due) >= p_from
+    and coalesce(timed.held_until, timed.due) < p_to
+  group by goes_out.at, timed.timezone, timed.message_type, timed.delivery_date
+  order by goes_out.at, timed.timezone, timed.message_type, timed.delivery_date
+$$;
+
+ALTER FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) IS 'What goes out in a range of time by the rules: how many, how many of them held by quiet hours, and how many are planned, sent or stopped already.';
 
 CREATE FUNCTION app_private.hash_password(p_password text) RETURNS text
     LANGUAGE plpgsql
@@ -553,6 +1978,16 @@ $$;
 ALTER FUNCTION app_private.hash_password(p_password text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.hash_password(p_password text) IS 'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
+
+CREATE FUNCTION app_private.insights_lock(p_user_id uuid) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select pg_catalog.uuid_hash(p_user_id) operator(pg_catalog.&) 1023
+$$;
+
+ALTER FUNCTION app_private.insights_lock(p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.insights_lock(p_user_id uuid) IS 'The advisory lock of a user''s insights, 0 to 1023.';
 
 CREATE FUNCTION app_private.invalidate_query_cache(tags text[]) RETURNS integer
     LANGUAGE sql SECURITY DEFINER
@@ -586,6 +2021,24 @@ ALTER FUNCTION app_private.latest_period_start(p_period_end timestamp with time 
 
 COMMENT ON FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) IS 'The start of the monthly period that an instant lies in, when one period ended before it.';
 
+CREATE FUNCTION app_private.live_writers() RETURNS text[]
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select coalesce(array_agg(distinct pg_locks.virtualtransaction), '{}')
+  from pg_locks
+  where pg_locks.locktype = 'relation'
+    and pg_locks.database = (
+      select pg_database.oid from pg_database where datname = current_database())
+    and pg_locks.relation in ('app_public.tasks'::regclass,
+      'app_public.user_dashboard_aggregates'::regclass, 'app_public.message_logs'::regclass)
+    and pg_locks.mode = 'RowExclusiveLock'
+$$;
+
+ALTER FUNCTION app_private.live_writers() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.live_writers() IS 'Transactions in flight that wrote a watched table, perhaps before somebody watched.';
+
 CREATE FUNCTION app_private.monthly_limit(p_tier text, p_status text) RETURNS integer
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -603,143 +2056,244 @@ ALTER FUNCTION app_private.monthly_limit(p_tier text, p_status text) OWNER TO gw
 
 COMMENT ON FUNCTION app_private.monthly_limit(p_tier text, p_status text) IS 'How much a subscription of this tier and status may use in a period.';
 
-CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
+CREATE FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) RETURNS TABLE(user_id uuid, message_type text, delivery_date date, scheduled_send_time timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select rules.user_id, rules.message_type, next.delivery_date, next.instant
+  from app_private.message_rules as rules
+  left join app_private.message_schedule
+    on message_schedule.user_id = rules.user_id
+    and message_schedule.message_type = rules.message_type
+  cross join (
+    select late_window, (p_now - late_window)::date - 2 as first_day,
+      (p_now + interval '3 days')::date as last_planned_day
+    from app_private.message_settings
+    where only_row
+  ) as settings
+  cross join lateral (
+    select candidate.delivery_date,
+      case
+        when message_schedule.delivery_date = candidate.delivery_date
+          and message_schedule.scheduled_send_time > p_now
+        then greatest(moment.instant, p_now)
+        else moment.instant
+      end as instant
+    from (
+      select app_hidden.occurrence_in_year(
+        rules.base_date, year, rules.leap_day_policy) as delivery_date
+      from generate_series(
+        extract(year from least(message_schedule.delivery_date, settings.first_day))::integer,
+        -- February 29 can be eight years away for those who skip it.
+        extract(year from p_now)::integer + case rules.leap_day_policy
+          when 'skip' then 9 else 1 end) as year
+      where rules.message_type <> 'DIGEST'
+      union all
+      -- On Sunday the next one is tomorrow, and when that is planned, a week later. One
+      -- that was missed weeks ago is for the planner to say.
+      select monday::date
+      from generate_series(
+        least(date_trunc('week', p_now at time zone 'UTC') - interval '7 days',
+          message_schedule.delivery_date),
+        date_trunc('week', p_now at time zone 'UTC') + interval '14 days',
+        interval '7 days') as monday
+      where rules.message_type = 'DIGEST'
+    ) as candidate
+    cross join lateral (
+      select app_hidden.local_to_instant(
+        candidate.delivery_date + rules.send_time, rules.timezone)
+      offset 0
+    ) as moment (instant)
+    where candidate.delivery_date >= least(message_schedule.delivery_date, settings.first_day)
+      and candidate.delivery_date > rules.base_date
+      and (moment.instant > p_now - settings.late_window
+        or message_schedule.delivery_date = candidate.delivery_date)
+      -- Whoever moves February 29 from one day to the next has been greeted already.
+      and (candidate.delivery_date > settings.last_planned_day
+        or not exists (
+          select from app_private.message_ledger
+          where message_ledger.user_id = rules.user_id
+            and message_ledger.message_type = rules.message_type
+            and message_ledger.delivery_date
+              between candidate.delivery_date - 2 and candidate.delivery_date + 2
+        ))
+    order by candidate.delivery_date
+    limit 1
+  ) as next
+  where rules.user_id = any (p_user_ids)
+$$;
+
+ALTER FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) IS 'For each of the users and message types the next occasion that is not in the ledger.';
+
+CREATE FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  channel app_private.delivery_channels;
+  all_failures integer;
+  next_pause interval;
+begin
+  select * into channel from app_private.delivery_channels where name = p_channel;
+  if p_unreachable = 0 and channel.circuit = 'closed' and channel.failures = 0 then
+    return;
+  end if;
+  select * into channel from app_private.delivery_channels where name = p_channel for update;
+
+  if p_reached > 0 then
+    if channel.circuit <> 'closed' or channel.failures > 0 then
+      update app_private.delivery_channels
+      set circuit = 'closed', failures = 0, pause = default, probe_after = null,
+        opened_at = null
+      where name = p_channel;
+    end if;
+    if channel.circuit <> 'closed' then
+      perform ops.resolve_alert('message-channel', p_channel);
+    end if;
+    return;
+  end if;
+
+  all_failures := channel.failures + p_unreachable;
+  if channel.circuit = 'closed' and all_failures < channel.failures_to_open then
+    update app_private.delivery_channels
+    set failures = all_failures
+    where name = p_channel;
+    return;
+  end if;
+  -- Calls that were on their way when it opened say nothing new.
+  if channel.circuit = 'open' then
+    return;
+  end if;
+  next_pause := case channel.circuit when 'half-open' then least(channel.pause * 2, '5 minutes')
+    else channel.pause end;
+  update app_private.delivery_channels
+  set circuit = 'open', failures = all_failures,
+    pause = next_pause,
+    opened_at = coalesce(channel.opened_at, clock_timestamp()),
+    probe_after = clock_timestamp() + next_pause
+  where name = p_channel;
+  perform ops.raise_alert('message-channel', p_channel, 'critical',
+    'the receiver does not answer; messages wait',
+    'Sending goes on by itself when a probe, every 5 minutes at most, is answered.');
+end
+$$;
+
+ALTER FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) IS 'Opens or closes a channel''s circuit after some calls, of which so many were answered.';
+
+CREATE FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with per_user as (
+    select json_build_array(changed.user_id,
+      case when count(*) <= 20 then json_agg(changed.key) end) as entry
+    from unnest(p_user_ids, p_keys) as changed (user_id, key)
+    group by changed.user_id
+  ),
+  parts as (
+    select per_user.entry,
+      sum(length(per_user.entry::text) + 2) over (rows unbounded preceding) / 6000 as part
+    from per_user
+  )
+  select pg_notify('gw_live', json_build_object('topic', p_topic, 'event', p_event,
+    'users', json_agg(parts.entry))::text)
+  from parts
+  group by trunc(parts.part)
+$$;
+
+ALTER FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) IS 'Tells API processes that rows of these users changed: user and key, pair by pair.';
+
+CREATE FUNCTION app_private.plan_due_messages(p_now timestamp with time zone DEFAULT now(), p_limit integer DEFAULT 100000) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
 declare
   planned integer;
+  planned_users uuid[];
 begin
   if not exists (select from pgboss.queue where name = 'message-send') then
     raise exception 'the queue message-send does not exist'
       using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
   end if;
   if (select count(*) from app_private.message_templates where locale = 'en'
-    and message_type in ('BIRTHDAY', 'ANNIVERSARY')) < 2
+    and message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')) < 3
   then
     raise exception 'a message type has no template in English'
       using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
   end if;
 
-  -- Local dates that some zone on Earth can have inside the window.
-  with days as (
-    select day::date as delivery_date,
-      extract(day from make_date(extract(year from day)::integer, 3, 1) - 1) = 29
-        as is_leap_year
-    from generate_series(
-      date_trunc('day', p_now - interval '12 hours') - interval '1 day',
-      date_trunc('day', p_now + interval '24 hours') + interval '1 day',
-      interval '1 day') as day
+  -- Whoever changes a user waits for these rows, and then sees what was planned; what is
+  -- being changed at this moment is left for the next tick. The first due go first.
+  with due as materialized (
+    select message_schedule.*
+    from app_private.message_schedule
+    where message_schedule.scheduled_send_time <= p_now + interval '24 hours'
+    order by message_schedule.scheduled_send_time
+    limit p_limit
+    for update skip locked
   ),
-  -- Which month and day is celebrated on each, and by whose leap-day policy.
-  celebrated as (
-    select delivery_date, app_hidden.month_day(delivery_date) as month_day,
-      null::text as leap_day_policy
-    from days
-    union all
-    select days.delivery_date, 229, moved.leap_day_policy
-    from days
-    inner join (values (228, 'feb28'), (301, 'mar1')) as moved (month_day, leap_day_policy)
-      on app_hidden.month_day(days.delivery_date) = moved.month_day
-    where not days.is_leap_year
-  ),
-  occasions as (
-    select users.*, 'BIRTHDAY' as message_type, celebrated.delivery_date
-    from celebrated
-    inner join app_public.users
-      on app_hidden.month_day(users.birthday_date) = celebrated.month_day
-    where users.deleted_at is null
-      and users.birthday_date is not null
-      and users.birthday_date < celebrated.delivery_date
-      and (celebrated.leap_day_policy is null
-        or celebrated.leap_day_policy = users.leap_day_policy)
-    union all
-    select users.*, 'ANNIVERSARY', celebrated.delivery_date
-    from celebrated
-    inner join app_public.users
-      on app_hidden.month_day(users.anniversary_date) = celebrated.month_day
-    where users.deleted_at is null
-      and users.anniversary_date is not null
-      and users.anniversary_date < celebrated.delivery_date
-      and (celebrated.leap_day_policy is null
-        or celebrated.leap_day_policy = users.leap_day_policy)
-  ),
-  due as (
-    select occasions.*, moment.scheduled_send_time
-    from occasions
-    cross join lateral (
-      select app_hidden.local_to_instant(
-        occasions.delivery_date + occasions.send_time, occasions.timezone)
-      -- Kept apart, so that the instant is computed once a row.
-      offset 0
-    ) as moment (scheduled_send_time)
-    where moment.scheduled_send_time > p_now - interval '12 hours'
-      and moment.scheduled_send_time <= p_now + interval '24 hours'
-      and not exists (
-        select from app_private.message_ledger
-        where message_ledger.user_id = occasions.id
-          and message_ledger.message_type = occasions.message_type
-          and message_ledger.delivery_date = occasions.delivery_date
-      )
-  ),
-  -- Of two planners, the second waits for the first and then inserts nothing. The order is
-  -- what keeps them from waiting for each other.
+  -- The order is what keeps two planners from waiting for each other.
   claimed as (
     insert into app_private.message_ledger
       (user_id, message_type, delivery_date, message_id, scheduled_send_time)
-    select id, message_type, delivery_date, gen_random_uuid(), scheduled_send_time
+    select due.user_id, due.message_type, due.delivery_date, gen_random_uuid(),
+      due.scheduled_send_time
     from due
-    order by id, message_type, delivery_date
+    inner join app_private.message_rules
+      on message_rules.user_id = due.user_id
+      and message_rules.message_type = due.message_type
+    order by due.user_id, due.message_type
     on conflict do nothing
     returning *
   ),
   logged as (
     insert into app_public.message_logs (user_id, id, message_type, delivery_date,
-      message_content, scheduled_send_time, idempotency_key)
-    select claimed.user_id, claimed.message_id, claimed.message_type, claimed.delivery_date,
-      app_hidden.render_template(message_templates.body, jsonb_build_object(
-        'first_name', due.first_name,
-        'last_name', due.last_name,
-        'full_name', btrim(due.first_name || ' ' || due.last_name))),
+      message_subject, message_content, scheduled_send_time, idempotency_key, status,
+      error_message)
+    select claimed.user_id, claimed.message_id, claimed.message_type,
+      claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
       claimed.scheduled_send_time,
-      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date)
+      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date),
+      case when is_late then 'EXPIRED' else 'SCHEDULED' end,
+      case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
+        || ', after the late window of ' || settings.late_window || ' had passed' end
     from claimed
-    inner join due on due.id = claimed.user_id
-      and due.message_type = claimed.message_type
-      and due.delivery_date = claimed.delivery_date
-    inner join app_private.message_templates
-      on message_templates.message_type = claimed.message_type
-      and message_templates.locale = 'en'
-    returning 1
-  ),
-  queued as (
-    insert into pgboss.job (id, name, data, start_after, keep_until, retry_limit,
-      retry_delay, retry_backoff, retry_delay_max, expire_seconds, deletion_seconds,
-      heartbeat_seconds, policy, dead_letter)
-    select claimed.message_id, queue.name,
-      jsonb_build_object(
-        'user_id', claimed.user_id,
-        'message_id', claimed.message_id,
-        'scheduled_send_time', claimed.scheduled_send_time),
-      claimed.scheduled_send_time,
-      greatest(claimed.scheduled_send_time, now())
-        + queue.retention_seconds * interval '1 second',
-      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
-      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
-      queue.dead_letter
-    from claimed
-    inner join pgboss.queue on queue.name = 'message-send'
+    inner join app_private.message_rules as rules
+      on rules.user_id = claimed.user_id
+      and rules.message_type = claimed.message_type
+    inner join app_private.message_settings as settings on settings.only_row
+    cross join lateral (
+      select claimed.scheduled_send_time <= p_now - settings.late_window
+    ) as lateness (is_late)
+    -- What a digest says is known when its week is over: it is composed when it is sent.
+    left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      on rules.message_type <> 'DIGEST'
     returning 1
   )
-  select count(*)::integer into planned from claimed;
+  select (select count(*) from logged), array_agg(distinct due.user_id)
+  into planned, planned_users
+  from due;
+
+  if planned_users is not null then
+    perform app_private.schedule_messages(planned_users, p_now);
+  end if;
+  perform app_private.queue_due_messages(p_now);
   return planned;
 end
 $$;
 
-ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) OWNER TO gw_owner;
+ALTER FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) IS 'Plans every message due between 12 hours ago and 24 hours ahead that is not in the ledger. Returns how many. Safe to repeat and to run twice at once.';
+COMMENT ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) IS 'Plans what is due in the next 24 hours, the earliest first, up to a limit; then queues what is due. Returns how many were planned.';
 
 CREATE FUNCTION app_private.query_cache_get(p_cache_key text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -764,20 +2318,24 @@ begin
 
   -- Counting must neither wait for another reader of the same row nor end a transaction
   -- that is read-only.
-  if found_id is not null
-    and not current_setting('transaction_read_only')::boolean
-  then
-    update app_private.query_cache
-    set access_count = query_cache.access_count + 1,
-      hit_count = query_cache.hit_count + 1,
-      last_accessed = clock_timestamp()
-    where query_cache.id = (
-      select free.id
-      from app_private.query_cache as free
-      where free.id = found_id
-      for no key update skip locked
-    );
+  if current_setting('transaction_read_only')::boolean then
+    return found_data;
   end if;
+  if found_id is null then
+    perform nextval('app_private.query_cache_misses');
+    return null;
+  end if;
+  perform nextval('app_private.query_cache_hits');
+  update app_private.query_cache
+  set access_count = query_cache.access_count + 1,
+    hit_count = query_cache.hit_count + 1,
+    last_accessed = clock_timestamp()
+  where query_cache.id = (
+    select free.id
+    from app_private.query_cache as free
+    where free.id = found_id
+    for no key update skip locked
+  );
   return found_data;
 end
 $$;
@@ -810,6 +2368,31 @@ ALTER FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb
 
 COMMENT ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) IS 'Keeps a result for the current user and a key, in place of an earlier one.';
 
+CREATE FUNCTION app_private.queue_due_messages(p_now timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with due as (
+    select user_id, id, scheduled_send_time
+    from app_public.message_logs
+    where status = 'SCHEDULED'
+      -- Also tells the planner in which partitions there is nothing to look for.
+      and scheduled_send_time > p_now - interval '1 year'
+      -- Until the next tick comes, and some more.
+      and scheduled_send_time <= p_now + interval '90 seconds'
+    order by user_id, id
+    for update skip locked
+  )
+  select coalesce(app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
+    array_agg(due.scheduled_send_time), '-infinity'), 0)
+  from due
+  having count(*) > 0
+$$;
+
+ALTER FUNCTION app_private.queue_due_messages(p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.queue_due_messages(p_now timestamp with time zone) IS 'Queues what is planned and due by the next tick. Returns how many.';
+
 CREATE FUNCTION app_private.recently_revoked_sessions() RETURNS SETOF uuid
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -821,36 +2404,195 @@ ALTER FUNCTION app_private.recently_revoked_sessions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.recently_revoked_sessions() IS 'Sessions revoked while an access token of theirs may still be alive.';
 
-CREATE FUNCTION app_private.record_send_results(p_results jsonb) RETURNS integer
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
-  with recorded as (
-    update app_public.message_logs
-    set status = result.status,
-      actual_send_time = case when result.status = 'SENT' then clock_timestamp() end,
-      retry_count = message_logs.retry_count + (result.status = 'RETRYING')::integer,
-      last_retry_at = case when result.status = 'RETRYING'
-        then clock_timestamp() else message_logs.last_retry_at end,
-      api_response_code = result.code,
-      api_response_body = result.body,
-      error_message = result.error
+declare
+  recorded integer;
+  unreachable integer;
+  given_up integer;
+begin
+  with result as materialized (
+    select *
     from jsonb_to_recordset(p_results) as result (
-      user_id uuid, message_id uuid, scheduled_send_time timestamptz,
-      status text, code integer, body text, error text)
-    where message_logs.user_id = result.user_id
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
+      attempt integer, status text, code integer, body text, error text,
+      retry_after_seconds double precision, is_uncertain boolean)
+  ),
+  decided as materialized (
+    select result.*, message_logs.attempted_at,
+      case when result.status = 'RETRYING'
+        and message_logs.retry_count + 1 >= channel.max_attempts
+        then 'FAILED' else result.status end as next_status,
+      -- Exponential, with full jitter: those that failed together do not come back together.
+      clock_timestamp() + greatest(
+        random() * least(channel.retry_cap,
+          channel.retry_base * 2 ^ least(message_logs.retry_count, 20)),
+        -- Of a receiver that asks for more than a day, a day is believed.
+        least(coalesce(result.retry_after_seconds, 0), 86400) * interval '1 second')
+        as retry_at
+    from result
+    inner join app_public.message_logs
+      on message_logs.user_id = result.user_id
       and message_logs.id = result.message_id
       and message_logs.scheduled_send_time = result.scheduled_send_time
-      and message_logs.status <> 'SENT'
-    returning 1
+    inner join app_private.delivery_channels as channel on channel.name = p_channel
+    where message_logs.status <> 'SENT'
+      and (result.status = 'SENT'
+        or (message_logs.status = 'SENDING' and message_logs.retry_count = result.attempt))
+    order by result.user_id, result.message_id
+    for update of message_logs
+  ),
+  written as (
+    update app_public.message_logs
+    set status = decided.next_status,
+      actual_send_time = case when decided.status = 'SENT' then clock_timestamp() end,
+      retry_count = message_logs.retry_count + (decided.next_status = 'RETRYING')::integer,
+      last_retry_at = case when decided.next_status = 'RETRYING'
+        then clock_timestamp() else message_logs.last_retry_at end,
+      api_response_code = decided.code,
+      api_response_body = decided.body,
+      error_message = decided.error,
+      attempts = case when decided.status = 'SENT' then message_logs.attempts
+        else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+          jsonb_strip_nulls(jsonb_build_object(
+            'started_at', decided.attempted_at,
+            'ended_at', clock_timestamp(),
+            'code', decided.code,
+            'body', left(decided.body, 500),
+            'error', decided.error,
+            'retry_at', case when decided.next_status = 'RETRYING'
+              then decided.retry_at end)))
+        end,
+      uncertain_since = case
+        when decided.status = 'SENT' then null
+        when decided.is_uncertain
+        then least(message_logs.uncertain_since, decided.attempted_at)
+        else message_logs.uncertain_since
+      end
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.message_id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+    returning message_logs.user_id, message_logs.id, message_logs.status,
+      message_logs.job_id, message_logs.retry_count, message_logs.error_message
+  ),
+  finished as (
+    delete from pgboss.job
+    using decided
+    where job.name = 'message-send'
+      and job.id = decided.job_id
+      and decided.next_status <> 'RETRYING'
+    returning job.*
+  ),
+  postponed as (
+    update pgboss.job
+    set state = 'retry', start_after = decided.retry_at, heartbeat_on = null,
+      output = jsonb_build_object('error', decided.error)
+    from decided
+    where job.name = 'message-send'
+      and job.id = decided.job_id
+      and decided.next_status = 'RETRYING'
+  ),
+  -- As pg-boss itself does it.
+  dead as (
+    insert into pgboss.job (name, data, retry_limit, retry_backoff, retry_delay, keep_until,
+      deletion_seconds, expire_seconds, heartbeat_seconds, source_name, source_id,
+      source_created_on, source_retry_count, source_output, source_root_id)
+    select queue.name, finished.data, queue.retry_limit, queue.retry_backoff,
+      queue.retry_delay, now() + queue.retention_seconds * interval '1 second',
+      queue.deletion_seconds, queue.expire_seconds, queue.heartbeat_seconds, finished.name,
+      finished.id, finished.created_on, written.retry_count,
+      jsonb_build_object('error', written.error_message), finished.id
+    from finished
+    inner join written on written.job_id = finished.id and written.status = 'FAILED'
+    inner join pgboss.queue on queue.name = finished.dead_letter
   )
-  select count(*)::integer from recorded
+  select count(*), count(*) filter (where status = 'FAILED')
+  into recorded, given_up
+  from written;
+
+  -- Too many requests, or a refusal: somebody is there.
+  select count(*)
+  into unreachable
+  from jsonb_to_recordset(p_results) as result (status text, code integer)
+  where result.status = 'RETRYING'
+    and (result.code is null or result.code >= 500);
+  perform app_private.note_channel_health(p_channel,
+    jsonb_array_length(p_results) - unreachable, unreachable);
+
+  if given_up > 0 then
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
+      'messages were given up',
+      'gw messages list --status FAILED; then gw messages redrive');
+  end if;
+  return recorded;
+end
 $$;
 
-ALTER FUNCTION app_private.record_send_results(p_results jsonb) OWNER TO gw_owner;
+ALTER FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb) IS 'Records what became of a batch of attempts: an array of {user_id, message_id, scheduled_send_time, status, code, body, error}. Returns how many.';
+COMMENT ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) IS 'Records what became of a batch of attempts, and finishes or postpones their jobs: an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
+
+CREATE FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) RETURNS TABLE(user_id uuid, message_id uuid, scheduled_send_time timestamp with time zone, message_type text, delivery_date date, status text, refusal text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  select found.user_id, found.id, found.scheduled_send_time, found.message_type,
+    found.delivery_date, found.status,
+    case
+      when users.deleted_at is not null then 'the account was closed'
+      when rules.user_id is null then 'the user does not want this message any more'
+      when rules.message_type <> 'DIGEST'
+        and found.delivery_date is distinct from app_hidden.occurrence_in_year(
+          rules.base_date, extract(year from found.delivery_date)::integer,
+          rules.leap_day_policy)
+        then 'the date was changed'
+      when other.message_id is not null
+        then 'another message has this occasion: ' || other.message_id
+      when row_number() over (
+        partition by found.user_id, found.message_type, found.delivery_date
+        order by ledger.message_id is not null desc, found.created_at desc, found.id) > 1
+        then 'a later message has this occasion'
+      -- Which channel it goes out by is not known here.
+      when not p_even_unknown and (found.status = 'UNKNOWN'
+        or found.uncertain_since < now() - (select min(key_lifetime)
+          from app_private.delivery_channels))
+        then 'it may have been delivered already: --even-unknown sends it again'
+    end
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  inner join app_public.users on users.id = found.user_id
+  left join app_private.message_rules as rules
+    on rules.user_id = found.user_id
+    and rules.message_type = found.message_type
+  left join app_private.message_ledger as ledger
+    on ledger.user_id = found.user_id
+    and ledger.message_type = found.message_type
+    and ledger.delivery_date = found.delivery_date
+    and ledger.message_id = found.id
+  -- Whoever moves February 29 from one day to the next has been greeted already.
+  left join lateral (
+    select message_ledger.message_id
+    from app_private.message_ledger
+    where message_ledger.user_id = found.user_id
+      and message_ledger.message_type = found.message_type
+      and message_ledger.delivery_date
+        between found.delivery_date - 2 and found.delivery_date + 2
+      and message_ledger.message_id <> found.id
+    order by message_ledger.delivery_date
+    limit 1
+  ) as other on ledger.message_id is null
+  where found.status in ('FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED')
+$$;
+
+ALTER FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) IS 'Messages that did not go out, and why one may not be sent again; null when it may.';
 
 CREATE FUNCTION app_private.refresh_performance_views() RETURNS void
     LANGUAGE plpgsql
@@ -898,6 +2640,144 @@ ALTER FUNCTION app_private.refresh_weekly_summary() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.refresh_weekly_summary() IS 'Brings mv_user_weekly_summary up to date without stopping readers.';
 
+CREATE FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  changed integer;
+begin
+  -- One change of a user at a time, and none while the planner has the user's rows.
+  perform from app_public.users
+  where id = any (p_user_ids)
+  order by id
+  for no key update;
+  perform from app_private.message_schedule
+  where user_id = any (p_user_ids)
+  order by user_id, message_type
+  for update;
+
+  with unsent as materialized (
+    select *
+    from app_public.message_logs
+    where user_id = any (p_user_ids)
+      and status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and scheduled_send_time > p_now - interval '1 year'
+    order by user_id, id
+    for update
+  ),
+  decided as (
+    select unsent.*,
+      case
+        when rules.user_id is not null
+          and (unsent.message_type = 'DIGEST'
+            or (rules.base_date < unsent.delivery_date
+              and unsent.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
+                extract(year from unsent.delivery_date)::integer, rules.leap_day_policy)))
+        then null
+        when users.deleted_at is not null then 'the account was closed'
+        when rules.user_id is null then 'the user does not want this message any more'
+        else 'the date was changed'
+      end as reason,
+      -- What was still to come is not missed because it moved into the past.
+      greatest(
+        app_hidden.local_to_instant(
+          unsent.delivery_date + rules.send_time, rules.timezone),
+        least(p_now, unsent.scheduled_send_time)) as instant,
+      text.subject, text.body
+    from unsent
+    inner join app_public.users on users.id = unsent.user_id
+    left join app_private.message_rules as rules
+      on rules.user_id = unsent.user_id
+      and rules.message_type = unsent.message_type
+    -- Every attempt under one key says the same.
+    left join lateral app_private.compose_message(unsent.message_type, unsent.delivery_date,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      on unsent.attempted_at is null and unsent.message_type <> 'DIGEST'
+  ),
+  written as (
+    update app_public.message_logs
+    set status = case
+        when decided.reason is not null then 'CANCELLED'
+        when decided.instant <> decided.scheduled_send_time then 'SCHEDULED'
+        else message_logs.status
+      end,
+      error_message = coalesce(decided.reason, message_logs.error_message),
+      scheduled_send_time = case when decided.reason is null
+        then decided.instant else message_logs.scheduled_send_time end,
+      -- The job of before finds nothing to do.
+      job_id = case when decided.reason is null
+        and decided.instant = decided.scheduled_send_time then message_logs.job_id end,
+      message_subject = coalesce(decided.subject, message_logs.message_subject),
+      message_content = coalesce(decided.body, message_logs.message_content)
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+      and (decided.reason is not null
+        or decided.instant <> decided.scheduled_send_time
+        or coalesce(decided.body, decided.message_content) <> decided.message_content
+        or coalesce(decided.subject, decided.message_subject) <> decided.message_subject)
+    returning message_logs.user_id, message_logs.message_type, message_logs.delivery_date,
+      message_logs.status, message_logs.scheduled_send_time
+  ),
+  released as (
+    delete from app_private.message_ledger
+    using written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status = 'CANCELLED'
+  ),
+  moved as (
+    update app_private.message_ledger
+    set scheduled_send_time = written.scheduled_send_time
+    from written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status <> 'CANCELLED'
+      and message_ledger.scheduled_send_time <> written.scheduled_send_time
+  )
+  select count(*) into changed from written;
+
+  return changed + app_private.schedule_messages(p_user_ids, p_now);
+end
+$$;
+
+ALTER FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) IS 'Moves, rewrites or cancels what has not gone out, as the users'' rules now are. Returns how many rows changed.';
+
+CREATE FUNCTION app_private.requeue_lost_messages() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with lost as (
+    select user_id, id, scheduled_send_time
+    from app_public.message_logs
+    where status in ('QUEUED', 'SENDING', 'RETRYING')
+      and scheduled_send_time > now() - interval '1 year'
+      and updated_at < now() - interval '15 minutes'
+      and not exists (
+        select from pgboss.job
+        where job.name = 'message-send'
+          and job.id = message_logs.job_id
+          and job.state in ('created', 'retry', 'active')
+      )
+    order by user_id, id
+    for update skip locked
+  )
+  select coalesce(app_private.enqueue_messages(array_agg(lost.user_id), array_agg(lost.id),
+    array_agg(lost.scheduled_send_time), now()), 0)
+  from lost
+$$;
+
+ALTER FUNCTION app_private.requeue_lost_messages() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.requeue_lost_messages() IS 'Gives a new job to each message that waits for one that is gone. Returns how many.';
+
 CREATE FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -921,6 +2801,43 @@ $$;
 ALTER FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) IS 'Ends one session of a user, or all when the session is null; tells every API process.';
+
+CREATE FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with next as materialized (
+    select * from app_private.next_occasions(p_user_ids, p_now)
+  ),
+  removed as (
+    delete from app_private.message_schedule
+    where message_schedule.user_id = any (p_user_ids)
+      and not exists (
+        select from next
+        where next.user_id = message_schedule.user_id
+          and next.message_type = message_schedule.message_type
+      )
+    returning 1
+  ),
+  written as (
+    insert into app_private.message_schedule
+      (user_id, message_type, delivery_date, scheduled_send_time)
+    select user_id, message_type, delivery_date, scheduled_send_time
+    from next
+    order by user_id, message_type
+    on conflict (user_id, message_type) do update
+    set delivery_date = excluded.delivery_date,
+      scheduled_send_time = excluded.scheduled_send_time
+    where (message_schedule.delivery_date, message_schedule.scheduled_send_time)
+      is distinct from (excluded.delivery_date, excluded.scheduled_send_time)
+    returning 1
+  )
+  select (select count(*) from removed)::integer + (select count(*) from written)::integer
+$$;
+
+ALTER FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone) IS 'Brings the schedule of these users up to date. Returns how many rows changed.';
 
 CREATE FUNCTION app_private.set_app_user(p_user_id uuid) RETURNS void
     LANGUAGE plpgsql
@@ -972,6 +2889,62 @@ $$;
 ALTER FUNCTION app_private.start_session(p_user_id uuid) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.start_session(p_user_id uuid) IS 'Makes a session and its first tokens.';
+
+CREATE FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) RETURNS TABLE(permits integer, wait_ms integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  channel app_private.delivery_channels;
+  instant timestamptz;
+  available double precision;
+begin
+  select * into channel from app_private.delivery_channels where name = p_channel;
+  if not found then
+    raise exception 'there is no channel %', p_channel
+      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  end if;
+  if channel.circuit = 'closed' and channel.messages_per_second is null then
+    return query select p_wanted, 0;
+    return;
+  end if;
+
+  select * into channel from app_private.delivery_channels where name = p_channel for update;
+  -- The lock may have taken time.
+  instant := clock_timestamp();
+  if channel.circuit <> 'closed' then
+    if channel.probe_after > instant then
+      return query select 0, least(ceil(extract(epoch from channel.probe_after - instant) * 1000),
+        60000)::integer;
+      return;
+    end if;
+    -- One message tries whether the receiver is back. Its worker may die: then the next
+    -- one tries a minute later.
+    update app_private.delivery_channels
+    set circuit = 'half-open', probe_after = instant + interval '1 minute'
+    where name = p_channel;
+    return query select 1, 0;
+    return;
+  end if;
+
+  -- A bucket that holds one second's permits and fills evenly.
+  available := case when channel.messages_per_second is null then p_wanted
+    else least(greatest(channel.messages_per_second, 1), channel.permits
+      + channel.messages_per_second * extract(epoch from instant - channel.permits_at)) end;
+  if available < 1 then
+    return query select 0, ceil((1 - available) / channel.messages_per_second * 1000)::integer;
+    return;
+  end if;
+  update app_private.delivery_channels
+  set permits = available - least(p_wanted, floor(available)), permits_at = instant
+  where name = p_channel;
+  return query select least(p_wanted, floor(available))::integer, 0;
+end
+$$;
+
+ALTER FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) IS 'How many messages may be sent now, up to those wanted, and if none how many milliseconds to wait.';
 
 CREATE FUNCTION app_private.tg__activity() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1027,6 +3000,52 @@ ALTER FUNCTION app_private.tg__append_only() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg__append_only() IS 'Refuses update, delete and truncate, the owner''s too.';
 
+CREATE FUNCTION app_private.tg__invalidate_insights() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  lock_class constant integer := hashtext('app_private.insights');
+  changed uuid[];
+begin
+  -- user_id never changes, so either side of an update has all users.
+  if tg_op = 'DELETE' then
+    changed := array(select distinct old_rows.user_id from old_rows);
+  else
+    changed := array(select distinct new_rows.user_id from new_rows);
+  end if;
+  if cardinality(changed) = 0 then
+    return null;
+  end if;
+
+  -- Shared: changes do not wait for each other, only for a computation to end.
+  if cardinality(changed) = 1 then
+    perform pg_advisory_xact_lock_shared(
+      lock_class, app_private.insights_lock(changed[1]));
+    -- By the index of users: that of tags would find everybody's.
+    delete from app_private.query_cache
+    where query_cache.user_id = changed[1]
+      and 'insights' = any (query_cache.tags);
+    return null;
+  end if;
+
+  perform pg_advisory_xact_lock_shared(lock_class, locks.key)
+  from (
+    select distinct app_private.insights_lock(user_id) as key
+    from unnest(changed) as user_id
+    order by 1
+  ) as locks;
+  delete from app_private.query_cache
+  where query_cache.user_id = any (changed)
+    and 'insights' = any (query_cache.tags);
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg__invalidate_insights() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg__invalidate_insights() IS 'Drops the cached insights of the users whose rows a statement has changed.';
+
 CREATE FUNCTION app_private.tg__release_tasks() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1054,11 +3073,16 @@ CREATE FUNCTION app_private.tg__timestamps() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-  new.created_at := case tg_op when 'INSERT' then now() else old.created_at end;
+  if tg_op = 'INSERT' then
+    -- A loader may bring both along; app_user has no right to write them.
+    new.created_at := coalesce(new.created_at, now());
+    new.updated_at := greatest(new.created_at, coalesce(new.updated_at, now()));
+    return new;
+  end if;
+  new.created_at := old.created_at;
   -- Strictly later than before, so that a client can tell two versions apart.
   new.updated_at := case
-    when tg_op = 'UPDATE' and old.updated_at >= now()
-      then old.updated_at + interval '1 microsecond'
+    when old.updated_at >= now() then old.updated_at + interval '1 microsecond'
     else now()
   end;
   return new;
@@ -1067,7 +3091,46 @@ $$;
 
 ALTER FUNCTION app_private.tg__timestamps() OWNER TO gw_owner;
 
-COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Keeps created_at as it was and sets updated_at, whatever the statement says.';
+COMMENT ON FUNCTION app_private.tg__timestamps() IS 'Fills created_at and updated_at of a new row that brings none; later keeps created_at and sets updated_at, whatever the statement says.';
+
+CREATE FUNCTION app_private.tg_alerts__notify() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  told record;
+begin
+  -- What is wrong with the way by which notices go would go by that way, and fail, and be
+  -- wrong again. It shows in ops.alerts and `gw check`.
+  if new.object in ('alert-notify', 'alert-notify-dead') then
+    return null;
+  end if;
+
+  select
+    (array_agg(alert_notices.state order by alert_notices.id desc))[1] as latest,
+    count(*) filter (where alert_notices.created_at > now() - interval '1 hour') as recent
+  into told
+  from ops.alert_notices
+  where alert_notices.check_name = new.check_name
+    and alert_notices.object = new.object;
+
+  if told.latest = 'flapping' then
+    return null;
+  end if;
+  perform ops.notify_alert(new, case
+    -- Opened and closed three times.
+    when told.recent >= 6 then 'flapping'
+    when tg_op = 'INSERT' then 'opened'
+    when new.resolved_at is not null then 'resolved'
+    else 'changed'
+  end);
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_alerts__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_alerts__notify() IS 'Announces that an alert opened, changed its level or was resolved, unless it does so all the time.';
 
 CREATE FUNCTION app_private.tg_chat_messages__touch_chat() RETURNS trigger
     LANGUAGE plpgsql
@@ -1118,6 +3181,51 @@ ALTER FUNCTION app_private.tg_habit_logs__activity() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_habit_logs__activity() IS 'Writes user_activity for a statement on habit_logs.';
 
+CREATE FUNCTION app_private.tg_message_logs__notify() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  users uuid[];
+  ids uuid[];
+  states text[];
+  instants timestamptz[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  select array_agg(new_rows.user_id), array_agg(new_rows.id), array_agg(new_rows.status),
+    array_agg(new_rows.scheduled_send_time)
+  into users, ids, states, instants
+  from new_rows
+  where (select live_users.expires_at from app_private.live_users
+      where live_users.user_id = new_rows.user_id) > now();
+  if users is null then
+    return null;
+  end if;
+  select array_agg(changed.user_id), array_agg(changed.id || ' '
+    || to_char(changed.instant at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+  into users, keys
+  from (
+    select watched.user_id, watched.id, watched.status, watched.instant
+    from unnest(users, ids, states, instants) as watched (user_id, id, status, instant)
+    except
+    select old_rows.user_id, old_rows.id, old_rows.status, old_rows.scheduled_send_time
+    from old_rows
+  ) as changed;
+  if users is not null then
+    perform app_private.notify_live('message', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_message_logs__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_message_logs__notify() IS 'Tells of messages whose status changed.';
+
 CREATE FUNCTION app_private.tg_partition_events__audit() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1154,6 +3262,109 @@ ALTER FUNCTION app_private.tg_tasks__completion() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_tasks__completion() IS 'completed_at follows status.';
 
+CREATE FUNCTION app_private.tg_tasks__notify() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  users uuid[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    select array_agg(old_rows.user_id), array_agg(old_rows.id::text) into users, keys
+    from old_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = old_rows.user_id) > now();
+  else
+    select array_agg(new_rows.user_id), array_agg(new_rows.id::text) into users, keys
+    from new_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = new_rows.user_id) > now();
+  end if;
+  if users is not null then
+    perform app_private.notify_live('task', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_tasks__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_tasks__notify() IS 'Tells of tasks that were made, changed or deleted.';
+
+CREATE FUNCTION app_private.tg_user_dashboard_aggregates__notify() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+  users uuid[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    select array_agg(old_rows.user_id), array_agg(old_rows.agg_date::text) into users, keys
+    from old_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = old_rows.user_id) > now();
+  else
+    select array_agg(new_rows.user_id), array_agg(new_rows.agg_date::text) into users, keys
+    from new_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = new_rows.user_id) > now();
+  end if;
+  if users is not null then
+    perform app_private.notify_live('dashboard', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_user_dashboard_aggregates__notify() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_user_dashboard_aggregates__notify() IS 'Tells of days whose counts changed.';
+
+CREATE FUNCTION app_private.tg_user_settings__replan() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  changed uuid[];
+begin
+  if tg_op = 'INSERT' then
+    -- A user without settings counts as one with these.
+    select array_agg(user_id)
+    into changed
+    from new_rows
+    where (birthday_messages, anniversary_messages, weekly_digest, locale)
+      is distinct from (true, true, true, 'en');
+  else
+    select array_agg(new_rows.user_id)
+    into changed
+    from new_rows
+    inner join old_rows on old_rows.user_id = new_rows.user_id
+    where (new_rows.birthday_messages, new_rows.anniversary_messages,
+        new_rows.weekly_digest, new_rows.locale)
+      is distinct from (old_rows.birthday_messages, old_rows.anniversary_messages,
+        old_rows.weekly_digest, old_rows.locale);
+  end if;
+  if changed is not null then
+    perform app_private.replan_messages(changed);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_user_settings__replan() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_user_settings__replan() IS 'Messages that have not gone out follow the user''s wishes.';
+
 CREATE FUNCTION app_private.tg_users__close() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1168,6 +3379,41 @@ ALTER FUNCTION app_private.tg_users__close() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_users__close() IS 'Closing an account ends its sessions.';
 
+CREATE FUNCTION app_private.tg_users__replan() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  changed uuid[];
+begin
+  if tg_op = 'INSERT' then
+    select array_agg(new_rows.id) into changed from new_rows;
+    if changed is not null then
+      perform app_private.schedule_messages(changed);
+    end if;
+    return null;
+  end if;
+  select array_agg(new_rows.id)
+  into changed
+  from new_rows
+  inner join old_rows on old_rows.id = new_rows.id
+  where (new_rows.timezone, new_rows.birthday_date, new_rows.anniversary_date,
+      new_rows.send_time, new_rows.leap_day_policy, new_rows.deleted_at is null,
+      new_rows.first_name, new_rows.last_name)
+    is distinct from (old_rows.timezone, old_rows.birthday_date, old_rows.anniversary_date,
+      old_rows.send_time, old_rows.leap_day_policy, old_rows.deleted_at is null,
+      old_rows.first_name, old_rows.last_name);
+  if changed is not null then
+    perform app_private.replan_messages(changed);
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_users__replan() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_users__replan() IS 'Messages that have not gone out follow the user.';
+
 CREATE FUNCTION app_private.tg_users__subscribe() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1181,6 +3427,61 @@ $$;
 ALTER FUNCTION app_private.tg_users__subscribe() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_users__subscribe() IS 'Every user has a subscription, free at first.';
+
+CREATE FUNCTION app_private.watch_live(p_user_ids uuid[]) RETURNS SETOF uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  return query
+    with known as (
+      select live_users.user_id
+      from app_private.live_users
+      where live_users.user_id = any (p_user_ids)
+        and live_users.expires_at > clock_timestamp()
+    ),
+    leased as (
+      insert into app_private.live_users as live_users (user_id, expires_at)
+      select asked.user_id, clock_timestamp() + interval '2 minutes'
+      -- In one order, so that two processes cannot wait for each other.
+      from (select distinct unnest(p_user_ids) as user_id order by 1) as asked
+      on conflict (user_id) do update
+        set expires_at = greatest(live_users.expires_at, excluded.expires_at)
+      returning live_users.user_id
+    )
+    select leased.user_id from leased
+    except
+    select known.user_id from known;
+  delete from app_private.live_users
+  where user_id in (
+    select expired.user_id
+    from app_private.live_users as expired
+    where expired.expires_at < clock_timestamp()
+    for update skip locked
+  );
+end
+$$;
+
+ALTER FUNCTION app_private.watch_live(p_user_ids uuid[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.watch_live(p_user_ids uuid[]) IS 'Keeps these users watched for two minutes; returns those that were not watched before.';
+
+CREATE FUNCTION app_private.without_addresses(p_text text, p_length integer) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select case when pg_catalog.length(hidden.text) > p_length
+    then pg_catalog.left(hidden.text, p_length) || '…' else hidden.text end
+  from (
+    select pg_catalog.regexp_replace(
+      pg_catalog.regexp_replace(
+        p_text, '[^\s<>"'',;:()]+@[^\s<>"'',;:()]+', '<address>', 'g'),
+      '\s+', ' ', 'g')
+  ) as hidden (text)
+$$;
+
+ALTER FUNCTION app_private.without_addresses(p_text text, p_length integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.without_addresses(p_text text, p_length integer) IS 'A text on one line, e-mail addresses hidden, cut to a length in characters.';
 
 CREATE TABLE app_public.chat_vectors (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -1478,6 +3779,31 @@ ALTER FUNCTION app_public.habits_streak(habit app_public.habits) OWNER TO gw_own
 
 COMMENT ON FUNCTION app_public.habits_streak(habit app_public.habits) IS 'Days in a row on which the habit was kept, up to today or, while today is not over, yesterday; 0 when neither.';
 
+CREATE FUNCTION app_public.insights(weeks integer DEFAULT 12) RETURNS SETOF app_public.insight_week
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  if weeks is null or weeks not between 1 and 100 then
+    raise exception 'weeks must be between 1 and 100' using errcode = 'GW002';
+  end if;
+  return query
+  select insight_week.*
+  from jsonb_populate_recordset(
+    null::app_public.insight_week, app_private.cached_insights(caller, weeks)
+  ) as insight_week;
+end
+$$;
+
+ALTER FUNCTION app_public.insights(weeks integer) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_public.insights(weeks integer) IS 'Your last weeks, this one included, for charts: at most 100, oldest first.';
+
 CREATE FUNCTION app_public.login(email text, password text) RETURNS app_public.session_tokens
     LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1524,6 +3850,15 @@ begin
     update app_private.user_secrets
     set failed_attempts = 0, last_failed_at = null
     where user_id = secret.user_id;
+  end if;
+
+  -- An account that was closed meanwhile stays closed.
+  update app_public.users
+  set last_login_at = now()
+  where users.id = secret.user_id
+    and users.deleted_at is null;
+  if not found then
+    return null;
   end if;
   return app_private.start_session(secret.user_id);
 end
@@ -1613,9 +3948,9 @@ declare
   hash text := app_private.hash_password(password);
   new_user_id uuid;
 begin
-  insert into app_public.users (email, first_name, last_name, timezone)
+  insert into app_public.users (email, first_name, last_name, timezone, last_login_at)
   values (trim(register.email), trim(register.first_name), trim(register.last_name),
-    register.timezone)
+    register.timezone, now())
   returning id into new_user_id;
   insert into app_private.user_secrets (user_id, password_hash) values (new_user_id, hash);
   insert into app_public.user_settings (user_id) values (new_user_id);
@@ -1930,6 +4265,7 @@ CREATE TABLE app_public.users (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     deleted_at timestamp with time zone,
+    last_login_at timestamp with time zone,
     CONSTRAINT users_anniversary_date_check CHECK (((anniversary_date >= '1604-01-01'::date) AND (anniversary_date <= '2200-01-01'::date))),
     CONSTRAINT users_birthday_date_check CHECK (((birthday_date >= '1604-01-01'::date) AND (birthday_date <= '2200-01-01'::date))),
     CONSTRAINT users_email_check CHECK (((length(email) <= 254) AND (email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+\.[^@\s[:cntrl:]]+$'::text))),
@@ -1978,6 +4314,8 @@ COMMENT ON COLUMN app_public.users.created_at IS 'When the account was made.';
 COMMENT ON COLUMN app_public.users.updated_at IS 'When the row last changed.';
 
 COMMENT ON COLUMN app_public.users.deleted_at IS 'When the account was closed; null while open.';
+
+COMMENT ON COLUMN app_public.users.last_login_at IS 'When the user last signed in with e-mail and password; null before the first time.';
 
 CREATE FUNCTION app_public.upgrade_guest(email text, password text, first_name text, last_name text DEFAULT ''::text) RETURNS app_public.users
     LANGUAGE plpgsql STRICT SECURITY DEFINER
@@ -2119,6 +4457,218 @@ ALTER FUNCTION ops.audit_log_hash(p_row ops.audit_log) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) IS 'What the hash of a row of the audit log has to be.';
 
+CREATE FUNCTION ops.cancel_messages(p_reason text, p_statuses text[] DEFAULT NULL::text[], p_message_type text DEFAULT NULL::text, p_date date DEFAULT NULL::date, p_user_id uuid DEFAULT NULL::uuid, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_message_id uuid DEFAULT NULL::uuid, p_dry_run boolean DEFAULT false) RETURNS TABLE(user_id uuid, message_id uuid, message_type text, delivery_date date, status text, refusal text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  statuses constant text[] := coalesce(p_statuses,
+    array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING']);
+  judged jsonb;
+  cancelled integer;
+begin
+  if not statuses <@ array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING'] then
+    raise exception 'only SCHEDULED, QUEUED and RETRYING messages can be cancelled'
+      using errcode = 'GW041', hint = 'The others do not go out.';
+  end if;
+  if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
+    raise exception 'a reason of 1 to 200 characters is needed'
+      using errcode = 'GW041', hint = 'The message shows it to whoever asks.';
+  end if;
+
+  if not p_dry_run then
+    perform from app_public.message_logs
+    where (user_id, id, scheduled_send_time) in (
+      select found.user_id, found.id, found.scheduled_send_time
+      from app_private.find_messages(
+        statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+    order by user_id, id
+    for update;
+  end if;
+  select coalesce(jsonb_agg(jsonb_build_object('user_id', found.user_id,
+    'message_id', found.id, 'scheduled_send_time', found.scheduled_send_time,
+    'message_type', found.message_type, 'delivery_date', found.delivery_date,
+    'status', found.status, 'job_id', found.job_id)
+    order by found.scheduled_send_time, found.user_id, found.id), '[]')
+  into judged
+  from app_private.find_messages(
+    statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
+
+  return query
+  select found.user_id, found.message_id, found.message_type, found.delivery_date,
+    found.status, case when found.status = 'SENDING' then 'the call is being made' end
+  from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
+    message_type text, delivery_date date, status text);
+  if p_dry_run then
+    return;
+  end if;
+
+  with changed as (
+    update app_public.message_logs
+    set status = 'CANCELLED', job_id = null,
+      error_message = 'cancelled by a person: ' || btrim(p_reason),
+      attempts = case when found.status = 'SCHEDULED' and message_logs.attempts is null
+        then null
+        else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+          jsonb_strip_nulls(jsonb_build_object(
+            'change', 'cancelled',
+            'changed_at', now(),
+            'changed_by', session_user,
+            'status', found.status,
+            'error', message_logs.error_message))) end
+    from jsonb_to_recordset(judged) as found (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz, status text)
+    where found.status <> 'SENDING'
+      and message_logs.user_id = found.user_id
+      and message_logs.id = found.message_id
+      and message_logs.scheduled_send_time = found.scheduled_send_time
+    returning 1
+  ),
+  finished as (
+    delete from pgboss.job
+    using jsonb_to_recordset(judged) as found (status text, job_id uuid)
+    where found.status <> 'SENDING'
+      and job.name = 'message-send'
+      and job.id = found.job_id
+  )
+  select count(*) into cancelled from changed;
+  if cancelled > 0 then
+    perform ops.audit('messages.cancelled', jsonb_strip_nulls(jsonb_build_object(
+      'messages', cancelled,
+      'reason', btrim(p_reason),
+      'statuses', statuses,
+      'type', p_message_type,
+      'date', p_date,
+      'user_id', p_user_id,
+      'since', p_since,
+      'message_id', p_message_id)));
+  end if;
+end
+$$;
+
+ALTER FUNCTION ops.cancel_messages(p_reason text, p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_dry_run boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.cancel_messages(p_reason text, p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_dry_run boolean) IS 'Cancels what has not gone out, so that it is not planned again. Returns all that the filters match; what was refused has a reason.';
+
+CREATE FUNCTION ops.check_health() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+  due record;
+  need text;
+  missing text;
+  is_missing boolean;
+  findings jsonb;
+  failure text;
+  changed integer := 0;
+begin
+  -- The next minute's run does not wait for one that takes longer.
+  if pg_is_in_recovery()
+    or not pg_try_advisory_xact_lock(hashtextextended('ops.check_health', 0))
+  then
+    return 0;
+  end if;
+
+  for due in
+    update ops.health_checks
+    set ran_at = now()
+    where health_checks.ran_at is null
+      -- A minute's job starts some milliseconds early or late.
+      or health_checks.ran_at <= now() - health_checks.every + interval '10 seconds'
+    returning health_checks.name, health_checks.query, health_checks.needs
+  loop
+    findings := '[]';
+    failure := null;
+    missing := null;
+    begin
+      -- Until this block ends.
+      perform set_config('transaction_read_only', 'on', true);
+      foreach need in array due.needs loop
+        is_missing := case
+          when need like 'role %' then not pg_has_role(substr(need, 6), 'usage')
+          when need like 'function %' then not exists (
+            select from pg_proc
+            where pronamespace::regnamespace || '.' || proname = substr(need, 10))
+          else to_regclass(need) is null
+        end;
+        if is_missing then
+          missing := need;
+          -- What does not exist needs no check; what exists and is hidden does.
+          if need like 'role %' then
+            failure := 'cannot see: needs the ' || need;
+          end if;
+        end if;
+      end loop;
+      if missing is null then
+        execute format(
+          'select coalesce(jsonb_agg(to_jsonb(finding)), ''[]'') from (%s) as finding',
+          due.query || chr(10)) into findings;
+      end if;
+    exception when others then
+      failure := sqlstate || ': ' || sqlerrm;
+    end;
+
+    if failure is not null then
+      changed := changed + ops.raise_alert('health-check-failed', due.name, 'warning',
+        failure,
+        'Correct sql/checks/health-' || due.name || '.sql, or grant what it needs.'
+      )::integer;
+      continue;
+    end if;
+    changed := changed + ops.resolve_alert('health-check-failed', due.name)::integer;
+
+    select changed + count(*) filter (where ops.raise_alert('health-' || due.name,
+      finding.object, finding.level, finding.detail, finding.remediation))
+    into changed
+    from jsonb_to_recordset(findings)
+      as finding (level text, object text, detail text, remediation text);
+
+    select changed + count(*)
+      filter (where ops.resolve_alert(over.check_name, over.object))
+    into changed
+    from (
+      select alerts.check_name, alerts.object
+      from ops.alerts
+      where alerts.check_name = 'health-' || due.name
+        and alerts.resolved_at is null
+        and not exists (
+          select from jsonb_to_recordset(findings) as finding (object text)
+          where coalesce(finding.object, '') = alerts.object
+        )
+      -- Before any is resolved, not while.
+      offset 0
+    ) as over;
+  end loop;
+
+  return changed + ops.settle_alerts();
+end
+$$;
+
+ALTER FUNCTION ops.check_health() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.check_health() IS 'Runs the health checks that are due, raises alerts for what they find and resolves those of what they find no more. Returns how many alerts opened, changed their level or were resolved.';
+
+CREATE FUNCTION ops.column_widths() RETURNS TABLE(relation oid, attribute name, null_frac real, avg_width integer)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+  select pg_class.oid, pg_stats.attname, pg_stats.null_frac, pg_stats.avg_width
+  from pg_stats
+  inner join pg_namespace on pg_namespace.nspname = pg_stats.schemaname
+  inner join pg_class on pg_class.relnamespace = pg_namespace.oid
+    and pg_class.relname = pg_stats.tablename
+  where not pg_stats.inherited
+    and pg_stats.schemaname !~ '^(pg_|information_schema$)'
+$_$;
+
+ALTER FUNCTION ops.column_widths() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.column_widths() IS 'Mean width in bytes and share of nulls of each analyzed column of the owner''s tables.';
+
 CREATE FUNCTION ops.create_next_month_partition() RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2236,6 +4786,22 @@ $_$;
 ALTER FUNCTION ops.delete_cron_history() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.delete_cron_history() IS 'Deletes pg_cron''s records of runs that ended 14 days ago. Returns how many.';
+
+CREATE FUNCTION ops.delete_old_alert_notices() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with deleted as (
+    delete from ops.alert_notices
+    where alert_notices.created_at < now() - interval '90 days'
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+ALTER FUNCTION ops.delete_old_alert_notices() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.delete_old_alert_notices() IS 'Deletes notices of more than 90 days ago. Returns how many.';
 
 CREATE FUNCTION ops.drop_detached_partitions() RETURNS integer
     LANGUAGE plpgsql
@@ -2365,6 +4931,230 @@ ALTER FUNCTION ops.ensure_partitions() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.ensure_partitions() IS 'Creates every partition that the policies ask for. Returns how many were created.';
 
+CREATE FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) RETURNS TABLE(step integer, at timestamp with time zone, topic text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  person app_public.users;
+  wishes app_public.user_settings;
+  message app_public.message_logs;
+  is_wanted boolean;
+  is_occasion boolean;
+  instant timestamptz;
+  local_time timestamp;
+  held_until timestamptz;
+  planned_at timestamptz;
+  is_over boolean := true;
+  has_messages boolean := false;
+begin
+  if p_message_type is null
+    or p_message_type not in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')
+  then
+    raise exception 'there is no message type %', p_message_type
+      using errcode = 'GW040', hint = 'One of BIRTHDAY, ANNIVERSARY, DIGEST.';
+  end if;
+  if p_date is null or p_date not between date '1604-01-01' and date '2300-01-01' then
+    raise exception 'the date % is not between 1604 and 2300', p_date
+      using errcode = 'GW040', hint = 'It is the local date of the occasion.';
+  end if;
+
+  step := 1;
+  topic := 'user';
+  select * into person from app_public.users where id = p_user_id;
+  if not found then
+    detail := 'there is no user with this id';
+    return next;
+    return;
+  end if;
+  select * into wishes from app_public.user_settings where user_id = p_user_id;
+  at := coalesce(person.deleted_at, person.created_at);
+  detail := format('the account %s; time zone %s, language %s',
+    case when person.deleted_at is null then 'is open' else 'was closed' end,
+    person.timezone, coalesce(wishes.locale, 'en'));
+  return next;
+
+  is_wanted := coalesce(case p_message_type
+    when 'BIRTHDAY' then wishes.birthday_messages
+    when 'ANNIVERSARY' then wishes.anniversary_messages
+    else wishes.weekly_digest end, true);
+  step := step + 1;
+  at := null;
+  topic := 'wish';
+  detail := case when is_wanted then 'the user wants messages of this type'
+    else 'the user has opted out of messages of this type' end;
+  return next;
+
+  step := step + 1;
+  topic := 'occasion';
+  select described.is_occasion, described.detail
+  into is_occasion, detail
+  from app_private.describe_occasion(p_message_type,
+    case p_message_type when 'BIRTHDAY' then person.birthday_date
+      when 'ANNIVERSARY' then person.anniversary_date end,
+    person.leap_day_policy, p_date) as described;
+  return next;
+
+  if is_occasion then
+    local_time := p_date + coalesce(
+      (select message_rules.send_time from app_private.message_rules
+        where message_rules.user_id = p_user_id
+          and message_rules.message_type = p_message_type),
+      case p_message_type when 'DIGEST' then time '08:00' else person.send_time end);
+    instant := app_hidden.local_to_instant(local_time, person.timezone);
+    step := step + 1;
+    at := instant;
+    topic := 'instant';
+    detail := app_private.describe_instant(local_time, person.timezone);
+    return next;
+
+    step := step + 1;
+    topic := 'quiet hours';
+    held_until := app_hidden.quiet_until(
+      instant, person.timezone, wishes.quiet_from, wishes.quiet_until);
+    at := held_until;
+    detail := case
+      when wishes.quiet_from is null then 'none'
+      else format('%s to %s, local time: it is %s', to_char(wishes.quiet_from, 'HH24:MI'),
+        to_char(wishes.quiet_until, 'HH24:MI'),
+        case when held_until is null then 'not in them' else 'held until they end' end)
+    end;
+    return next;
+  end if;
+
+  for message in
+    select message_logs.*
+    from app_public.message_logs
+    where message_logs.user_id = p_user_id
+      and message_logs.message_type = p_message_type
+      and message_logs.delivery_date = p_date
+      -- No zone is further from UTC.
+      and message_logs.scheduled_send_time between p_date - 3 and p_date + 4
+    order by message_logs.created_at, message_logs.id
+  loop
+    has_messages := true;
+    is_over := message.status not in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING');
+    for at, topic, detail in
+      select * from app_private.explain_planned(message, case
+        when is_occasion and is_wanted and person.deleted_at is null then instant end)
+    loop
+      step := step + 1;
+      return next;
+    end loop;
+  end loop;
+
+  if not has_messages then
+    step := step + 1;
+    topic := 'plan';
+    select message_ledger.planned_at
+    into planned_at
+    from app_private.message_ledger
+    where message_ledger.user_id = p_user_id
+      and message_ledger.message_type = p_message_type
+      and message_ledger.delivery_date = p_date;
+    at := planned_at;
+    if planned_at is not null then
+      detail := 'it was planned then; what became of it has left the database';
+    elsif person.deleted_at is not null then
+      detail := 'no message: the account was closed';
+    elsif not is_occasion then
+      detail := 'no message: the day is not an occasion';
+    elsif not is_wanted then
+      detail := 'no message: the user does not want it';
+    else
+      is_over := false;
+      select unplanned.at, unplanned.detail
+      into at, detail
+      from app_private.explain_unplanned(
+        p_user_id, p_message_type, p_date, instant) as unplanned;
+    end if;
+    return next;
+  end if;
+
+  -- What may hold up whatever is still to go out.
+  if not is_over then
+    for at, detail in
+      select delivery_channels.opened_at, delivery_channels.name || ': '
+        || concat_ws('; ',
+        case when delivery_channels.circuit <> 'closed' then format(
+          'the circuit is %s, because the receiver does not answer; next probe %s',
+          delivery_channels.circuit,
+          to_char(delivery_channels.probe_after, 'YYYY-MM-DD HH24:MI:SS "UTC"')) end,
+        'at most ' || delivery_channels.messages_per_second || ' messages a second')
+      from app_private.delivery_channels
+      where delivery_channels.circuit <> 'closed'
+        or delivery_channels.messages_per_second is not null
+      order by delivery_channels.name
+    loop
+      step := step + 1;
+      topic := 'channel';
+      return next;
+    end loop;
+  end if;
+end
+$$;
+
+ALTER FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) IS 'Why a user''s message of a type and local date was, will be, or was not sent, step by step.';
+
+CREATE FUNCTION ops.find_moved_messages(p_user_id uuid DEFAULT NULL::uuid, p_timezone text DEFAULT NULL::text, p_now timestamp with time zone DEFAULT now()) RETURNS TABLE(user_id uuid, message_type text, delivery_date date, timezone text, status text, stored_time timestamp with time zone, rule_time timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+  with stored as (
+    select message_schedule.user_id, message_schedule.message_type,
+      message_schedule.delivery_date, 'not planned yet' as status,
+      message_schedule.scheduled_send_time as stored_time
+    from app_private.message_schedule
+    where p_user_id is null or message_schedule.user_id = p_user_id
+    union all
+    select message_logs.user_id, message_logs.message_type, message_logs.delivery_date,
+      message_logs.status, message_logs.scheduled_send_time
+    from app_public.message_logs
+    where message_logs.status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and message_logs.scheduled_send_time > p_now - interval '1 year'
+      and (p_user_id is null or message_logs.user_id = p_user_id)
+  ),
+  doubtful as (
+    select stored.*, rules.timezone, local.due
+    from stored
+    inner join app_private.message_rules as rules
+      on rules.user_id = stored.user_id
+      and rules.message_type = stored.message_type
+    cross join lateral (select stored.delivery_date + rules.send_time) as local (due)
+    where (p_timezone is null or rules.timezone = p_timezone)
+      and (stored.stored_time at time zone rules.timezone <> local.due
+        or (stored.stored_time - interval '3 hours') at time zone rules.timezone
+          <> local.due - interval '3 hours')
+  ),
+  compared as (
+    select doubtful.*,
+      -- As next_occasions() and replan_messages() do it: what was still to come is not
+      -- missed because it moves into the past.
+      case
+        when doubtful.stored_time > p_now then greatest(moment.instant, p_now)
+        when doubtful.status = 'not planned yet' then moment.instant
+        else greatest(moment.instant, doubtful.stored_time)
+      end as rule_time
+    from doubtful
+    cross join lateral (
+      select app_hidden.local_to_instant(doubtful.due, doubtful.timezone) offset 0
+    ) as moment (instant)
+  )
+  select compared.user_id, compared.message_type, compared.delivery_date,
+    compared.timezone, compared.status, compared.stored_time, compared.rule_time
+  from compared
+  where compared.rule_time <> compared.stored_time
+  order by compared.stored_time, compared.user_id, compared.message_type
+$$;
+
+ALTER FUNCTION ops.find_moved_messages(p_user_id uuid, p_timezone text, p_now timestamp with time zone) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.find_moved_messages(p_user_id uuid, p_timezone text, p_now timestamp with time zone) IS 'Instants in the schedule and of waiting messages that the zones'' rules now make others.';
+
 CREATE FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2424,6 +5214,307 @@ $$;
 ALTER FUNCTION ops.last_migration() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.last_migration() IS 'The newest committed migration that this database has run, or null.';
+
+CREATE FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  if p_messages_per_second is not null
+    and p_messages_per_second not between 0.01 and 1000000
+  then
+    raise exception 'a limit of % messages a second is not between 0.01 and 1000000',
+      p_messages_per_second
+      using errcode = 'GW041', hint = 'Null means no limit.';
+  end if;
+  update app_private.delivery_channels
+  set messages_per_second = p_messages_per_second, permits = 0, permits_at = now()
+  where name = p_channel;
+  if not found then
+    raise exception 'there is no channel %', p_channel
+      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  end if;
+  perform ops.audit('messages.limited', jsonb_build_object(
+    'channel', p_channel, 'messages_per_second', p_messages_per_second));
+end
+$$;
+
+ALTER FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) IS 'Limits a channel to so many messages a second, of all workers together; null: no limit.';
+
+CREATE FUNCTION ops.message_status(p_from date, p_to date) RETURNS TABLE(day date, message_type text, status text, messages bigint, retries bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select (message_logs.scheduled_send_time at time zone 'UTC')::date,
+    message_logs.message_type, message_logs.status, count(*), sum(message_logs.retry_count)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time >= p_from::timestamp at time zone 'UTC'
+    and message_logs.scheduled_send_time < (p_to + 1)::timestamp at time zone 'UTC'
+  group by 1, 2, 3
+$$;
+
+ALTER FUNCTION ops.message_status(p_from date, p_to date) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.message_status(p_from date, p_to date) IS 'How many messages are due on each day of a range (UTC, inclusive), by type and status.';
+
+CREATE FUNCTION ops.metrics() RETURNS TABLE(name text, labels jsonb, value double precision, help text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  hits double precision;
+  misses double precision;
+begin
+  -- A queue's oldest job that could run but does not says that workers are too few. Active
+  -- and failed jobs are those that the workers last counted: no index has them.
+  return query
+  with waiting as (
+    select job.name as queue,
+      count(*) filter (where job.start_after > now()) as deferred,
+      count(*) filter (where job.start_after <= now()) as ready,
+      min(job.start_after) filter (where job.start_after <= now()) as oldest
+    from pgboss.job
+    where job.state < 'active'
+      and not job.blocked
+    group by job.name
+  )
+  select measured.metric,
+    jsonb_build_object('queue', queue.name, 'state', measured.state),
+    measured.amount,
+    case measured.metric
+      when 'gw_queue_jobs' then 'Jobs by queue and state.'
+      else 'For how long the oldest job that is due has waited, in seconds.' end
+  from pgboss.queue
+  left join waiting on waiting.queue = queue.name
+  cross join lateral (values
+    ('gw_queue_jobs', 'deferred', coalesce(waiting.deferred, 0)::double precision),
+    ('gw_queue_jobs', 'ready', coalesce(waiting.ready, 0)::double precision),
+    ('gw_queue_jobs', 'active', queue.active_count::double precision),
+    ('gw_queue_jobs', 'failed', queue.failed_count::double precision),
+    ('gw_queue_oldest_seconds', 'ready',
+      coalesce(extract(epoch from now() - waiting.oldest), 0)::double precision)
+  ) as measured (metric, state, amount);
+
+  return query
+  select 'gw_messages', jsonb_build_object('status', statuses.status),
+    count(message_logs.id)::double precision,
+    'Messages that were due in the last 24 hours, by status.'
+  from unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'FAILED', 'RETRYING'])
+    as statuses (status)
+  left join app_public.message_logs
+    on message_logs.status = statuses.status
+    and message_logs.message_type in ('BIRTHDAY', 'ANNIVERSARY')
+    and message_logs.scheduled_send_time > now() - interval '24 hours'
+    and message_logs.scheduled_send_time <= now()
+  group by statuses.status;
+
+  return query
+  select 'gw_message_lateness_seconds', '{}'::jsonb,
+    coalesce(extract(epoch from now() - min(message_logs.scheduled_send_time)), 0)
+      ::double precision,
+    'How late the latest message is that is due and neither sent nor failed, in seconds.'
+  from app_public.message_logs
+  where message_logs.status <> 'SENT'
+    and message_logs.status <> 'FAILED'
+    and message_logs.scheduled_send_time > now() - interval '30 days'
+    and message_logs.scheduled_send_time <= now();
+
+  if to_regclass('ops.change_capture_status') is not null then
+    return query execute format($sql$
+      select measured.metric, jsonb_build_object('slot', status.slot_name::text),
+        measured.amount, measured.help
+      from %s as status
+      cross join lateral (values
+        ('gw_cdc_lag_bytes', status.lag_bytes::double precision,
+          'Write-ahead log that change capture has not confirmed, in bytes.'),
+        ('gw_cdc_lag_seconds', status.lag_seconds::double precision,
+          'How far change capture is behind, in seconds.'),
+        ('gw_cdc_active', status.active::integer::double precision,
+          'Whether change capture is connected.')
+      ) as measured (metric, amount, help)
+      where measured.amount is not null
+    $sql$, to_regclass('ops.change_capture_status'));
+  elsif not pg_is_in_recovery() then
+    return query
+    select measured.metric, jsonb_build_object('slot', slots.slot_name::text),
+      measured.amount, measured.help
+    from pg_replication_slots as slots
+    cross join lateral (values
+      ('gw_cdc_lag_bytes',
+        (pg_current_wal_insert_lsn() - slots.confirmed_flush_lsn)::double precision,
+        'Write-ahead log that change capture has not confirmed, in bytes.'),
+      ('gw_cdc_active', slots.active::integer::double precision,
+        'Whether change capture is connected.')
+    ) as measured (metric, amount, help)
+    where slots.slot_name like 'gw\_cdc%'
+      and slots.database = current_database()
+      and measured.amount is not null;
+  end if;
+
+  -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
+  if exists (select from pg_extension where extname = 'pg_cron') then
+    return query execute $sql$
+      select 'gw_cron_failures', jsonb_build_object('job', job.jobname),
+        count(details.runid)::double precision,
+        'Failed runs of a pg_cron job in the last 24 hours.'
+      from cron.job
+      left join cron.job_run_details as details
+        on details.jobid = job.jobid
+        and details.status = 'failed'
+        and details.start_time > now() - interval '24 hours'
+      where job.database = current_database()
+        and job.jobname is not null
+      group by job.jobname
+    $sql$;
+  end if;
+
+  return query
+  select 'gw_partition_months_ahead',
+    jsonb_build_object('table', partition_policies.parent_table::text),
+    greatest(0, extract(epoch from
+      coalesce(max(bounds.upper_bound), now()) - now()) / 2629746)::double precision,
+    'For how many months from now the table has partitions.'
+  from ops.partition_policies
+  inner join pg_class as parent on parent.oid = partition_policies.parent_table
+  left join pg_inherits on pg_inherits.inhparent = partition_policies.parent_table
+  left join pg_class as child on child.oid = pg_inherits.inhrelid
+  left join lateral (
+    select substring(pg_get_expr(child.relpartbound, child.oid)
+      from ' TO \(''([^'']+)''\)$')::timestamptz
+  ) as bounds (upper_bound) on true
+  group by partition_policies.parent_table;
+
+  return query
+  select 'gw_backup_age_seconds', '{}'::jsonb,
+    coalesce(extract(epoch from now() - max(backups.finished_at)), 'Infinity')
+      ::double precision,
+    'How long ago the last verified backup of the whole database ended; +Inf without.'
+  from ops.backups
+  where backups.verified_at is not null
+    and backups.tables is null;
+
+  return query
+  select 'gw_alerts_open', jsonb_build_object('level', levels.level),
+    count(alerts.id)::double precision, 'Alerts that are open.'
+  from unnest(array['warning', 'critical']) as levels (level)
+  left join ops.alerts on alerts.level = levels.level and alerts.resolved_at is null
+  group by levels.level;
+
+  return query
+  select 'gw_database_connections',
+    jsonb_build_object('role', coalesce(pg_stat_activity.usename::text, 'none')),
+    count(*)::double precision, 'Connections to this database, by role.'
+  from pg_stat_activity
+  where pg_stat_activity.datname = current_database()
+  group by pg_stat_activity.usename;
+
+  select coalesce(pg_sequence_last_value('app_private.query_cache_hits'), 0),
+    coalesce(pg_sequence_last_value('app_private.query_cache_misses'), 0)
+  into hits, misses;
+  return query values
+    ('gw_query_cache_hits_total', '{}'::jsonb, hits, 'Results that the cache had.'),
+    ('gw_query_cache_misses_total', '{}'::jsonb, misses, 'Results that it did not have.'),
+    ('gw_query_cache_hit_ratio', '{}'::jsonb, hits / nullif(hits + misses, 0),
+      'Hits of all reads, from 0 to 1, since the counters began.');
+end
+$_$;
+
+ALTER FUNCTION ops.metrics() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.metrics() IS 'Figures for a scraper, of queues, messages, change capture, cron, backups and more.';
+
+CREATE TABLE ops.alerts (
+    id bigint NOT NULL,
+    check_name text NOT NULL,
+    object text DEFAULT ''::text NOT NULL,
+    level text NOT NULL,
+    detail text NOT NULL,
+    remediation text DEFAULT ''::text NOT NULL,
+    raised_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    resolved_at timestamp with time zone,
+    CONSTRAINT alerts_check_name_check CHECK ((check_name ~ '^[a-z][a-z0-9-]{1,62}$'::text)),
+    CONSTRAINT alerts_level_check CHECK ((level = ANY (ARRAY['warning'::text, 'critical'::text]))),
+    CONSTRAINT alerts_resolved_at_check CHECK ((resolved_at >= raised_at))
+);
+
+ALTER TABLE ops.alerts OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.alerts IS 'What went wrong, and until when: at most one open row for each check and object.';
+
+COMMENT ON COLUMN ops.alerts.check_name IS 'Which check found it.';
+
+COMMENT ON COLUMN ops.alerts.object IS 'What it is about; empty where there is only one.';
+
+COMMENT ON COLUMN ops.alerts.level IS 'warning (soon a problem) or critical (a problem now).';
+
+COMMENT ON COLUMN ops.alerts.detail IS 'What was found, with figures; as it was last said.';
+
+COMMENT ON COLUMN ops.alerts.remediation IS 'What to do about it.';
+
+COMMENT ON COLUMN ops.alerts.changed_at IS 'When the level last changed.';
+
+COMMENT ON COLUMN ops.alerts.resolved_at IS 'When it was well again; null while it is open.';
+
+CREATE FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with notice as (
+    insert into ops.alert_notices (alert_id, check_name, object, state)
+    values (p_alert.id, p_alert.check_name, p_alert.object, p_state)
+    returning alert_notices.id, alert_notices.created_at
+  ),
+  queued as (
+    insert into pgboss.job (name, data, keep_until, retry_limit, retry_delay,
+      retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, heartbeat_seconds, policy,
+      dead_letter)
+    select queue.name,
+      jsonb_build_object(
+        'key', concat_ws(':', p_alert.id, p_state, notice.id),
+        'state', p_state,
+        'check', p_alert.check_name,
+        'object', p_alert.object,
+        'level', p_alert.level,
+        'detail', p_alert.detail,
+        'remediation', p_alert.remediation,
+        'raisedAt', p_alert.raised_at,
+        'resolvedAt', p_alert.resolved_at,
+        'at', notice.created_at),
+      now() + queue.retention_seconds * interval '1 second',
+      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
+      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
+      queue.dead_letter
+    from notice
+    inner join pgboss.queue on queue.name = 'alert-notify'
+  )
+  select notice.id from notice
+$$;
+
+ALTER FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) IS 'Records a notice of an alert and queues its delivery. Returns its number.';
+
+CREATE FUNCTION ops.overdue_messages(p_after interval) RETURNS TABLE(message_type text, status text, messages bigint, oldest timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select message_logs.message_type, message_logs.status, count(*),
+    min(message_logs.scheduled_send_time)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time < now() - p_after
+    and message_logs.status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')
+    and (message_logs.status <> 'QUEUED'
+      or message_logs.error_message is null
+      or message_logs.error_message not like 'held until %')
+  group by 1, 2
+$$;
+
+ALTER FUNCTION ops.overdue_messages(p_after interval) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.overdue_messages(p_after interval) IS 'Messages that were due so long ago and are neither sent nor given up, by type and status.';
 
 CREATE FUNCTION ops.prune_old_activity_partitions() RETURNS integer
     LANGUAGE sql
@@ -2552,6 +5643,174 @@ ALTER FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p
 
 COMMENT ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) IS 'Opens an alert, or brings the open one of this check and object up to date. Returns true when it is new or its level changed.';
 
+CREATE FUNCTION ops.redrive_messages(p_statuses text[] DEFAULT ARRAY['FAILED'::text, 'EXPIRED'::text], p_message_type text DEFAULT NULL::text, p_date date DEFAULT NULL::date, p_user_id uuid DEFAULT NULL::uuid, p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_message_id uuid DEFAULT NULL::uuid, p_even_unknown boolean DEFAULT false, p_dry_run boolean DEFAULT false) RETURNS TABLE(user_id uuid, message_id uuid, message_type text, delivery_date date, status text, refusal text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  user_ids uuid[];
+  judged jsonb;
+  wanted uuid[];
+begin
+  if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED'] then
+    raise exception
+      'only FAILED, EXPIRED, UNKNOWN and CANCELLED messages can be sent again'
+      using errcode = 'GW041',
+        hint = 'What waits is sent by itself; what was sent stays sent.';
+  end if;
+
+  if not p_dry_run then
+    -- In the order of replan_messages(): nothing is planned for these users meanwhile.
+    select array_agg(distinct found.user_id) into user_ids
+    from app_private.find_messages(
+      p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
+    perform from app_public.users where id = any (user_ids) order by id for no key update;
+    perform from app_private.message_schedule where user_id = any (user_ids)
+    order by user_id, message_type for update;
+    perform from app_public.message_logs
+    where (user_id, id, scheduled_send_time) in (
+      select found.user_id, found.id, found.scheduled_send_time
+      from app_private.find_messages(
+        p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+    order by user_id, id
+    for update;
+  end if;
+
+  select coalesce(jsonb_agg(to_jsonb(found)
+    order by found.scheduled_send_time, found.user_id, found.message_id), '[]')
+  into judged
+  from app_private.redrive_refusals(p_statuses, p_message_type, p_date, p_user_id,
+    p_since, p_message_id, p_even_unknown) as found;
+  return query
+  select found.user_id, found.message_id, found.message_type, found.delivery_date,
+    found.status, found.refusal
+  from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
+    message_type text, delivery_date date, status text, refusal text);
+  select coalesce(array_agg(found.message_id), '{}')
+  into wanted
+  from jsonb_to_recordset(judged) as found (message_id uuid, refusal text)
+  where found.refusal is null;
+  if p_dry_run or wanted = '{}' then
+    return;
+  end if;
+
+  insert into app_private.message_ledger
+    (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+  select found.user_id, found.message_type, found.delivery_date, found.id,
+    found.scheduled_send_time
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  where found.id = any (wanted)
+    and not exists (
+      select from app_private.message_ledger as ledger
+      where ledger.user_id = found.user_id
+        and ledger.message_type = found.message_type
+        and ledger.delivery_date = found.delivery_date
+    )
+  order by found.user_id, found.message_type;
+
+  update app_public.message_logs
+  set status = 'SCHEDULED',
+    job_id = null,
+    retry_count = 0,
+    send_until = case when found.scheduled_send_time <= now()
+      then now() + settings.late_window end,
+    error_message = null,
+    attempts = coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+      jsonb_strip_nulls(jsonb_build_object(
+        'change', 'sent again',
+        'changed_at', now(),
+        'changed_by', session_user,
+        'status', message_logs.status,
+        'error', message_logs.error_message))),
+    uncertain_since = case when not p_even_unknown then message_logs.uncertain_since end,
+    -- What certainly was not delivered may go to an address corrected since, and say what
+    -- is true now. What may have been stays as it was under its key.
+    recipient_email = case when is_uncertain then message_logs.recipient_email end,
+    recipient_name = case when is_uncertain then message_logs.recipient_name end,
+    attempted_at = case when is_uncertain then message_logs.attempted_at end
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  cross join lateral (
+    select found.uncertain_since is not null or found.status = 'UNKNOWN'
+  ) as doubt (is_uncertain)
+  cross join app_private.message_settings as settings
+  where found.id = any (wanted)
+    and message_logs.user_id = found.user_id
+    and message_logs.id = found.id
+    and message_logs.scheduled_send_time = found.scheduled_send_time;
+  perform app_private.replan_messages(user_ids);
+  perform app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
+    array_agg(due.scheduled_send_time), now())
+  from app_private.find_messages(
+    array['SCHEDULED'], p_message_type, p_date, p_user_id, null, p_message_id) as due
+  where due.id = any (wanted)
+    and due.scheduled_send_time <= now();
+
+  delete from pgboss.job
+  where job.name = 'message-send-dead'
+    and (job.data ->> 'message_id')::uuid = any (wanted);
+  if not exists (select from pgboss.job where job.name = 'message-send-dead') then
+    perform ops.resolve_alert('dead-letters', 'message-send');
+  end if;
+  perform ops.audit('messages.redriven', jsonb_strip_nulls(jsonb_build_object(
+    'messages', cardinality(wanted),
+    'statuses', p_statuses,
+    'type', p_message_type,
+    'date', p_date,
+    'user_id', p_user_id,
+    'since', p_since,
+    'message_id', p_message_id,
+    'even_unknown', p_even_unknown)));
+end
+$$;
+
+ALTER FUNCTION ops.redrive_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean, p_dry_run boolean) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.redrive_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean, p_dry_run boolean) IS 'Sends messages again that failed, expired, were cancelled, or have an unknown outcome. Returns all that the filters match; what was refused has a reason.';
+
+CREATE FUNCTION ops.replan_users(p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 2000, p_timezone text DEFAULT NULL::text, p_user_id uuid DEFAULT NULL::uuid) RETURNS TABLE(last_id uuid, users integer, changed integer)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  ids uuid[];
+begin
+  select array_agg(chunk.id order by chunk.id)
+  into ids
+  from (
+    select users.id
+    from app_public.users
+    where users.deleted_at is null
+      and (p_after is null or users.id > p_after)
+      and (p_timezone is null or users.timezone = p_timezone)
+      and (p_user_id is null or users.id = p_user_id)
+    order by users.id
+    limit p_limit
+  ) as chunk;
+  last_id := ids[cardinality(ids)];
+  users := coalesce(cardinality(ids), 0);
+  changed := 0;
+  if users > 0 then
+    changed := app_private.replan_messages(ids);
+    perform ops.audit('messages.replanned', jsonb_strip_nulls(jsonb_build_object(
+      'first_id', ids[1],
+      'last_id', last_id,
+      'users', users,
+      'changed', changed,
+      'timezone', p_timezone)));
+  end if;
+  return next;
+end
+$$;
+
+ALTER FUNCTION ops.replan_users(p_after uuid, p_limit integer, p_timezone text, p_user_id uuid) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.replan_users(p_after uuid, p_limit integer, p_timezone text, p_user_id uuid) IS 'Brings what has not gone out up to date for the next so many users by id, after an id. Returns the last id, null at the end, how many users and how many changes.';
+
 CREATE FUNCTION ops.resolve_alert(p_check_name text, p_object text DEFAULT ''::text) RETURNS boolean
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2570,6 +5829,180 @@ $$;
 ALTER FUNCTION ops.resolve_alert(p_check_name text, p_object text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) IS 'Closes the open alert of this check and object. Returns false when there is none.';
+
+CREATE FUNCTION ops.resolve_message(p_message_id uuid, p_status text) RETURNS TABLE(user_id uuid, message_type text, delivery_date date)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  message app_public.message_logs;
+begin
+  if p_status is null or p_status not in ('SENT', 'FAILED') then
+    raise exception 'a message of unknown outcome was SENT or FAILED, not %', p_status
+      using errcode = 'GW041', hint = 'Ask the receiver by the idempotency key.';
+  end if;
+  select * into message
+  from app_public.message_logs
+  where id = p_message_id
+    and status <> 'SENT'
+  for update;
+  if message.id is null or message.status <> 'UNKNOWN' then
+    raise exception 'message % is not UNKNOWN%', p_message_id,
+      coalesce(', but ' || message.status, '')
+      using errcode = 'GW041', hint = 'See: gw messages list --status UNKNOWN';
+  end if;
+
+  update app_public.message_logs
+  set status = p_status,
+    actual_send_time = case p_status when 'SENT'
+      then coalesce(message.uncertain_since, message.attempted_at, now()) end,
+    uncertain_since = null,
+    error_message = case p_status when 'FAILED'
+      then 'not delivered, as the receiver says' end,
+    attempts = coalesce(message.attempts, '[]') || jsonb_build_array(
+      jsonb_strip_nulls(jsonb_build_object(
+        'change', 'resolved as ' || p_status,
+        'changed_at', now(),
+        'changed_by', session_user,
+        'status', message.status,
+        'error', message.error_message)))
+  where user_id = message.user_id
+    and id = message.id
+    and scheduled_send_time = message.scheduled_send_time;
+  perform ops.audit('messages.resolved', jsonb_build_object(
+    'message_id', message.id, 'user_id', message.user_id, 'status', p_status));
+  return query select message.user_id, message.message_type, message.delivery_date;
+end
+$$;
+
+ALTER FUNCTION ops.resolve_message(p_message_id uuid, p_status text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.resolve_message(p_message_id uuid, p_status text) IS 'Says of an UNKNOWN message what the receiver says of it: SENT or FAILED.';
+
+CREATE FUNCTION ops.settle_alerts() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with newest as (
+    select distinct on (alert_notices.check_name, alert_notices.object)
+      alert_notices.check_name, alert_notices.object, alert_notices.state
+    from ops.alert_notices
+    where exists (
+      select from ops.alert_notices as held
+      where held.state = 'flapping'
+        and held.check_name = alert_notices.check_name
+        and held.object = alert_notices.object
+    )
+    order by alert_notices.check_name, alert_notices.object, alert_notices.id desc
+  )
+  select count(ops.notify_alert(latest.alert, 'settled'))::integer
+  from newest
+  cross join lateral (
+    select alerts as alert
+    from ops.alerts
+    where alerts.check_name = newest.check_name
+      and alerts.object = newest.object
+    order by alerts.id desc
+    limit 1
+  ) as latest
+  where newest.state = 'flapping'
+    and greatest((latest.alert).changed_at, (latest.alert).resolved_at)
+      < now() - interval '1 hour'
+$$;
+
+ALTER FUNCTION ops.settle_alerts() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.settle_alerts() IS 'Announces how alerts stand that changed too often and have not for an hour. Returns how many.';
+
+CREATE FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid DEFAULT NULL::uuid, p_changes jsonb DEFAULT '{}'::jsonb) RETURNS TABLE(difference text, at timestamp with time zone, timezone text, message_type text, delivery_date date, messages bigint, held bigint, planned bigint, sent bigint, stopped bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  before_change jsonb;
+  after_change jsonb;
+begin
+  if p_from is null or p_to is null or not p_from < p_to
+    or p_to - p_from > interval '400 days'
+    or p_from < '1900-01-01' or p_to > '2300-01-01'
+  then
+    raise exception 'the range from % to % is not one of up to 400 days', p_from, p_to
+      using errcode = 'GW040', hint = 'The end must lie after the start.';
+  end if;
+  if p_user_id is not null
+    and not exists (select from app_public.users where id = p_user_id)
+  then
+    raise exception 'there is no user %', p_user_id using errcode = 'GW040';
+  end if;
+  if coalesce(p_changes, '{}') = '{}' then
+    return query select null::text, found.*
+    from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+    return;
+  end if;
+  if p_user_id is null then
+    raise exception 'changes are those of one user, and none is named'
+      using errcode = 'GW040', hint = 'Name a user, or leave out the changes.';
+  end if;
+  perform app_private.check_simulated_changes(p_changes);
+
+  select coalesce(jsonb_agg(to_jsonb(found) || '{"difference": "before"}'), '[]')
+  into before_change
+  from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+  begin
+    update app_public.users
+    set timezone = coalesce(p_changes ->> 'timezone', timezone),
+      birthday_date = case when p_changes ? 'birthday_date'
+        then (p_changes ->> 'birthday_date')::date else birthday_date end,
+      anniversary_date = case when p_changes ? 'anniversary_date'
+        then (p_changes ->> 'anniversary_date')::date else anniversary_date end,
+      send_time = coalesce((p_changes ->> 'send_time')::time, send_time),
+      leap_day_policy = coalesce(p_changes ->> 'leap_day_policy', leap_day_policy)
+    where id = p_user_id;
+    insert into app_public.user_settings (user_id) values (p_user_id)
+    on conflict do nothing;
+    update app_public.user_settings
+    set birthday_messages =
+        coalesce((p_changes ->> 'birthday_messages')::boolean, birthday_messages),
+      anniversary_messages =
+        coalesce((p_changes ->> 'anniversary_messages')::boolean, anniversary_messages),
+      weekly_digest = coalesce((p_changes ->> 'weekly_digest')::boolean, weekly_digest)
+    where user_id = p_user_id;
+    select coalesce(jsonb_agg(to_jsonb(found) || '{"difference": "after"}'), '[]')
+    into after_change
+    from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+    raise exception 'taken back' using errcode = 'GW000';
+  exception when sqlstate 'GW000' then
+    null;
+  end;
+
+  return query
+  with sides as (
+    select *
+    from jsonb_to_recordset(before_change || after_change) as side (
+      difference text, at timestamptz, timezone text, message_type text,
+      delivery_date date, messages bigint, held bigint, planned bigint, sent bigint,
+      stopped bigint)
+  )
+  select sides.*
+  from sides
+  where not exists (
+    select from sides as other
+    where other.difference <> sides.difference
+      and other.at = sides.at
+      and other.message_type = sides.message_type
+      and other.delivery_date = sides.delivery_date
+  )
+  order by sides.at, sides.message_type, sides.difference desc;
+end
+$$;
+
+ALTER FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid, p_changes jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid, p_changes jsonb) IS 'What goes out by hour and zone; for a user and changes, what only was so before them and what only after.';
 
 CREATE FUNCTION ops.sync_cron_jobs() RETURNS integer
     LANGUAGE plpgsql
@@ -2629,6 +6062,66 @@ $_$;
 ALTER FUNCTION ops.sync_cron_jobs() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION ops.sync_cron_jobs() IS 'Makes cron.job equal to ops.cron_jobs. Returns how many jobs were removed and added; 0 without pg_cron.';
+
+CREATE FUNCTION ops.sync_health_checks(p_checks jsonb) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  changed integer;
+  gone text;
+begin
+  insert into ops.health_checks (name, query, needs, every)
+  select wanted.name, wanted.query, wanted.needs, wanted.every
+  from jsonb_to_recordset(p_checks)
+    as wanted (name text, query text, needs text[], every interval)
+  on conflict (name) do update
+  set query = excluded.query,
+    needs = excluded.needs,
+    every = excluded.every,
+    ran_at = null
+  where (health_checks.query, health_checks.needs, health_checks.every)
+    is distinct from (excluded.query, excluded.needs, excluded.every);
+  get diagnostics changed = row_count;
+
+  for gone in
+    delete from ops.health_checks
+    where not exists (
+      select from jsonb_to_recordset(p_checks) as wanted (name text)
+      where wanted.name = health_checks.name
+    )
+    returning health_checks.name
+  loop
+    changed := changed + 1;
+    -- Nobody would close them.
+    perform ops.resolve_alert(alerts.check_name, alerts.object)
+    from ops.alerts
+    where alerts.resolved_at is null
+      and (alerts.check_name = 'health-' || gone
+        or alerts.check_name = 'health-check-failed' and alerts.object = gone);
+  end loop;
+  return changed;
+end
+$$;
+
+ALTER FUNCTION ops.sync_health_checks(p_checks jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.sync_health_checks(p_checks jsonb) IS 'Makes ops.health_checks equal to an array of {name, query, needs, every}. Returns how many changed.';
+
+CREATE FUNCTION ops.unknown_deliveries() RETURNS TABLE(message_type text, messages bigint, oldest timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select message_logs.message_type, count(*), min(message_logs.scheduled_send_time)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time between now() - interval '90 days' and now()
+    and message_logs.status = 'UNKNOWN'
+  group by 1
+$$;
+
+ALTER FUNCTION ops.unknown_deliveries() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION ops.unknown_deliveries() IS 'How many messages of each type may or may not have been delivered in the last 90 days.';
 
 CREATE FUNCTION ops.verify_audit_log() RETURNS TABLE(broken_id bigint, problem text)
     LANGUAGE sql STABLE
@@ -2719,74 +6212,13 @@ CREATE TABLE app_private.message_ledger (
     message_id uuid NOT NULL,
     scheduled_send_time timestamp with time zone NOT NULL,
     planned_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT message_ledger_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text])))
+    CONSTRAINT message_ledger_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text])))
 )
 PARTITION BY HASH (user_id);
 
 ALTER TABLE app_private.message_ledger OWNER TO gw_owner;
 
-COMMENT ON TABLE app_private.message_ledger IS 'One row for each message that was ever planned: user, occasion, local date.';
-
-CREATE TABLE app_public.message_logs (
-    user_id uuid NOT NULL,
-    id uuid NOT NULL,
-    message_type text NOT NULL,
-    delivery_date date NOT NULL,
-    message_content text NOT NULL,
-    scheduled_send_time timestamp with time zone NOT NULL,
-    actual_send_time timestamp with time zone,
-    status text DEFAULT 'SCHEDULED'::text NOT NULL,
-    retry_count integer DEFAULT 0 NOT NULL,
-    last_retry_at timestamp with time zone,
-    api_response_code integer,
-    api_response_body text,
-    error_message text,
-    idempotency_key text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT message_logs_api_response_body_check CHECK ((octet_length(api_response_body) <= 4096)),
-    CONSTRAINT message_logs_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text]))),
-    CONSTRAINT message_logs_retry_count_check CHECK ((retry_count >= 0)),
-    CONSTRAINT message_logs_sent_check CHECK (((status = 'SENT'::text) = (actual_send_time IS NOT NULL))),
-    CONSTRAINT message_logs_status_check CHECK ((status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'SENT'::text, 'FAILED'::text, 'RETRYING'::text])))
-)
-PARTITION BY RANGE (scheduled_send_time);
-
-ALTER TABLE app_public.message_logs OWNER TO gw_owner;
-
-COMMENT ON TABLE app_public.message_logs IS 'A message to a user: what it says, when it is due, and what became of it.';
-
-COMMENT ON COLUMN app_public.message_logs.user_id IS 'Who receives it.';
-
-COMMENT ON COLUMN app_public.message_logs.id IS 'Unique among the user''s messages.';
-
-COMMENT ON COLUMN app_public.message_logs.message_type IS 'BIRTHDAY or ANNIVERSARY.';
-
-COMMENT ON COLUMN app_public.message_logs.delivery_date IS 'The day it belongs to, in the user''s time zone.';
-
-COMMENT ON COLUMN app_public.message_logs.message_content IS 'The text, composed when the message was planned.';
-
-COMMENT ON COLUMN app_public.message_logs.scheduled_send_time IS 'The instant at which it is due.';
-
-COMMENT ON COLUMN app_public.message_logs.actual_send_time IS 'When it was accepted for delivery; null until status is SENT.';
-
-COMMENT ON COLUMN app_public.message_logs.status IS 'SCHEDULED (planned), QUEUED (a worker has it), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (given up).';
-
-COMMENT ON COLUMN app_public.message_logs.retry_count IS 'How often it was put back to be tried again.';
-
-COMMENT ON COLUMN app_public.message_logs.last_retry_at IS 'When it was put back last.';
-
-COMMENT ON COLUMN app_public.message_logs.api_response_code IS 'HTTP status of the latest answer.';
-
-COMMENT ON COLUMN app_public.message_logs.api_response_body IS 'The latest answer, cut to 4 KB.';
-
-COMMENT ON COLUMN app_public.message_logs.error_message IS 'Why the latest attempt failed; null after success.';
-
-COMMENT ON COLUMN app_public.message_logs.idempotency_key IS 'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
-
-COMMENT ON COLUMN app_public.message_logs.created_at IS 'When it was planned.';
-
-COMMENT ON COLUMN app_public.message_logs.updated_at IS 'When its status last changed.';
+COMMENT ON TABLE app_private.message_ledger IS 'One row for each message that was planned and not taken back: user, occasion, local date.';
 
 CREATE TABLE app_private.performance_metrics (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -2863,20 +6295,166 @@ COMMENT ON COLUMN app_public.user_activity.entity_type IS 'task, goal, habit, ha
 
 COMMENT ON COLUMN app_public.user_activity.entity_id IS 'The id of that row; of a habit_log, the habit''s.';
 
+CREATE TABLE app_private.delivery_channels (
+    name text NOT NULL,
+    messages_per_second double precision,
+    max_attempts integer DEFAULT 20 NOT NULL,
+    retry_base interval DEFAULT '00:00:30'::interval NOT NULL,
+    retry_cap interval DEFAULT '00:30:00'::interval NOT NULL,
+    key_lifetime interval DEFAULT '24:00:00'::interval NOT NULL,
+    failures_to_open integer DEFAULT 50 NOT NULL,
+    circuit text DEFAULT 'closed'::text NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    opened_at timestamp with time zone,
+    pause interval DEFAULT '00:00:15'::interval NOT NULL,
+    probe_after timestamp with time zone,
+    permits double precision DEFAULT 0 NOT NULL,
+    permits_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT delivery_channels_circuit_check CHECK ((circuit = ANY (ARRAY['closed'::text, 'open'::text, 'half-open'::text]))),
+    CONSTRAINT delivery_channels_failures_to_open_check CHECK ((failures_to_open > 0)),
+    CONSTRAINT delivery_channels_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
+    CONSTRAINT delivery_channels_messages_per_second_check CHECK (((messages_per_second >= (0.01)::double precision) AND (messages_per_second <= (1000000)::double precision))),
+    CONSTRAINT delivery_channels_probe_after_check CHECK (((circuit = 'closed'::text) = (probe_after IS NULL))),
+    CONSTRAINT delivery_channels_retry_check CHECK (((retry_base > '00:00:00'::interval) AND (retry_cap >= retry_base)))
+)
+WITH (fillfactor='50');
+
+ALTER TABLE app_private.delivery_channels OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.delivery_channels IS 'The limits of each way out, and the state of its circuit breaker.';
+
+COMMENT ON COLUMN app_private.delivery_channels.messages_per_second IS 'Of all workers together; null means no limit.';
+
+COMMENT ON COLUMN app_private.delivery_channels.max_attempts IS 'After so many a message is FAILED.';
+
+COMMENT ON COLUMN app_private.delivery_channels.retry_base IS 'The first wait is up to this, each next up to twice as long.';
+
+COMMENT ON COLUMN app_private.delivery_channels.retry_cap IS 'No wait is longer.';
+
+COMMENT ON COLUMN app_private.delivery_channels.key_lifetime IS 'How long the receiver remembers an idempotency key. An uncertain attempt that is older is not repeated.';
+
+COMMENT ON COLUMN app_private.delivery_channels.failures_to_open IS 'So many calls in a row without an answer open the circuit: nothing is sent.';
+
+COMMENT ON COLUMN app_private.delivery_channels.probe_after IS 'When one message is sent to see whether the receiver is back.';
+
+CREATE UNLOGGED TABLE app_private.live_users (
+    user_id uuid NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE app_private.live_users OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.live_users IS 'Users with a live subscription in some API process, until expires_at.';
+
+CREATE TABLE app_public.user_settings (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    theme text DEFAULT 'system'::text NOT NULL,
+    week_starts_on smallint DEFAULT 1 NOT NULL,
+    default_task_priority text DEFAULT 'medium'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    birthday_messages boolean DEFAULT true NOT NULL,
+    anniversary_messages boolean DEFAULT true NOT NULL,
+    weekly_digest boolean DEFAULT true NOT NULL,
+    locale text DEFAULT 'en'::text NOT NULL,
+    quiet_from time without time zone,
+    quiet_until time without time zone,
+    CONSTRAINT user_settings_default_task_priority_check CHECK ((default_task_priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
+    CONSTRAINT user_settings_locale_check CHECK ((locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'::text)),
+    CONSTRAINT user_settings_quiet_check CHECK ((((quiet_from IS NULL) = (quiet_until IS NULL)) AND (quiet_from <> quiet_until) AND (quiet_from < '24:00:00'::time without time zone) AND (quiet_until < '24:00:00'::time without time zone))),
+    CONSTRAINT user_settings_theme_check CHECK ((theme = ANY (ARRAY['system'::text, 'light'::text, 'dark'::text]))),
+    CONSTRAINT user_settings_week_starts_on_check CHECK (((week_starts_on >= 1) AND (week_starts_on <= 7)))
+);
+
+ALTER TABLE app_public.user_settings OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.user_settings IS '@behavior -insert -delete
+A user''s preferences.';
+
+COMMENT ON COLUMN app_public.user_settings.user_id IS 'Whose preferences these are.';
+
+COMMENT ON COLUMN app_public.user_settings.theme IS 'system, light or dark.';
+
+COMMENT ON COLUMN app_public.user_settings.week_starts_on IS 'First day of the week, by ISO number: 1 Monday to 7 Sunday.';
+
+COMMENT ON COLUMN app_public.user_settings.default_task_priority IS 'Priority that new tasks start with: low, medium, high or urgent.';
+
+COMMENT ON COLUMN app_public.user_settings.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.user_settings.updated_at IS 'When the row last changed.';
+
+COMMENT ON COLUMN app_public.user_settings.birthday_messages IS 'Whether a message is sent on the birthday.';
+
+COMMENT ON COLUMN app_public.user_settings.anniversary_messages IS 'Whether a message is sent on the anniversary.';
+
+COMMENT ON COLUMN app_public.user_settings.weekly_digest IS 'Whether a digest of the week before is sent on Monday at 08:00, local time.';
+
+COMMENT ON COLUMN app_public.user_settings.locale IS 'Language of messages, such as en or pt-BR; English where there is no text in it.';
+
+COMMENT ON COLUMN app_public.user_settings.quiet_from IS 'Local time from which nothing is sent; null when there are no quiet hours.';
+
+COMMENT ON COLUMN app_public.user_settings.quiet_until IS 'Local time at which held messages are sent; earlier than quietFrom when it is on the next day.';
+
+CREATE VIEW app_private.message_rules WITH (security_invoker='true') AS
+ SELECT users.id AS user_id,
+    wanted.message_type,
+    wanted.base_date,
+    wanted.send_time,
+    users.timezone,
+    users.leap_day_policy,
+    users.first_name,
+    users.last_name,
+    COALESCE(user_settings.locale, 'en'::text) AS locale
+   FROM ((app_public.users
+     LEFT JOIN app_public.user_settings ON ((user_settings.user_id = users.id)))
+     CROSS JOIN LATERAL ( VALUES ('BIRTHDAY'::text,users.birthday_date,users.send_time,(COALESCE(user_settings.birthday_messages, true) AND (users.birthday_date IS NOT NULL))), ('ANNIVERSARY'::text,users.anniversary_date,users.send_time,(COALESCE(user_settings.anniversary_messages, true) AND (users.anniversary_date IS NOT NULL))), ('DIGEST'::text,((users.created_at AT TIME ZONE users.timezone))::date,'08:00:00'::time without time zone,COALESCE(user_settings.weekly_digest, true))) wanted(message_type, base_date, send_time, is_wanted))
+  WHERE ((users.deleted_at IS NULL) AND wanted.is_wanted);
+
+ALTER TABLE app_private.message_rules OWNER TO gw_owner;
+
+COMMENT ON VIEW app_private.message_rules IS 'One row for each user and message type that is to be sent: the date, time and zone it hangs on.';
+
+CREATE TABLE app_private.message_schedule (
+    user_id uuid NOT NULL,
+    message_type text NOT NULL,
+    delivery_date date NOT NULL,
+    scheduled_send_time timestamp with time zone NOT NULL,
+    CONSTRAINT message_schedule_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text])))
+);
+
+ALTER TABLE app_private.message_schedule OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.message_schedule IS 'The next message of each user and type that is to be planned. Follows the users'' rules.';
+
+CREATE TABLE app_private.message_settings (
+    only_row boolean DEFAULT true NOT NULL,
+    late_window interval DEFAULT '12:00:00'::interval NOT NULL,
+    CONSTRAINT message_settings_late_window_check CHECK (((late_window >= '00:01:00'::interval) AND (late_window <= '7 days'::interval))),
+    CONSTRAINT message_settings_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE app_private.message_settings OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.message_settings IS 'One row: what holds for all messages.';
+
+COMMENT ON COLUMN app_private.message_settings.late_window IS 'How long after its time a message may still be sent.';
+
 CREATE TABLE app_private.message_templates (
     message_type text NOT NULL,
     locale text NOT NULL,
     body text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    subject text DEFAULT ''::text NOT NULL,
     CONSTRAINT message_templates_body_check CHECK (((length(body) >= 1) AND (length(body) <= 4000))),
     CONSTRAINT message_templates_locale_check CHECK ((locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'::text)),
-    CONSTRAINT message_templates_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text])))
+    CONSTRAINT message_templates_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
+    CONSTRAINT message_templates_subject_check CHECK (((length(subject) <= 200) AND (subject !~ '[[:cntrl:]]'::text)))
 );
 
 ALTER TABLE app_private.message_templates OWNER TO gw_owner;
 
-COMMENT ON TABLE app_private.message_templates IS 'Texts with {{first_name}}, {{last_name}} and {{full_name}}, filled in when planned.';
+COMMENT ON TABLE app_private.message_templates IS 'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known. A digest has the names of digest_values() instead of age and years, filled in when sent.';
 
 CREATE TABLE app_public.reflections (
     user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
@@ -2980,6 +6558,28 @@ COMMENT ON COLUMN app_private.query_cache.tags IS 'What it was made from, for in
 COMMENT ON COLUMN app_private.query_cache.access_count IS 'Hits, and the access that made it.';
 
 COMMENT ON COLUMN app_private.query_cache.generation_time_ms IS 'What a hit saves, in milliseconds.';
+
+CREATE UNLOGGED SEQUENCE app_private.query_cache_hits
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER TABLE app_private.query_cache_hits OWNER TO gw_owner;
+
+COMMENT ON SEQUENCE app_private.query_cache_hits IS 'How often query_cache_get() had a result.';
+
+CREATE UNLOGGED SEQUENCE app_private.query_cache_misses
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER TABLE app_private.query_cache_misses OWNER TO gw_owner;
+
+COMMENT ON SEQUENCE app_private.query_cache_misses IS 'How often query_cache_get() had none.';
 
 CREATE MATERIALIZED VIEW app_private.query_performance_summary AS
  SELECT performance_metrics.query_hash,
@@ -3250,7 +6850,7 @@ CREATE TABLE app_public.digests (
 
 ALTER TABLE app_public.digests OWNER TO gw_owner;
 
-COMMENT ON TABLE app_public.digests IS 'A summary of a week, made for the user.';
+COMMENT ON TABLE app_public.digests IS 'A summary of a week, made on the Monday after it for users who want the weekly digest.';
 
 COMMENT ON COLUMN app_public.digests.user_id IS 'Whose week it was.';
 
@@ -3258,7 +6858,7 @@ COMMENT ON COLUMN app_public.digests.id IS 'Unique among the user''s digests.';
 
 COMMENT ON COLUMN app_public.digests.week_start IS 'The Monday on which the week began.';
 
-COMMENT ON COLUMN app_public.digests.content IS 'A JSON object with the week''s figures.';
+COMMENT ON COLUMN app_public.digests.content IS 'A JSON object: week_start, timezone, tasks_created, tasks_done, goals_touched, habit_days, reflections, mood_sum, mood_count, mood_average (null without a mood), habits (at most 100 of {id, name, done, streak}: days kept in the week, and in a row up to its Sunday), previous (the same counts of the week before) and change (what became of each); both null in the week in which the user joined.';
 
 COMMENT ON COLUMN app_public.digests.created_at IS 'When the row was made.';
 
@@ -3514,35 +7114,6 @@ COMMENT ON COLUMN app_public.user_dashboard_aggregates.avg_mood IS 'Their averag
 
 COMMENT ON COLUMN app_public.user_dashboard_aggregates.last_updated IS 'When the row last changed.';
 
-CREATE TABLE app_public.user_settings (
-    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
-    theme text DEFAULT 'system'::text NOT NULL,
-    week_starts_on smallint DEFAULT 1 NOT NULL,
-    default_task_priority text DEFAULT 'medium'::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT user_settings_default_task_priority_check CHECK ((default_task_priority = ANY (ARRAY['low'::text, 'medium'::text, 'high'::text, 'urgent'::text]))),
-    CONSTRAINT user_settings_theme_check CHECK ((theme = ANY (ARRAY['system'::text, 'light'::text, 'dark'::text]))),
-    CONSTRAINT user_settings_week_starts_on_check CHECK (((week_starts_on >= 1) AND (week_starts_on <= 7)))
-);
-
-ALTER TABLE app_public.user_settings OWNER TO gw_owner;
-
-COMMENT ON TABLE app_public.user_settings IS '@behavior -insert -delete
-A user''s preferences.';
-
-COMMENT ON COLUMN app_public.user_settings.user_id IS 'Whose preferences these are.';
-
-COMMENT ON COLUMN app_public.user_settings.theme IS 'system, light or dark.';
-
-COMMENT ON COLUMN app_public.user_settings.week_starts_on IS 'First day of the week, by ISO number: 1 Monday to 7 Sunday.';
-
-COMMENT ON COLUMN app_public.user_settings.default_task_priority IS 'Priority that new tasks start with: low, medium, high or urgent.';
-
-COMMENT ON COLUMN app_public.user_settings.created_at IS 'When the row was made.';
-
-COMMENT ON COLUMN app_public.user_settings.updated_at IS 'When the row last changed.';
-
 CREATE VIEW app_public.weekly_summaries WITH (security_barrier='true') AS
  SELECT mv_user_weekly_summary.user_id,
     mv_user_weekly_summary.week_start,
@@ -3598,38 +7169,30 @@ COMMENT ON COLUMN app_public.workspaces.created_at IS 'When the workspace was ma
 
 COMMENT ON COLUMN app_public.workspaces.updated_at IS 'When the workspace last changed.';
 
-CREATE TABLE ops.alerts (
+CREATE TABLE ops.alert_notices (
     id bigint NOT NULL,
+    alert_id bigint NOT NULL,
     check_name text NOT NULL,
-    object text DEFAULT ''::text NOT NULL,
-    level text NOT NULL,
-    detail text NOT NULL,
-    remediation text DEFAULT ''::text NOT NULL,
-    raised_at timestamp with time zone DEFAULT now() NOT NULL,
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
-    resolved_at timestamp with time zone,
-    CONSTRAINT alerts_check_name_check CHECK ((check_name ~ '^[a-z][a-z0-9-]{1,62}$'::text)),
-    CONSTRAINT alerts_level_check CHECK ((level = ANY (ARRAY['warning'::text, 'critical'::text]))),
-    CONSTRAINT alerts_resolved_at_check CHECK ((resolved_at >= raised_at))
+    object text NOT NULL,
+    state text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT alert_notices_state_check CHECK ((state = ANY (ARRAY['opened'::text, 'changed'::text, 'resolved'::text, 'flapping'::text, 'settled'::text])))
 );
 
-ALTER TABLE ops.alerts OWNER TO gw_owner;
+ALTER TABLE ops.alert_notices OWNER TO gw_owner;
 
-COMMENT ON TABLE ops.alerts IS 'What went wrong, and until when: at most one open row for each check and object.';
+COMMENT ON TABLE ops.alert_notices IS 'What was announced of alerts, each by a job of the queue alert-notify. Kept 90 days.';
 
-COMMENT ON COLUMN ops.alerts.check_name IS 'Which check found it.';
+COMMENT ON COLUMN ops.alert_notices.state IS 'opened, changed (its level), resolved; flapping: changes are not announced until an hour passed without one; settled: that hour passed.';
 
-COMMENT ON COLUMN ops.alerts.object IS 'What it is about; empty where there is only one.';
-
-COMMENT ON COLUMN ops.alerts.level IS 'warning (soon a problem) or critical (a problem now).';
-
-COMMENT ON COLUMN ops.alerts.detail IS 'What was found, with figures; as it was last said.';
-
-COMMENT ON COLUMN ops.alerts.remediation IS 'What to do about it.';
-
-COMMENT ON COLUMN ops.alerts.changed_at IS 'When the level last changed.';
-
-COMMENT ON COLUMN ops.alerts.resolved_at IS 'When it was well again; null while it is open.';
+ALTER TABLE ops.alert_notices ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME ops.alert_notices_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 ALTER TABLE ops.alerts ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME ops.alerts_id_seq
@@ -3700,6 +7263,28 @@ COMMENT ON TABLE ops.cron_jobs IS 'What pg_cron runs in this database. Change ro
 COMMENT ON COLUMN ops.cron_jobs.schedule IS 'Five cron fields, in UTC.';
 
 COMMENT ON COLUMN ops.cron_jobs.command IS 'One call of one function.';
+
+CREATE TABLE ops.health_checks (
+    name text NOT NULL,
+    query text NOT NULL,
+    needs text[] DEFAULT '{}'::text[] NOT NULL,
+    every interval DEFAULT '00:01:00'::interval NOT NULL,
+    ran_at timestamp with time zone,
+    CONSTRAINT health_checks_every_check CHECK ((every > '00:00:00'::interval)),
+    CONSTRAINT health_checks_name_check CHECK ((name ~ '^[a-z][a-z0-9-]{1,50}$'::text))
+);
+
+ALTER TABLE ops.health_checks OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.health_checks IS 'The checks that ops.check_health() runs. Copies of sql/checks/health-*.sql, made by gw migrate: change the files.';
+
+COMMENT ON COLUMN ops.health_checks.query IS 'A select of level, object, detail and remediation, a row for each finding.';
+
+COMMENT ON COLUMN ops.health_checks.needs IS 'Relations, functions or roles without which it does not run.';
+
+COMMENT ON COLUMN ops.health_checks.every IS 'How long after a run the next one is due.';
+
+COMMENT ON COLUMN ops.health_checks.ran_at IS 'When it last ran; null when it has not.';
 
 CREATE TABLE ops.partition_events (
     id bigint NOT NULL,
@@ -3773,8 +7358,20 @@ ALTER TABLE ONLY app_hidden.timezones
 ALTER TABLE ONLY app_private.connection_pool_stats
     ADD CONSTRAINT connection_pool_stats_pkey PRIMARY KEY (id, recorded_at);
 
+ALTER TABLE ONLY app_private.delivery_channels
+    ADD CONSTRAINT delivery_channels_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY app_private.live_users
+    ADD CONSTRAINT live_users_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY app_private.message_ledger
     ADD CONSTRAINT message_ledger_pkey PRIMARY KEY (user_id, message_type, delivery_date);
+
+ALTER TABLE ONLY app_private.message_schedule
+    ADD CONSTRAINT message_schedule_pkey PRIMARY KEY (user_id, message_type);
+
+ALTER TABLE ONLY app_private.message_settings
+    ADD CONSTRAINT message_settings_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY app_private.message_templates
     ADD CONSTRAINT message_templates_pkey PRIMARY KEY (message_type, locale);
@@ -3890,6 +7487,9 @@ ALTER TABLE ONLY app_public.users
 ALTER TABLE ONLY app_public.workspaces
     ADD CONSTRAINT workspaces_pkey PRIMARY KEY (user_id, id);
 
+ALTER TABLE ONLY ops.alert_notices
+    ADD CONSTRAINT alert_notices_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY ops.alerts
     ADD CONSTRAINT alerts_pkey PRIMARY KEY (id);
 
@@ -3905,6 +7505,9 @@ ALTER TABLE ONLY ops.backups
 ALTER TABLE ONLY ops.cron_jobs
     ADD CONSTRAINT cron_jobs_pkey PRIMARY KEY (job_name);
 
+ALTER TABLE ONLY ops.health_checks
+    ADD CONSTRAINT health_checks_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY ops.partition_events
     ADD CONSTRAINT partition_events_pkey PRIMARY KEY (id);
 
@@ -3914,6 +7517,8 @@ ALTER TABLE ONLY ops.partition_policies
 CREATE INDEX connection_pool_stats_pool_name_recorded_at_idx ON ONLY app_private.connection_pool_stats USING btree (pool_name, recorded_at);
 
 CREATE INDEX connection_pool_stats_recorded_at_idx ON ONLY app_private.connection_pool_stats USING btree (recorded_at);
+
+CREATE INDEX message_schedule_scheduled_send_time_idx ON app_private.message_schedule USING btree (scheduled_send_time);
 
 CREATE UNIQUE INDEX mv_user_weekly_summary_user_id_week_start_key ON app_private.mv_user_weekly_summary USING btree (user_id, week_start);
 
@@ -3975,7 +7580,11 @@ CREATE INDEX lists_user_id_project_id_list_order_idx ON app_public.lists USING b
 
 CREATE INDEX message_logs_message_type_status_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (message_type, status, scheduled_send_time);
 
+CREATE INDEX message_logs_scheduled_send_time_idx_where_scheduled ON ONLY app_public.message_logs USING btree (scheduled_send_time) WHERE (status = 'SCHEDULED'::text);
+
 CREATE INDEX message_logs_scheduled_send_time_idx_where_unsent ON ONLY app_public.message_logs USING btree (scheduled_send_time, status) WHERE (status <> 'SENT'::text);
+
+CREATE INDEX message_logs_updated_at_idx_where_in_flight ON ONLY app_public.message_logs USING btree (updated_at) WHERE (status = ANY (ARRAY['QUEUED'::text, 'SENDING'::text, 'RETRYING'::text]));
 
 CREATE INDEX message_logs_user_id_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (user_id, scheduled_send_time);
 
@@ -4024,6 +7633,12 @@ CREATE INDEX users_timezone_idx ON app_public.users USING btree (timezone);
 CREATE INDEX workspaces_user_id_created_at_idx ON app_public.workspaces USING btree (user_id, created_at);
 
 CREATE INDEX workspaces_user_id_updated_at_idx ON app_public.workspaces USING btree (user_id, updated_at);
+
+CREATE INDEX alert_notices_alert_id_idx ON ops.alert_notices USING btree (alert_id);
+
+CREATE INDEX alert_notices_check_name_object_id_idx ON ops.alert_notices USING btree (check_name, object, id);
+
+CREATE INDEX alert_notices_check_name_object_idx_where_flapping ON ops.alert_notices USING btree (check_name, object) WHERE (state = 'flapping'::text);
 
 CREATE UNIQUE INDEX alerts_check_name_object_idx_where_open ON ops.alerts USING btree (check_name, object) WHERE (resolved_at IS NULL);
 
@@ -4083,6 +7698,14 @@ CREATE TRIGGER _500_subscribe AFTER INSERT ON app_public.users FOR EACH ROW EXEC
 
 CREATE TRIGGER _500_touch_chat AFTER INSERT ON app_public.chat_messages FOR EACH ROW EXECUTE FUNCTION app_private.tg_chat_messages__touch_chat();
 
+CREATE TRIGGER _600_replan_insert AFTER INSERT ON app_public.user_settings REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_settings__replan();
+
+CREATE TRIGGER _600_replan_insert AFTER INSERT ON app_public.users REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_users__replan();
+
+CREATE TRIGGER _600_replan_update AFTER UPDATE ON app_public.user_settings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_settings__replan();
+
+CREATE TRIGGER _600_replan_update AFTER UPDATE ON app_public.users REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_users__replan();
+
 CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('goal');
 
 CREATE TRIGGER _900_activity_delete AFTER DELETE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_habit_logs__activity();
@@ -4113,6 +7736,50 @@ CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.reflections REFER
 
 CREATE TRIGGER _900_activity_update AFTER UPDATE ON app_public.tasks REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__activity('task');
 
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.goals REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.habit_logs REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.habits REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.reflections REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.goals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.habit_logs REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.habits REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.reflections REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_insert AFTER INSERT ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.goals REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.habit_logs REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.habits REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.reflections REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_invalidate_update AFTER UPDATE ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__invalidate_insights();
+
+CREATE TRIGGER _900_notify_delete AFTER DELETE ON app_public.tasks REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_tasks__notify();
+
+CREATE TRIGGER _900_notify_delete AFTER DELETE ON app_public.user_dashboard_aggregates REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_dashboard_aggregates__notify();
+
+CREATE TRIGGER _900_notify_insert AFTER INSERT ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_tasks__notify();
+
+CREATE TRIGGER _900_notify_insert AFTER INSERT ON app_public.user_dashboard_aggregates REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_dashboard_aggregates__notify();
+
+CREATE TRIGGER _900_notify_update AFTER UPDATE ON app_public.message_logs REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_message_logs__notify();
+
+CREATE TRIGGER _900_notify_update AFTER UPDATE ON app_public.tasks REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_tasks__notify();
+
+CREATE TRIGGER _900_notify_update AFTER UPDATE ON app_public.user_dashboard_aggregates REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg_user_dashboard_aggregates__notify();
+
 CREATE TRIGGER _200_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ops.audit_log FOR EACH STATEMENT EXECUTE FUNCTION app_private.tg__append_only();
 
 ALTER TABLE ops.audit_log ENABLE ALWAYS TRIGGER _200_append_only;
@@ -4125,8 +7792,15 @@ CREATE TRIGGER _200_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ops.parti
 
 CREATE TRIGGER _900_audit AFTER INSERT ON ops.partition_events FOR EACH ROW WHEN ((new.event = ANY (ARRAY['detached'::text, 'dropped'::text]))) EXECUTE FUNCTION app_private.tg_partition_events__audit();
 
+CREATE TRIGGER _900_notify AFTER INSERT ON ops.alerts FOR EACH ROW EXECUTE FUNCTION app_private.tg_alerts__notify();
+
+CREATE TRIGGER _900_notify_change AFTER UPDATE OF level, resolved_at ON ops.alerts FOR EACH ROW WHEN (((old.level IS DISTINCT FROM new.level) OR (old.resolved_at IS DISTINCT FROM new.resolved_at))) EXECUTE FUNCTION app_private.tg_alerts__notify();
+
 ALTER TABLE app_private.message_ledger
     ADD CONSTRAINT message_ledger_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY app_private.message_schedule
+    ADD CONSTRAINT message_schedule_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY app_private.query_cache
     ADD CONSTRAINT query_cache_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
@@ -4251,13 +7925,24 @@ ALTER TABLE ONLY app_public.users
 ALTER TABLE ONLY app_public.workspaces
     ADD CONSTRAINT workspaces_user_id_fkey FOREIGN KEY (user_id) REFERENCES app_public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY ops.alert_notices
+    ADD CONSTRAINT alert_notices_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES ops.alerts(id) ON DELETE CASCADE;
+
 ALTER TABLE app_private.connection_pool_stats ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.delivery_channels ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY everyone ON app_private.connection_pool_stats FOR SELECT TO gw_monitor USING (true);
 
 CREATE POLICY everyone ON app_private.performance_metrics FOR SELECT TO gw_monitor USING (true);
 
+ALTER TABLE app_private.live_users ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_private.message_ledger ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.message_schedule ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.message_settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.message_templates ENABLE ROW LEVEL SECURITY;
 
@@ -4457,6 +8142,14 @@ GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_user;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_anonymous;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO gw_readonly;
 
+REVOKE ALL ON FUNCTION app_hidden.current_traceparent() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.current_traceparent() TO app_user;
+GRANT ALL ON FUNCTION app_hidden.current_traceparent() TO app_anonymous;
+
+REVOKE ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) TO app_user;
+GRANT ALL ON FUNCTION app_hidden.earlier_instant(p_local timestamp without time zone, p_zone text) TO gw_readonly;
+
 REVOKE ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) TO app_user;
 GRANT ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time zone, p_zone text) TO gw_readonly;
@@ -4464,6 +8157,13 @@ GRANT ALL ON FUNCTION app_hidden.local_to_instant(p_local timestamp without time
 REVOKE ALL ON FUNCTION app_hidden.month_day(p_date date) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.month_day(p_date date) TO app_user;
 GRANT ALL ON FUNCTION app_hidden.month_day(p_date date) TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) TO app_user;
+GRANT ALL ON FUNCTION app_hidden.occurrence_in_year(p_date date, p_year integer, p_leap_day_policy text) TO gw_readonly;
+
+REVOKE ALL ON FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) TO gw_readonly;
 
 REVOKE ALL ON FUNCTION app_hidden.render_template(p_template text, p_values jsonb) FROM PUBLIC;
 
@@ -4477,21 +8177,76 @@ REVOKE ALL ON FUNCTION app_private.analyze_hot_tables() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) TO gw_authenticator;
 
-REVOKE ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION app_private.begin_sending(p_jobs jsonb) TO gw_worker;
+REVOKE ALL ON FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb) TO gw_worker;
+REVOKE ALL ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.check_simulated_changes(p_changes jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) TO gw_worker;
 
 REVOKE ALL ON FUNCTION app_private.cleanup_expired_cache() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.compute_insights(p_user_id uuid, p_weeks integer, p_time_zone text, p_today date) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.delete_expired_sessions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.delete_old_stripe_events() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION app_private.fail_abandoned_messages() FROM PUBLIC;
+REVOKE ALL ON FUNCTION app_private.describe_instant(p_local timestamp without time zone, p_zone text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.describe_occasion(p_message_type text, p_base_date date, p_leap_day_policy text, p_date date, OUT is_occasion boolean, OUT detail text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_starts date[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) FROM PUBLIC;
+
+GRANT SELECT ON TABLE app_public.message_logs TO gw_readonly;
+
+GRANT SELECT(user_id) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(id) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_type) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(delivery_date) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_content) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(scheduled_send_time) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(actual_send_time) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(status) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(retry_count) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
+
+GRANT SELECT(message_subject) ON TABLE app_public.message_logs TO app_user;
+
+REVOKE ALL ON FUNCTION app_private.explain_attempts(p_message app_public.message_logs) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.explain_planned(p_message app_public.message_logs, p_instant timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.insights_lock(p_user_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_authenticator;
@@ -4499,9 +8254,18 @@ GRANT ALL ON FUNCTION app_private.invalidate_query_cache(tags text[]) TO gw_work
 
 REVOKE ALL ON FUNCTION app_private.latest_period_start(p_period_end timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.live_writers() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.live_writers() TO gw_authenticator;
+
 REVOKE ALL ON FUNCTION app_private.monthly_limit(p_tier text, p_status text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.note_channel_health(p_channel text, p_reached integer, p_unreachable integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.notify_live(p_topic text, p_event text, p_user_ids uuid[], p_keys text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.plan_due_messages(p_now timestamp with time zone, p_limit integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) TO gw_authenticator;
@@ -4509,17 +8273,27 @@ GRANT ALL ON FUNCTION app_private.query_cache_get(p_cache_key text) TO gw_authen
 REVOKE ALL ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data jsonb, p_time_to_live interval, p_generation_time_ms integer, p_tags text[], p_query_hash text) TO gw_authenticator;
 
+REVOKE ALL ON FUNCTION app_private.queue_due_messages(p_now timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.recently_revoked_sessions() FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.recently_revoked_sessions() TO gw_authenticator;
 
-REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb) TO gw_worker;
+REVOKE ALL ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.record_send_results(p_results jsonb, p_channel text) TO gw_worker;
+
+REVOKE ALL ON FUNCTION app_private.redrive_refusals(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.refresh_performance_views() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.refresh_weekly_summary() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.requeue_lost_messages() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticator;
@@ -4528,25 +8302,47 @@ REVOKE ALL ON FUNCTION app_private.sha256_hex(p_text text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.start_session(p_user_id uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.take_send_permits(p_channel text, p_wanted integer) TO gw_worker;
+
 REVOKE ALL ON FUNCTION app_private.tg__activity() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__append_only() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg__invalidate_insights() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__release_tasks() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg__timestamps() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_alerts__notify() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg_chat_messages__touch_chat() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_habit_logs__activity() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_message_logs__notify() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_partition_events__audit() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_tasks__notify() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_user_dashboard_aggregates__notify() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_user_settings__replan() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg_users__close() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.tg_users__replan() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.tg_users__subscribe() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) TO gw_authenticator;
+
+REVOKE ALL ON FUNCTION app_private.without_addresses(p_text text, p_length integer) FROM PUBLIC;
 
 GRANT SELECT,DELETE ON TABLE app_public.chat_vectors TO app_user;
 GRANT SELECT ON TABLE app_public.chat_vectors TO gw_readonly;
@@ -4594,6 +8390,9 @@ GRANT ALL ON FUNCTION app_public.habits_longest_streak(habit app_public.habits) 
 
 REVOKE ALL ON FUNCTION app_public.habits_streak(habit app_public.habits) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.habits_streak(habit app_public.habits) TO app_user;
+
+REVOKE ALL ON FUNCTION app_public.insights(weeks integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_public.insights(weeks integer) TO app_user;
 
 REVOKE ALL ON FUNCTION app_public.login(email text, password text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_public.login(email text, password text) TO app_anonymous;
@@ -4699,15 +8498,29 @@ GRANT SELECT ON TABLE ops.audit_log TO gw_monitor;
 REVOKE ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.audit_log_hash(p_row ops.audit_log) TO gw_monitor;
 
+REVOKE ALL ON FUNCTION ops.cancel_messages(p_reason text, p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_dry_run boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.check_health() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.column_widths() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.column_widths() TO gw_monitor;
+
 REVOKE ALL ON FUNCTION ops.create_next_month_partition() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.create_range_partition(p_parent regclass, p_instant timestamp with time zone, p_step interval) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.delete_cron_history() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION ops.delete_old_alert_notices() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.drop_detached_partitions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.ensure_partitions() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.explain_message(p_user_id uuid, p_message_type text, p_date date) TO gw_monitor;
+
+REVOKE ALL ON FUNCTION ops.find_moved_messages(p_user_id uuid, p_timezone text, p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.is_backed_up(p_table regclass, p_since timestamp with time zone) TO gw_monitor;
@@ -4720,6 +8533,23 @@ GRANT ALL ON FUNCTION ops.last_migration() TO gw_authenticator;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_monitor;
 GRANT ALL ON FUNCTION ops.last_migration() TO gw_worker;
 
+REVOKE ALL ON FUNCTION ops.limit_channel(p_channel text, p_messages_per_second double precision) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.message_status(p_from date, p_to date) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.message_status(p_from date, p_to date) TO gw_monitor;
+GRANT ALL ON FUNCTION ops.message_status(p_from date, p_to date) TO gw_readonly;
+
+REVOKE ALL ON FUNCTION ops.metrics() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.metrics() TO gw_authenticator;
+GRANT ALL ON FUNCTION ops.metrics() TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.alerts TO gw_monitor;
+
+REVOKE ALL ON FUNCTION ops.notify_alert(p_alert ops.alerts, p_state text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.overdue_messages(p_after interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.overdue_messages(p_after interval) TO gw_monitor;
+
 REVOKE ALL ON FUNCTION ops.prune_old_activity_partitions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ops.prune_partitions() FROM PUBLIC;
@@ -4728,11 +8558,26 @@ REVOKE ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level
 GRANT ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) TO gw_worker;
 GRANT ALL ON FUNCTION ops.raise_alert(p_check_name text, p_object text, p_level text, p_detail text, p_remediation text) TO gw_cdc;
 
+REVOKE ALL ON FUNCTION ops.redrive_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid, p_even_unknown boolean, p_dry_run boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.replan_users(p_after uuid, p_limit integer, p_timezone text, p_user_id uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_worker;
 GRANT ALL ON FUNCTION ops.resolve_alert(p_check_name text, p_object text) TO gw_cdc;
 
+REVOKE ALL ON FUNCTION ops.resolve_message(p_message_id uuid, p_status text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.settle_alerts() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.simulate_messages(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid, p_changes jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION ops.sync_cron_jobs() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.sync_health_checks(p_checks jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ops.unknown_deliveries() FROM PUBLIC;
+GRANT ALL ON FUNCTION ops.unknown_deliveries() TO gw_monitor;
 
 REVOKE ALL ON FUNCTION ops.verify_audit_log() FROM PUBLIC;
 GRANT ALL ON FUNCTION ops.verify_audit_log() TO gw_monitor;
@@ -4744,30 +8589,6 @@ GRANT SELECT ON TABLE app_hidden.timezones TO gw_readonly;
 GRANT INSERT ON TABLE app_private.connection_pool_stats TO gw_authenticator;
 GRANT INSERT ON TABLE app_private.connection_pool_stats TO gw_worker;
 GRANT SELECT ON TABLE app_private.connection_pool_stats TO gw_monitor;
-
-GRANT SELECT ON TABLE app_public.message_logs TO gw_readonly;
-
-GRANT SELECT(user_id) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(id) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(message_type) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(delivery_date) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(message_content) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(scheduled_send_time) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(actual_send_time) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(status) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(retry_count) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(created_at) ON TABLE app_public.message_logs TO app_user;
-
-GRANT SELECT(updated_at) ON TABLE app_public.message_logs TO app_user;
 
 GRANT INSERT ON TABLE app_private.performance_metrics TO gw_authenticator;
 GRANT INSERT ON TABLE app_private.performance_metrics TO gw_worker;
@@ -4796,6 +8617,27 @@ GRANT SELECT(metadata) ON TABLE app_private.performance_metrics TO gw_monitor;
 
 GRANT SELECT ON TABLE app_public.user_activity TO app_user;
 GRANT SELECT ON TABLE app_public.user_activity TO gw_readonly;
+
+GRANT SELECT ON TABLE app_public.user_settings TO app_user;
+GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
+
+GRANT UPDATE(theme) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(birthday_messages) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(anniversary_messages) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(weekly_digest) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(locale) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(quiet_from) ON TABLE app_public.user_settings TO app_user;
+
+GRANT UPDATE(quiet_until) ON TABLE app_public.user_settings TO app_user;
 
 GRANT SELECT,DELETE ON TABLE app_public.reflections TO app_user;
 GRANT SELECT ON TABLE app_public.reflections TO gw_readonly;
@@ -4928,15 +8770,6 @@ GRANT SELECT ON TABLE app_public.user_dashboard_aggregates TO app_user;
 GRANT SELECT ON TABLE app_public.user_dashboard_aggregates TO gw_readonly;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE app_public.user_dashboard_aggregates TO gw_cdc;
 
-GRANT SELECT ON TABLE app_public.user_settings TO app_user;
-GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
-
-GRANT UPDATE(theme) ON TABLE app_public.user_settings TO app_user;
-
-GRANT UPDATE(week_starts_on) ON TABLE app_public.user_settings TO app_user;
-
-GRANT UPDATE(default_task_priority) ON TABLE app_public.user_settings TO app_user;
-
 GRANT SELECT ON TABLE app_public.weekly_summaries TO app_user;
 
 GRANT SELECT,DELETE ON TABLE app_public.workspaces TO app_user;
@@ -4948,13 +8781,15 @@ GRANT INSERT(name),UPDATE(name) ON TABLE app_public.workspaces TO app_user;
 
 GRANT INSERT(data),UPDATE(data) ON TABLE app_public.workspaces TO app_user;
 
-GRANT SELECT ON TABLE ops.alerts TO gw_monitor;
+GRANT SELECT ON TABLE ops.alert_notices TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.audit_log_head TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.backups TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.cron_jobs TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.health_checks TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.partition_events TO gw_monitor;
 

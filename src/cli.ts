@@ -1,11 +1,15 @@
 import process from 'node:process';
 import { Command } from 'commander';
 import { registerCdc } from './commands/cdc.ts';
+import { registerCheck } from './commands/check.ts';
 import { registerDb } from './commands/db.ts';
+import { registerDigests } from './commands/digests.ts';
 import { registerEnv } from './commands/env.ts';
 import { registerLint } from './commands/lint.ts';
+import { registerMessages } from './commands/messages.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerProve } from './commands/prove.ts';
+import { registerReport } from './commands/report.ts';
 import { registerSchema } from './commands/schema.ts';
 import { registerSeed } from './commands/seed.ts';
 import { registerServe } from './commands/serve.ts';
@@ -35,14 +39,18 @@ for (const register of [
   registerServe,
   registerWorker,
   registerCdc,
+  registerMessages,
   registerMigrate,
   registerDb,
   registerSeed,
+  registerDigests,
   registerEnv,
   registerToken,
   registerSchema,
   registerLint,
   registerProve,
+  registerReport,
+  registerCheck,
 ]) {
   register(program);
 }

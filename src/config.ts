@@ -50,7 +50,29 @@ const environment = z.preprocess(
       .optional(),
     /** Unset: wal2json, or pgoutput where the server does not have it. */
     GW_CDC_PLUGIN: z.enum(['wal2json', 'pgoutput']).optional(),
+    /** Where notices of alerts are posted. */
+    GW_ALERT_URL: httpUrl.optional(),
+    /** Who gets them by e-mail: addresses, separated by commas. */
+    GW_ALERT_EMAIL_TO: z.string().includes('@').optional(),
+    GW_SMTP_URL: z
+      .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
+      .optional(),
+    /** What e-mails are from. */
+    GW_MAIL_FROM: z.string().includes('@').optional(),
     GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
+    /** Subscriptions of one user, across the sockets of one API process. */
+    GW_MAX_SUBSCRIPTIONS: z.coerce.number().int().min(1).max(10_000).default(20),
+    /** The share of requests whose operation and statements are recorded. */
+    GW_METRICS_SAMPLE: z.coerce.number().min(0).max(1).default(0.05),
+    /** Milliseconds from which an operation or statement is recorded in any case. */
+    GW_METRICS_SLOW_MS: z.coerce.number().int().min(0).max(60_000).default(250),
+    /** Who may read /metrics. Unset: whoever asks from this machine. */
+    GW_METRICS_TOKEN: z
+      .string()
+      .regex(/^\S{16,}$/, 'must have at least 16 characters, no space')
+      .optional(),
+    /** A port of its own for /metrics. Unset: the API's. */
+    GW_METRICS_PORT: port.optional(),
     GW_LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
       .default('info'),

@@ -1,5 +1,5 @@
 --! Previous: sha1:d8a0ddae89a09b9ab6b6c087e78ed4b6f2346799
---! Hash: sha1:a2f62ebe72dec5ae05e95448f7387a23f1b77ade
+--! Hash: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
 --! Message: alerts
 
 --! split: 0001-alerts.sql
@@ -9,8 +9,6 @@
  *
  * Locks: none on existing tables.
  */
-
-drop table if exists ops.alerts;
 
 -- One row for each time that something went wrong, from when it was noticed to when it was
 -- well again. Of one check and object, one at most is open.

@@ -28,6 +28,17 @@ begin
     grant usage on schema cron to gw_owner;
     grant select on cron.job to gw_owner;
     grant select, delete on cron.job_run_details to gw_owner;
+    -- Monitoring reads how jobs went; pg_cron's own policies show a role its own jobs only.
+    grant usage on schema cron to gw_monitor;
+    grant select on cron.job, cron.job_run_details to gw_monitor;
+    if not exists (
+      select from pg_catalog.pg_policies
+      where schemaname = 'cron' and policyname = 'monitoring' and tablename = 'job'
+    ) then
+      create policy monitoring on cron.job for select to gw_monitor using (true);
+      create policy monitoring on cron.job_run_details
+        for select to gw_monitor using (true);
+    end if;
   end if;
 end
 $extensions$;

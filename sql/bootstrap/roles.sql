@@ -47,6 +47,8 @@ $roles$;
 
 grant app_user, app_anonymous to gw_authenticator;
 grant pg_monitor to gw_monitor;
+-- The health checks that pg_cron runs look at connections, settings and replication.
+grant pg_monitor to gw_owner;
 
 -- A stray session cannot write, whatever is granted to it by mistake.
 alter role gw_readonly set default_transaction_read_only = on;

@@ -59,14 +59,15 @@ people as (
 ),
 created as (
   insert into app_public.users (email, email_verified, first_name, last_name, timezone,
-    birthday_date, anniversary_date)
+    birthday_date, anniversary_date, created_at, last_login_at)
   select email, true, first_name, last_name, timezone,
     case when celebrates_today then ((now() at time zone timezone)::date - age)::date
       else birthday end,
-    case when number % 3 = 0 then anniversary end
+    case when number % 3 = 0 then anniversary end,
+    now() - make_interval(days => 120 + number % 300), now() - make_interval(hours => number % 900)
   from people
   on conflict (lower(email)) where deleted_at is null do nothing
-  returning id, email
+  returning id, email, last_login_at
 ),
 settings as (
   insert into app_public.user_settings (user_id, theme)
@@ -83,6 +84,15 @@ secrets as (
   select created.id, password.hash
   from created
   cross join password
+),
+-- Sessions of those who signed in lately. Nobody has their refresh tokens.
+sessions as (
+  insert into app_private.sessions (user_id, refresh_token_hash, created_at, last_used_at,
+    expires_at)
+  select id, sha256(public.gen_random_bytes(32)), last_login_at, last_login_at,
+    last_login_at + interval '30 days'
+  from created
+  where last_login_at > now() - interval '30 days'
 )
 insert into seeded (user_id, seed)
 select id, abs(hashtext(email)) % 1000000
@@ -105,7 +115,8 @@ select projects.user_id, projects.id,
   (array['Soon', 'Later', 'Waiting'])[1 + number], number
 from app_public.projects
 inner join seeded on seeded.user_id = projects.user_id
-cross join generate_series(0, 2) as number;
+cross join generate_series(0, 2) as number
+order by projects.user_id;
 
 with own_lists as (
   select lists.user_id, lists.id, lists.project_id,
@@ -115,7 +126,7 @@ with own_lists as (
   inner join seeded on seeded.user_id = lists.user_id
 )
 insert into app_public.tasks (user_id, title, description, status, priority, due_date,
-  project_id, list_id, position_in_list, completed_at, created_at)
+  project_id, list_id, position_in_list, completed_at, created_at, updated_at)
 select seeded.user_id,
   (array['Call the dentist', 'Write the report', 'Buy groceries', 'Plan the trip',
     'Fix the bicycle', 'Read a chapter', 'Renew the passport', 'Water the plants',
@@ -127,14 +138,23 @@ select seeded.user_id,
   (array['low', 'medium', 'medium', 'high', 'urgent'])[1 + (seeded.seed / 84 + number) % 5],
   case when number % 4 > 0 then current_date + (seeded.seed + number * 3) % 40 - 10 end,
   own_lists.project_id, own_lists.id, case when own_lists.id is not null then number end,
-  now() - make_interval(hours => (seeded.seed + number) % 700),
-  now() - make_interval(hours => 700 + (seeded.seed + number * 7) % 1400)
+  moment.changed_at, moment.created_at, moment.changed_at
 from seeded
 cross join lateral generate_series(1, 5 + seeded.seed % 31) as number
+-- Made in the last twelve weeks, and done, if at all, within five days.
+cross join lateral (
+  select now() - make_interval(hours => (seeded.seed + number * 53) % 2016)
+) as made (created_at)
+cross join lateral (
+  select made.created_at,
+    least(now(), made.created_at + make_interval(hours => (seeded.seed + number * 11) % 120))
+) as moment (created_at, changed_at)
 -- Three tasks in four stand in a list.
 left join own_lists on own_lists.user_id = seeded.user_id
   and own_lists.place = 1 + number % own_lists.lists
-  and number % 4 > 0;
+  and number % 4 > 0
+-- User by user, as of every long insert: neighbours in an index are then written together.
+order by seeded.user_id;
 
 -- What follows joins these; without statistics the joins would be planned for empty tables.
 analyze app_public.users, app_public.projects, app_public.lists, app_public.tasks;
@@ -153,7 +173,8 @@ select goals.user_id, goals.id, tasks.id
 from app_public.goals
 inner join seeded on seeded.user_id = goals.user_id
 inner join app_public.tasks on tasks.user_id = goals.user_id
-  and tasks.position_in_list < 4;
+  and tasks.position_in_list < 4
+order by goals.user_id;
 
 insert into app_public.habits (user_id, name)
 select seeded.user_id,
@@ -166,14 +187,17 @@ select habits.user_id, habits.id, current_date - number
 from app_public.habits
 inner join seeded on seeded.user_id = habits.user_id
 cross join generate_series(0, 20) as number
-where (seeded.seed + number) % 5 > 0;
+where (seeded.seed + number) % 5 > 0
+order by habits.user_id;
 
-insert into app_public.reflections (user_id, reflection_date, mood_score, content)
+insert into app_public.reflections (user_id, reflection_date, mood_score, content, created_at)
 select seeded.user_id, current_date - number * 3, 1 + (seeded.seed + number) % 5,
   (array['A good day.', 'Slow, but it moves.', 'Too many meetings.', 'Long walk, clear head.']
-  )[1 + (seeded.seed + number) % 4]
+  )[1 + (seeded.seed + number) % 4],
+  least(now(), current_date - number * 3 + interval '20 hours')
 from seeded
-cross join generate_series(0, 12) as number;
+cross join generate_series(0, 12) as number
+order by seeded.user_id;
 
 analyze app_public.goals, app_public.habits, app_public.reflections;
 
@@ -211,11 +235,13 @@ left join app_public.tasks on tasks.user_id = seeded.user_id
 group by seeded.user_id;
 
 insert into app_public.digests (user_id, week_start, content)
-select seeded.user_id, date_trunc('week', now())::date - 7,
-  jsonb_build_object('tasks_done', count(tasks.id) filter (where tasks.status = 'done'))
-from seeded
-left join app_public.tasks on tasks.user_id = seeded.user_id
-group by seeded.user_id;
+select digest.user_id, digest.week_start, digest.content
+from (
+  select array_agg(user_id) as users,
+    array_agg(date_trunc('week', now())::date - 7) as weeks
+  from seeded
+) as wanted
+cross join lateral app_private.digest_contents(wanted.users, wanted.weeks) as digest;
 
 -- One user in ten pays; the row itself came with the user.
 update app_public.subscriptions
@@ -226,6 +252,16 @@ set tier = case when seeded.seed % 30 = 0 then 'team' else 'pro' end,
 from seeded
 where subscriptions.user_id = seeded.user_id
   and seeded.seed % 10 = 0;
+
+insert into app_private.stripe_events (event_id, type, stripe_subscription_id, occurred_at,
+  received_at, payload, applied)
+select 'evt_demo' || seeded.seed || left(md5(seeded.user_id::text), 8),
+  'customer.subscription.created', subscriptions.stripe_subscription_id,
+  date_trunc('second', subscriptions.current_period_start),
+  subscriptions.current_period_start, '{}', true
+from seeded
+inner join app_public.subscriptions on subscriptions.user_id = seeded.user_id
+where subscriptions.stripe_subscription_id is not null;
 
 insert into app_public.chats (user_id, title)
 select seeded.user_id, (array['Trip ideas', 'Code review', 'Dinner'])[1 + seeded.seed % 3]
@@ -268,6 +304,115 @@ inner join seeded on seeded.user_id = projects.user_id
 cross join generate_series(1, 3) as number
 where seeded.seed % 3 = 0;
 
+-- The messages of birthdays and anniversaries since the account was made, as they would
+-- have gone: in a hundred, 91 at once, six after being tried again, three never. No jobs:
+-- theirs are done. What the planner still looks at, the last 12 hours, is left to it.
+with occasions as (
+  select users.*, 'BIRTHDAY' as message_type, users.birthday_date as date
+  from app_public.users
+  where users.birthday_date is not null
+  union all
+  select users.*, 'ANNIVERSARY', users.anniversary_date
+  from app_public.users
+  where users.anniversary_date is not null
+),
+past as (
+  select occasions.*, day.delivery_date, moment.scheduled_send_time,
+    -- Nothing failed lately, so that a fresh demo raises no alarm.
+    least(abs(hashtext(occasions.email || occasions.message_type)) % 100,
+      case when day.delivery_date > current_date - 7 then 96 else 99 end) as luck
+  from occasions
+  inner join seeded on seeded.user_id = occasions.id
+  cross join generate_series(0, 2) as years_ago
+  cross join lateral (
+    -- A year's addition makes February 29 the 28th where there is none, as feb28 wants.
+    select (occasions.date + make_interval(years =>
+      (extract(year from now()) - years_ago - extract(year from occasions.date))::integer))::date
+  ) as day (delivery_date)
+  cross join lateral (
+    select app_hidden.local_to_instant(
+      day.delivery_date + occasions.send_time, occasions.timezone)
+  ) as moment (scheduled_send_time)
+  where day.delivery_date > occasions.created_at::date
+    and moment.scheduled_send_time < now() - interval '13 hours'
+),
+planned as (
+  insert into app_private.message_ledger (user_id, message_type, delivery_date, message_id,
+    scheduled_send_time, planned_at)
+  select id, message_type, delivery_date, gen_random_uuid(), scheduled_send_time,
+    scheduled_send_time - interval '1 day'
+  from past
+  on conflict do nothing
+  returning *
+)
+insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+  message_content, scheduled_send_time, actual_send_time, status, retry_count, last_retry_at,
+  api_response_code, api_response_body, error_message, idempotency_key, created_at, updated_at)
+select past.id, planned.message_id, past.message_type, past.delivery_date,
+  app_hidden.render_template(message_templates.body, jsonb_build_object(
+    'first_name', past.first_name,
+    'last_name', past.last_name,
+    'full_name', btrim(past.first_name || ' ' || past.last_name))),
+  past.scheduled_send_time, case when outcome.status = 'SENT' then outcome.at end,
+  outcome.status, outcome.retries, case when outcome.retries > 0 then outcome.at end,
+  outcome.code, case outcome.code when 200 then '{"accepted":true}' else '' end,
+  case when outcome.code <> 200 then 'the receiver answered ' || outcome.code end,
+  concat_ws(':', past.id, past.message_type, past.delivery_date),
+  planned.planned_at, outcome.at
+from planned
+inner join past on past.id = planned.user_id
+  and past.message_type = planned.message_type
+  and past.delivery_date = planned.delivery_date
+inner join app_private.message_templates
+  on message_templates.message_type = planned.message_type
+  and message_templates.locale = 'en'
+cross join lateral (
+  select case when past.luck < 97 then 'SENT' else 'FAILED' end,
+    case when past.luck < 91 then 0 when past.luck < 97 then past.luck - 90
+      when past.luck < 99 then 0 else 10 end,
+    case when past.luck < 97 then 200 when past.luck < 99 then 422 else 503 end,
+    past.scheduled_send_time + make_interval(secs => 1 + past.luck % 20)
+      + make_interval(mins => case when past.luck < 91 then 0 when past.luck < 97 then 5
+        when past.luck < 99 then 0 else 180 end)
+) as outcome (status, retries, code, at);
+
+-- The days of the dashboard, until change capture takes over: its first start counts anew.
+-- Where it has begun, it sees the rows above in the write-ahead log and counts them itself.
+with counted as (
+  select tasks.user_id, (tasks.created_at at time zone users.timezone)::date as agg_date,
+    1 as created, 0 as completed, 0 as reflections, null::integer as mood
+  from app_public.tasks
+  inner join app_public.users on users.id = tasks.user_id
+  union all
+  select tasks.user_id, (tasks.completed_at at time zone users.timezone)::date, 0, 1, 0, null
+  from app_public.tasks
+  inner join app_public.users on users.id = tasks.user_id
+  where tasks.completed_at is not null
+  union all
+  select reflections.user_id, reflections.reflection_date, 0, 0, 1, reflections.mood_score
+  from app_public.reflections
+)
+insert into app_public.user_dashboard_aggregates (user_id, agg_date, tasks_created,
+  tasks_completed, reflections_count, mood_sum, mood_count)
+select counted.user_id, counted.agg_date, sum(counted.created), sum(counted.completed),
+  sum(counted.reflections), coalesce(sum(counted.mood), 0), count(counted.mood)
+from counted
+inner join seeded on seeded.user_id = counted.user_id
+where not exists (
+  select from pg_catalog.pg_replication_slots
+  where slot_type = 'logical' and database = current_database()
+)
+group by counted.user_id, counted.agg_date
+order by counted.user_id, counted.agg_date
+on conflict (user_id, agg_date) do nothing;
+
+insert into app_private.query_cache (user_id, cache_key, cached_data, expires_at,
+  generation_time_ms, tags, query_hash)
+select user_id, 'dashboard', '{"tasks": 3}', now() + interval '1 hour', 20 + seed % 50,
+  '{tasks}', md5('query' || seed % 5)
+from seeded
+where seed % 10 = 0;
+
 -- What the API and its pools would have measured.
 insert into app_private.performance_metrics (metric_type, metric_name, duration_ms, user_id,
   endpoint, query_hash, "timestamp")
@@ -286,7 +431,7 @@ from generate_series(0, 23) as number
 where exists (select from seeded);
 
 analyze app_public.users, app_public.tasks, app_public.reflections, app_public.habit_logs,
-  app_public.user_activity;
+  app_public.user_activity, app_public.message_logs, app_public.user_dashboard_aggregates;
 
 -- The chart shows what is there, not only what is there at the next full hour.
 refresh materialized view app_private.mv_user_weekly_summary;

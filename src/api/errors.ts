@@ -20,6 +20,8 @@ export type ErrorCode =
   | 'FOREIGN_KEY_VIOLATION'
   | 'VALIDATION_FAILED'
   | 'GRAPHQL_VALIDATION_FAILED'
+  | 'TOO_MANY_SUBSCRIPTIONS'
+  | 'BAD_REQUEST'
   | 'CONFLICT'
   | 'TIMEOUT'
   | 'UNAVAILABLE'
@@ -69,6 +71,9 @@ const byMessage: Record<string, ErrorCode> = {
   [refusals.refreshSession]: 'INVALID_REFRESH_TOKEN',
   [refusals.notFound]: 'NOT_FOUND',
   [refusals.pageSize]: 'VALIDATION_FAILED',
+  // What postgraphile-plugin-connection-filter says.
+  'Empty objects are forbidden in filter argument input.': 'VALIDATION_FAILED',
+  'Null literals are forbidden in filter argument input.': 'VALIDATION_FAILED',
 };
 
 /** What a database error means to a frontend; undefined when it must be masked. */

@@ -20,8 +20,9 @@ export const TenantKeyNamesPlugin: GraphileConfig.Plugin = {
 };
 
 /**
- * Filters and orders on columns of partitioned tables, too, are offered only where an index
- * serves them: PgIndexBehaviorsPlugin looks at ordinary tables alone.
+ * Filters and orders on columns of partitioned tables and views, too, are offered only where
+ * an index serves them: PgIndexBehaviorsPlugin looks at ordinary tables alone. A view has no
+ * index; what its comment says is its key has one below it.
  */
 export const PartitionedIndexPlugin: GraphileConfig.Plugin = {
   name: 'PartitionedIndexPlugin',
@@ -31,11 +32,16 @@ export const PartitionedIndexPlugin: GraphileConfig.Plugin = {
     hooks: {
       pgCodecs_attribute(_info, { attribute, pgAttribute }) {
         const table = pgAttribute.getClass();
-        if (table?.relkind !== 'p') return;
-        // A partial index counts: ours leave out nulls only.
-        const isIndexed = table
-          .getIndexes()
-          .some((index) => index.getKeys().some((key) => key?.attname === pgAttribute.attname));
+        const name = pgAttribute.attname;
+        const { primaryKey } = table?.getTags() ?? {};
+        if (table?.relkind !== 'p' && table?.relkind !== 'v') return;
+        const isIndexed =
+          table.relkind === 'v'
+            ? typeof primaryKey === 'string' && primaryKey.split(/\s*,\s*/).includes(name)
+            : // A partial index counts: ours leave out nulls only.
+              table
+                .getIndexes()
+                .some((index) => index.getKeys().some((key) => key?.attname === name));
         attribute.extensions ??= Object.create(null);
         const { extensions } = attribute;
         if (!isIndexed && extensions !== undefined) extensions.isIndexed ??= false;

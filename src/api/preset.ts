@@ -8,8 +8,15 @@ import { PgIndexBehaviorsPlugin, PgJWTPlugin } from 'postgraphile/graphile-build
 import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
+import { AggregatesPreset } from './aggregates.ts';
+import { DescriptionsPlugin } from './descriptions.ts';
+import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
+import { SearchFilterPlugin } from './search-filter.ts';
+import { telemetryPlugin } from './telemetry/plugin.ts';
+import { observeStatements } from './telemetry/statements.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
 import { VectorPlugin } from './vector-plugin.ts';
 
@@ -18,20 +25,30 @@ export interface PresetOptions {
   jwtSecret: string;
   /** What a request's token says; undefined for an anonymous one. */
   claimsOf: (request: IncomingMessage) => Claims | undefined;
+  /** Where a user's changes come from; unset where there are no sockets. */
+  liveOf?: ((userId: string) => LiveSource) | undefined;
   maskError: (error: GraphQLError) => GraphQLError;
+  /** Absent where nothing is served, such as when the schema is printed. */
+  telemetry?: Telemetry | undefined;
   /** A superuser's URL, to rebuild the schema whenever the database changes. */
   watchUrl?: string | undefined;
 }
 
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
-  const { pool, jwtSecret, claimsOf, maskError, watchUrl } = options;
+  const { pool, jwtSecret, claimsOf, liveOf, maskError, telemetry, watchUrl } = options;
+  const pgService = makePgService({
+    pool,
+    schemas: ['app_public'],
+    ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
+  });
   return {
     extends: [
       PostGraphileAmberPreset,
       PgSimplifyInflectionPreset,
       PostGraphileConnectionFilterPreset,
       PgManyToManyPreset,
+      AggregatesPreset,
     ],
     plugins: [
       PgJWTPlugin,
@@ -44,13 +61,14 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       NotFoundPlugin,
       DocumentPlugin,
       VectorPlugin,
+      SearchFilterPlugin,
+      DescriptionsPlugin,
+      LivePlugin,
+      SubscriptionTransportPlugin,
+      ...(telemetry === undefined ? [] : [telemetryPlugin(telemetry)]),
     ],
     pgServices: [
-      makePgService({
-        pool,
-        schemas: ['app_public'],
-        ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
-      }),
+      telemetry === undefined ? pgService : observeStatements(pgService, telemetry.onStatement),
     ],
     schema: {
       // A schema that cannot be built whole must not be served in part.
@@ -58,6 +76,8 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       pgJwtSecret: jwtSecret,
       pgJwtSignOptions: { issuer: tokenIssuer, audience: tokenAudience, algorithm: 'HS256' },
       defaultBehavior: '-query:resource:list',
+      // No index serves a function of a row.
+      connectionFilterComputedColumns: false,
     },
     gather: { pgJwtTypes: 'app_public.access_token' },
     grafserv: {
@@ -71,14 +91,19 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
     grafast: {
       explain: false,
       context(requestContext) {
-        const request = requestContext.node?.req as IncomingMessage | undefined;
+        const { node, ws } = requestContext;
+        const request = (node?.req ?? ws?.request) as IncomingMessage | undefined;
         const claims = request === undefined ? undefined : claimsOf(request);
+        const traceparent =
+          request === undefined ? undefined : telemetry?.infoOf(request)?.traceparent;
         return {
+          live: ws === undefined || claims === undefined ? undefined : liveOf?.(claims.sub),
           // Set with set_config(…, true) inside the transaction of each operation.
           pgSettings: {
             role: claims === undefined ? 'app_anonymous' : 'app_user',
             'app.current_user_id': claims?.sub ?? '',
             'app.current_session_id': claims?.sid ?? '',
+            'app.traceparent': traceparent ?? '',
             statement_timeout: '5s',
           },
         };

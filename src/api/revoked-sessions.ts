@@ -15,6 +15,7 @@ const pollMs = 5_000;
  */
 export class RevokedSessions {
   readonly #until = new Map<string, number>();
+  readonly #listeners: ((sessionId: string) => void)[] = [];
   readonly #sql: Sql;
   readonly #log: Log;
   readonly #sweep: NodeJS.Timeout;
@@ -48,6 +49,11 @@ export class RevokedSessions {
     await this.#readRecent();
   }
 
+  /** Has each session told that is newly known to have ended. */
+  onRevoked(listener: (sessionId: string) => void): void {
+    this.#listeners.push(listener);
+  }
+
   /** Whether a session has ended. */
   has(sessionId: string): boolean {
     return this.#until.has(sessionId);
@@ -66,7 +72,9 @@ export class RevokedSessions {
   }
 
   #remember(sessionId: string): void {
+    const isNews = !this.#until.has(sessionId);
     this.#until.set(sessionId, Date.now() + rememberMs);
+    if (isNews) for (const listener of this.#listeners) listener(sessionId);
   }
 
   #forgetOld(): void {

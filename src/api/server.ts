@@ -1,16 +1,19 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { Pool } from 'pg';
 import { postgraphile } from 'postgraphile';
 import { grafserv } from 'postgraphile/grafserv/node';
-import { messageOf } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { errorText, type Log } from '../log.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
 import { type ErrorCode, makeMaskError } from './errors.ts';
 import { readiness } from './health.ts';
+import { Live } from './live/live.ts';
+import type { SocketLimits } from './live/sockets.ts';
 import { makePreset } from './preset.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
 import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
-import { type Claims, verifyAccessToken } from './tokens.ts';
+import { mayReadMetrics } from './telemetry/access.ts';
+import { MeasuredPool } from './telemetry/measured-pool.ts';
+import { Telemetry } from './telemetry/telemetry.ts';
+import { type Claims, verifyAuthorization } from './tokens.ts';
 
 export interface ApiOptions {
   /** gw_authenticator's connection. */
@@ -23,17 +26,39 @@ export interface ApiOptions {
   host: string;
   port: number;
   poolSize: number;
+  /** Limits of WebSockets where they are not the usual ones. */
+  liveLimits?: Partial<SocketLimits> | undefined;
+  /** What is measured of requests, and who may read it. Unset: nothing is recorded. */
+  metrics?: {
+    /** The share of requests, 0 to 1, that are recorded. */
+    sample: number;
+    /** Milliseconds from which an operation is recorded in any case. */
+    slowMs: number;
+    /** Whoever knows it may read /metrics; without one, this machine only. */
+    token?: string | undefined;
+    /** A port of its own for /metrics, which the API's then has not; 0 for a free one. */
+    port?: number | undefined;
+    /** Measurements that may wait to be written. */
+    capacity?: number | undefined;
+  };
   log: Log;
 }
 
 export interface Api {
   server: Server;
   port: number;
+  /** Subscriptions over WebSocket. */
+  live: Live;
+  /** Where /metrics is, when it has a port of its own. */
+  metricsPort?: number;
   /** Stops accepting, lets running requests end, closes connections. */
   close(): Promise<void>;
 }
 
 const maxBody = 1_000_000;
+
+const isWebSocket = ({ headers }: IncomingMessage): boolean =>
+  headers.upgrade?.toLowerCase() === 'websocket';
 
 function sendJson(response: ServerResponse, status: number, body: unknown): void {
   const text = JSON.stringify(body);
@@ -54,15 +79,20 @@ function sendError(
   sendJson(response, status, { errors: [{ message, extensions: { code } }] });
 }
 
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
 /**
- * Starts the API: GraphQL at /graphql, GraphiQL at /, /healthz and /readyz. Resolves when
- * it accepts requests.
+ * Starts the API: GraphQL at /graphql, GraphiQL at /, /healthz, /readyz and /metrics.
+ * Resolves when it accepts requests.
  *
  * @throws when the database cannot be reached or the port is taken
  */
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { authenticatorUrl, watchUrl, jwtSecret, host, log } = options;
-  const pool = new Pool({
+  const pool = new MeasuredPool({
     connectionString: authenticatorUrl,
     max: options.poolSize,
     application_name: 'gw-api',
@@ -71,20 +101,42 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     keepAlive: true,
   });
   // A connection that dies while idle is replaced; requests see UNAVAILABLE meanwhile.
-  pool.on('error', (error) => log.warn({ error: messageOf(error) }, 'lost a connection'));
+  pool.on('error', (error) => log.warn({ error: errorText(error) }, 'lost a connection'));
 
   const columns = new ConstraintColumns(pool);
   const revoked = new RevokedSessions(authenticatorUrl, log);
   await columns.load();
   await revoked.start();
+  const live = new Live({
+    authenticatorUrl,
+    jwtSecret,
+    revoked,
+    limits: options.liveLimits,
+    log,
+  });
+  await live.start();
+
+  const unmeasured: NonNullable<ApiOptions['metrics']> = {
+    sample: 0,
+    slowMs: Number.POSITIVE_INFINITY,
+  };
+  const { token, port: metricsPort, ...measuring } = options.metrics ?? unmeasured;
+  const telemetry = new Telemetry({ authenticatorUrl, pool, log, ...measuring });
+  const maskError = makeMaskError(log, columns.columnOf);
 
   const claims = new WeakMap<IncomingMessage, Claims>();
   const pgl = postgraphile(
     makePreset({
       pool,
       jwtSecret,
-      claimsOf: (request) => claims.get(request),
-      maskError: makeMaskError(log, columns.columnOf),
+      claimsOf: (request) => claims.get(request) ?? live.claimsOf(request),
+      liveOf: (userId) => live.sourceOf(userId),
+      maskError: (error) => {
+        const masked = maskError(error);
+        telemetry.addError(String(masked.extensions.code));
+        return masked;
+      },
+      telemetry: options.metrics === undefined ? undefined : telemetry,
       watchUrl,
     }),
   );
@@ -100,14 +152,18 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   ): Promise<boolean> {
     const header = request.headers.authorization;
     if (header === undefined) return true;
-    const token = /^Bearer ([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)$/i.exec(header)?.[1];
-    const verified =
-      token === undefined ? 'TOKEN_INVALID' : await verifyAccessToken(token, jwtSecret);
+    const verified = await verifyAuthorization(header, jwtSecret);
     if (typeof verified !== 'string' && !revoked.has(verified.sid)) {
       claims.set(request, verified);
+      const info = telemetry.infoOf(request);
+      if (info !== undefined) {
+        info.userId = verified.sub;
+        info.sessionId = verified.sid;
+      }
       return true;
     }
     const code = verified === 'TOKEN_EXPIRED' ? 'TOKEN_EXPIRED' : 'TOKEN_INVALID';
+    telemetry.addError(code);
     response.setHeader('www-authenticate', 'Bearer error="invalid_token"');
     sendError(
       response,
@@ -120,6 +176,15 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     return false;
   }
 
+  async function sendMetrics(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (!mayReadMetrics(request, token)) {
+      return sendError(response, 403, 'FORBIDDEN', 'metrics are not for you');
+    }
+    const text = await telemetry.metrics();
+    response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
+    response.end(text);
+  }
+
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = (request.url ?? '/').split('?', 1)[0];
     if (path === '/healthz') return sendJson(response, 200, { alive: true });
@@ -127,6 +192,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       const { ready, checks } = await readiness(pool);
       return sendJson(response, ready ? 200 : 503, { ready, checks });
     }
+    if (path === '/metrics' && metricsPort === undefined) return sendMetrics(request, response);
     if (path === stripeWebhookPath) {
       const { status, body } = await handleStripe(request);
       // What is left of a body that is too long is not read.
@@ -142,33 +208,60 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     await handleGraphql(request, response);
   }
 
-  const server = createServer((request, response) => {
-    response.setHeader('x-content-type-options', 'nosniff');
-    handle(request, response).catch((error: unknown) => {
-      log.error({ err: error }, 'a request failed outside GraphQL');
-      if (!response.headersSent) sendError(response, 500, 'INTERNAL', 'an internal error occurred');
-      else response.destroy();
+  // Other upgrades that clients offer, such as h2c, are passed over, as without sockets.
+  const upgrades = { shouldUpgradeCallback: isWebSocket };
+  const listen = (
+    port: number,
+    work: (request: IncomingMessage, response: ServerResponse) => Promise<void>,
+  ): Promise<Server> => {
+    const server = createServer(upgrades, (request, response) => {
+      response.setHeader('x-content-type-options', 'nosniff');
+      telemetry.run(request, response, () => {
+        work(request, response).catch((error: unknown) => {
+          log.error({ err: error }, 'a request failed outside GraphQL');
+          if (response.headersSent) response.destroy();
+          else sendError(response, 500, 'INTERNAL', 'an internal error occurred');
+        });
+      });
     });
-  });
-  server.requestTimeout = 30_000;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(options.port, host, resolve);
-  });
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : options.port;
+    server.requestTimeout = 30_000;
+    return new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, host, () => resolve(server));
+    });
+  };
+  const server = await listen(options.port, handle);
+  live.attach(server, serv);
+  const metricsServer =
+    metricsPort === undefined
+      ? undefined
+      : await listen(metricsPort, async (request, response) =>
+          request.url === '/metrics'
+            ? sendMetrics(request, response)
+            : sendError(response, 404, 'NOT_FOUND', 'there is only /metrics'),
+        );
 
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
     const closed = new Promise((resolve) => server.close(resolve));
     server.closeIdleConnections();
+    metricsServer?.close();
+    metricsServer?.closeAllConnections();
     // Statements end after 5 s; nobody waits for connections that are merely open.
     const impatience = setTimeout(() => server.closeAllConnections(), 2_000);
+    await live.stop();
     await closed;
     clearTimeout(impatience);
     await revoked.stop();
+    await telemetry.close();
     await pgl.release();
     await pool.end();
   }
-  return { server, port, close: () => (closing ??= close()) };
+  return {
+    server,
+    port: portOf(server),
+    live,
+    ...(metricsServer === undefined ? {} : { metricsPort: portOf(metricsServer) }),
+    close: () => (closing ??= close()),
+  };
 }

@@ -41,6 +41,19 @@ export async function verifyAccessToken(
   }
 }
 
+/**
+ * Checks the token of an Authorization header: "Bearer" and a JWT.
+ *
+ * @returns the claims, or why there are none
+ */
+export async function verifyAuthorization(
+  header: string,
+  secret: string,
+): Promise<Claims | TokenProblem> {
+  const token = /^Bearer ([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)$/i.exec(header)?.[1];
+  return token === undefined ? 'TOKEN_INVALID' : verifyAccessToken(token, secret);
+}
+
 /** Signs an access token as the API does for register() and login(). */
 export function signAccessToken(claims: Claims, secret: string): Promise<string> {
   return new SignJWT({ sid: claims.sid })

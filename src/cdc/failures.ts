@@ -23,7 +23,7 @@ export function isTransient(error: unknown): boolean {
     // Connection; resources; operator intervention; object in use or not as it was; a log
     // file that is gone; a transaction that the server ended; ours: somebody else was here.
     /^(08|53|57)/.test(code) ||
-    ['55000', '55006', '58P01', '25P02', '25P03', 'GW040'].includes(code) ||
+    ['55000', '55006', '58P01', '25P02', '25P03', 'GW060'].includes(code) ||
     (code === '' && /Connection terminated|not queryable|timeout expired/.test(messageOf(error)))
   );
 }

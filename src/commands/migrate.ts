@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import * as graphileMigrate from 'graphile-migrate';
 import { loadConfig } from '../config.ts';
+import { audit } from '../database/audit.ts';
 import { hasCron } from '../database/bootstrap.ts';
 import { describeSqlError } from '../database/migration-error.ts';
 import {
+  committedMigrations,
   forceDrop,
   type MigrationUrls,
   migrate,
@@ -91,7 +93,9 @@ export function registerMigrate(program: Command): void {
     .description('move the last committed migration back to migrations/current/ (development)')
     .action(async () => {
       const urls = await urlsFor('uncommit', true);
+      const migration = committedMigrations().at(-1) ?? null;
       await described(graphileMigrate.uncommit(migrationSettings(urls)));
+      await audit(urls.owner, 'migration.uncommitted', { migration });
     });
 
   program
@@ -131,6 +135,7 @@ export function registerMigrate(program: Command): void {
       const hadCron = await hasCron(urls.owner).catch(() => false);
       await forceDrop(urls.superuser ?? '', name);
       await described(graphileMigrate.reset(migrationSettings(urls)));
+      await audit(urls.owner, 'database.reset', { database: name });
       // pg_cron's scheduler has ended with its database, and only a restart brings it back.
       if (!hadCron) return;
       // graphile-migrate keeps its connections for 200 ms, and ends the process if they break.

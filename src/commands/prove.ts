@@ -27,7 +27,14 @@ async function proved(options: Options): Promise<Report> {
     ...(options.declared === undefined ? {} : { declared: readDeclared(options.declared) }),
   });
   if (options.url !== undefined) {
-    return prove(databaseAt(options.url, databaseName(options.url)), settings, options.only);
+    const { audit } = await import('../database/audit.ts');
+    const report = await prove(
+      databaseAt(options.url, databaseName(options.url)),
+      settings,
+      options.only,
+    );
+    await audit(options.url, 'prove.ran', { tried: report.tried, is_clean: report.isClean });
+    return report;
   }
   const scratch = await startScratch('gw_prove');
   try {
@@ -59,23 +66,32 @@ export function registerProve(program: Command): void {
       const started = Date.now();
       const report = await proved(options);
       const objects = [...report.objects.values()];
-      const { findings, tried } = report;
+      const { findings, stale, tried } = report;
       const bad = findings.filter(({ mark }) => mark !== 'declared');
       if (options.json === true) {
         process.stdout.write(
-          `${JSON.stringify({ clean: report.isClean, tried, objects, findings })}\n`,
+          `${JSON.stringify({ clean: report.isClean, tried, objects, findings, stale })}\n`,
         );
       } else {
         process.stdout.write(`${matrix(report)}\n`);
         for (const { mark, object, who, aspect, detail } of findings) {
           process.stdout.write(`\n${mark}: ${object}, ${who} ${aspect}: ${detail}\n`);
         }
+        for (const { object, by } of stale) {
+          process.stdout.write(`\nstale: ${object}, by ${by}: the declaration matches nothing\n`);
+        }
       }
       const seconds = ((Date.now() - started) / 1000).toFixed(1);
       const what = `${objects.length} objects, ${tried} attempts (${seconds} s)`;
       if (report.isClean) return progress.say('✔', 'prove', `${what}: no leak`);
       const names = [...new Set(bad.map(({ object }) => object))];
-      throw new GwError(`${what}: ${names.length} leak or cannot be proved: ${names.join(', ')}`, {
+      const faults = [
+        ...(names.length > 0
+          ? [`${names.length} leak or cannot be proved: ${names.join(', ')}`]
+          : []),
+        ...stale.map(({ object, by }) => `declaration matches nothing: ${object}, by ${by}`),
+      ];
+      throw new GwError(`${what}: ${faults.join('; ')}`, {
         hint: 'An intended exception is declared, with its reason, in sql/prove/declared.json.',
         exitCode: EXIT.failure,
       });

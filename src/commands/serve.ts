@@ -26,11 +26,18 @@ export function registerServe(program: Command): void {
         host: config.GW_HOST,
         port,
         poolSize: config.GW_POOL_SIZE,
+        liveLimits: { maxSubscriptions: config.GW_MAX_SUBSCRIPTIONS },
+        metrics: {
+          sample: config.GW_METRICS_SAMPLE,
+          slowMs: config.GW_METRICS_SLOW_MS,
+          token: config.GW_METRICS_TOKEN,
+          port: config.GW_METRICS_PORT,
+        },
         log,
       }).catch((error: unknown) => {
         if (codeOf(error) === 'EADDRINUSE') {
-          throw new GwError(`port ${port} is taken`, {
-            hint: 'Choose another with GW_PORT.',
+          throw new GwError(`port ${(error as { port?: number }).port} is taken`, {
+            hint: 'Choose another with GW_PORT, or GW_METRICS_PORT.',
             exitCode: EXIT.usage,
           });
         }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { signAccessToken } from '../api/tokens.ts';
 import { loadConfig } from '../config.ts';
+import { audit } from '../database/audit.ts';
 import { withSql } from '../database/connect.ts';
 import { reachDatabase } from '../database/source.ts';
 import { readSecrets } from '../database/state.ts';
@@ -25,6 +26,9 @@ export async function makeDevelopmentToken(
       cross join lateral app_private.start_session(users.id) as session
       where lower(users.email) = lower(${email})
         and users.deleted_at is null`;
+    if (row !== undefined) {
+      await audit(sql, 'token.issued', { user_id: row.sub, session_id: row.sid, hours });
+    }
     return row;
   });
   if (session === undefined) {

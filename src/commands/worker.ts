@@ -15,7 +15,9 @@ export function registerWorker(program: Command): void {
       const { startWorker } = await import('../worker/worker.ts');
       const { FileChannel } = await import('../worker/channels/file.ts');
       const { HttpChannel } = await import('../worker/channels/http.ts');
+      const { alertDestinations } = await import('../worker/alerts.ts');
       const config = loadConfig();
+      const alerts = alertDestinations(config);
       const log = createLog('worker', config.GW_LOG_LEVEL);
       const { urls } = locateDatabase(config);
       ensureStateDirectory();
@@ -26,7 +28,7 @@ export function registerWorker(program: Command): void {
               concurrency: config.GW_DELIVERY_CONCURRENCY,
               timeoutMs: config.GW_DELIVERY_TIMEOUT_MS,
             });
-      const worker = await startWorker({ workerUrl: urls.worker, channel, log }).catch(
+      const worker = await startWorker({ workerUrl: urls.worker, channel, alerts, log }).catch(
         (error: unknown) => {
           if (error instanceof GwError || codeOf(error) === undefined) throw error;
           throw connectionError(error, urls.worker, 'DATABASE_URL');

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf, EXIT, GwError } from '../errors.ts';
+import { audit } from './audit.ts';
 import { connectionError, type Sql, withSql } from './connect.ts';
 import { projectRoot, type Secrets } from './state.ts';
 import { changeUrl, type Database } from './urls.ts';
@@ -38,6 +39,17 @@ export async function bootstrapDatabase(superuserUrl: string): Promise<void> {
   await withSql(superuserUrl, (sql) => sql.unsafe(readSql('database.sql')).simple());
 }
 
+/** Enters into the audit log that roles were put in place, and which got a password. */
+export async function auditBootstrap(
+  superuserUrl: string,
+  passwords: Partial<RolePasswords>,
+): Promise<void> {
+  const roles = roleNames.filter((role) => passwords[role] !== undefined);
+  await audit(superuserUrl, 'roles.bootstrapped', {
+    passwords_set: roles.map((role) => `gw_${role}`),
+  });
+}
+
 /**
  * Prepares a database that we were given a URL of: as a superuser when we have one, else by
  * checking that somebody has.
@@ -65,8 +77,10 @@ export async function bootstrapGiven(
         exitCode: EXIT.usage,
       });
     }
-    await bootstrapRoles(superuser, await passwordsToSet(database, passwords, named));
+    const chosen = await passwordsToSet(database, passwords, named);
+    await bootstrapRoles(superuser, chosen);
     await bootstrapDatabase(superuser);
+    await auditBootstrap(superuser, chosen);
     return 'roles and extensions are up to date';
   }
   return withSql(owner, checkBootstrapped).catch((error: unknown) => {

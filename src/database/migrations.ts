@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Logger } from '@graphile/logger';
 import * as graphileMigrate from 'graphile-migrate';
 import JSON5 from 'json5';
+import { syncHealthChecks } from '../check/health.ts';
 import { GwError, messageOf } from '../errors.ts';
 import { withSql } from './connect.ts';
 import { describeSqlError } from './migration-error.ts';
@@ -88,6 +89,7 @@ export async function migrate(
         shadow,
       );
       for (const text of logged) say(text);
+      await syncHealthChecks(url);
       return (await appliedCount(url)) - before;
     } catch (error) {
       if (messageOf(error) !== 'Failed to get exclusive lock' || Date.now() > deadline) {

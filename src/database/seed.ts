@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { audit } from './audit.ts';
 import { withSql } from './connect.ts';
 import { projectRoot } from './state.ts';
 
@@ -23,10 +24,23 @@ export async function seed(ownerUrl: string, users: number): Promise<SeedResult>
       return row as SeedResult;
     };
     const before = await count();
+    // The history's months. On their own: while a partition is attached, nobody reads DEFAULT.
+    for (const [table, months] of [
+      ['app_public.message_logs', 14],
+      ['app_private.performance_metrics', 1],
+      ['app_private.connection_pool_stats', 1],
+    ] as const) {
+      await sql`
+        select ops.create_range_partition(
+          ${table}::text::regclass, now() - make_interval(months => ago), interval '1 month')
+        from generate_series(1, ${months}::integer) as ago`;
+    }
     await sql`select set_config('groundwork.seed_users', ${String(users)}, false)`;
     await sql.unsafe(text).simple();
     const after = await count();
-    return { users: after.users - before.users, tasks: after.tasks - before.tasks };
+    const added = { users: after.users - before.users, tasks: after.tasks - before.tasks };
+    if (added.users > 0) await audit(sql, 'demo_data.added', { ...added });
+    return added;
   });
 }
 

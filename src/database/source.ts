@@ -10,6 +10,7 @@ import {
   provision,
 } from './binaries.ts';
 import {
+  auditBootstrap,
   bootstrapDatabase,
   bootstrapGiven,
   bootstrapRoles,
@@ -206,6 +207,7 @@ export async function provideDatabase(config: Config, progress: Progress): Promi
     await bootstrapRoles(changeUrl(superuser, { database: 'postgres' }), passwords);
     await createDatabase(superuser, localDatabaseName);
     await bootstrapDatabase(superuser);
+    await auditBootstrap(superuser, passwords);
     return 'roles, extensions and settings are up to date';
   });
   return provided;

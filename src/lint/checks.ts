@@ -1,11 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { connectionError, type Transaction, withSql } from '../database/connect.ts';
-import { projectRoot } from '../database/state.ts';
+import type { Transaction } from '../database/connect.ts';
+import { readOnly, readSqlText, sqlNames } from '../database/sql-files.ts';
 import { GwError, messageOf } from '../errors.ts';
 import type { Finding } from './findings.ts';
-
-const folder = join(projectRoot, 'sql', 'checks');
 
 /** What is looked at. What is not given is as the checks have it by themselves. */
 export interface Scope {
@@ -20,9 +16,7 @@ export interface Scope {
 }
 
 /** The names of all checks, in order. */
-export const checkNames: string[] = readdirSync(folder)
-  .flatMap((file) => /^lint-(.+)[.]sql$/.exec(file)?.[1] ?? [])
-  .sort();
+export const checkNames: string[] = sqlNames('checks', 'lint-');
 
 const escaped = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, String.raw`\$&`);
 const pattern = (names: string[] = []): string =>
@@ -54,7 +48,7 @@ export async function runChecks(
   }
   const findings: Finding[] = [];
   for (const name of names) {
-    const text = readFileSync(join(folder, `lint-${name}.sql`), 'utf8');
+    const text = readSqlText('checks', `lint-${name}`);
     const found = await sql.unsafe<Finding[]>(text).catch((error: unknown) => {
       throw new GwError(`the check ${name} failed: ${messageOf(error)}`, { cause: error });
     });
@@ -69,19 +63,6 @@ export async function runChecks(
  * @param variable where the URL came from, for the error
  * @throws GwError when the database cannot be reached or refuses a check
  */
-export async function lintDatabase(
-  url: string,
-  scope: Scope,
-  variable: string,
-): Promise<Finding[]> {
-  return withSql(url, async (sql) => {
-    await sql`select 1`.catch((error: unknown) => {
-      throw connectionError(error, url, variable);
-    });
-    const findings = await sql.begin('read only', async (transaction) => {
-      await transaction`set local statement_timeout = '1min'`;
-      return runChecks(transaction, scope);
-    });
-    return findings as Finding[];
-  });
+export function lintDatabase(url: string, scope: Scope, variable: string): Promise<Finding[]> {
+  return readOnly(url, variable, (sql) => runChecks(sql, scope));
 }

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import {
   buildClientSchema,
-  type GraphQLSchema,
   getIntrospectionQuery,
   getNamedType,
   type IntrospectionQuery,
@@ -9,86 +8,33 @@ import {
   isRequiredArgument,
 } from 'postgraphile/graphql';
 import { startApi } from '../api/server.ts';
-import { type Sql, withSql } from '../database/connect.ts';
+import { withSql } from '../database/connect.ts';
 import type { Database } from '../database/urls.ts';
 import { createLog } from '../log.ts';
 import { changedSince } from './attempt.ts';
 import { Disguise } from './disguise.ts';
 import { collectObjects, GraphqlClient, shapeOf } from './graphql-client.ts';
 import {
+  type Context,
+  disguised,
+  forbiddenMarks,
+  isMisunderstood,
+  refusals,
+  sourceFor,
+  watchRows,
+} from './graphql-context.ts';
+import {
   argumentSets,
   documentFor,
   type Field,
-  type Json,
   type JsonObject,
   rowType,
-  type Source,
 } from './graphql-documents.ts';
+import { proveConnection } from './graphql-filters.ts';
+import { proveInputs } from './graphql-inputs.ts';
 import type { ProveOptions } from './options.ts';
 import { Report, type Who } from './report.ts';
-import { makeWorld, strangers, type World } from './world.ts';
-
-/** Everything that the calls have in common. */
-interface Context {
-  world: World;
-  client: GraphqlClient;
-  schema: GraphQLSchema;
-  report: Report;
-  sql: Sql;
-  disguise: Disguise;
-  /** What A sees of its own through the API, by type. */
-  objects: Map<string, JsonObject[]>;
-  /** Where the server's log was when A's rows were last compared. */
-  position: string;
-}
-
-const camel = (name: string): string =>
-  name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
-
-/** A's values by name: of the object itself, else of any that A has, else of A's rows. */
-function sourceFor(context: Context, object: JsonObject | undefined): Source {
-  const { world, objects, disguise } = context;
-  const rows: JsonObject[] = [...world.maker.rowsOf(world.a).values()].map((row) =>
-    Object.fromEntries(Object.entries(row).map(([name, value]) => [camel(name), value])),
-  );
-  const all = [...(object === undefined ? [] : [object]), ...[...objects.values()].flat(), ...rows];
-  return {
-    values: (name) =>
-      name === 'userId' && object === undefined
-        ? world.a.id
-        : all.find((entry) => entry[name] != null)?.[name],
-    disguise: (text) => disguise.apply(text),
-  };
-}
-
-function disguised(value: Json, disguise: Disguise): Json {
-  if (typeof value === 'string') return disguise.applyToId(value);
-  if (Array.isArray(value)) return value.map((element) => disguised(element, disguise));
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => [key, disguised(inner, disguise)]),
-  );
-}
-
-const refusals = /^(FORBIDDEN|UNAUTHENTICATED|NOT_FOUND)$/;
-
-/** Fails the proof of a field that was asked in a way the API does not understand. */
-const isMisunderstood = (codes: string[]): boolean =>
-  codes.some((code) => /^(GRAPHQL_VALIDATION_FAILED|BAD_REQUEST|INTERNAL|)$/.test(code));
-
-async function watchRows(context: Context, object: string, who: Who, what: string): Promise<void> {
-  const [row] = await context.sql<{ position: string }[]>`
-    select pg_current_wal_insert_lsn()::text as position`;
-  if (row?.position === context.position) return;
-  const changed = await changedSince(context.sql);
-  if (changed.length > 0) {
-    const detail = `changes rows of A in ${changed.join(', ')}: ${what}`;
-    context.report.leak(object, who, 'change', detail, changed);
-  }
-  const [after] = await context.sql<{ position: string }[]>`
-    select pg_current_wal_insert_lsn()::text as position`;
-  context.position = after?.position ?? '';
-}
+import { makeWorld, strangers } from './world.ts';
 
 /** Calls one field as a stranger, with A's values in its arguments. */
 async function proveField(
@@ -102,7 +48,7 @@ async function proveField(
   const object = `${kind === 'query' ? 'Query' : 'Mutation'}.${field.name}`;
   const about = context.objects.get(rowType(schema, field)) ?? [];
   const sources = about.length > 0 ? about.slice(0, 2) : [undefined];
-  const forbidden = as === null ? new Set([...world.marks, ...world.marksOfB]) : world.marks;
+  const forbidden = forbiddenMarks(context, as);
   for (const one of sources) {
     const sets = argumentSets(field, sourceFor(context, one), kind === 'mutation');
     for (const variables of sets) {
@@ -132,7 +78,7 @@ async function proveField(
       if (kind === 'mutation') {
         report.record(object, who, 'change', isRefused ? 'refused' : 'empty');
         await watchRows(context, object, who, what);
-        // Constraints and functions are compared in SQL, where each attempt can be undone.
+        // Inputs that refer to rows are tried one by one, in graphql-inputs.ts.
         if (!/^(update|delete)/.test(field.name)) continue;
       }
       const other = disguised(variables, disguise) as JsonObject;
@@ -164,6 +110,8 @@ async function collect(context: Context): Promise<void> {
       report.record(`Query.${field.name}`, 'A', 'see', seesOwn ? 'own rows only' : 'empty');
     }
     collectObjects(answer.data, context.objects);
+    const others = await client.ask(documentFor(schema, 'query', field, {}), {}, world.b.id);
+    collectObjects(others.data, context.objectsOfB);
   }
 }
 
@@ -176,6 +124,8 @@ function inOrder(fields: Field[]): Field[] {
 async function proveSchema(context: Context): Promise<void> {
   const { schema, report, world } = context;
   await collect(context);
+  // Asking as A may have left rows of A's own, such as results that are cached.
+  await changedSince(context.sql);
   const { objects } = world.attempts.options;
   const isWanted = ({ name }: Field, kind: string) => objects?.test(`${kind}.${name}`) !== false;
   const queries = Object.values(schema.getQueryType()?.getFields() ?? {}).filter(
@@ -187,7 +137,13 @@ async function proveSchema(context: Context): Promise<void> {
   for (const field of queries) report.add(`Query.${field.name}`, 'query');
   for (const field of mutations) report.add(`Mutation.${field.name}`, 'mutation');
   for (const [who, as] of strangers(world)) {
-    for (const field of queries) await proveField(context, 'query', field, who, as);
+    for (const field of queries) {
+      await proveConnection(context, field, who, as);
+      await proveField(context, 'query', field, who, as);
+    }
+  }
+  for (const [who, as] of strangers(world)) {
+    for (const field of mutations) await proveInputs(context, field, who, as);
   }
   for (const [who, as] of strangers(world)) {
     for (const field of mutations) await proveField(context, 'mutation', field, who, as);
@@ -229,7 +185,7 @@ export async function proveGraphql(
         const disguise = new Disguise(world.marks);
         const context: Context = {
           ...{ world, client, schema, report, sql, disguise },
-          ...{ objects: new Map(), position: '' },
+          ...{ objects: new Map(), objectsOfB: new Map(), position: '' },
         };
         await proveSchema(context);
         report.tried += client.asked;

@@ -58,5 +58,6 @@ export async function prove(
       ? new Report(options)
       : await proveSql(database.urls.superuser ?? '', options);
   if (only !== 'sql') await proveGraphql(database, options, report);
+  if (only === undefined && options.objects === undefined) report.finish();
   return report;
 }

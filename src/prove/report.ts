@@ -1,4 +1,4 @@
-import type { ProveOptions } from './options.ts';
+import type { Declaration, ProveOptions } from './options.ts';
 
 export const aspects = ['see', 'change', 'delete', 'reference', 'infer'] as const;
 export type Aspect = (typeof aspects)[number];
@@ -41,6 +41,9 @@ export class Report {
   /** Leaks, and what could not be proved; declared exceptions too. */
   readonly findings: Finding[] = [];
   readonly #options: ProveOptions;
+  readonly #matched = new Set<Declaration>();
+  /** Declarations that matched nothing, when everything was tried. */
+  stale: Declaration[] = [];
   tried = 0;
 
   constructor(options: ProveOptions) {
@@ -80,6 +83,7 @@ export class Report {
     const reasons = by.map((what) =>
       this.#options.declared.find((entry) => entry.object === name && entry.by === what),
     );
+    for (const entry of reasons) if (entry !== undefined) this.#matched.add(entry);
     const [first] = reasons;
     if (first !== undefined && reasons.every((entry) => entry !== undefined)) {
       this.record(object, who, aspect, 'declared', first.reason);
@@ -88,8 +92,14 @@ export class Report {
     }
   }
 
-  /** True when nothing leaks and everything could be tried. */
+  /** Called when everything was tried: what is declared and did not occur is stale. */
+  finish(): void {
+    this.stale = this.#options.declared.filter((entry) => !this.#matched.has(entry));
+  }
+
+  /** True when nothing leaks, everything could be tried, and no declaration is stale. */
   get isClean(): boolean {
+    if (this.stale.length > 0) return false;
     return !this.findings.some(({ mark }) => mark === 'LEAK' || mark === 'cannot prove');
   }
 }

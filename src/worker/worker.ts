@@ -1,14 +1,17 @@
-import { type JobWithMetadata, PgBoss } from 'pg-boss';
+import { PgBoss } from 'pg-boss';
 import { connect } from '../database/connect.ts';
-import { GwError, messageOf } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { GwError } from '../errors.ts';
+import { errorText, type Log } from '../log.ts';
+import { type AlertDestination, workAlerts } from './alerts.ts';
 import type { Channel } from './channels/channel.ts';
-import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
+import { startSendLoop } from './send-loop.ts';
 
 export interface WorkerOptions {
   /** gw_worker's connection. */
   workerUrl: string;
   channel: Channel;
+  /** Who is told of alerts; nobody unless given. */
+  alerts?: AlertDestination[];
   log: Log;
 }
 
@@ -42,8 +45,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     superviseIntervalSeconds: 5,
     monitorIntervalSeconds: 5,
   });
-  boss.on('error', (error) => log.error({ error: messageOf(error) }, 'queue error'));
-  boss.on('warning', (warning) => log.warn({ warning }, 'queue warning'));
+  boss.on('error', (error) => log.error({ error: errorText(error) }, 'queue error'));
+  // Its data may have a statement with its values.
+  boss.on('warning', ({ message }) => log.warn({ warning: message }, 'queue warning'));
   await boss.start();
   const version = await boss.schemaVersion();
   if (version !== pgBossSchemaVersion) {
@@ -55,26 +59,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     );
   }
 
-  await boss.work(
-    sendQueue,
-    {
-      batchSize: 200,
-      localConcurrency: 2,
-      pollingIntervalSeconds: 0.5,
-      burstWhenBatchFull: true,
-      includeMetadata: true,
-      perJobResults: true,
-    },
-    (jobs: JobWithMetadata<SendJob>[]) =>
-      sendMessages(jobs, { sql, channel, log }).catch((error: unknown) => {
-        log.error({ error: messageOf(error) }, 'batch failed');
-        throw error;
-      }),
-  );
+  const sends = startSendLoop({ boss, sql, channel, log, batchSize: 500, lanes: 3 });
+
+  await workAlerts(boss, { destinations: options.alerts ?? [], log });
 
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
-    await boss.stop({ graceful: true, timeout: 3_000 });
+    await sends.stop(3_000);
+    await boss.stop({ graceful: true, timeout: 1_000 });
     await channel.close();
     await sql.end({ timeout: 1 });
   }

@@ -1,4 +1,6 @@
+import { Pool } from 'pg';
 import { expect, inject, test } from 'vitest';
+import { readiness } from '../../src/api/health.ts';
 import { withSql } from '../../src/database/connect.ts';
 import { databaseName } from '../../src/database/urls.ts';
 import { useApi } from '../helpers/api.ts';
@@ -44,6 +46,23 @@ test('a newer database is ready: migrations run before the code that needs them'
     order by filename desc limit 1`;
   expect((await ready()).status).toBe(200);
   await sql`delete from graphile_migrate.migrations where hash = 'later'`;
+});
+
+test('a role that may not become a user is not ready, and is named', async () => {
+  await db.as('owner')`grant execute on function ops.last_migration() to gw_monitor`;
+  const pool = new Pool({ connectionString: db.url('monitor'), max: 1 });
+  try {
+    expect(await readiness(pool)).toEqual({
+      ready: false,
+      checks: {
+        database: 'ok',
+        migrations: 'ok',
+        role: 'gw_monitor may not become app_user and app_anonymous',
+      },
+    });
+  } finally {
+    await pool.end();
+  }
 });
 
 test('while the database is away: alive, not ready, UNAVAILABLE; afterwards all is well', async () => {

@@ -53,6 +53,45 @@ describe('filters', () => {
     expect(await titles(ann.accessToken, filter)).toEqual(expected);
   });
 
+  test('find words, with other conditions, in lists of related rows and in a search', async () => {
+    const { userId, accessToken } = await api.register('words@example.com');
+    await db.as('owner')`
+      with project as (
+        insert into app_public.projects (user_id, name) values (${userId}, 'Garden')
+        returning user_id, id
+      )
+      insert into app_public.tasks (user_id, title, description, status, project_id)
+      select user_id, title, description, status, id from project,
+        (values ('Buy roses', 'three red ones', 'todo'), ('Water the rose', '', 'done'),
+          ('Paint the fence', 'rose or white', 'todo')) as task (title, description, status)`;
+    const found = (filter: string) => titles(accessToken, filter);
+    expect(await found('{ search: "rose" }')).toHaveLength(3);
+    expect(await found('{ search: "rose -fence", status: { equalTo: "todo" } }')).toEqual([
+      'Buy roses',
+    ]);
+    expect(await found('{ not: { search: "rose" } }')).toEqual([]);
+    expect(await found('{ search: "\\"red ones\\" or water" }')).toHaveLength(2);
+    expect(await found('{ search: "\'; --" }')).toEqual([]);
+    expect(await found('{ search: null }')).toHaveLength(3);
+    const data = await ask(
+      accessToken,
+      `{ projects(filter: { tasks: { some: { search: "fence" } } }) {
+          nodes { tasks(filter: { search: "water" }) { nodes { title } aggregates { count } } } }
+        searchTasks(query: "rose", filter: { status: { equalTo: "done" } }) {
+          totalCount nodes { title } aggregates { count } } }`,
+    );
+    expect(data).toEqual({
+      projects: {
+        nodes: [{ tasks: { nodes: [{ title: 'Water the rose' }], aggregates: { count: '1' } } }],
+      },
+      searchTasks: {
+        ...{ totalCount: 1, nodes: [{ title: 'Water the rose' }] },
+        aggregates: { count: '1' },
+      },
+    });
+    expect(await titles(bob.accessToken, '{ search: "rose" }')).toEqual([]);
+  });
+
   test('reach no row of another user, through relations either', async () => {
     const filter = `{ user: { rowId: { equalTo: "${bob.userId}" } } }`;
     expect(await titles(bob.accessToken, filter)).toHaveLength(3);
@@ -76,6 +115,23 @@ describe('filters', () => {
     const orders = (order.__type.enumValues ?? []).map(({ name }) => name);
     expect(orders).toEqual(expect.arrayContaining(['DUE_DATE_ASC', 'CREATED_AT_DESC']));
     expect(orders).not.toContain('DESCRIPTION_ASC');
+  });
+
+  test('that are empty or null are refused, as what they are', async () => {
+    for (const filter of [
+      '{}',
+      '{ status: {} }',
+      '{ status: null }',
+      '{ user: {} }',
+      '{ not: {} }',
+    ]) {
+      const codes = await api.codes(
+        `{ tasks(filter: ${filter}) { totalCount } }`,
+        {},
+        ann.accessToken,
+      );
+      expect(codes, filter).toEqual(['VALIDATION_FAILED']);
+    }
   });
 });
 

@@ -10,7 +10,7 @@ import process from 'node:process';
 const [name = ''] = process.argv.slice(2);
 const file = join(import.meta.dirname, `${name}.ts`);
 if (!/^[a-z][a-z0-9-]*$/.test(name) || name === 'run' || !existsSync(file)) {
-  process.stderr.write('error: name a benchmark: npm run bench -- cdc\n');
+  process.stderr.write('error: name a benchmark: npm run bench -- sends\n');
   process.exit(2);
 }
 const { run } = (await import(file)) as { run: () => Promise<void> };

@@ -243,6 +243,6 @@ describe.each(plugins)('with %s', (plugin) => {
     const apply = (from: string) => cdc`
       select app_private.apply_changes(${capture.slot}, ${from}, ${from}, null, null, '{}')`;
     await apply(lsn);
-    await expect(apply('0/1')).rejects.toMatchObject({ code: 'GW040' });
+    await expect(apply('0/1')).rejects.toMatchObject({ code: 'GW060' });
   });
 });

@@ -9,8 +9,10 @@ describe('alerts', () => {
   test('an alert is raised once, follows its level, and is closed once', async () => {
     await rolledBack(db.as('worker'), async (sql) => {
       const raise = async (level: string, detail: string) =>
-        (await sql`select ops.raise_alert('dead-letters', 'message-send', ${level}, ${detail})
-          as changed`)[0]?.changed;
+        (
+          await sql`select ops.raise_alert('dead-letters', 'message-send', ${level}, ${detail})
+          as changed`
+        )[0]?.changed;
       expect(await raise('warning', '1 job')).toBe(true);
       expect(await raise('warning', '2 jobs')).toBe(false);
       expect(await raise('critical', '200 jobs')).toBe(true);

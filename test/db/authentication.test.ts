@@ -200,6 +200,24 @@ describe('login', () => {
   });
 });
 
+test('a login is remembered, a wrong password is not', async () => {
+  await asNobody(async (sql) => {
+    const { userId } = await register(sql, 'ann@example.com');
+    const lastLogin = () =>
+      asSuperuser(sql, async () => {
+        const [user] = await sql`
+          select last_login_at = now() as "isNow" from app_public.users where id = ${userId}`;
+        return user?.isNow;
+      });
+    expect(await lastLogin()).toBe(true);
+    await asSuperuser(sql, () => sql`update app_public.users set last_login_at = null`);
+    expect(await login(sql, 'ann@example.com', 'not the password')).toMatchObject({ userId: null });
+    expect(await lastLogin()).toBe(null);
+    await login(sql, 'ann@example.com');
+    expect(await lastLogin()).toBe(true);
+  });
+});
+
 describe('a closed account', () => {
   test('can neither sign in nor stay signed in', async () => {
     await asNobody(async (sql) => {

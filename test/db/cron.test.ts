@@ -1,10 +1,13 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { runHealthChecks } from '../../src/check/health.ts';
 import { bootstrapDatabase } from '../../src/database/bootstrap.ts';
 import { connect, type Sql, type Transaction, withSql } from '../../src/database/connect.ts';
 import { databaseAt } from '../../src/database/scratch.ts';
+import { readSqlFiles, runSqlFile, type SqlFile, setParams } from '../../src/database/sql-files.ts';
 import { createUser, expectRefusal, rolledBack, useDatabase } from '../helpers/database.ts';
 import { cronDatabase } from '../helpers/global-setup.ts';
+import { aboutJobs, scheduled as documented } from './documented/cron-jobs.ts';
 import { plannedFor } from './planner.ts';
 
 const withoutCron = useDatabase();
@@ -204,6 +207,32 @@ describe('ops.cron_jobs', () => {
   });
 });
 
+describe('the jobs of the documents', () => {
+  test.each(documented)(
+    '$document: $job is scheduled as it is written',
+    async ({ job, sql: text }) => {
+      await rolledBack(owner, async (sql) => {
+        const wanted = (await declared(sql)).find(({ name }) => name === job);
+        await sql.unsafe(text);
+        const made = (await scheduled(sql)).find(({ name }) => name === job);
+        // At the same times as the declared one; ours names the schema, so the next
+        // synchronisation puts it back.
+        expect(made?.schedule).toBe(wanted?.schedule);
+        expect(made?.command).not.toBe(wanted?.command);
+        await sql.unsafe(made?.command ?? '').simple();
+        expect(await sync(sql)).toBe(2);
+        expect(await scheduled(sql)).toEqual(await declared(sql));
+      });
+    },
+  );
+
+  test.each(aboutJobs)('%s runs as it is written', async (text) => {
+    await rolledBack(owner, async (sql) => {
+      expect((await sql.unsafe(text)).length).toBeGreaterThan(0);
+    });
+  });
+});
+
 describe('pg_cron', () => {
   test('runs a job for real, at the next full minute', { timeout: 90_000 }, async () => {
     const latestRun = async () => {
@@ -221,5 +250,86 @@ describe('pg_cron', () => {
     }
     expect(run).toMatchObject({ status: 'succeeded', username: 'gw_owner' });
     expect(await plannedFor(owner, birthdayChild)).toMatchObject([{ type: 'BIRTHDAY' }]);
+  });
+});
+
+describe('monitoring', () => {
+  /** Runs of one of our jobs, oldest first; the rest of its history is put away. */
+  async function withRuns(
+    runs: { status: string; minutesAgo: number }[],
+    work: (sql: Transaction) => Promise<void>,
+  ): Promise<void> {
+    await rolledBack(superuser, async (sql) => {
+      await sql`delete from cron.job_run_details`;
+      for (const [at, { status, minutesAgo }] of runs.entries()) {
+        await sql`
+          insert into cron.job_run_details (jobid, runid, status, return_message, start_time,
+            end_time)
+          select jobid, ${at + 1}, ${status}, ${`said ${status}`},
+            now() - ${minutesAgo} * interval '1 minute',
+            now() - ${minutesAgo} * interval '1 minute' + interval '2 seconds'
+          from cron.job where jobname = 'plan-due-messages'`;
+      }
+      // Monitoring sees the owner's jobs, which pg_cron's own policies would hide.
+      await sql`set local role gw_monitor`;
+      await work(sql);
+    });
+  }
+
+  const found = async (sql: Transaction): Promise<string[]> => {
+    const { findings, skipped } = await runHealthChecks(sql, new Map(), ['cron-jobs']);
+    expect(skipped).toEqual([]);
+    return findings.map(({ level, object, detail }) => `${level} ${object}: ${detail}`);
+  };
+
+  test('finds a job whose latest run failed, and one that failed three times', async () => {
+    const failed = { status: 'failed', minutesAgo: 1 };
+    const done = { status: 'succeeded', minutesAgo: 1 };
+    await withRuns([done, failed], async (sql) => {
+      expect(await found(sql)).toEqual([
+        'warning plan-due-messages: the latest run failed: said failed',
+      ]);
+    });
+    await withRuns([failed, failed, failed], async (sql) => {
+      expect(await found(sql)).toEqual([expect.stringMatching(/^critical plan-due-messages/)]);
+    });
+    await withRuns([failed, done], async (sql) => expect(await found(sql)).toEqual([]));
+  });
+
+  test('finds a job that did not run when it was due', async () => {
+    await withRuns([{ status: 'succeeded', minutesAgo: 30 }], async (sql) => {
+      expect(await found(sql)).toEqual([
+        // Made before the job that ran half an hour ago, and due every five minutes.
+        'warning fail-abandoned-messages: has not run although it was due',
+        expect.stringMatching(/^warning plan-due-messages: last ran at .*, although it is due/),
+      ]);
+    });
+  });
+
+  test('reports jobs and their runs', async () => {
+    const runs = [
+      { status: 'succeeded', minutesAgo: 2 },
+      { status: 'failed', minutesAgo: 1 },
+    ];
+    await withRuns(runs, async (sql) => {
+      const ask = async (name: string) => {
+        const file = readSqlFiles('reports').find((each) => each.name === name);
+        const answer = await runSqlFile(sql, file as SqlFile);
+        return 'rows' in answer ? answer.rows : [];
+      };
+      expect(await ask('cron-jobs')).toContainEqual(
+        expect.objectContaining({
+          job_name: 'plan-due-messages',
+          last_status: 'failed',
+          run_seconds: [2, 2],
+          failed: 1,
+          last_message: 'said failed',
+        }),
+      );
+      await setParams(sql, 'report', new Map([['failed', 'true']]));
+      expect(await ask('cron-history')).toMatchObject([
+        { job_name: 'plan-due-messages', status: 'failed', run_seconds: 2 },
+      ]);
+    });
   });
 });

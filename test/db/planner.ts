@@ -8,8 +8,15 @@ export interface Planned {
   at: string;
 }
 
-/** Plans as if it were that instant; resolves with how many messages that made. */
+/**
+ * Plans as if it were that instant, and as if nothing had been scheduled before it; resolves
+ * with how many messages that made.
+ */
 export async function plan(sql: Sql | Transaction, now: string): Promise<number> {
+  await sql`delete from app_private.message_schedule`;
+  await sql`
+    select app_private.schedule_messages(array_agg(id), ${now}::text::timestamptz)
+    from app_public.users`;
   const [row] = await sql`
     select app_private.plan_due_messages(${now}::text::timestamptz) as count`;
   return row?.count;

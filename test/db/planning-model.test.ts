@@ -114,6 +114,9 @@ test('who is due, and when, is what a plain reading of the rules says', async ()
           select number || '@example.com', number, timezone, birthday, "sendTime", policy
           from jsonb_to_recordset(${sql.json(rows)}) as given (number int, timezone text,
             birthday date, "sendTime" time, policy text)`;
+        await sql`
+          insert into app_public.user_settings (user_id, weekly_digest)
+          select id, false from app_public.users`;
         planned += await plan(sql, new Date(now).toISOString());
         const actual = await sql<{ message: string }[]>`
           select concat_ws(' ', first_name, delivery_date,

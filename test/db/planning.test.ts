@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../src/database/connect.ts';
 import { createUser, expectRefusal, rolledBack, useDatabase } from '../helpers/database.ts';
+import { createDue, type DueUser } from '../helpers/messages.ts';
 import { plan, plannedFor, traces } from './planner.ts';
 
 const db = useDatabase();
@@ -36,10 +37,9 @@ describe('a birthday on February 29', () => {
     await asOwner(async (sql) => {
       const users = await policies(sql, '2028-02-28T20:00Z');
       expect(users).toEqual({ feb28: ['2028-02-29'], mar1: ['2028-02-29'], skip: ['2028-02-29'] });
-      const before = await traces(sql);
       expect(await plan(sql, '2028-02-28T09:00Z')).toBe(0);
       expect(await plan(sql, '2028-03-01T08:00Z')).toBe(0);
-      expect(await traces(sql)).toEqual(before);
+      expect(await traces(sql)).toEqual({ ledger: 3, logs: 3, jobs: 3 });
     });
   });
 
@@ -115,11 +115,13 @@ describe('the window', () => {
     ['11 hours and 59 minutes ago', '2026-06-15T20:59Z', 1],
     ['exactly 12 hours ago', '2026-06-15T21:00Z', 0],
     ['12 hours and a minute ago', '2026-06-15T21:01Z', 0],
-  ])('of a message that was due %s', async (_when, now, count) => {
+  ])('of a message that was due %s', async (when, now, count) => {
     await asOwner(async (sql) => {
       await createUser(sql, { birthday_date: '1990-06-15' });
       expect(await plan(sql, now)).toBe(count);
-      expect(await traces(sql)).toEqual({ ledger: count, logs: count, jobs: count });
+      // A job is made for what is due by the next tick.
+      const jobs = when.endsWith('ago') || when === 'now' ? count : 0;
+      expect(await traces(sql)).toEqual({ ledger: count, logs: count, jobs });
     });
   });
 });
@@ -181,17 +183,74 @@ describe('planning', () => {
     });
   });
 
-  test('leaves neither ledger nor log when the job cannot be made', async () => {
+  test('leaves neither ledger, log nor schedule when the job cannot be made', async () => {
     await rolledBack(db.as('superuser'), async (sql) => {
-      await createUser(sql, { birthday_date: '1990-06-15' });
+      await createDue(sql, 1);
       await sql`alter table pgboss.job add constraint planted check (name <> 'message-send')`;
-      const run = (inner: Transaction) => inner`
-        select app_private.plan_due_messages('2026-06-15T00:00Z')`;
+      const run = (inner: Transaction) => inner`select app_private.plan_due_messages()`;
+      const scheduled = await sql`select * from app_private.message_schedule`;
       await expectRefusal(sql, '23514', run);
       expect(await traces(sql)).toEqual({ ledger: 0, logs: 0, jobs: 0 });
+      expect(await sql`select * from app_private.message_schedule`).toEqual(scheduled);
       await sql`alter table pgboss.job drop constraint planted`;
       await run(sql);
       expect(await traces(sql)).toEqual({ ledger: 1, logs: 1, jobs: 1 });
     });
+  });
+
+  test('says of what it missed that it is too late', async () => {
+    await asOwner(async (sql) => {
+      const user = await createUser(sql, { birthday_date: '1990-06-15' });
+      await sql`delete from app_private.message_schedule`;
+      await sql`
+        select app_private.schedule_messages(array[${user.id}::uuid], '2026-06-10T00:00Z')`;
+      // The planner was down for a week.
+      await sql`select app_private.plan_due_messages('2026-06-17T12:00Z')`;
+      const [log] = await sql`select status, error_message from app_public.message_logs`;
+      expect(log).toEqual({
+        status: 'EXPIRED',
+        error_message: 'planned 2026-06-17 12:00 UTC, after the late window of 12:00:00 had passed',
+      });
+      expect(await traces(sql)).toEqual({ ledger: 1, logs: 1, jobs: 0 });
+      const [next] = await sql`select delivery_date::text from app_private.message_schedule`;
+      expect(next).toEqual({ delivery_date: '2027-06-15' });
+    });
+  });
+});
+
+describe('a tick', () => {
+  test('plans the first due first, and the rest with the next', async () => {
+    await asOwner(async (sql) => {
+      for (const send_time of ['15:00', '09:00', '12:00']) {
+        await createUser(sql, { birthday_date: '1990-06-15', send_time, last_name: send_time });
+      }
+      await sql`delete from app_private.message_schedule`;
+      await sql`
+        select app_private.schedule_messages(array_agg(id), '2026-06-15T00:00Z')
+        from app_public.users`;
+      const tick = async () => {
+        await sql`select app_private.plan_due_messages('2026-06-15T00:00Z', 2)`;
+        const rows = await sql<{ last_name: string }[]>`
+          select users.last_name from app_public.message_logs
+          inner join app_public.users on users.id = message_logs.user_id order by 1`;
+        return rows.map(({ last_name }) => last_name);
+      };
+      expect(await tick()).toEqual(['09:00', '12:00']);
+      expect(await tick()).toEqual(['09:00', '12:00', '15:00']);
+    });
+  });
+
+  test('leaves alone a user who is being changed, and plans the change with the next', async () => {
+    const [user] = (await createDue(db.as('owner'), 1)) as [DueUser];
+    await db.as('owner').begin(async (sql) => {
+      await sql`update app_public.users set first_name = 'Changed' where id = ${user.id}`;
+      await db.as('superuser')`select app_private.plan_due_messages()`;
+      expect(await db.as('owner')`select from app_public.message_logs`).toHaveLength(0);
+    });
+    await db.as('owner')`select app_private.plan_due_messages()`;
+    const [log] = await db.as('owner')`select message_content from app_public.message_logs`;
+    expect(log?.message_content).toContain('Changed');
+    await db.as('owner')`delete from app_public.users`;
+    await db.as('owner')`delete from pgboss.job`;
   });
 });

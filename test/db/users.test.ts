@@ -159,6 +159,7 @@ describe('what users may do to themselves', () => {
     'is_guest',
     'created_at',
     'updated_at',
+    'last_login_at',
     'deleted_at',
   ])('not write %s', async (column) => {
     await asSuperuser(async (sql) => {
@@ -175,10 +176,10 @@ describe('what users may do to themselves', () => {
 });
 
 describe('the timestamps of a user', () => {
-  test('cannot be forged, not even by the owner of the table', async () => {
+  test('cannot be changed afterwards, not even by the owner of the table', async () => {
     await rolledBack(db.as('owner'), async (sql) => {
       const forged = '2001-01-01T00:00:00Z';
-      const user = await createUser(sql, { created_at: forged, updated_at: forged });
+      const user = await createUser(sql);
       await sql`
         update app_public.users set created_at = ${forged}, updated_at = ${forged}
         where id = ${user.id}`;
@@ -186,6 +187,21 @@ describe('the timestamps of a user', () => {
         select created_at = now() as "isCreatedNow", updated_at >= now() as "isUpdatedNow"
         from app_public.users where id = ${user.id}`;
       expect(row).toEqual({ isCreatedNow: true, isUpdatedNow: true });
+    });
+  });
+
+  test('are those that a loader brings along', async () => {
+    await rolledBack(db.as('owner'), async (sql) => {
+      const [old, later] = ['2001-01-01T00:00:00Z', '2002-02-02T00:00:00Z'];
+      const loaded = await createUser(sql, { created_at: old, updated_at: later });
+      const created = await createUser(sql, { created_at: old });
+      const rows = await sql`
+        select created_at, case when updated_at = now() then 'now' else updated_at::text end
+        from app_public.users where id in (${loaded.id}, ${created.id}) order by updated_at`;
+      expect(rows).toEqual([
+        { created_at: new Date(old), updated_at: '2002-02-02 00:00:00+00' },
+        { created_at: new Date(old), updated_at: 'now' },
+      ]);
     });
   });
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll } from 'vitest';
-import { type Api, startApi } from '../../src/api/server.ts';
+import { type Api, type ApiOptions, startApi } from '../../src/api/server.ts';
 import { createLog } from '../../src/log.ts';
 import type { TestDatabase } from './database.ts';
 
@@ -74,7 +74,11 @@ export interface Session {
 }
 
 /** Runs an API on the test file's database, on a port of its own. */
-export function useApi(db: TestDatabase, logLevel = 'silent'): TestApi {
+export function useApi(
+  db: TestDatabase,
+  logLevel = 'silent',
+  options: Partial<ApiOptions> = {},
+): TestApi {
   const test = new TestApi();
   beforeAll(async () => {
     test.api = await startApi({
@@ -83,7 +87,9 @@ export function useApi(db: TestDatabase, logLevel = 'silent'): TestApi {
       host: '127.0.0.1',
       port: 0,
       poolSize: 5,
+      metrics: { sample: 1, slowMs: 1_000 },
       log: createLog('api', logLevel),
+      ...options,
     });
   });
   afterAll(() => test.api?.close());

@@ -119,6 +119,7 @@ export async function createUser(
   const row = { email: `${randomUUID()}@example.com`, first_name: 'Test', ...columns };
   const [user] = await sql<NewUser[]>`
     insert into app_public.users ${sql(row)} returning id, email`;
-  await sql`insert into app_public.user_settings (user_id) values (${user?.id as string})`;
+  await sql`insert into app_public.user_settings (user_id, weekly_digest)
+    values (${user?.id as string}, false)`;
   return user as NewUser;
 }

@@ -1,4 +1,4 @@
-import type { Sql } from '../../src/database/connect.ts';
+import type { Sql, Transaction } from '../../src/database/connect.ts';
 import { createUser, type NewUser } from './database.ts';
 
 export interface LogRow {
@@ -11,28 +11,44 @@ export interface LogRow {
   idempotency_key: string;
 }
 
-/** Makes users whose birthday is today in UTC and plans their messages, due already. */
-export async function planDue(owner: Sql, count: number): Promise<NewUser[]> {
-  const users: NewUser[] = [];
+/** A user whose message is due. */
+export interface DueUser extends NewUser {
+  /** The local date of the message. */
+  date: string;
+  /** What every attempt carries. */
+  key: string;
+}
+
+/** Makes users whose birthday is today in UTC, to be told a minute ago. Nothing is planned. */
+export async function createDue(owner: Sql | Transaction, count: number): Promise<DueUser[]> {
+  const [due] = await owner<{ date: string; time: string; birthday: string }[]>`
+    select at::date::text as date, to_char(at, 'HH24:MI') as time,
+      '1988' || to_char(at, '-MM-DD') as birthday
+    from (select now() at time zone 'UTC' - interval '1 minute') as moment (at)`;
+  const { date = '', time = '', birthday = '' } = due ?? {};
+  const users: DueUser[] = [];
   for (let i = 0; i < count; i += 1) {
-    users.push(
-      await createUser(owner, {
-        first_name: `Due${i}`,
-        birthday_date: '1990-06-15',
-        send_time: '09:00',
-      }),
-    );
+    const user = await createUser(owner, {
+      first_name: `Due${i}`,
+      birthday_date: birthday,
+      send_time: time,
+    });
+    users.push({ ...user, date, key: `${user.id}:BIRTHDAY:${date}` });
   }
-  await owner`select app_private.plan_due_messages('2026-06-15 09:30+00')`;
-  // The planner was told another day; what it planned is due now.
-  await owner`update pgboss.job set start_after = now() - interval '1 minute', keep_until = now() + interval '1 day'`;
+  return users;
+}
+
+/** Makes users whose messages are planned, and have been due for a minute. */
+export async function planDue(owner: Sql | Transaction, count: number): Promise<DueUser[]> {
+  const users = await createDue(owner, count);
+  await owner`select app_private.plan_due_messages()`;
   return users;
 }
 
 /** One such user. */
-export async function planOne(owner: Sql): Promise<NewUser> {
+export async function planOne(owner: Sql | Transaction): Promise<DueUser> {
   const [user] = await planDue(owner, 1);
-  return user as NewUser;
+  return user as DueUser;
 }
 
 export const logOf = async (owner: Sql, user: NewUser): Promise<LogRow> => {
@@ -41,10 +57,13 @@ export const logOf = async (owner: Sql, user: NewUser): Promise<LogRow> => {
   return row as LogRow;
 };
 
-/** Makes retries and the discovery of dead workers quick; planned jobs copy these. */
+/** Makes retries and the discovery of dead workers quick. Jobs copy the queue's options. */
 export async function hurryQueue(owner: Sql): Promise<void> {
   await owner`
     update pgboss.queue
-    set retry_delay = 1, retry_backoff = false, heartbeat_seconds = 2
+    set heartbeat_seconds = 2
     where name = 'message-send'`;
+  await owner`
+    update app_private.delivery_channels
+    set retry_base = '100 milliseconds', retry_cap = '1 second'`;
 }

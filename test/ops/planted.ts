@@ -143,7 +143,7 @@ export const unfillable = `${table('unfillable')}
   alter table app_public.unfillable add constraint unfillable_title_check
     check (md5(title) = 'nothing');`;
 
-/** What only the API shows: two functions that become fields of it. */
+/** What the API shows: functions, filters, aggregates and inputs that became part of it. */
 export const fields = `
   create function app_public.tasks_of(user_id uuid) returns setof app_public.tasks
     language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -153,5 +153,30 @@ export const fields = `
     language sql security definer set search_path = pg_catalog, pg_temp
     as 'update app_public.tasks set title = rename.title
       where tasks.user_id = rename.user_id; select 1';
-  revoke execute on function app_public.rename, app_public.tasks_of from public;
-  grant execute on function app_public.rename to app_user;`;
+  create function app_public.claim(task_id uuid) returns integer
+    language sql security definer set search_path = pg_catalog, pg_temp
+    as 'select 1 / count(*)::integer from app_public.tasks where id = task_id';
+  revoke execute on function app_public.rename, app_public.tasks_of, app_public.claim from public;
+  grant execute on function app_public.rename, app_public.claim to app_user;
+
+  -- Nobody can list the notes, and whoever filters the topics by them finds them.
+  create table app_public.topics (id uuid default gen_random_uuid() primary key, title text);
+  grant select on app_public.topics to app_user;
+  ${table('notes', ', topic_id uuid not null references app_public.topics', 'select')}
+  create index on app_public.notes (topic_id);
+  create policy everyone on app_public.notes for select to app_user using (true);
+  comment on table app_public.notes is
+    E'@behavior -query:resource:connection -query:resource:single -single\\nNotes.';
+  comment on constraint notes_topic_id_fkey on app_public.notes is
+    E'@behavior -manyRelation:resource:connection -singleRelation:resource:single';
+  comment on constraint notes_user_id_fkey on app_public.notes is
+    E'@behavior -manyRelation:resource:connection -singleRelation:resource:single';
+
+  create policy anyone on app_public.chat_messages for select to app_user using (true);
+
+  ${table('pages', ', constraint pages_id_key unique (id)')}
+  ${table(
+    'links',
+    ', page_id uuid not null references app_public.pages (id)',
+    'select, insert (title, page_id), update (page_id)',
+  )}`;

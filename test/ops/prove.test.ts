@@ -3,7 +3,7 @@ import type { Transaction } from '../../src/database/connect.ts';
 import { proveOptions } from '../../src/prove/options.ts';
 import { sample } from '../../src/prove/patterns.ts';
 import { prove, proveInTransaction } from '../../src/prove/prove.ts';
-import { matrix, type Report } from '../../src/prove/report.ts';
+import { matrix, Report } from '../../src/prove/report.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
 import { faults, fields, unfillable } from './planted.ts';
@@ -37,8 +37,9 @@ beforeAll(async () => {
   clean = await prove(db.database, proveOptions());
   planted = await proveWith(`${faults.map(({ plant }) => plant).join('\n')} ${unfillable}`);
   await db.as('superuser').unsafe(fields);
-  api = await prove(db.database, proveOptions({ objects: /tasksOf|rename/ }), 'graphql');
-}, 120_000);
+  const objects = /tasksOf|rename|claim|topics|chatMessages$|Link$/;
+  api = await prove(db.database, proveOptions({ objects }), 'graphql');
+}, 240_000);
 afterAll(() => checkout.remove());
 
 describe('the migrated database', () => {
@@ -90,12 +91,61 @@ describe('a fault is found:', () => {
     expect(planted.isClean).toBe(false);
   });
 
+  const leaked = (object: string): string[] => leaksOf(api)[object] ?? [];
+  const details = (object: string): string =>
+    api.findings
+      .filter((finding) => finding.object === object)
+      .map(({ detail }) => detail)
+      .join('\n');
+
   test('a query and a mutation that serve whoever is named', () => {
-    expect(leaksOf(api)).toEqual({
-      'Query.tasksOf': expect.arrayContaining(['B see', 'B infer']),
-      'Mutation.rename': ['B change'],
-    });
+    expect(leaked('Query.tasksOf')).toEqual(expect.arrayContaining(['B see', 'B infer']));
+    expect(leaked('Mutation.rename')).toEqual(['B change']);
   });
+
+  test("a filter by related rows that nobody can list, and that are another user's", () => {
+    expect(leaked('Query.topics')).toEqual(['B infer']);
+    expect(details('Query.topics')).toMatch(/filter .*"notes":\{"some":/);
+  });
+
+  test("an aggregate that counts another user's rows", () => {
+    expect(leaked('Query.chatMessages')).toEqual(expect.arrayContaining(['B see', 'B infer']));
+    expect(details('Query.chatMessages')).toMatch(/"aggregates":\{"count":"1"\}/);
+  });
+
+  test("an input that refers to another user's row, in a create and in an update", () => {
+    for (const mutation of ['Mutation.createLink', 'Mutation.updateLink']) {
+      expect(leaked(mutation), mutation).toEqual(
+        expect.arrayContaining(['B reference', 'B infer']),
+      );
+    }
+  });
+
+  test('a mutation that fails in another way when the row exists', () => {
+    expect(leaked('Mutation.claim')).toEqual(['B infer']);
+  });
+
+  test('and nothing else of the API is called a leak', () => {
+    expect(Object.keys(leaksOf(api)).sort()).toEqual(
+      [
+        ...['Mutation.claim', 'Mutation.createLink', 'Mutation.rename', 'Mutation.updateLink'],
+        ...['Query.chatMessages', 'Query.tasksOf', 'Query.topics'],
+      ].sort(),
+    );
+  });
+});
+
+test('a declaration that matches nothing is a failure, unless only a part was tried', async () => {
+  const stale = { object: 'app_public.gone', by: 'gone_key', reason: 'it was there once' };
+  const { declared } = proveOptions();
+  const report = new Report(proveOptions({ declared: [...declared, stale] }));
+  for (const { object, by } of declared) report.leak(`${object}()`, 'B', 'infer', '', [by]);
+  expect(report.isClean).toBe(true);
+  report.finish();
+  expect(report.stale).toEqual([stale]);
+  expect(report.isClean).toBe(false);
+  expect(clean.stale).toEqual([]);
+  expect(api.stale).toEqual([]);
 });
 
 test('the matrix has a line for each object, and one for partitions that are alike', () => {

@@ -54,7 +54,7 @@ const timeout = 60_000;
 test('a worker killed between claim and call: the next one delivers, once', {
   timeout,
 }, async () => {
-  // begin_sending() waits for a lock that we hold: the worker has claimed and not called.
+  // claim_messages() waits for a lock that we hold: the worker has not called.
   const sql = db.as('superuser');
   await sql.unsafe(`
     create function public.wait_for_test() returns trigger language plpgsql as
@@ -79,7 +79,7 @@ test('a worker killed between claim and call: the next one delivers, once', {
 
   await startProcess();
   await eventually(async () => (await logOf(db.as('owner'), user)).status === 'SENT', 40_000);
-  expect(vendor.keys()).toEqual([`${user.id}:BIRTHDAY:2026-06-15`]);
+  expect(vendor.keys()).toEqual([user.key]);
 });
 
 test('a worker killed during the call: the receiver sees the same key again', {

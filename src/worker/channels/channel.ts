@@ -1,32 +1,42 @@
-/** A message as a worker claims it. */
+/** A message as claim_messages() returns it: the request, committed before the call. */
 export interface Message {
+  job_id: string;
   message_id: string;
   user_id: string;
+  /** ISO 8601. */
+  scheduled_send_time: string;
   message_type: string;
   delivery_date: string;
   email: string | null;
   full_name: string;
+  message_subject: string;
   message_content: string;
   idempotency_key: string;
+  /** How many attempts there were before. */
+  attempt: number;
   /** Whether an earlier attempt may have reached the receiver. */
   was_attempted: boolean;
-  /** ISO 8601, exactly as the job carries it. */
-  scheduled_send_time: string;
 }
 
 /** What became of one attempt. */
 export interface Attempt {
   /** SENT: accepted. RETRYING: may succeed later. FAILED: never will. */
   status: 'SENT' | 'RETRYING' | 'FAILED';
-  /** HTTP status, where there was an answer. */
+  /** HTTP or SMTP status, where there was an answer. */
   code?: number;
   /** The answer, at most 4 KB of UTF-8. */
   body?: string;
   error?: string;
+  /** What the receiver asked for with Retry-After. */
+  retry_after_seconds?: number;
+  /** It may have been delivered although there was no good answer. */
+  is_uncertain?: boolean;
 }
 
 /** A way out of the system. */
 export interface Channel {
+  /** Which row of app_private.delivery_channels has its limits. */
+  readonly name: 'http' | 'smtp' | 'file';
   /** Where messages go, for people. */
   readonly description: string;
   /** Delivers a batch; the answers are in the batch's order. Never rejects. */
@@ -42,6 +52,7 @@ export function payloadOf(message: Message): Record<string, unknown> {
     deliveryDate: message.delivery_date,
     scheduledSendTime: message.scheduled_send_time,
     to: { userId: message.user_id, email: message.email, name: message.full_name },
+    subject: message.message_subject,
     content: message.message_content,
   };
 }

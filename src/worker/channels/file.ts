@@ -9,6 +9,7 @@ import { type Attempt, type Channel, type Message, payloadOf } from './channel.t
  * promise that it asks of others: a key that stands in the file is not written again.
  */
 export class FileChannel implements Channel {
+  readonly name = 'file';
   readonly description: string;
   readonly #path: string;
 

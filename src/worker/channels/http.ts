@@ -1,28 +1,36 @@
+import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
-import { codeOf, messageOf } from '../../errors.ts';
+import { fromAnswer, fromError } from './answers.ts';
 import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
 
 const maxBody = 4096;
 
-/** Client errors that time may cure: timeout, conflict, too early, too many. */
-const curable = new Set([408, 409, 425, 429]);
+export interface HttpOptions {
+  /** How many calls are in flight at once, on as many kept-alive connections. */
+  concurrency: number;
+  timeoutMs: number;
+  /** Signs each request; the bytes that the receiver knows too. */
+  secret?: Buffer;
+}
 
 /**
  * Posts each message as JSON. The Idempotency-Key header is the same for every attempt, so
- * that a receiver can drop repetitions.
- *
- * @param concurrency how many calls are in flight at once, on as many kept-alive connections
+ * that a receiver can drop repetitions. With a secret, requests are signed as
+ * https://www.standardwebhooks.com says: HMAC-SHA256 of "id.timestamp.body".
  */
 export class HttpChannel implements Channel {
+  readonly name = 'http';
   readonly description: string;
   readonly #url: URL;
   readonly #timeout: number;
+  readonly #secret: Buffer | undefined;
   readonly #agent: Agent;
 
-  constructor(url: string, options: { concurrency: number; timeoutMs: number }) {
+  constructor(url: string, options: HttpOptions) {
     this.#url = new URL(url);
     this.description = this.#url.origin;
     this.#timeout = options.timeoutMs;
+    this.#secret = options.secret;
     this.#agent = new Agent({
       connections: options.concurrency,
       pipelining: 1,
@@ -41,6 +49,7 @@ export class HttpChannel implements Channel {
   }
 
   async #post(message: Message): Promise<Attempt> {
+    const body = JSON.stringify(payloadOf(message));
     try {
       const response = await request(this.#url, {
         method: 'POST',
@@ -48,18 +57,30 @@ export class HttpChannel implements Channel {
         headers: {
           'content-type': 'application/json',
           'idempotency-key': message.idempotency_key,
+          ...this.#signature(message.idempotency_key, body),
         },
-        body: JSON.stringify(payloadOf(message)),
+        body,
       });
-      const body = await readStart(response.body);
-      const code = response.statusCode;
-      if (code >= 200 && code < 300) return { status: 'SENT', code, body };
-      const status = code >= 500 || curable.has(code) ? 'RETRYING' : 'FAILED';
-      return { status, code, body, error: `the receiver answered ${code}` };
+      const retryAfter = response.headers['retry-after'];
+      return fromAnswer(
+        response.statusCode,
+        await readStart(response.body),
+        Array.isArray(retryAfter) ? retryAfter[0] : retryAfter,
+      );
     } catch (error) {
-      const text = `${codeOf(error) ?? 'error'}: ${messageOf(error)} (${this.#timeout} ms allowed)`;
-      return { status: 'RETRYING', error: text };
+      return fromError(error, this.#timeout);
     }
+  }
+
+  #signature(id: string, body: string): Record<string, string> {
+    if (this.#secret === undefined) return {};
+    const timestamp = String(Math.floor(Date.now() / 1000));
+    const hmac = createHmac('sha256', this.#secret).update(`${id}.${timestamp}.${body}`);
+    return {
+      'webhook-id': id,
+      'webhook-timestamp': timestamp,
+      'webhook-signature': `v1,${hmac.digest('base64')}`,
+    };
   }
 }
 

@@ -1,0 +1,26 @@
+-- partition-default: rows in a DEFAULT partition
+-- Params:
+--   partition_default_rows bigint = 1: at least so many
+-- Columns: level, object (the DEFAULT partition), detail, remediation.
+-- Read: They came when no partition was there for them. They are not pruned, and stand in
+--   the way of creating the partition by hand; ops.ensure_partitions() moves them. The
+--   number is the statistics', which a crash sets to zero until the next analyze.
+-- Cost: Reads the catalogue and statistics; milliseconds.
+with holders as (
+  select part.oid::regclass::text as object, pg_stat_get_live_tuples(part.oid) as rows
+  from pg_catalog.pg_partitioned_table
+  inner join pg_catalog.pg_class as part on part.oid = pg_partitioned_table.partdefid
+  inner join pg_catalog.pg_namespace on pg_namespace.oid = part.relnamespace
+  -- pg-boss keeps its small queues in one on purpose.
+  where pg_partitioned_table.partstrat = 'r'
+)
+select
+  'warning' as level,
+  object,
+  format('holds about %s rows', rows) as detail,
+  'select ops.ensure_partitions(); or create their partition and move them.'
+    as remediation
+from holders
+where rows >= coalesce(
+  nullif(current_setting('health.partition_default_rows', true), ''), '1')::bigint
+order by object;

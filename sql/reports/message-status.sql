@@ -1,0 +1,29 @@
+-- message-status: messages of each day by what became of them
+-- Params:
+--   days_back integer = 7: from so many days ago
+--   days_ahead integer = 1: until so many days from now
+-- Needs: function ops.message_status
+-- Columns: day (UTC, when due), message_type, planned, in_progress (queued, sending or to
+--   be retried), sent, failed, retries, share (sent, of that day's).
+-- Read: in_progress on a past day: stuck, see gw check. failed: the vendor's answers
+--   are in message_logs.error_message. A day that is empty and should not be: the
+--   planner's cron job did not run.
+-- Cost: Counts the messages of those days, by an index; a second for some millions.
+select
+  day,
+  message_type,
+  coalesce(sum(messages) filter (where status = 'SCHEDULED'), 0)::bigint as planned,
+  coalesce(sum(messages) filter (where status in ('QUEUED', 'SENDING', 'RETRYING')), 0)
+    ::bigint as in_progress,
+  coalesce(sum(messages) filter (where status = 'SENT'), 0)::bigint as sent,
+  coalesce(sum(messages) filter (where status = 'FAILED'), 0)::bigint as failed,
+  sum(retries)::bigint as retries,
+  (coalesce(sum(messages) filter (where status = 'SENT'), 0) / sum(messages))::float8
+    as share
+from ops.message_status(
+  (now() at time zone 'UTC')::date
+    - coalesce(nullif(current_setting('report.days_back', true), ''), '7')::integer,
+  (now() at time zone 'UTC')::date
+    + coalesce(nullif(current_setting('report.days_ahead', true), ''), '1')::integer)
+group by day, message_type
+order by day desc, message_type;

@@ -1,0 +1,82 @@
+import type { IncomingMessage, Server } from 'node:http';
+import type { makeGraphQLWSConfig } from 'postgraphile/grafserv';
+import type { Log } from '../../log.ts';
+import type { RevokedSessions } from '../revoked-sessions.ts';
+import { type Claims, verifyAuthorization } from '../tokens.ts';
+import { Hub } from './hub.ts';
+import { Listener } from './listener.ts';
+import { LiveSource } from './plugin.ts';
+import { closeCodes, defaultLimits, type SocketLimits, Sockets } from './sockets.ts';
+
+export interface LiveOptions {
+  /** gw_authenticator's connection, for the one session that listens. */
+  authenticatorUrl: string;
+  jwtSecret: string;
+  revoked: RevokedSessions;
+  limits?: Partial<SocketLimits> | undefined;
+  log: Log;
+}
+
+/** Subscriptions over WebSocket: one listening connection, fanned out in memory. */
+export class Live {
+  readonly #hub = new Hub();
+  readonly #sockets: Sockets;
+  readonly #listener: Listener;
+
+  constructor({ authenticatorUrl, jwtSecret, revoked, limits, log }: LiveOptions) {
+    this.#listener = new Listener(authenticatorUrl, log, {
+      onNotification: (notification) => this.#hub.publish(notification),
+      onLost: () => {
+        this.#sockets.close(closeCodes.restart, 'changes may have been missed: read again');
+      },
+      onLate: (userId) => this.#hub.refresh(userId),
+      isWanted: (userId) => this.#sockets.isWanted(userId),
+    });
+    this.#sockets = new Sockets({
+      limits: { ...defaultLimits, ...limits },
+      log,
+      verify: (authorization) => verifyAuthorization(authorization, jwtSecret),
+      isRevoked: (sessionId) => revoked.has(sessionId),
+      isUp: () => this.#listener.isUp,
+      watch: (userId) => this.#listener.watch(userId),
+    });
+    revoked.onRevoked((sessionId) => {
+      this.#sockets.close(
+        closeCodes.unauthorized,
+        'session ended',
+        (claims) => claims?.sid === sessionId,
+      );
+    });
+  }
+
+  /** Open sockets of this process, and subscriptions on them. */
+  get counts(): { sockets: number; subscriptions: number } {
+    return { sockets: this.#sockets.size, subscriptions: this.#hub.size };
+  }
+
+  /** Starts listening. Rejects when the database cannot be reached. */
+  start(): Promise<void> {
+    return this.#listener.start();
+  }
+
+  /** Takes WebSockets from an HTTP server. */
+  attach(server: Server, serv: Parameters<typeof makeGraphQLWSConfig>[0]): void {
+    this.#sockets.serve(serv);
+    server.on('upgrade', (request, stream, head) => this.#sockets.upgrade(request, stream, head));
+  }
+
+  /** What the token of a socket's request says; undefined when it has none. */
+  claimsOf(request: IncomingMessage): Claims | undefined {
+    return this.#sockets.claimsOf(request);
+  }
+
+  sourceOf(userId: string): LiveSource {
+    return new LiveSource(this.#hub, userId);
+  }
+
+  /** Closes sockets with 1001, then the listening connection. */
+  async stop(): Promise<void> {
+    await this.#sockets.stop();
+    await this.#listener.stop();
+  }
+}

@@ -1,0 +1,43 @@
+import { type PgCondition, sqlValueWithCodec, TYPES } from 'postgraphile/@dataplan/pg';
+import type { GraphileConfig } from 'postgraphile/graphile-build';
+import { GraphQLString } from 'postgraphile/graphql';
+import { sql } from 'postgraphile/pg-sql2';
+
+/**
+ * A table with a column of type tsvector can be filtered by text, alone or with all else that
+ * a filter has, in lists of related rows too. Like search_tasks(), it reads the tenant's rows
+ * by the index on user_id: under row-level security no index can serve the operator @@.
+ */
+export const SearchFilterPlugin: GraphileConfig.Plugin = {
+  name: 'SearchFilterPlugin',
+  version: '1.0.0',
+  after: ['PgConnectionArgFilterAttributesPlugin'],
+  schema: {
+    hooks: {
+      GraphQLInputObjectType_fields(fields, build, { scope, fieldWithHooks }) {
+        const { isPgConnectionFilter, pgCodec: codec } = scope;
+        if (isPgConnectionFilter !== true || codec?.attributes === undefined) return fields;
+        for (const [attributeName, attribute] of Object.entries(codec.attributes)) {
+          if (attribute.codec !== TYPES.tsvector) continue;
+          const column = sql.identifier(attributeName);
+          const fieldName = build.inflection.attribute({ codec: codec as never, attributeName });
+          const field = fieldWithHooks({ fieldName }, () => ({
+            description:
+              'Matches words, as web searches do: quotes, or, and a minus sign. Null matches all.',
+            type: GraphQLString,
+            apply(condition: PgCondition, words: string | null | undefined) {
+              if (words == null) return;
+              const query = sqlValueWithCodec(words, TYPES.text);
+              // The configuration is that of the generated column.
+              condition.where(
+                sql`${condition.alias}.${column} @@ websearch_to_tsquery('english', ${query})`,
+              );
+            },
+          }));
+          build.extend(fields, { [fieldName]: field }, 'SearchFilterPlugin adds a field');
+        }
+        return fields;
+      },
+    },
+  },
+};

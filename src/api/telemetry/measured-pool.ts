@@ -1,0 +1,71 @@
+import { Pool, type PoolClient, type PoolConfig } from 'pg';
+import type { Sample } from './recorder.ts';
+
+type Callback = (
+  error: Error | undefined,
+  client: PoolClient | undefined,
+  done: (release?: unknown) => void,
+) => void;
+
+/** A pool that knows how long its callers waited for a connection, and how many got none. */
+export class MeasuredPool extends Pool {
+  #count = 0;
+  #sum = 0;
+  #max = 0;
+  #errors = 0;
+
+  constructor(config: PoolConfig) {
+    super(config);
+    // An idle connection that breaks.
+    this.on('error', () => {
+      this.#errors += 1;
+    });
+  }
+
+  override connect(): Promise<PoolClient>;
+  override connect(callback: Callback): void;
+  override connect(callback?: Callback): Promise<PoolClient> | undefined {
+    const began = performance.now();
+    if (callback !== undefined) {
+      super.connect((error, client, release) => {
+        this.#waited(began, Boolean(error));
+        callback(error, client, release);
+      });
+      return undefined;
+    }
+    return super.connect().then(
+      (client) => {
+        this.#waited(began, false);
+        return client;
+      },
+      (error: unknown) => {
+        this.#waited(began, true);
+        throw error;
+      },
+    );
+  }
+
+  /** How the pool is now, and how long its callers waited since the sample before. */
+  sample(name: string): Sample {
+    const taken: Sample = {
+      pool_name: name,
+      total: this.totalCount,
+      active: this.totalCount - this.idleCount,
+      idle: this.idleCount,
+      waiting: this.waitingCount,
+      avg_ms: this.#count === 0 ? null : Number((this.#sum / this.#count).toFixed(3)),
+      max_ms: this.#count === 0 ? null : Math.round(this.#max),
+      errors: this.#errors,
+    };
+    this.#count = this.#sum = this.#max = this.#errors = 0;
+    return taken;
+  }
+
+  #waited(began: number, hasFailed: boolean): void {
+    if (hasFailed) this.#errors += 1;
+    const waited = performance.now() - began;
+    this.#count += 1;
+    this.#sum += waited;
+    if (waited > this.#max) this.#max = waited;
+  }
+}

@@ -1,0 +1,45 @@
+import type { IncomingMessage } from 'node:http';
+import type { GraphileConfig } from 'postgraphile/graphile-build';
+import { describeOperation } from './names.ts';
+import type { Telemetry } from './telemetry.ts';
+
+/** Tells telemetry which operation a request runs, and why a document was refused. */
+export const telemetryPlugin = (telemetry: Telemetry): GraphileConfig.Plugin => ({
+  name: 'TelemetryPlugin',
+  version: '1.0.0',
+  after: ['DocumentPlugin'],
+  grafast: {
+    middleware: {
+      execute(next, { args }) {
+        const request = args.requestContext?.node?.req as IncomingMessage | undefined;
+        const info = request === undefined ? undefined : telemetry.infoOf(request);
+        if (info !== undefined) {
+          const operation = describeOperation(args.document, args.operationName);
+          if (operation !== undefined) info.operation = operation;
+        }
+        return next();
+      },
+    },
+  },
+  grafserv: {
+    middleware: {
+      setPreset(next, event) {
+        const { getExecutionConfig } = event;
+        event.getExecutionConfig = async function counted(context) {
+          const config = await getExecutionConfig.call(this, context);
+          return {
+            ...config,
+            parseAndValidate(query) {
+              const result = config.parseAndValidate(query);
+              for (const { extensions } of result.errors ?? []) {
+                telemetry.addError(String(extensions.code ?? 'GRAPHQL_VALIDATION_FAILED'));
+              }
+              return result;
+            },
+          };
+        };
+        return next();
+      },
+    },
+  },
+});

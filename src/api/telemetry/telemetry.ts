@@ -1,0 +1,278 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setTimeout } from 'node:timers/promises';
+import { Pool } from 'pg';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { errorText, type Log, scrub } from '../../log.ts';
+import { type LogContext, logContext } from '../../trace.ts';
+import { DatabaseFigures } from './database-figures.ts';
+import type { MeasuredPool } from './measured-pool.ts';
+import { describeStatement, documentHash } from './names.ts';
+import { type Measurement, Recorder } from './recorder.ts';
+import { beginRequest, type RequestInfo } from './request.ts';
+
+export interface TelemetryOptions {
+  authenticatorUrl: string;
+  /** The pool that requests use. */
+  pool: MeasuredPool;
+  log: Log;
+  /** The share of requests, 0 to 1, whose operation and statements are recorded. */
+  sample: number;
+  /** Milliseconds from which an operation or statement is always recorded. */
+  slowMs: number;
+  /** Measurements that may wait to be written. */
+  capacity?: number | undefined;
+}
+
+/** Milliseconds between samples of the connection pool. */
+const poolSampleMs = 15_000;
+
+/** Paths that have a label of their own; others, which anybody may invent, share one. */
+const paths = new Set(['/', '/graphql', '/webhooks/stripe', '/healthz', '/readyz', '/metrics']);
+/** What is asked every few seconds is not worth a line each at level info. */
+const quiet = new Set(['/healthz', '/readyz', '/metrics']);
+
+/** A path for a log line: decoded, so that an address in it is seen, and without it. */
+function readable(path: string): string {
+  try {
+    return scrub(decodeURIComponent(path)).slice(0, 200);
+  } catch {
+    return 'malformed';
+  }
+}
+
+const seconds = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** What the API says of itself: counters, recorded measurements, and a log line a request. */
+export class Telemetry {
+  readonly #options: TelemetryOptions;
+  readonly #pool: Pool;
+  readonly #recorder: Recorder;
+  readonly #figures: DatabaseFigures;
+  readonly #timer: NodeJS.Timeout;
+  readonly #registry = new Registry();
+  readonly #byRequest = new WeakMap<IncomingMessage, RequestInfo>();
+  readonly #byContext = new WeakMap<LogContext, RequestInfo>();
+  readonly #requests: Counter<'path' | 'status'>;
+  readonly #operations: Counter<'type'>;
+  readonly #errors: Counter<'code'>;
+  readonly #durations: Histogram<'type'>;
+  readonly #statements: Histogram;
+
+  constructor(options: TelemetryOptions) {
+    this.#options = options;
+    this.#pool = new Pool({
+      connectionString: options.authenticatorUrl,
+      max: 2,
+      application_name: 'gw-api-metrics',
+      connectionTimeoutMillis: 2_000,
+      statement_timeout: 3_000,
+      keepAlive: true,
+    });
+    // Whatever needs it next connects again.
+    this.#pool.on('error', () => {});
+    const { log, capacity } = options;
+    this.#recorder = new Recorder({
+      pool: this.#pool,
+      log,
+      ...(capacity === undefined ? {} : { capacity }),
+    });
+    this.#figures = new DatabaseFigures(this.#pool);
+
+    const registers = [this.#registry];
+    collectDefaultMetrics({ register: this.#registry });
+    this.#requests = new Counter({
+      name: 'gw_http_requests_total',
+      help: 'Requests that were answered, by path and status.',
+      labelNames: ['path', 'status'],
+      registers,
+    });
+    this.#operations = new Counter({
+      name: 'gw_graphql_operations_total',
+      help: 'Operations that were executed, by type.',
+      labelNames: ['type'],
+      registers,
+    });
+    this.#errors = new Counter({
+      name: 'gw_graphql_errors_total',
+      help: 'Errors in answers, by code.',
+      labelNames: ['code'],
+      registers,
+    });
+    this.#durations = new Histogram({
+      name: 'gw_graphql_duration_seconds',
+      help: 'From the request to its answer, by type of operation.',
+      labelNames: ['type'],
+      buckets: seconds,
+      registers,
+    });
+    this.#statements = new Histogram({
+      name: 'gw_statement_duration_seconds',
+      help: 'SQL statements of operations.',
+      buckets: seconds,
+      registers,
+    });
+    this.#measureRecorder(registers);
+    this.#measurePool(registers);
+    this.#timer = setInterval(() => this.#samplePool(), poolSampleMs).unref();
+  }
+
+  /**
+   * Begins a request and names it to the client. Runs the work so that its log lines have
+   * the request's id and trace.
+   */
+  run(request: IncomingMessage, response: ServerResponse, work: () => void): void {
+    const info = beginRequest(request, Math.random() < this.#options.sample);
+    const context = { request_id: info.requestId, trace_id: info.traceId };
+    this.#byRequest.set(request, info);
+    this.#byContext.set(context, info);
+    response.setHeader('x-request-id', info.requestId);
+    response.setHeader('traceresponse', info.traceparent);
+    response.once('close', () => {
+      logContext.run(context, () => this.#end(info, response));
+    });
+    logContext.run(context, work);
+  }
+
+  /** What is known of a request; undefined for one that did not come through run(). */
+  infoOf(request: IncomingMessage): RequestInfo | undefined {
+    return this.#byRequest.get(request);
+  }
+
+  /** The request that the running code works for. */
+  current(): RequestInfo | undefined {
+    const context = logContext.getStore();
+    return context === undefined ? undefined : this.#byContext.get(context);
+  }
+
+  /** Counts the code of an error that the running request is answered with. */
+  addError(code: string): void {
+    const info = this.current();
+    if (info === undefined) this.#errors.inc({ code });
+    else info.codes.push(code);
+  }
+
+  /** Told of each statement; see observeStatements(). */
+  readonly onStatement = (text: string, began: number): void => {
+    const duration = performance.now() - began;
+    this.#statements.observe(duration / 1000);
+    const info = this.current();
+    if (info === undefined) return;
+    if (!info.isSampled && duration < this.#options.slowMs) return;
+    const { name, hash } = describeStatement(text);
+    this.#record(info, 'query', name, hash, began, duration);
+  };
+
+  /** Prometheus' text form of everything. Never rejects. */
+  async metrics(): Promise<string> {
+    const [own, database] = await Promise.all([this.#registry.metrics(), this.#figures.read()]);
+    return `${own}\n${database}`;
+  }
+
+  /** Writes what waits to be written, and closes the connections; in two seconds at most. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    const closed = this.#recorder.close().then(() => this.#pool.end());
+    // A process has four seconds to stop, and figures are not worth them.
+    await Promise.race([closed, setTimeout(2_000, undefined, { ref: false })]);
+  }
+
+  #end(info: RequestInfo, response: ServerResponse): void {
+    const duration = performance.now() - info.startedAt;
+    // Who hung up got no status; 499 is what proxies call that.
+    const status = response.writableFinished ? response.statusCode : 499;
+    this.#requests.inc({ path: paths.has(info.path) ? info.path : 'other', status });
+    for (const code of info.codes) this.#errors.inc({ code });
+    const { operation } = info;
+    if (operation !== undefined) {
+      this.#operations.inc({ type: operation.kind });
+      this.#durations.observe({ type: operation.kind }, duration / 1000);
+      if (info.isSampled || duration >= this.#options.slowMs) {
+        const hash = documentHash(operation.document);
+        const name = `${operation.kind} ${operation.name}`;
+        this.#record(info, 'api', name, hash, info.startedAt, duration);
+      }
+    }
+    this.#options.log[quiet.has(info.path) ? 'debug' : 'info'](
+      {
+        method: info.method,
+        path: readable(info.path),
+        status,
+        ms: Number(duration.toFixed(1)),
+        ...(operation === undefined ? {} : { operation: operation.name, type: operation.kind }),
+        ...(info.codes.length === 0 ? {} : { codes: info.codes }),
+        ...(info.userId === undefined ? {} : { user_id: info.userId }),
+      },
+      'request',
+    );
+  }
+
+  #record(
+    info: RequestInfo,
+    type: Measurement['metric_type'],
+    name: string,
+    hash: string,
+    began: number,
+    duration: number,
+  ): void {
+    this.#recorder.add({
+      metric_type: type,
+      metric_name: name,
+      duration_ms: Math.round(duration),
+      user_id: info.userId,
+      session_id: info.sessionId,
+      request_id: info.requestId,
+      endpoint: paths.has(info.path) ? info.path : 'other',
+      query_hash: hash,
+      user_agent: info.userAgent,
+      ip_address: info.address,
+      began: performance.timeOrigin + began,
+      ...(type === 'api' && info.codes.length > 0 ? { metadata: { codes: info.codes } } : {}),
+    });
+  }
+
+  #samplePool(): void {
+    const { pool, log } = this.#options;
+    this.#recorder.addSample(pool.sample('api')).catch((error: unknown) => {
+      log.debug({ error: errorText(error) }, 'cannot write a sample of the pool');
+    });
+  }
+
+  #measureRecorder(registers: Registry[]): void {
+    const recorder = this.#recorder;
+    new Gauge({
+      name: 'gw_measurements_waiting',
+      help: 'Measurements that wait to be written.',
+      registers,
+      collect() {
+        this.set(recorder.backlog);
+      },
+    });
+    new Counter({
+      name: 'gw_measurements_total',
+      help: 'Measurements that were written, or dropped because the buffer was full.',
+      labelNames: ['outcome'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [outcome, count] of Object.entries(recorder.counts)) {
+          this.inc({ outcome }, count);
+        }
+      },
+    });
+  }
+
+  #measurePool(registers: Registry[]): void {
+    const { pool } = this.#options;
+    new Gauge({
+      name: 'gw_pool_connections',
+      help: 'Connections of the API, and callers that wait for one.',
+      labelNames: ['state'],
+      registers,
+      collect() {
+        this.set({ state: 'active' }, pool.totalCount - pool.idleCount);
+        this.set({ state: 'idle' }, pool.idleCount);
+        this.set({ state: 'waiting' }, pool.waitingCount);
+      },
+    });
+  }
+}

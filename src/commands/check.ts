@@ -1,0 +1,61 @@
+import process from 'node:process';
+import type { Command } from 'commander';
+import { EXIT, GwError } from '../errors.ts';
+
+/** What Nagios, Icinga and their kin read; the only command with codes of its own. */
+const codes = { ok: 0, warning: 1, critical: 2, unknown: 3 } as const;
+
+interface CheckOptions {
+  url?: string;
+  param: string[];
+  json?: boolean;
+}
+
+async function run(names: string[], options: CheckOptions): Promise<void> {
+  const { checkHealth, formatHealth, healthNames, healthParams } = await import(
+    '../check/health.ts'
+  );
+  const { monitorUrl, parseParams } = await import('../database/sql-files.ts');
+  const unknown = names.find((name) => !healthNames().includes(name));
+  if (unknown !== undefined) {
+    throw new GwError(`there is no check "${unknown}"`, {
+      hint: `There are: ${healthNames().join(', ')}`,
+      exitCode: EXIT.usage,
+    });
+  }
+  const params = parseParams(options.param, healthParams());
+  const { url, variable } = await monitorUrl(options.url);
+  const health = await checkHealth(url, variable, params, names.length === 0 ? undefined : names);
+  process.stdout.write(
+    options.json === true ? `${JSON.stringify(health)}\n` : formatHealth(health),
+  );
+  process.exitCode = codes[health.status];
+}
+
+/** Prints how the database is; what keeps us from knowing is UNKNOWN. */
+async function check(names: string[], options: CheckOptions): Promise<void> {
+  try {
+    await run(names, options);
+  } catch (error) {
+    if (!(error instanceof GwError)) throw error;
+    process.stdout.write(
+      options.json === true
+        ? `${JSON.stringify({ status: 'unknown', error: error.message })}\n`
+        : `UNKNOWN: ${error.message}\n`,
+    );
+    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
+    process.exitCode = codes.unknown;
+  }
+}
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+export function registerCheck(program: Command): void {
+  program
+    .command('check [name...]')
+    .description('is the database well? (exit 0 yes, 1 warning, 2 critical, 3 cannot tell)')
+    .option('--url <url>', 'of any PostgreSQL database (default: ours, as gw_monitor)')
+    .option('--param <name=value>', 'a threshold; may be repeated', collect, [])
+    .option('--json', 'print JSON')
+    .action(check);
+}

@@ -1,0 +1,260 @@
+import process from 'node:process';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { loadConfig } from '../config.ts';
+import { type Sql, withSql } from '../database/connect.ts';
+import { reachDatabase } from '../database/source.ts';
+import { EXIT, GwError } from '../errors.ts';
+import * as acts from '../messages/acts.ts';
+import * as answers from '../messages/answers.ts';
+import {
+  boundFilters,
+  explained,
+  type Filters,
+  findUser,
+  parseCount,
+  parseDate,
+  parseInstant,
+  parseType,
+  parseUuid,
+  withFilters,
+} from '../messages/options.ts';
+import { Progress } from '../progress.ts';
+import { confirm } from './confirm.ts';
+
+interface Json {
+  json?: boolean;
+}
+interface Act extends Json {
+  dryRun?: boolean;
+  yes?: boolean;
+}
+
+async function onDatabase<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result> {
+  const { urls } = await reachDatabase(loadConfig());
+  return explained(() =>
+    withSql(urls.owner, work, { connection: { application_name: 'gw messages' } }),
+  );
+}
+
+const print = (json: boolean | undefined, data: unknown, text: string): void => {
+  process.stdout.write(json === true ? `${JSON.stringify(data)}\n` : text);
+};
+
+/** Asks with what a dry run finds, does it, and says what was done and what refused. */
+async function act(
+  options: Act,
+  words: { question: (count: number) => string; done: string },
+  work: (sql: Sql, dryRun: boolean) => Promise<acts.Group[]>,
+): Promise<void> {
+  const groups = await onDatabase(async (sql) => {
+    if (options.dryRun === true || options.yes !== true) {
+      const found = await work(sql, true);
+      const count = acts.countDone(found);
+      if (options.dryRun === true || count === 0) return found;
+      await confirm(words.question(count));
+    }
+    return work(sql, false);
+  });
+  const refused = acts.countRefused(groups);
+  const done = options.dryRun === true ? `would be ${words.done}` : words.done;
+  print(
+    options.json,
+    { dryRun: options.dryRun === true, messages: acts.countDone(groups), refused, groups },
+    groups.length === 0 ? 'no message matches\n' : acts.formatGroups(groups, done),
+  );
+  // Nothing to do is an answer that a script should see.
+  process.exitCode = groups.length === 0 || refused > 0 ? EXIT.failure : EXIT.ok;
+}
+
+/** What a person has to say, lest all that ever failed is meant. */
+function requireFilter(filters: Filters): void {
+  const { status, type, date, user, since, message } = filters;
+  if ([status, type, date, user, since, message].some((value) => value !== undefined)) return;
+  throw new GwError('which messages?', {
+    hint: 'Name at least one of --status, --type, --date, --user, --since, --message.',
+    exitCode: EXIT.usage,
+  });
+}
+
+const withConsent = (command: Command): Command =>
+  command
+    .option('--dry-run', 'say what would be done')
+    .option('--yes', 'do not ask')
+    .option('--json', 'print JSON');
+
+function parseChange(text: string, before: Record<string, string | null> = {}) {
+  const [, name, value] = /^([a-z_]+)=(.*)$/.exec(text) ?? [];
+  if (name === undefined) {
+    throw new InvalidArgumentError('Such as timezone=Europe/Paris, or birthday_date= for none.');
+  }
+  return { ...before, [name]: value === '' ? null : (value ?? null) };
+}
+
+function parseLimit(text: string): number | null {
+  if (text === 'none') return null;
+  const limit = Number(text);
+  if (text.trim() !== '' && Number.isFinite(limit)) return limit;
+  throw new InvalidArgumentError('A number of messages a second, or none.');
+}
+
+function registerAnswers(messages: Command): void {
+  messages
+    .command('explain')
+    .description('why a message was, will be, or was not sent')
+    .argument('<user>', 'id or e-mail')
+    .argument('<type>', 'BIRTHDAY, ANNIVERSARY or DIGEST', parseType)
+    .argument('<date>', 'local date of the occasion', parseDate)
+    .option('--json', 'print JSON')
+    .action((user: string, type: string, date: string, options: Json) =>
+      onDatabase(async (sql) => {
+        const steps = await answers.explain(sql, await findUser(sql, user), type, date);
+        print(options.json, steps, answers.formatSteps(steps));
+        // An id that nobody has leaves nothing to explain.
+        process.exitCode = steps.length > 1 ? EXIT.ok : EXIT.failure;
+      }),
+    );
+
+  withFilters(messages.command('list'))
+    .description('messages, the latest first; of the last 7 days unless a filter says when')
+    .option('--limit <n>', 'at most so many', parseCount, 50)
+    .option('--json', 'print JSON')
+    .action((options: Filters & Json & { limit: number }) =>
+      onDatabase(async (sql) => {
+        const rows = await answers.list(sql, boundFilters(options), options.limit);
+        print(options.json, rows, answers.formatList(rows));
+        if (rows.length === options.limit && options.json !== true) {
+          process.stderr.write(`only the latest ${options.limit}; more with --limit\n`);
+        }
+      }),
+    );
+
+  messages
+    .command('simulate')
+    .description('what goes out by the rules, by hour and zone; nothing is sent')
+    .option('--from <instant>', 'such as 2026-12-24 or 2026-12-24T18:00, UTC (now)', parseInstant)
+    .option('--to <instant>', 'up to 400 days later (a day)', parseInstant)
+    .option('--user <id or e-mail>', "only this user's, to the second")
+    .option('--if <name=value>', 'the difference that a change of the user makes', parseChange)
+    .option('--json', 'print JSON')
+    .action(
+      (
+        options: Json & {
+          from?: Date;
+          to?: Date;
+          user?: string;
+          if?: Record<string, string | null>;
+        },
+      ) =>
+        onDatabase(async (sql) => {
+          const from = options.from ?? new Date();
+          const to = options.to ?? new Date(from.getTime() + 86_400_000);
+          const userId = options.user === undefined ? null : await findUser(sql, options.user);
+          const rows = await answers.simulate(sql, { from, to }, userId, options.if ?? {});
+          print(options.json, rows, answers.formatSimulated(rows));
+        }),
+    );
+
+  messages
+    .command('channels')
+    .description('limits and circuits of the ways out')
+    .option('--json', 'print JSON')
+    .action((options: Json) =>
+      onDatabase(async (sql) => {
+        const rows = await answers.channels(sql);
+        print(options.json, rows, answers.formatChannels(rows));
+      }),
+    );
+}
+
+function registerActs(messages: Command): void {
+  withConsent(messages.command('replan'))
+    .description('bring what has not gone out up to date with rules, zones and tzdata')
+    .option('--user <id or e-mail>', 'only this user')
+    .option('--zone <name>', 'only users in this zone')
+    .action((options: Act & { user?: string; zone?: string }) =>
+      onDatabase(async (sql) => {
+        const userId = options.user === undefined ? null : await findUser(sql, options.user);
+        const scope = { userId, zone: options.zone ?? null };
+        if (options.dryRun === true) {
+          const moved = await acts.findMoved(sql, scope);
+          const count = moved.reduce((sum, { messages: n }) => sum + n, 0);
+          const table = moved.length === 0 ? '' : acts.formatMoved(moved);
+          return print(options.json, moved, `${table}${count} messages would move\n`);
+        }
+        await confirm('Replan what has not gone out?', options.yes);
+        let done: acts.Replanned | undefined;
+        await new Progress(options.json).step('replan', async (note) => {
+          done = await acts.replan(sql, scope, (users) => note(`${users} users`));
+          return `${done.users} users`;
+        });
+        const { zones = 0, users = 0, changes = 0 } = done ?? {};
+        print(
+          options.json,
+          { zones, users, changes },
+          `${changes} changes for ${users} users; ${zones} new zones\n`,
+        );
+      }),
+    );
+
+  withConsent(withFilters(messages.command('redrive')))
+    .description('send again what is FAILED or EXPIRED, or of another --status')
+    .option('--even-unknown', 'also what may have been delivered: it may arrive twice')
+    .action((options: Filters & Act & { evenUnknown?: boolean }) => {
+      requireFilter(options);
+      const filters = boundFilters(options);
+      const evenUnknown = options.evenUnknown === true;
+      const question = (count: number) => `Send ${count} messages again?`;
+      return act(options, { question, done: 'sent again' }, (sql, dryRun) =>
+        acts.redrive(sql, filters, { evenUnknown, dryRun }),
+      );
+    });
+
+  withConsent(withFilters(messages.command('cancel')))
+    .description('cancel what has not gone out; it is not planned again')
+    .requiredOption('--reason <text>', 'shown to whoever asks')
+    .action((options: Filters & Act & { reason: string }) => {
+      requireFilter(options);
+      const filters = boundFilters(options);
+      const question = (count: number) => `Cancel ${count} messages?`;
+      return act(options, { question, done: 'cancelled' }, (sql, dryRun) =>
+        acts.cancel(sql, filters, { reason: options.reason, dryRun }),
+      );
+    });
+
+  messages
+    .command('resolve')
+    .description('say what became of an UNKNOWN message, as the receiver says')
+    .requiredOption('--message <id>', 'which', parseUuid)
+    .addOption(
+      new Option('--as <outcome>', 'what it was').choices(['sent', 'failed']).makeOptionMandatory(),
+    )
+    .action((options: { message: string; as: string }) =>
+      onDatabase(async (sql) => {
+        const outcome = options.as.toUpperCase();
+        await acts.resolve(sql, options.message, outcome);
+        process.stdout.write(`message ${options.message} is ${outcome}\n`);
+      }),
+    );
+
+  messages
+    .command('limit')
+    .description('limit a channel, of all workers together, from now on')
+    .argument('<channel>', 'as gw messages channels lists them')
+    .argument('<per second>', 'messages a second, or none', parseLimit)
+    .action((channel: string, limit: number | null) =>
+      onDatabase(async (sql) => {
+        await acts.limitChannel(sql, channel, limit);
+        process.stdout.write(
+          `${channel}: ${limit === null ? 'no limit' : `${limit} messages a second`}\n`,
+        );
+      }),
+    );
+}
+
+export function registerMessages(program: Command): void {
+  const messages = program
+    .command('messages')
+    .description('answers about messages to users, and what people may do to them');
+  registerAnswers(messages);
+  registerActs(messages);
+}

@@ -1,0 +1,131 @@
+import process from 'node:process';
+import { setTimeout as wait } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { EXIT, GwError } from '../errors.ts';
+
+interface ReportOptions {
+  url?: string;
+  param: string[];
+  csv?: boolean;
+  json?: boolean;
+  watch?: string | true;
+}
+
+type Files = typeof import('../database/sql-files.ts');
+type Result = { name: string; title: string; answer: import('../database/sql-files.ts').Answer };
+
+/** What one round prints. */
+async function render(results: Result[], isAll: boolean, options: ReportOptions): Promise<string> {
+  const { formatCsv, formatTable } = await import('../report/format.ts');
+  if (options.json === true) {
+    const plain = results.map(({ name, answer }) => [
+      name,
+      'needs' in answer ? { needs: answer.needs } : answer.rows,
+    ]);
+    return `${JSON.stringify(isAll ? Object.fromEntries(plain) : plain[0]?.[1])}\n`;
+  }
+  const width = process.stdout.columns ?? (Number(process.env.COLUMNS) || 160);
+  return results
+    .map(({ name, title, answer }) => {
+      const head = isAll ? `${options.csv === true ? '# ' : ''}${name}: ${title}\n` : '';
+      if ('needs' in answer)
+        return `${head}${options.csv === true ? '# ' : ''}not here: needs ${answer.needs}\n`;
+      return head + (options.csv === true ? formatCsv(answer) : formatTable(answer, width));
+    })
+    .join('\n');
+}
+
+function list({ readSqlFiles }: Files, json: boolean): void {
+  const files = readSqlFiles('reports');
+  if (json) {
+    const shown = files.map(({ text: _, every: __, ...rest }) => rest);
+    process.stdout.write(`${JSON.stringify(shown)}\n`);
+    return;
+  }
+  const width = Math.max(...files.map(({ name }) => name.length));
+  for (const { name, title, params } of files) {
+    const shown = params.map((each) => `${each.name}=${each.fallback}`).join(' ');
+    process.stdout.write(
+      `${name.padEnd(width)}  ${title}${shown === '' ? '' : `\n${' '.repeat(width + 2)}--param ${shown}`}\n`,
+    );
+  }
+}
+
+/** Prints reports, once or until stopped. */
+async function report(name: string | undefined, options: ReportOptions): Promise<void> {
+  const usage = (message: string, hint?: string): GwError =>
+    new GwError(message, { exitCode: EXIT.usage, ...(hint === undefined ? {} : { hint }) });
+  if (options.csv === true && options.json === true) {
+    throw usage('--csv and --json exclude each other');
+  }
+  const files = await import('../database/sql-files.ts');
+  if (name === undefined) return list(files, options.json === true);
+  const all = files.readSqlFiles('reports');
+  const isAll = name === 'all';
+  const wanted = isAll ? all : all.filter((file) => file.name === name);
+  if (wanted.length === 0) {
+    throw usage(
+      `there is no report "${name}"`,
+      `There are: all, ${all.map((each) => each.name).join(', ')}`,
+    );
+  }
+  const seconds = options.watch === true ? 2 : Number(options.watch ?? 0);
+  if (options.watch !== undefined && !(seconds >= 0.1 && seconds <= 86_400)) {
+    throw usage('--watch takes seconds');
+  }
+  const params = files.parseParams(
+    options.param,
+    isAll ? [] : wanted.flatMap((file) => file.params),
+  );
+  const { url, variable } = await files.monitorUrl(options.url);
+
+  const once = (): Promise<Result[]> =>
+    files.readOnly(url, variable, async (sql) => {
+      await files.setParams(sql, 'report', params);
+      const results: Result[] = [];
+      for (const file of wanted) {
+        const answer = await files.runSqlFile(sql, file);
+        results.push({ name: file.name, title: file.title, answer });
+      }
+      return results;
+    });
+
+  const stop = new AbortController();
+  if (options.watch !== undefined) {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  }
+  for (;;) {
+    const results = await once();
+    const [only] = results;
+    if (!isAll && only !== undefined && 'needs' in only.answer) {
+      throw new GwError(`${name} is not here: needs ${only.answer.needs}`);
+    }
+    const text = await render(results, isAll, options);
+    if (options.watch === undefined) {
+      process.stdout.write(text);
+      return;
+    }
+    const isTerminal = process.stdout.isTTY && options.json !== true && options.csv !== true;
+    const head =
+      options.json === true || options.csv === true
+        ? ''
+        : `${name}, ${new Date().toISOString()}\n\n`;
+    process.stdout.write(`${isTerminal ? '\u001b[2J\u001b[H' : ''}${head}${text}`);
+    await wait(seconds * 1000, undefined, { signal: stop.signal }).catch(() => {});
+    if (stop.signal.aborted) return;
+  }
+}
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+export function registerReport(program: Command): void {
+  program
+    .command('report [name]')
+    .description('what the database says of itself; without a name, which reports there are')
+    .option('--url <url>', 'of any PostgreSQL database (default: ours, as gw_monitor)')
+    .option('--param <name=value>', 'a parameter of the report; may be repeated', collect, [])
+    .option('--watch [seconds]', 'again and again, every 2 seconds unless told otherwise')
+    .option('--csv', 'print CSV: raw bytes and seconds')
+    .option('--json', 'print JSON: raw bytes and seconds')
+    .action(report);
+}

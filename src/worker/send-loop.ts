@@ -1,0 +1,92 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PgBoss } from 'pg-boss';
+import type { Sql } from '../database/connect.ts';
+import { messageOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Channel } from './channels/channel.ts';
+import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
+
+export interface SendLoopOptions {
+  boss: PgBoss;
+  sql: Sql;
+  channel: Channel;
+  log: Log;
+  /** Messages in a batch, at most. */
+  batchSize: number;
+  /** Batches at the same time: while one is called out, another is claimed. */
+  lanes: number;
+}
+
+export interface SendLoop {
+  /** Takes no more jobs; resolves when the running batches have ended, or the time is over. */
+  stop(patienceMs: number): Promise<void>;
+}
+
+/** How often an empty queue is asked again. */
+const idleMs = 500;
+
+/** A dead worker's jobs are given away when they were not touched for 10 s. */
+const touchMs = 4_000;
+
+/**
+ * Sends what is due, as many batches at once as there are lanes, never more than the
+ * channel's limits allow. pg-boss's own work() cannot ask for permits before it fetches, and
+ * would settle the jobs once more.
+ */
+export function startSendLoop(options: SendLoopOptions): SendLoop {
+  const { boss, sql, channel, log, batchSize, lanes } = options;
+  const stopping = new AbortController();
+  const running = new Set<Promise<void>>();
+
+  async function handle(jobs: { id: string; data: SendJob }[]): Promise<void> {
+    const claims = jobs.map(({ id }) => id);
+    const touch = setInterval(() => {
+      boss.touch(sendQueue, claims).catch((error: unknown) => {
+        log.warn({ error: messageOf(error) }, 'heartbeat failed');
+      });
+    }, touchMs);
+    try {
+      await sendMessages(jobs, { sql, channel, log });
+    } catch (error) {
+      // Nobody touches these jobs any more: they are given away again.
+      log.error({ error: messageOf(error) }, 'batch failed');
+    } finally {
+      clearInterval(touch);
+    }
+  }
+
+  /** Starts a batch. Resolves with the milliseconds to wait before the next. */
+  async function next(): Promise<number> {
+    const [permit] = await sql<{ permits: number; wait_ms: number }[]>`
+      select permits, wait_ms from app_private.take_send_permits(${channel.name}, ${batchSize})`;
+    const permits = permit?.permits ?? 0;
+    if (permits === 0) return Math.min(Math.max(permit?.wait_ms ?? idleMs, 10), 5_000);
+    const jobs = await boss.fetch<SendJob>(sendQueue, { batchSize: permits });
+    if (jobs.length > 0) {
+      const batch = handle(jobs).finally(() => running.delete(batch));
+      running.add(batch);
+    }
+    return jobs.length < permits ? idleMs : 0;
+  }
+
+  async function loop(): Promise<void> {
+    const { signal } = stopping;
+    while (!signal.aborted) {
+      if (running.size >= lanes) await Promise.race(running);
+      const pause = await next().catch((error: unknown) => {
+        if (!signal.aborted) log.error({ error: messageOf(error) }, 'cannot fetch messages');
+        return 1_000;
+      });
+      if (pause > 0) await sleep(pause, undefined, { signal }).catch(() => {});
+    }
+  }
+  const looping = loop();
+
+  return {
+    async stop(patienceMs) {
+      stopping.abort();
+      const ended = looping.then(() => Promise.all(running));
+      await Promise.race([ended, sleep(patienceMs, undefined, { ref: false })]);
+    },
+  };
+}

@@ -1,0 +1,458 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import type { Transaction } from '../../src/database/connect.ts';
+import { attempt, claim, explain, type Planned, planned, said } from '../helpers/answers.ts';
+import { expectRefusal, rolledBack, useDatabase } from '../helpers/database.ts';
+
+const db = useDatabase();
+const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+
+const logOf = async (sql: Transaction, user: Planned) => {
+  const [row] = await sql`
+    select message_logs.*, send_until > now() + interval '11 hours' as has_time,
+      jsonb_path_query_array(attempts, '$[*] ? (exists (@.change))') as changes
+    from app_public.message_logs where id = ${user.messageId}`;
+  return row ?? {};
+};
+const jobsOf = (sql: Transaction, user: Planned, queue = 'message-send') => sql`
+  select id, state from pgboss.job
+  where name = ${queue} and data ->> 'message_id' = ${user.messageId}`;
+const ledgerOf = (sql: Transaction, user: Planned) => sql`
+  select message_id from app_private.message_ledger where user_id = ${user.id}`;
+const lastAudit = async (sql: Transaction) => {
+  const [row] = await sql`select action, details from ops.audit_log order by id desc limit 1`;
+  return row;
+};
+
+interface Options {
+  statuses?: string[] | null;
+  evenUnknown?: boolean;
+  dryRun?: boolean;
+}
+
+/** Redrives one message, and says what was refused, if anything. */
+async function redrive(sql: Transaction, user: Planned, options: Options = {}) {
+  const rows = await sql`
+    select status, refusal
+    from ops.redrive_messages(p_statuses => ${options.statuses ?? null},
+      p_message_id => ${user.messageId}, p_even_unknown => ${options.evenUnknown ?? false},
+      p_dry_run => ${options.dryRun ?? false})`;
+  return rows[0];
+}
+
+const refused = (sql: Transaction, user: Planned) =>
+  attempt(sql, user, { status: 'FAILED', code: 400, error: 'no such address' });
+
+/** Makes it wait for longer than any receiver remembers it. */
+async function lose(sql: Transaction, user: Planned): Promise<void> {
+  await attempt(sql, user, { status: 'RETRYING', error: 'timed out', is_uncertain: true });
+  await sql`
+    update app_public.message_logs
+    set uncertain_since = now() - interval '2 days' where id = ${user.messageId}`;
+  expect(await claim(sql, user)).toEqual([]);
+  expect(await logOf(sql, user)).toMatchObject({ status: 'UNKNOWN' });
+}
+
+describe('sending again', () => {
+  test('a message that was refused: a new job, new tries, new time, the corrected address', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await refused(sql, user);
+      expect(await jobsOf(sql, user, 'message-send-dead')).toHaveLength(1);
+      const alerts = () => sql`
+        select from ops.alerts where check_name = 'dead-letters' and resolved_at is null`;
+      expect(await alerts()).toHaveLength(1);
+      await sql`update app_public.users set email = 'new@example.com', first_name = 'New'
+        where id = ${user.id}`;
+
+      expect(await redrive(sql, user)).toEqual({ status: 'FAILED', refusal: null });
+      const row = await logOf(sql, user);
+      expect(row).toMatchObject({
+        status: 'QUEUED',
+        retry_count: 0,
+        error_message: null,
+        has_time: true,
+        changes: [{ change: 'sent again', status: 'FAILED', error: 'no such address' }],
+        message_content: expect.stringContaining('New'),
+      });
+      expect(row.attempts).toHaveLength(2);
+      expect(await jobsOf(sql, user)).toEqual([{ id: row.job_id, state: 'created' }]);
+      expect(await jobsOf(sql, user, 'message-send-dead')).toEqual([]);
+      expect(await alerts()).toEqual([]);
+      expect(await lastAudit(sql)).toMatchObject({
+        action: 'messages.redriven',
+        details: { messages: 1, message_id: user.messageId },
+      });
+
+      const [claimed] = await claim(sql, user);
+      expect(claimed).toMatchObject({ email: 'new@example.com', attempt: 0 });
+      expect(said(await explain(sql, user.id, user.date), 'by hand')).toEqual([
+        'sent again, was FAILED: no such address',
+      ]);
+    });
+  });
+
+  test('leaves the alert open while another dead letter is there', async () => {
+    await asOwner(async (sql) => {
+      const [user, other] = [await planned(sql), await planned(sql)];
+      await refused(sql, user);
+      await refused(sql, other);
+      await redrive(sql, user);
+      expect(
+        await sql`select from ops.alerts
+          where check_name = 'dead-letters' and resolved_at is null`,
+      ).toHaveLength(1);
+    });
+  });
+
+  test('a message that expired gets another late window', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await sql`update app_public.message_logs set send_until = now() - interval '1 minute'
+        where id = ${user.messageId}`;
+      expect(await claim(sql, user)).toEqual([]);
+      expect(await logOf(sql, user)).toMatchObject({ status: 'EXPIRED' });
+      expect(await redrive(sql, user)).toEqual({ status: 'EXPIRED', refusal: null });
+      expect(await claim(sql, user)).toMatchObject([{ message_id: user.messageId }]);
+    });
+  });
+
+  test('a message that a person cancelled before its time waits for it again', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql, 60);
+      await sql`select from ops.cancel_messages('an error', p_message_id => ${user.messageId})`;
+      expect(await redrive(sql, user)).toEqual({ status: 'CANCELLED', refusal: null });
+      expect(await logOf(sql, user)).toMatchObject({
+        status: 'SCHEDULED',
+        job_id: null,
+        send_until: null,
+      });
+      expect(await jobsOf(sql, user)).toEqual([]);
+    });
+  });
+
+  test('puts a message that the rules had cancelled back into the ledger, and out of the schedule', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql, 60);
+      const want = (wanted: boolean) => sql`
+        update app_public.user_settings set birthday_messages = ${wanted}
+        where user_id = ${user.id}`;
+      await want(false);
+      expect(await redrive(sql, user)).toEqual({
+        status: 'CANCELLED',
+        refusal: 'the user does not want this message any more',
+      });
+      await want(true);
+      expect(await ledgerOf(sql, user)).toEqual([]);
+      expect(await redrive(sql, user)).toEqual({ status: 'CANCELLED', refusal: null });
+      expect(await ledgerOf(sql, user)).toEqual([{ message_id: user.messageId }]);
+      const [next] = await sql`
+        select delivery_date > ${user.date}::text::date as is_later
+        from app_private.message_schedule where user_id = ${user.id}`;
+      expect(next).toEqual({ is_later: true });
+      expect((await sql`select app_private.plan_due_messages() as count`)[0]).toEqual({ count: 0 });
+    });
+  });
+
+  test('refuses what another message has taken over, and of two the older', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql, 60);
+      const toggle = async () => {
+        for (const wanted of [false, true]) {
+          await sql`update app_public.user_settings set birthday_messages = ${wanted}
+            where user_id = ${user.id}`;
+        }
+      };
+      await toggle();
+      await sql`select app_private.plan_due_messages()`;
+      const [other] = await ledgerOf(sql, user);
+      expect(other?.message_id).not.toBe(user.messageId);
+      expect(await redrive(sql, user)).toEqual({
+        status: 'CANCELLED',
+        refusal: `another message has this occasion: ${other?.message_id}`,
+      });
+      await toggle();
+      await sql`update app_public.message_logs set created_at = now() - interval '1 hour'
+        where id = ${user.messageId}`;
+      const rows = await sql`
+        select message_id, refusal
+        from ops.redrive_messages(array['CANCELLED'], p_user_id => ${user.id})
+        order by refusal nulls first`;
+      expect(rows).toHaveLength(2);
+      expect(rows.map(({ refusal }) => refusal)).toEqual([
+        null,
+        'a later message has this occasion',
+      ]);
+      expect(await ledgerOf(sql, user)).toEqual([{ message_id: rows[0]?.message_id }]);
+    });
+  });
+
+  test.each([
+    [
+      'the account was closed',
+      (sql: Transaction, id: string) =>
+        sql`update app_public.users set deleted_at = now() where id = ${id}`,
+    ],
+    [
+      'the date was changed',
+      (sql: Transaction, id: string) =>
+        sql`update app_public.users set birthday_date = birthday_date - 90 where id = ${id}`,
+    ],
+  ])('refuses what would be cancelled again: %s', async (refusal, change) => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await refused(sql, user);
+      await change(sql, user.id);
+      expect(await redrive(sql, user)).toEqual({ status: 'FAILED', refusal });
+      expect(await logOf(sql, user)).toMatchObject({ status: 'FAILED' });
+      expect(await jobsOf(sql, user)).toEqual([]);
+    });
+  });
+
+  test('what may have been delivered needs to be asked for, and goes as it was', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await lose(sql, user);
+      await sql`update app_public.users set email = 'new@example.com' where id = ${user.id}`;
+      expect(await redrive(sql, user)).toEqual({
+        status: 'UNKNOWN',
+        refusal: 'it may have been delivered already: --even-unknown sends it again',
+      });
+      const { uncertain_since } = await logOf(sql, user);
+      expect(uncertain_since).not.toBeNull();
+      expect(await redrive(sql, user, { evenUnknown: true })).toMatchObject({ refusal: null });
+      expect(await logOf(sql, user)).toMatchObject({ uncertain_since: null, status: 'QUEUED' });
+      expect(await claim(sql, user)).toMatchObject([{ email: user.email }]);
+    });
+  });
+
+  test('what failed after a doubtful attempt keeps its doubt while the receiver remembers it', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await attempt(sql, user, { status: 'RETRYING', error: 'timed out', is_uncertain: true });
+      await refused(sql, user);
+      await sql.savepoint(async (inner) => {
+        expect(await redrive(inner, user)).toEqual({ status: 'FAILED', refusal: null });
+        const row = await logOf(inner, user);
+        expect(row.uncertain_since).not.toBeNull();
+        expect(await claim(inner, user)).toMatchObject([{ was_attempted: true }]);
+        await sql`update app_public.message_logs
+          set status = 'FAILED', uncertain_since = now() - interval '2 days'
+          where id = ${user.messageId}`;
+      });
+      expect(await redrive(sql, user)).toMatchObject({
+        refusal: expect.stringMatching(/may have/),
+      });
+    });
+  });
+
+  test('a dry run says the same and does nothing', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await refused(sql, user);
+      const before = await logOf(sql, user);
+      expect(await redrive(sql, user, { dryRun: true })).toEqual({
+        status: 'FAILED',
+        refusal: null,
+      });
+      expect(await logOf(sql, user)).toEqual(before);
+      expect(await jobsOf(sql, user)).toEqual([]);
+    });
+  });
+
+  test('keeps to its filters', async () => {
+    await asOwner(async (sql) => {
+      const [user, other] = [await planned(sql), await planned(sql)];
+      await refused(sql, user);
+      await refused(sql, other);
+      const count = async (filter: string) => {
+        const [row] = await sql.unsafe(
+          `select count(*)::integer from ops.redrive_messages(${filter}, p_dry_run => true)`,
+        );
+        return row?.count;
+      };
+      expect(await count("array['FAILED']")).toBe(2);
+      expect(await count("array['EXPIRED']")).toBe(0);
+      expect(await count(`p_user_id => '${user.id}'`)).toBe(1);
+      expect(await count(`p_date => '${user.date}'`)).toBe(2);
+      expect(await count(`p_date => '2020-01-01'`)).toBe(0);
+      expect(await count("p_message_type => 'ANNIVERSARY'")).toBe(0);
+      expect(await count("p_since => now() - interval '1 hour'")).toBe(2);
+      expect(await count('p_since => now()')).toBe(0);
+      await expectRefusal(
+        sql,
+        'GW041',
+        (inner) => inner`
+        select from ops.redrive_messages(array['SENT'])`,
+      );
+    });
+  });
+});
+
+describe('cancelling', () => {
+  const cancel = async (
+    sql: Transaction,
+    user: Planned,
+    reason = 'a wrong text',
+    dryRun = false,
+  ) => {
+    const [row] = await sql`
+      select status, refusal from ops.cancel_messages(
+        ${reason}, p_message_id => ${user.messageId}, p_dry_run => ${dryRun})`;
+    return row;
+  };
+
+  test.each([
+    ['SCHEDULED', 60],
+    ['QUEUED', -1],
+  ])('a %s message: without a job, for good, with its reason', async (status, minutes) => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql, minutes);
+      expect(await cancel(sql, user, 'a wrong text', true)).toEqual({ status, refusal: null });
+      expect(await logOf(sql, user)).toMatchObject({ status });
+
+      expect(await cancel(sql, user)).toEqual({ status, refusal: null });
+      expect(await logOf(sql, user)).toMatchObject({
+        status: 'CANCELLED',
+        job_id: null,
+        error_message: 'cancelled by a person: a wrong text',
+      });
+      expect(await jobsOf(sql, user)).toEqual([]);
+      expect(await lastAudit(sql)).toMatchObject({
+        action: 'messages.cancelled',
+        details: { messages: 1, reason: 'a wrong text' },
+      });
+      // Neither the planner nor a change of the user brings it back.
+      await sql`update app_public.users set send_time = '23:59' where id = ${user.id}`;
+      expect((await sql`select app_private.plan_due_messages() as count`)[0]).toEqual({ count: 0 });
+      expect(await ledgerOf(sql, user)).toEqual([{ message_id: user.messageId }]);
+      expect(said(await explain(sql, user.id, user.date), 'state')[0]).toMatch(
+        /^CANCELLED: cancelled by a person: a wrong text\. It is not planned again/,
+      );
+    });
+  });
+
+  test('a RETRYING message keeps what was tried', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await attempt(sql, user, { status: 'RETRYING', code: 503, error: 'busy' });
+      expect(await cancel(sql, user)).toEqual({ status: 'RETRYING', refusal: null });
+      expect((await logOf(sql, user)).attempts).toEqual([
+        expect.objectContaining({ code: 503 }),
+        expect.objectContaining({ change: 'cancelled', status: 'RETRYING', error: 'busy' }),
+      ]);
+      expect(await jobsOf(sql, user)).toEqual([]);
+    });
+  });
+
+  test('a SENDING message is refused: the call is being made', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await claim(sql, user);
+      expect(await cancel(sql, user)).toEqual({
+        status: 'SENDING',
+        refusal: 'the call is being made',
+      });
+      expect(await logOf(sql, user)).toMatchObject({ status: 'SENDING' });
+      expect(await jobsOf(sql, user)).toHaveLength(1);
+    });
+  });
+
+  test('needs a reason, and messages that wait', async () => {
+    await asOwner(async (sql) => {
+      await expectRefusal(sql, 'GW041', (inner) => inner`select from ops.cancel_messages(' ')`);
+      await expectRefusal(
+        sql,
+        'GW041',
+        (inner) => inner`
+        select from ops.cancel_messages('why', array['SENT'])`,
+      );
+    });
+  });
+});
+
+describe('resolving an unknown outcome', () => {
+  test.each([
+    ['SENT', null],
+    ['FAILED', 'not delivered, as the receiver says'],
+  ])('as %s', async (status, error_message) => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await lose(sql, user);
+      const { uncertain_since } = await logOf(sql, user);
+      await sql`select from ops.resolve_message(${user.messageId}, ${status})`;
+      expect(await logOf(sql, user)).toMatchObject({
+        status,
+        error_message,
+        uncertain_since: null,
+        actual_send_time: status === 'SENT' ? uncertain_since : null,
+        changes: [{ change: `resolved as ${status}`, status: 'UNKNOWN' }],
+      });
+      expect(await lastAudit(sql)).toMatchObject({
+        action: 'messages.resolved',
+        details: { message_id: user.messageId, status },
+      });
+      const steps = await explain(sql, user.id, user.date);
+      expect(said(steps, 'attempt')).toHaveLength(1);
+      expect(said(steps, 'state')[0]).toMatch(new RegExp(`^${status}: `));
+    });
+  });
+
+  test('is refused for any other message, and for any other outcome', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      for (const [id, status] of [
+        [user.messageId, 'SENT'],
+        [randomUUID(), 'SENT'],
+        [user.messageId, 'QUEUED'],
+      ] as const) {
+        await expectRefusal(
+          sql,
+          'GW041',
+          (inner) => inner`
+          select from ops.resolve_message(${id}, ${status})`,
+        );
+      }
+    });
+  });
+});
+
+describe('a limit', () => {
+  test('holds from then on, and can be taken away', async () => {
+    await asOwner(async (sql) => {
+      const permits = async () => {
+        const [row] = await sql`select permits from app_private.take_send_permits('http', 500)`;
+        return row?.permits;
+      };
+      expect(await permits()).toBe(500);
+      await sql`select ops.limit_channel('http', 3)`;
+      expect(await permits()).toBeLessThanOrEqual(3);
+      expect(await lastAudit(sql)).toMatchObject({
+        action: 'messages.limited',
+        details: { channel: 'http', messages_per_second: 3 },
+      });
+      await sql`select ops.limit_channel('http', null)`;
+      expect(await permits()).toBe(500);
+      await expectRefusal(sql, 'GW041', (inner) => inner`select ops.limit_channel('http', 0)`);
+      await expectRefusal(sql, 'GW013', (inner) => inner`select ops.limit_channel('fax', 1)`);
+    });
+  });
+});
+
+test('only the owner may do any of it', async () => {
+  await rolledBack(db.as('superuser'), async (sql) => {
+    for (const role of ['app_user', 'gw_monitor', 'gw_worker', 'gw_readonly', 'gw_cdc']) {
+      await sql.unsafe(`set local role ${role}`);
+      for (const call of [
+        'ops.redrive_messages()',
+        "ops.cancel_messages('why')",
+        `ops.resolve_message('${randomUUID()}', 'SENT')`,
+        "ops.limit_channel('http', 1)",
+        'ops.replan_users()',
+        'ops.find_moved_messages()',
+      ]) {
+        await expectRefusal(sql, '42501', (inner) => inner.unsafe(`select from ${call}`));
+      }
+    }
+  });
+});

@@ -1,0 +1,354 @@
+import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
+import { checkHealth, healthFiles, healthNames, runHealthChecks } from '../../src/check/health.ts';
+import type { Transaction } from '../../src/database/connect.ts';
+import { seed } from '../../src/database/seed.ts';
+import { setParams } from '../../src/database/sql-files.ts';
+import { Checkout } from '../helpers/checkout.ts';
+import { rolledBack, useDatabase } from '../helpers/database.ts';
+import { followWithoutReplay } from '../helpers/standby.ts';
+import { eventually } from '../helpers/wait.ts';
+import { healthFaults } from './health-faults.ts';
+
+const db = useDatabase();
+
+type Given = Record<string, string>;
+const asParams = (given: Given = {}) => new Map(Object.entries(given));
+
+/** `level object` of what a check finds in a transaction. */
+async function foundIn(sql: Transaction, check: string, given?: Given): Promise<string[]> {
+  await sql`set local search_path = pg_catalog`;
+  const { findings, skipped } = await runHealthChecks(sql, asParams(given), [check]);
+  // Thresholds hold until the transaction ends.
+  await setParams(sql, 'health', new Map(Object.keys(given ?? {}).map((name) => [name, ''])));
+  expect(skipped.filter(({ name }) => name !== 'change-capture')).toEqual([]);
+  return findings.map(({ level, object }) => `${level} ${object}`).sort();
+}
+
+/** The same, of what is committed, asked as monitoring does. */
+async function found(check: string, given?: Given): Promise<string[]> {
+  const { findings, skipped } = await checkHealth(db.url('monitor'), 'test', asParams(given), [
+    check,
+  ]);
+  expect(skipped).toEqual([]);
+  return findings.map(({ level, object }) => `${level} ${object}`).sort();
+}
+
+beforeAll(async () => {
+  await seed(db.url('owner'), 20);
+});
+
+describe('a health check', () => {
+  test.each(healthFaults.filter(({ findings }) => findings.length > 0))(
+    '$check finds $title',
+    async ({ check, violate, params, findings }) => {
+      await rolledBack(db.as('superuser'), async (sql) => {
+        const before = await foundIn(sql, check);
+        if (typeof violate === 'string') await sql.unsafe(violate);
+        else await violate(sql);
+        const after = await foundIn(sql, check, params);
+        expect(after.filter((each) => !before.includes(each))).toEqual(
+          expect.arrayContaining(findings),
+        );
+        if (check !== 'wraparound') {
+          expect(after.filter((each) => !before.includes(each))).toHaveLength(findings.length);
+        }
+      });
+    },
+  );
+
+  test('checks-running finds checks that nobody has run for an hour, and not recent ones', async () => {
+    await rolledBack(db.as('superuser'), async (sql) => {
+      await sql`update ops.health_checks set ran_at = now()`;
+      expect(await foundIn(sql, 'checks-running')).toEqual([]);
+      await sql`update ops.health_checks set ran_at = now() - interval '1 hour'`;
+      expect(await foundIn(sql, 'checks-running')).toEqual(['warning ']);
+    });
+  });
+
+  test('backups finds that none was ever made, and is content with a tried one', async () => {
+    await rolledBack(db.as('superuser'), async (sql) => {
+      await sql`delete from ops.backups`;
+      expect(await foundIn(sql, 'backups')).toEqual(['warning ']);
+      await sql`
+        insert into ops.backups (kind, location, started_at, finished_at, verified_at)
+        values ('logical', 'x', now() - interval '2 hours', now(), now())`;
+      expect(await foundIn(sql, 'backups')).toEqual([]);
+    });
+  });
+
+  test('connections finds a role at its own limit', async () => {
+    const one = await db.as('readonly', 1).reserve();
+    await one`select 1`;
+    await rolledBack(db.as('superuser'), async (sql) => {
+      await sql`alter role gw_readonly connection limit 1`;
+      expect(await foundIn(sql, 'connections')).toEqual(['critical gw_readonly']);
+    });
+    one.release();
+  });
+
+  test('invalid-index finds what a failed concurrent build left', async () => {
+    const sql = db.as('owner');
+    await sql`create table ops.twice (id int)`;
+    await sql`insert into ops.twice values (1), (1)`;
+    await expect(
+      sql`create unique index concurrently twice_id_idx on ops.twice (id)`,
+    ).rejects.toMatchObject({ code: '23505' });
+    expect(await found('invalid-index')).toEqual(['warning ops.twice_id_idx']);
+    await sql`drop table ops.twice`;
+    expect(await found('invalid-index')).toEqual([]);
+  });
+
+  test('partition-default finds rows that no partition was there for', async () => {
+    const sql = db.as('owner');
+    await sql`create table ops.events (at timestamptz) partition by range (at)`;
+    await sql`create table ops.events_default partition of ops.events default`;
+    expect(await found('partition-default')).toEqual([]);
+    await sql`insert into ops.events values (now())`;
+    await eventually(async () => (await found('partition-default')).length === 1);
+    expect(await found('partition-default')).toEqual(['warning ops.events_default']);
+    await sql`drop table ops.events`;
+  });
+
+  test('long-transactions finds one that is open, and one that stands idle', async () => {
+    const idle = await db.as('readonly', 1).reserve();
+    await idle`begin`;
+    await idle`select 1`;
+    expect(await found('long-transactions', { long_transactions_idle: '0 s' })).toEqual([
+      'warning gw_readonly groundwork',
+    ]);
+    expect(await found('long-transactions', { long_transactions_critical: '0 s' })).toEqual([]);
+    const both = { long_transactions_critical: '0 s', long_transactions_warning: '0 s' };
+    expect(await found('long-transactions', both)).toContain('critical gw_readonly groundwork');
+    await idle`rollback`;
+    idle.release();
+    expect(await found('long-transactions')).toEqual([]);
+  });
+
+  test('disk-free asks the file system of the server’s own machine, else says that it cannot', async () => {
+    const full = { disk_warning: '0', disk_critical: '2' };
+    const { findings, skipped } = await checkHealth(db.url('monitor'), 'test', asParams(full), [
+      'disk-free',
+    ]);
+    if (process.env.GW_TEST_DB === 'docker') {
+      expect(skipped).toEqual([
+        { name: 'disk-free', needs: expect.stringContaining('own machine') },
+      ]);
+    } else {
+      expect(findings).toMatchObject([{ name: 'disk-free', level: 'warning' }]);
+    }
+  });
+});
+
+describe('replication', () => {
+  const slot = `lagging_${process.pid}`;
+  afterEach(async () => {
+    await db.as('superuser')`
+      select pg_drop_replication_slot(slot_name) from pg_replication_slots
+      where slot_name = ${slot} and not active`;
+  });
+
+  test('slot-wal finds a slot that nobody reads', async () => {
+    await db.as('superuser')`select pg_create_physical_replication_slot(${slot}, true)`;
+    await db.as('superuser')`select pg_logical_emit_message(false, 'test', repeat('x', 100000))`;
+    expect(await found('slot-wal', { slot_wal_warning: '50000' })).toContain(`warning ${slot}`);
+    const both = { slot_wal_warning: '50000', slot_wal_critical: '50000' };
+    expect(await found('slot-wal', both)).toContain(`critical ${slot}`);
+    expect(await found('slot-wal')).not.toContain(`warning ${slot}`);
+  });
+
+  test('replication-lag finds a standby that has not replayed', async () => {
+    const name = `standby-${process.pid}`;
+    const standby = await followWithoutReplay(inject('superuserUrl'), name);
+    await eventually(async () =>
+      (await found('replication-lag', { replication_lag_bytes: '1000000' })).includes(
+        `warning ${name}`,
+      ),
+    );
+    expect(
+      await found('replication-lag', { replication_lag_bytes: '999999999999999' }),
+    ).not.toContain(`warning ${name}`);
+    await standby.stop();
+  });
+});
+
+describe('the checks', () => {
+  test('all have a test that violates them', () => {
+    const elsewhere = ['invalid-index', 'partition-default', 'long-transactions', 'disk-free'];
+    // cron-jobs is tried where pg_cron is, in test/db/cron.test.ts.
+    const replication = ['slot-wal', 'replication-lag', 'cron-jobs'];
+    const tried = [...healthFaults.map(({ check }) => check), ...elsewhere, ...replication];
+    expect([...new Set(tried)].sort()).toEqual(healthNames());
+  });
+
+  test('have the defaults in SQL that their headers name', () => {
+    for (const { name, params, text } of healthFiles()) {
+      for (const param of params) {
+        expect(text, name).toContain(`'health.${param.name}'`);
+        const body = text.slice(text.indexOf(`'health.${param.name}'`), text.length);
+        if (param.fallback !== '') expect(body, name).toContain(`'${param.fallback}'`);
+      }
+    }
+  });
+
+  test.each(['superuser', 'owner', 'monitor'] as const)('run as %s', async (role) => {
+    const health = await checkHealth(db.url(role), 'test', new Map());
+    expect(health.findings.filter(({ detail }) => detail.includes('failed:'))).toEqual([]);
+    const skipped = health.skipped.map(({ name }) => name);
+    // Neither pg_cron nor change capture is in this database.
+    expect(['cron-jobs', 'change-capture', 'disk-free']).toEqual(expect.arrayContaining(skipped));
+  });
+});
+
+interface AlertRow {
+  check_name: string;
+  object: string;
+  level: string;
+  is_open: boolean;
+}
+
+describe('ops.check_health', () => {
+  const run = async (sql: Transaction): Promise<number> => {
+    await sql`update ops.health_checks set ran_at = null`;
+    const [row] = await sql`select ops.check_health() as changed`;
+    return row?.changed;
+  };
+  const alerts = async (sql: Transaction, check: string): Promise<AlertRow[]> => [
+    ...(await sql<AlertRow[]>`
+      select check_name, object, level, resolved_at is null as is_open from ops.alerts
+      where check_name = ${check} order by id`),
+  ];
+
+  test('has the text of every file that can run without a client', async () => {
+    const rows = await db.as('monitor')`select name, query from ops.health_checks order by name`;
+    const files = healthFiles().filter(({ name }) => !['clock', 'checks-running'].includes(name));
+    expect(rows.map(({ name }) => name)).toEqual(files.map(({ name }) => name));
+    for (const { name, text } of files) {
+      const query = rows.find((row) => row.name === name)?.query;
+      expect(text.startsWith(query)).toBe(true);
+    }
+  });
+
+  test('opens an alert once, follows its level, and resolves it when it is over', async () => {
+    await rolledBack(db.as('owner'), async (sql) => {
+      await run(sql);
+      const dead = `insert into pgboss.job (name) select 'message-send-dead'
+        from generate_series(1, `;
+      await sql.unsafe(`${dead}1)`);
+      expect(await run(sql)).toBe(1);
+      expect(await run(sql)).toBe(0);
+      const alert = { check_name: 'health-dead-letters', object: 'message-send-dead' };
+      expect(await alerts(sql, 'health-dead-letters')).toEqual([
+        { ...alert, level: 'warning', is_open: true },
+      ]);
+      await sql.unsafe(`${dead}100)`);
+      expect(await run(sql)).toBe(1);
+      await sql`delete from pgboss.job where name = 'message-send-dead'`;
+      expect(await run(sql)).toBe(1);
+      expect(await alerts(sql, 'health-dead-letters')).toEqual([
+        { ...alert, level: 'critical', is_open: false },
+      ]);
+    });
+  });
+
+  test('raises an alert for a check that fails or tries to write, and runs the others', async () => {
+    await rolledBack(db.as('owner'), async (sql) => {
+      await sql`update ops.health_checks set query = 'select 1 / 0' where name = 'wraparound'`;
+      await sql`update ops.health_checks
+        set query = 'select ops.raise_alert(''x-y'', '''', ''warning'', '''')::text as level'
+        where name = 'backups'`;
+      await sql`update ops.health_checks set needs = '{role no_such_role}' where name = 'disk'`;
+      await sql`insert into pgboss.job (name) values ('message-send-dead')`;
+      await run(sql);
+      const failed = await alerts(sql, 'health-check-failed');
+      expect(failed.map(({ object }) => object).sort()).toEqual(['backups', 'disk', 'wraparound']);
+      expect(await alerts(sql, 'x-y')).toEqual([]);
+      expect(await alerts(sql, 'health-dead-letters')).toHaveLength(1);
+      await sql`update ops.health_checks set query = 'select where false', needs = '{}'
+        where name in ('wraparound', 'backups', 'disk')`;
+      await run(sql);
+      expect((await alerts(sql, 'health-check-failed')).some(({ is_open }) => is_open)).toBe(false);
+    });
+  });
+
+  test('runs a check only when it is due', async () => {
+    await rolledBack(db.as('owner'), async (sql) => {
+      await sql`update ops.health_checks set ran_at = now() - interval '2 minutes'`;
+      await sql`select ops.check_health()`;
+      const rows = await sql`
+        select name from ops.health_checks where ran_at < now() order by name`;
+      expect(rows.map(({ name }) => name)).toEqual(['audit-log', 'sequences']);
+    });
+  });
+
+  test('resolves the alerts of a check that was taken away', async () => {
+    await rolledBack(db.as('owner'), async (sql) => {
+      await sql`insert into pgboss.job (name) values ('message-send-dead')`;
+      await run(sql);
+      await sql`select ops.sync_health_checks('[]')`;
+      expect((await alerts(sql, 'health-dead-letters'))[0]?.is_open).toBe(false);
+    });
+  });
+
+  test.each(['worker', 'monitor', 'readonly', 'authenticator'] as const)(
+    'is not for %s',
+    async (role) => {
+      await expect(db.as(role)`select ops.check_health()`).rejects.toMatchObject({ code: '42501' });
+    },
+  );
+});
+
+describe('the command', () => {
+  let checkout: Checkout;
+  beforeAll(() => {
+    checkout = new Checkout();
+  });
+  afterAll(() => checkout.remove());
+  const check = (...args: string[]) => checkout.run(['check', '--url', db.url('monitor'), ...args]);
+
+  test('ends with 0, 1 or 2, and one line for Nagios comes first', async () => {
+    const fine = await check('wraparound', 'rls-disabled');
+    expect([fine.code, fine.stdout]).toEqual([
+      0,
+      'OK: 0 critical, 0 warnings, 2 checks | critical=0 warning=0 checks=2 skipped=0\n',
+    ]);
+    const warning = await check('wraparound', '--param', 'wraparound_warning=0');
+    expect(warning.code).toBe(1);
+    expect(warning.stdout).toMatch(/^WARNING: 0 critical, \d+ warnings, 1 checks \|/);
+    const critical = await check(
+      'wraparound',
+      '--json',
+      '--param',
+      'wraparound_warning=0',
+      '--param',
+      'wraparound_critical=0',
+    );
+    expect(critical.code).toBe(2);
+    expect(JSON.parse(critical.stdout)).toMatchObject({ status: 'critical' });
+  });
+
+  test('ends with 3 when it cannot tell', async () => {
+    const away = await checkout.run(['check', '--url', 'postgres://x@127.0.0.1:1/x']);
+    expect([away.code, away.stdout]).toEqual([
+      3,
+      expect.stringMatching(/^UNKNOWN: nothing listens/),
+    ]);
+    expect((await check('no-such-check')).code).toBe(3);
+    const wrong = await check('--json', '--param', 'connections_warning=many');
+    expect([wrong.code, JSON.parse(wrong.stdout).status]).toEqual([3, 'unknown']);
+    expect((await check('--param', 'long_transactions_idle=soon')).code).toBe(3);
+  });
+
+  test('runs on a database that is not ours, and says what is not there', async () => {
+    const { code, stdout } = await checkout.run([
+      'check',
+      '--url',
+      inject('superuserUrl'),
+      '--json',
+    ]);
+    const { skipped } = JSON.parse(stdout) as { skipped: { name: string }[] };
+    expect([0, 1, 2]).toContain(code);
+    expect(skipped.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['backups', 'dead-letters', 'stuck-messages', 'audit-log']),
+    );
+  });
+});

@@ -1,0 +1,481 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, inject, test } from 'vitest';
+import { healthFiles } from '../../src/check/health.ts';
+import type { Sql, Transaction } from '../../src/database/connect.ts';
+import { seed } from '../../src/database/seed.ts';
+import {
+  parseParams,
+  parseSqlFile,
+  readOnly,
+  readSqlFiles,
+  runSqlFile,
+  type SqlFile,
+  setParams,
+} from '../../src/database/sql-files.ts';
+import { projectRoot } from '../../src/database/state.ts';
+import { rolledBack, useDatabase } from '../helpers/database.ts';
+import { followWithoutReplay } from '../helpers/standby.ts';
+import { eventually } from '../helpers/wait.ts';
+
+const db = useDatabase();
+const files = readSqlFiles('reports');
+type Row = Record<string, unknown>;
+
+async function rowsIn(
+  sql: Transaction,
+  name: string,
+  params: Record<string, string> = {},
+): Promise<Row[]> {
+  const file = files.find((each) => each.name === name) as SqlFile;
+  await setParams(sql, 'report', new Map(Object.entries(params)));
+  const answer = await runSqlFile(sql, file);
+  if ('needs' in answer) throw new Error(`${name} needs ${answer.needs}`);
+  return answer.rows;
+}
+
+/** What a report says of what is committed, asked as monitoring does. */
+const rows = (name: string, params?: Record<string, string>, url = db.url('monitor')) =>
+  readOnly(url, 'test', (sql) => rowsIn(sql, name, params));
+
+/** The same of what a superuser does in a transaction that is rolled back. */
+async function rowsAfter(
+  statements: string,
+  name: string,
+  params?: Record<string, string>,
+): Promise<Row[]> {
+  let found: Row[] = [];
+  await rolledBack(db.as('superuser'), async (sql) => {
+    await sql.unsafe(statements);
+    await sql`set local search_path = pg_catalog`;
+    await sql`set local role gw_monitor`;
+    found = await rowsIn(sql, name, params);
+  });
+  return found;
+}
+
+/** Whether a row has these values. */
+const row = (values: Row) => expect.objectContaining(values);
+
+beforeAll(async () => {
+  await seed(db.url('owner'), 20);
+  await db.as('owner').unsafe(`
+    create table ops.scanned (id int, v int, filler text) with (autovacuum_enabled = false,
+      autovacuum_vacuum_threshold = 10, autovacuum_vacuum_scale_factor = 0);
+    insert into ops.scanned select n, n % 10, repeat('x', 200)
+      from generate_series(1, 20000) as n;
+    create index scanned_id_idx on ops.scanned (id);
+    create index scanned_v_idx on ops.scanned (v);
+    delete from ops.scanned where id > 1000;
+    analyze ops.scanned;
+    set enable_seqscan = off;
+    select filler from ops.scanned where id = 1;
+    reset enable_seqscan;
+    set enable_indexscan = off;
+    set enable_bitmapscan = off;
+    select count(*) from ops.scanned where v = 1 and filler <> '';
+    select pg_sleep(0.2), 'a slow query';
+  `);
+});
+
+describe('a report on tables', () => {
+  const scanned = { table_name: 'ops.scanned' };
+
+  test('table-sizes has a partitioned table as one, and not its partitions', async () => {
+    const found = await rows('table-sizes', { limit: '1000' });
+    expect(found).toContainEqual(row({ table_name: 'app_public.tasks' }));
+    expect(found.filter(({ table_name }) => String(table_name).startsWith('app_part'))).toEqual([]);
+    const tasks = found.find(({ table_name }) => table_name === 'app_public.tasks') as Row;
+    expect(Number(tasks.heap_bytes)).toBeGreaterThan(4 * 8192);
+    expect(found.reduce((sum, { share }) => sum + Number(share), 0)).toBeCloseTo(1, 3);
+  });
+
+  test('index-sizes, index-stats and unused-indexes tell a used index from an idle one', async () => {
+    const used = { index_name: 'ops.scanned_id_idx', table_name: 'ops.scanned' };
+    const idle = { index_name: 'ops.scanned_v_idx', table_name: 'ops.scanned', scans: 0 };
+    const stats = () => rows('index-stats', { limit: '1000' });
+    await eventually(async () =>
+      (await stats()).some((each) => each.index_name === used.index_name && Number(each.scans) > 0),
+    );
+    expect(await stats()).toContainEqual(row(idle));
+    expect(await rows('index-sizes', { limit: '2' })).toContainEqual(
+      row({ index_name: used.index_name, method: 'btree' }),
+    );
+    const unused = await rows('unused-indexes', { min_bytes: '16384' });
+    expect(unused).toContainEqual(row({ index_name: idle.index_name, table_writes: 39_000 }));
+    expect(unused).not.toContainEqual(row({ index_name: used.index_name }));
+  });
+
+  test('sequential-scans, index-usage and table-stats count how it was read', async () => {
+    await eventually(async () =>
+      (await rows('table-stats', { limit: '1000' })).some(
+        (each) => each.table_name === 'ops.scanned' && each.deleted === 19_000,
+      ),
+    );
+    const [scan] = (await rows('sequential-scans', { limit: '1000' })).filter(
+      (each) => each.table_name === 'ops.scanned',
+    );
+    expect(Number(scan?.sequential_scans)).toBeGreaterThanOrEqual(2);
+    expect(await rows('index-usage', { limit: '1000' })).toContainEqual(
+      row({ ...scanned, index_ratio: expect.any(Number), rows: 1000 }),
+    );
+    expect(await rows('table-stats', { limit: '1000' })).toContainEqual(
+      row({ ...scanned, inserted: 20_000, deleted: 19_000, live_rows: 1000 }),
+    );
+  });
+
+  test('autovacuum shows a table past its threshold', async () => {
+    await eventually(async () => (await rows('autovacuum'))[0]?.dead_rows === 19_000);
+    expect((await rows('autovacuum', { limit: '1' }))[0]).toMatchObject({
+      ...scanned,
+      threshold_rows: 10,
+      share: 1900,
+    });
+  });
+
+  test('bloat and index-bloat find what a deletion left', async () => {
+    const [table] = (await rows('bloat')).filter((each) => each.table_name === 'ops.scanned');
+    expect(Number(table?.wasted_share)).toBeGreaterThan(0.9);
+    expect(Number(table?.wasted_share)).toBeLessThan(1);
+    const [index] = (await rows('index-bloat', { min_bytes: '100000' })).filter(
+      (each) => each.index_name === 'ops.scanned_id_idx',
+    );
+    expect(Number(index?.wasted_share)).toBeGreaterThan(0.8);
+  });
+
+  test('bloat works where nobody has made ops.column_widths(), and says little of a full table', async () => {
+    await rolledBack(db.as('superuser'), async (sql) => {
+      await sql`drop function ops.column_widths()`;
+      await sql.unsafe(`create table ops.brimful (id int, filler text);
+        insert into ops.brimful select n, repeat('x', n % 300) from generate_series(1, 20000) as n;
+        create index brimful_idx on ops.brimful (id);
+        analyze ops.brimful;`);
+      await sql`set local search_path = pg_catalog`;
+      const full = (await rowsIn(sql, 'bloat', { min_bytes: '-999999999', limit: '1000' })).find(
+        (each) => each.table_name === 'ops.brimful',
+      );
+      expect(Math.abs(Number(full?.wasted_share))).toBeLessThan(0.1);
+      const index = (
+        await rowsIn(sql, 'index-bloat', { min_bytes: '-999999999', limit: '1000' })
+      ).find((each) => each.index_name === 'ops.brimful_idx');
+      expect(Math.abs(Number(index?.wasted_share))).toBeLessThan(0.15);
+    });
+  });
+
+  test('partition-sizes and partition-coverage know every partition', async () => {
+    const found = await rows('partition-sizes', { parent: '^app_public.tasks$' });
+    expect(found).toHaveLength(16);
+    expect(found[0]).toMatchObject({
+      parent_name: 'app_public.tasks',
+      bounds: expect.stringContaining('modulus 16'),
+    });
+    const [coverage] = (await rows('partition-coverage')).filter(
+      (each) => each.parent_name === 'app_public.message_logs',
+    );
+    // Twelve months ahead, this one, and those of the demo's past messages.
+    expect(Number(coverage?.partitions)).toBeGreaterThan(13);
+    expect(coverage?.default_rows).toBe(0);
+    expect(Number(coverage?.ahead_seconds)).toBeGreaterThan(300 * 86_400);
+  });
+
+  test('cache-hit begins with all tables', async () => {
+    const [all] = await rows('cache-hit');
+    expect(all?.table_name).toBe('(all)');
+    expect(Number(all?.heap_hit_ratio)).toBeGreaterThan(0.1);
+  });
+
+  test('wraparound and database-stats have this database', async () => {
+    const kinds = (await rows('wraparound')).map(({ kind }) => kind);
+    expect(new Set(kinds)).toEqual(new Set(['database', 'table']));
+    const name = new URL(db.url('monitor')).pathname.slice(1);
+    const [own] = (await rows('database-stats')).filter((each) => each.database_name === name);
+    expect(Number(own?.database_bytes)).toBeGreaterThan(8_000_000);
+  });
+
+  test('policies shows a table whose row-level security is off', async () => {
+    const found = await rowsAfter(
+      'alter table app_public.habits disable row level security',
+      'policies',
+      { schema: 'app_public' },
+    );
+    expect(found).toContainEqual(row({ table_name: 'app_public.habits', is_enabled: false }));
+    expect(found).toContainEqual(
+      row({ table_name: 'app_public.goals', is_enabled: true, roles: 'app_user' }),
+    );
+  });
+});
+
+describe('a report on activity', () => {
+  test('slow-queries finds a slow statement', async () => {
+    const found = await rows('slow-queries', { order: 'mean', limit: '5' });
+    expect(found.map(({ query }) => query)).toContainEqual(expect.stringContaining('pg_sleep'));
+    expect((await rows('slow-queries', { min_calls: '1000000000' })).length).toBe(0);
+  });
+
+  test('long-running-queries, locks, blocking and connections show a session that is blocked', async () => {
+    const holder = await db.as('owner', 1).reserve();
+    const waiter = await db.as('superuser', 1).reserve();
+    await holder`begin`;
+    await holder`lock table ops.scanned`;
+    const waiting = waiter`select count(filler) from ops.scanned`.then(() => {});
+    const [blocked] = await eventually(async () => {
+      const found = await rows('blocking');
+      return found.length > 0 && found;
+    });
+    expect(blocked).toMatchObject({
+      blocked_role: 'postgres',
+      wants: 'AccessShareLock on ops.scanned',
+      blocking_role: 'gw_owner',
+      blocking_state: 'idle in transaction',
+      blocking_query: expect.stringContaining('lock table'),
+    });
+    const held = await rows('locks');
+    expect(held).toContainEqual(
+      row({ object: 'ops.scanned', mode: 'AccessExclusiveLock', is_granted: true }),
+    );
+    expect(held[0]).toMatchObject({ object: 'ops.scanned', is_granted: false });
+    const long = await rows('long-running-queries', { min_seconds: '0' });
+    expect(long).toContainEqual(row({ state: 'idle in transaction', role_name: 'gw_owner' }));
+    expect(long).toContainEqual(row({ state: 'active', blocked_by: `{${blocked?.blocking_pid}}` }));
+    expect(await rows('connections')).toContainEqual(
+      row({ role_name: 'gw_owner', state: 'idle in transaction', connections: 1 }),
+    );
+    const [owner] = (await rows('role-connections')).filter(
+      (each) => each.role_name === 'gw_owner',
+    );
+    expect(Number(owner?.idle_in_transaction)).toBeGreaterThanOrEqual(1);
+    await holder`rollback`;
+    await waiting;
+    holder.release();
+    waiter.release();
+  });
+
+  test('vacuum-progress shows a vacuum at work', async () => {
+    const slow = await db.as('owner', 1).reserve();
+    const [own] = await slow`select pg_backend_pid() as pid`;
+    await slow`set vacuum_cost_delay = 100`;
+    await slow`set vacuum_cost_limit = 1`;
+    const vacuum = slow`vacuum ops.scanned`.catch((error: { code?: string }) => error.code);
+    const [found] = await eventually(async () => {
+      const running = (await rows('vacuum-progress')).filter((each) => each.pid === own?.pid);
+      return running.length > 0 && running;
+    });
+    expect(found).toMatchObject({ table_name: 'ops.scanned', is_automatic: false });
+    await db.as('superuser')`select pg_cancel_backend(${own?.pid})`;
+    expect(await vacuum).toBe('57014');
+    slow.release();
+  });
+
+  test('replication-slots and replication-lag show who is behind', async () => {
+    const name = `report_${process.pid}`;
+    const sql: Sql = db.as('superuser');
+    await sql`select pg_create_physical_replication_slot(${name}, true)`;
+    const standby = await followWithoutReplay(inject('superuserUrl'), name);
+    await sql`select pg_logical_emit_message(false, 'test', repeat('x', 100000))`;
+    const [slot] = (await rows('replication-slots')).filter((each) => each.slot_name === name);
+    expect(slot).toMatchObject({ is_active: false, slot_type: 'physical' });
+    expect(Number(slot?.retained_bytes)).toBeGreaterThan(100_000);
+    const [lag] = await eventually(async () => {
+      const found = (await rows('replication-lag')).filter(
+        (each) => each.application === name && each.replay_bytes !== null,
+      );
+      return found.length > 0 && found;
+    });
+    expect(Number(lag?.replay_bytes)).toBeGreaterThan(100_000);
+    await standby.stop();
+    await sql`select pg_drop_replication_slot(${name})`;
+  });
+
+  test('role-settings shows what is set for a role', async () => {
+    expect(await rows('role-settings')).toContainEqual({
+      role_name: 'gw_readonly',
+      database_name: '',
+      setting: 'default_transaction_read_only',
+      value: 'on',
+    });
+  });
+});
+
+describe('a report on our own parts', () => {
+  test('job-queues counts what is due, and what was given up', async () => {
+    const found = await rowsAfter(
+      `delete from pgboss.job;
+       insert into pgboss.job (name, start_after, state) values
+         ('message-send', now() - interval '1 hour', 'created'),
+         ('message-send', now() + interval '1 hour', 'retry'),
+         ('message-send', now(), 'completed'),
+         ('message-send-dead', now(), 'created');`,
+      'job-queues',
+    );
+    expect(found).toContainEqual(
+      row({
+        queue_name: 'message-send',
+        due: 1,
+        later: 1,
+        retrying: 1,
+        completed: 1,
+        oldest_due_seconds: 3600,
+      }),
+    );
+    expect(found).toContainEqual(row({ queue_name: 'message-send-dead', due: 1 }));
+  });
+
+  test('message-status counts messages by day, and monitoring reads no message', async () => {
+    const id = '00000000-0000-4000-8000-000000000009';
+    const found = await rowsAfter(
+      `delete from app_public.users;
+       insert into app_public.users (id, email, first_name) values ('${id}', 'm@example.com', 'M');
+       insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+         message_content, scheduled_send_time, idempotency_key, status, actual_send_time)
+       select '${id}', gen_random_uuid(), 'BIRTHDAY', current_date, 'secret', now(), n::text,
+         case when n > 3 then 'SENT' else 'FAILED' end, case when n > 3 then now() end
+       from generate_series(1, 4) as n;`,
+      'message-status',
+    );
+    expect(found).toMatchObject([
+      { message_type: 'BIRTHDAY', sent: 1, failed: 3, planned: 0, share: 0.25 },
+    ]);
+    const monitor = db.as('monitor');
+    for (const table of ['message_logs', 'users', 'tasks']) {
+      await expect(monitor.unsafe(`select * from app_public.${table}`)).rejects.toMatchObject({
+        code: '42501',
+      });
+    }
+    await expect(
+      db.as('worker')`select ops.message_status(current_date, current_date)`,
+    ).rejects.toMatchObject({ code: '42501' });
+  });
+
+  test('audit, alerts and backups list what there is', async () => {
+    expect(
+      await rowsAfter("select ops.audit('test.done', '{\"a\": 1}')", 'audit', { action: '^test' }),
+    ).toMatchObject([{ action: 'test.done', details: '{"a": 1}' }]);
+    expect(
+      await rowsAfter("select ops.raise_alert('x-y', 'o', 'critical', 'd')", 'alerts'),
+    ).toMatchObject([{ state: 'open', check_name: 'x-y', level: 'critical', open_seconds: 0 }]);
+    const made = `delete from ops.backups; insert into ops.backups (kind, location, started_at, finished_at)
+      values ('logical', 'here', now() - interval '1 hour', now())`;
+    expect(await rowsAfter(made, 'backups')).toMatchObject([
+      { run_seconds: 3600, verified_at: null },
+    ]);
+  });
+
+  test('connection-pools draws who waited, and api-queries lists slow operations', async () => {
+    const samples = `delete from app_private.connection_pool_stats;
+      insert into app_private.connection_pool_stats (pool_name, total_connections,
+        active_connections, idle_connections, waiting_connections, recorded_at)
+      select 'api', 20, 20, 0, n, now() - (5 - n) * interval '1 minute'
+      from generate_series(1, 3) as n`;
+    expect(await rowsAfter(samples, 'connection-pools')).toMatchObject([
+      { pool_name: 'api', waiting: 3, waiting_history: [1, 2, 3] },
+    ]);
+    const metrics = `insert into app_private.performance_metrics
+        (metric_type, metric_name, duration_ms, query_hash)
+      select 'query', 'slow', 9000, 'slowest' from generate_series(1, 20);
+      refresh materialized view app_private.query_performance_summary`;
+    expect((await rowsAfter(metrics, 'api-queries'))[0]).toMatchObject({
+      query_hash: 'slowest',
+      executions: 20,
+      p95_seconds: 9,
+    });
+  });
+});
+
+describe('every report', () => {
+  test('has a test in which it finds what it is for', () => {
+    const here = readFileSync(import.meta.filename, 'utf8').split("describe('every report'")[0];
+    const cron = readFileSync(join(projectRoot, 'test', 'db', 'cron.test.ts'), 'utf8');
+    for (const { name } of files) expect(`${here}${cron}`).toContain(`'${name}'`);
+  });
+
+  test('and every check is in the reference, with its defaults', () => {
+    const reference = readFileSync(join(projectRoot, 'docs', 'reference', 'reports.md'), 'utf8');
+    for (const { name, params, title } of [...files, ...healthFiles()]) {
+      const said = params.map((each) => `\`${each.name}\` ${each.fallback}`.trim()).join(', ');
+      const start = `| \`${name}\` | ${title} | ${said.replaceAll('|', '\\|')} |`;
+      expect(reference).toContain(start);
+    }
+  });
+
+  test.each(files.map(({ name }) => name))('%s is written as the others are', (name) => {
+    const file = files.find((each) => each.name === name) as SqlFile;
+    for (const part of [file.title, file.columns, file.read, file.cost]) expect(part).not.toBe('');
+    expect(file.text).toMatch(/\norder by\s/);
+    expect(file.text).not.toMatch(/pg_size_pretty/);
+    for (const { name: param, fallback } of file.params) {
+      const body = file.text.slice(file.text.indexOf(`'report.${param}'`));
+      expect(body).toContain(`'report.${param}', true)`);
+      if (fallback !== '') expect(body).toContain(`'${fallback}'`);
+    }
+  });
+
+  test.each(['superuser', 'owner', 'monitor'] as const)(
+    'runs as %s, with the columns that it names',
+    async (role) => {
+      await readOnly(db.url(role), 'test', async (sql) => {
+        for (const file of files) {
+          const answer = await runSqlFile(sql, file);
+          if ('needs' in answer)
+            expect([file.name, answer.needs]).toEqual([
+              expect.stringMatching(/^cron-/),
+              'cron.job',
+            ]);
+          else {
+            for (const { name } of answer.columns) expect(file.columns, file.name).toContain(name);
+          }
+        }
+      });
+    },
+  );
+
+  test('runs on a database that is not ours, or says what it needs', async () => {
+    await readOnly(inject('superuserUrl'), 'test', async (sql) => {
+      const needs: string[] = [];
+      for (const file of files) {
+        const answer = await runSqlFile(sql, file);
+        if ('needs' in answer) needs.push(`${file.name}: ${answer.needs}`);
+      }
+      expect(needs).toContain('job-queues: pgboss.queue');
+      expect(needs).toContain('message-status: function ops.message_status');
+      expect(needs).toContain('slow-queries: pg_stat_statements');
+    });
+  });
+});
+
+describe('a file', () => {
+  const file = parseSqlFile(
+    '-- a-b: what it\n--   shows\n-- Params:\n--   rows integer = 5: how many\n--   by one|two = one: how\n' +
+      '-- Needs: x.y, role z\n-- Columns: a\n-- Read: b\n-- Cost: c\nselect 1;\n',
+    'x',
+  );
+
+  test('is taken apart', () => {
+    expect(file).toMatchObject({
+      name: 'a-b',
+      title: 'what it shows',
+      needs: ['x.y', 'role z'],
+      read: 'b',
+    });
+    expect(file.params).toEqual([
+      { name: 'rows', type: 'integer', fallback: '5', description: 'how many' },
+      { name: 'by', type: 'one|two', fallback: 'one', description: 'how' },
+    ]);
+    expect(() => parseSqlFile('-- a: b\n-- Params:\n--   rows = 5\nselect', 'x')).toThrow(
+      /not a parameter/,
+    );
+  });
+
+  test('takes only parameters that it has, of the right type', () => {
+    expect(parseParams(['rows=3', 'by=two'], file.params)).toEqual(
+      new Map([
+        ['rows', '3'],
+        ['by', 'two'],
+      ]),
+    );
+    for (const wrong of ['rows=x', 'rows=1; drop', 'by=three', 'other=1', 'rows']) {
+      expect(() => parseParams([wrong], file.params)).toThrow(
+        expect.objectContaining({ exitCode: 2 }),
+      );
+    }
+  });
+});
