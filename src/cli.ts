@@ -1,5 +1,6 @@
 import process from 'node:process';
 import { Command } from 'commander';
+import { registerCdc } from './commands/cdc.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerDb } from './commands/db.ts';
 import { registerDigests } from './commands/digests.ts';
@@ -37,6 +38,7 @@ for (const register of [
   registerUp,
   registerServe,
   registerWorker,
+  registerCdc,
   registerMessages,
   registerMigrate,
   registerDb,

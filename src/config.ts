@@ -43,6 +43,13 @@ const environment = z.preprocess(
     /** Calls in flight to the delivery URL. */
     GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
     GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
+    /** The replication slot of gw cdc. Unset: gw_cdc_<database>. */
+    GW_CDC_SLOT: z
+      .string()
+      .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a to z, 0 to 9 and _')
+      .optional(),
+    /** Unset: wal2json, or pgoutput where the server does not have it. */
+    GW_CDC_PLUGIN: z.enum(['wal2json', 'pgoutput']).optional(),
     /** Where notices of alerts are posted. */
     GW_ALERT_URL: httpUrl.optional(),
     /** Who gets them by e-mail: addresses, separated by commas. */

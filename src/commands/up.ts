@@ -1,7 +1,7 @@
 import process from 'node:process';
 import type { Command } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
-import { hasCron } from '../database/bootstrap.ts';
+import { canCapture, hasCron } from '../database/bootstrap.ts';
 import { runningPort, serverPid, startCluster } from '../database/cluster.ts';
 import { migrate, migrationUrls } from '../database/migrations.ts';
 import { choosePort } from '../database/ports.ts';
@@ -121,15 +121,21 @@ async function up(): Promise<void> {
       { up: process.pid, ...(postgres === undefined ? {} : { postgres }) },
       (mark, name, text) => progress.say(mark, name, text),
     );
-    const env = { GW_PORT: String(apiPort), GW_SUPERVISED_PROCESSES: 'worker' };
+    const captures = await canCapture(database.urls.owner);
+    if (!captures) {
+      progress.say('!', 'cdc', 'wal_level is not logical: the dashboard will not be kept current.');
+      progress.say(' ', '', "ALTER SYSTEM SET wal_level = 'logical', and restart the server.");
+    }
+    const background = captures ? ['worker', 'cdc'] : ['worker'];
+    const env = { GW_PORT: String(apiPort), GW_SUPERVISED_PROCESSES: background.join(',') };
     const watchSchema = config.NODE_ENV === 'production' ? [] : ['--watch'];
     const { supervisor: children } = { supervisor };
     await progress.step('processes', async () => {
       await Promise.all([
         children.start({ name: 'api', args: ['serve', ...watchSchema], env }),
-        children.start({ name: 'worker', args: ['worker'], env }),
+        ...background.map((name) => children.start({ name, args: [name], env })),
       ]);
-      return 'api and worker run';
+      return captures ? 'api, worker and cdc run' : 'api and worker run';
     });
     if (cluster !== undefined) watch = watchCluster(supervisor, progress);
     await printSummary(config, database, apiPort);
@@ -157,6 +163,6 @@ async function up(): Promise<void> {
 export function registerUp(program: Command): void {
   program
     .command('up')
-    .description('database, migrations, demo data, API and worker in one terminal (npm start)')
+    .description('database, migrations, demo data, API, worker and cdc in one terminal (npm start)')
     .action(up);
 }

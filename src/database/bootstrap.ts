@@ -155,3 +155,11 @@ export async function hasCron(ownerUrl: string): Promise<boolean> {
     return row !== undefined;
   });
 }
+
+/** Whether the server writes the log that change capture reads. */
+export async function canCapture(ownerUrl: string): Promise<boolean> {
+  return withSql(ownerUrl, async (sql) => {
+    const [row] = await sql`select current_setting('wal_level') = 'logical' as is_logical`;
+    return row?.is_logical === true;
+  });
+}

@@ -9,6 +9,8 @@ import {
   clusterHome,
   createCluster,
   removeCluster,
+  runningPort,
+  serverPid,
   startCluster,
   stopCluster,
 } from './cluster.ts';
@@ -23,6 +25,8 @@ export interface Scratch {
   superuserUrl: string;
   /** Connections of every role to a database of this server. */
   database(name: string): Database;
+  /** Stops it, cleanly or as a crash would, and starts it on the same port. */
+  restart(how: 'cleanly' | 'at once'): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -117,6 +121,9 @@ export async function startScratch(cronDatabase: string): Promise<Scratch> {
     'autovacuum_naptime = 5s',
     'shared_buffers = 256MB',
     'max_connections = 200',
+    // Tests of change capture make a slot each.
+    'max_replication_slots = 60',
+    'max_wal_senders = 60',
     'log_min_duration_statement = -1',
   ]);
   let port = await randomPort();
@@ -133,6 +140,14 @@ export async function startScratch(cronDatabase: string): Promise<Scratch> {
   return {
     superuserUrl,
     database: (name) => databaseAt(superuserUrl, name),
+    async restart(how) {
+      // No patience: a client that holds a clean stop up shows as one that does not end.
+      process.kill(serverPid(cluster) as number, how === 'cleanly' ? 'SIGINT' : 'SIGQUIT');
+      while (runningPort(cluster) !== undefined) {
+        await new Promise((resolve) => setTimeout(resolve, 25));
+      }
+      await startCluster(cluster, port);
+    },
     async stop() {
       await stopCluster(cluster);
       removeCluster(cluster);

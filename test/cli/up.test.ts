@@ -94,9 +94,9 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   expect(ready.status).toBe(200);
   expect(await ready.json()).toEqual({
     ready: true,
-    checks: { database: 'ok', migrations: 'ok', role: 'ok', worker: 'ok' },
+    checks: { database: 'ok', migrations: 'ok', role: 'ok', worker: 'ok', cdc: 'ok' },
   });
-  expect(Object.keys(pids()).sort()).toEqual(['api', 'postgres', 'up', 'worker']);
+  expect(Object.keys(pids()).sort()).toEqual(['api', 'cdc', 'postgres', 'up', 'worker']);
   for (const name of ['secrets.json', 'pids.json', 'state.json']) {
     expect(statSync(checkout.path('.groundwork', name)).mode & 0o077, name).toBe(0);
   }
@@ -112,6 +112,14 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   await eventually(async () => /worker +is back/.test(first.output()));
   expect(first.output()).toMatch(/worker +died \(SIGKILL\)/);
   expect(pids().worker).not.toBe(before);
+
+  // The dashboard follows the tasks.
+  const created = `mutation { createTask(input: { task: { title: "Follow" } }) { clientMutationId } }`;
+  const day = '{ userDashboardAggregates { nodes { tasksCreated } } }';
+  const dashboard = async () => JSON.stringify(await query(first, day, tokenIn(first)));
+  const dayBefore = await dashboard();
+  await query(first, created, tokenIn(first));
+  await eventually(async () => (await dashboard()) !== dayBefore);
 
   // The scripts' commands.
   const token = await checkout.run(['token', '--email', 'demo2@example.com']);
@@ -183,7 +191,8 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   // Stopped by a signal, nothing is left of it.
   const running = await stop(first, 'SIGTERM');
   expect(first.exitCode).toBe(0);
-  for (const name of ['api', 'worker', 'up']) expect(isAlive(running[name]), name).toBe(false);
+  for (const name of ['api', 'worker', 'cdc', 'up'])
+    expect(isAlive(running[name]), name).toBe(false);
   expect((await checkout.run(['db', 'status', '--json'])).code).toBe(3);
   expect(() => pids()).toThrow('ENOENT');
 
@@ -195,7 +204,8 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   expect(isAlive(pids().api)).toBe(true);
   const orphans = await stop(again, 'SIGKILL');
   const last = await start();
-  for (const name of ['api', 'worker', 'up']) expect(isAlive(orphans[name]), name).toBe(false);
+  for (const name of ['api', 'worker', 'cdc', 'up'])
+    expect(isAlive(orphans[name]), name).toBe(false);
   expect(origin(last)).toBe(`http://127.0.0.1:${apiPort}`);
   await stop(last, 'SIGINT');
   expect(last.exitCode).toBe(0);

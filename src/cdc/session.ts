@@ -1,0 +1,255 @@
+import { EXIT, GwError } from '../errors.ts';
+import { Applier, pieceSize } from './applier.ts';
+import type { Transaction } from './changes.ts';
+import type { ConsumerOptions } from './consumer.ts';
+import { type Link, lockHolder, locks, openLink, pause, tryLock } from './link.ts';
+import { formatLsn, parseLsn } from './lsn.ts';
+import type { Decoder } from './messages.ts';
+import { PgoutputDecoder, pgoutputOptions } from './pgoutput.ts';
+import { Relations } from './relations.ts';
+import { findSlot, type Plugin } from './slot.ts';
+import { takeSnapshot } from './snapshot.ts';
+import { ReplicationStream } from './stream.ts';
+import { Wal2jsonDecoder, wal2jsonOptions } from './wal2json.ts';
+
+/** Everything from connecting to the first connection that breaks. */
+export class Session {
+  readonly #options: ConsumerOptions;
+  #apply: Link | undefined;
+  #control: Link | undefined;
+  #stream: ReplicationStream | undefined;
+  #pulse: NodeJS.Timeout | undefined;
+  #failure: Error | undefined;
+  #resnapshot = false;
+  #isReading = false;
+
+  constructor(options: ConsumerOptions) {
+    this.#options = options;
+  }
+
+  /** Whether it is the one that applies changes. */
+  get isReading(): boolean {
+    return this.#isReading && this.#failure === undefined;
+  }
+
+  /** Has the connections end; run() rejects. */
+  async close(): Promise<void> {
+    this.#fail(new Error('Connection terminated: closed'));
+    await this.#stream?.close();
+    await Promise.all([this.#apply?.end().catch(() => {}), this.#control?.end().catch(() => {})]);
+  }
+
+  /**
+   * Reads and applies until it is asked to count everything anew.
+   *
+   * @param onProgress called when a batch is stored
+   * @throws whatever broke it
+   */
+  async run(onConnected: () => void, onProgress: (control: Link) => void): Promise<void> {
+    const { url, slot, log } = this.#options;
+    const fail = (error: Error): void => this.#fail(error);
+    const apply = await openLink(url, fail);
+    this.#apply = apply;
+    const control = await openLink(url, fail);
+    this.#control = control;
+    await this.#checkServer(control);
+    onConnected();
+    await this.#becomeOnly(apply, control);
+    // What is confirmed must be on disk, whatever the server's setting. And a user who is
+    // being deleted while we wait for them would wait for us: give way before they do.
+    await apply.query(`
+      select set_config('lock_timeout', '500ms', false),
+        set_config('idle_in_transaction_session_timeout', '0', false),
+        set_config('synchronous_commit', case current_setting('synchronous_commit')
+          when 'off' then 'on' else current_setting('synchronous_commit') end, false)`);
+
+    this.#stream = await ReplicationStream.connect(url);
+    this.#check();
+    const stream = this.#stream;
+    const { applied, plugin } = await this.#prepare(apply, control, stream);
+    const relations = new Relations(control);
+    await relations.load();
+    await this.#checkPartitions(control, plugin);
+    const options =
+      plugin === 'wal2json' ? wal2jsonOptions(await relations.ignored()) : pgoutputOptions;
+    const decoder = plugin === 'wal2json' ? new Wal2jsonDecoder() : new PgoutputDecoder();
+    await stream.start(slot, formatLsn(applied), options);
+    stream.confirm(applied);
+    await control.query(`select app_private.set_capture_state($1, 'running')`, [slot]);
+    this.#isReading = true;
+    log.info({ slot, plugin, lsn: formatLsn(applied) }, 'reading');
+    this.#beat(control);
+    const applier = new Applier(apply, control, slot, applied);
+    await this.#consume(stream, decoder, relations, applier, () => onProgress(control));
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    clearInterval(this.#pulse);
+    // Also when the server stops: it waits for whoever still reads the log.
+    this.#stream?.fail(error);
+  }
+
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #checkServer(control: Link): Promise<void> {
+    const { rows } = await control.query<{ level: string; keep: string }>(
+      `select current_setting('wal_level') as level,
+         current_setting('max_slot_wal_keep_size') as keep`,
+    );
+    if (rows[0]?.level !== 'logical') {
+      throw new GwError(`change capture needs wal_level = logical; it is ${rows[0]?.level}`, {
+        hint: 'ALTER SYSTEM SET wal_level = logical, and restart the server.',
+        exitCode: EXIT.usage,
+      });
+    }
+    const isLimited = rows[0].keep !== '-1';
+    if (isLimited) {
+      await control.query(`select ops.resolve_alert('change-capture-disk', '')`);
+      return;
+    }
+    this.#options.log.warn('max_slot_wal_keep_size is not set: a stopped consumer fills the disk');
+    await control.query('select ops.raise_alert($1, $2, $3, $4, $5)', [
+      ...['change-capture-disk', '', 'warning'],
+      'max_slot_wal_keep_size is -1: when the consumer stops, the log grows until the disk is full',
+      "ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf()",
+    ]);
+  }
+
+  /** pgoutput does not tell of a truncated partition; a trigger on each does. */
+  async #checkPartitions(control: Link, plugin: Plugin): Promise<void> {
+    if (plugin !== 'pgoutput') return;
+    const { rows } = await control.query<{ name: string }>(
+      `select relid::text as name from pg_partition_tree('app_public.tasks')
+       where isleaf and not exists (
+         select from pg_trigger where tgrelid = relid and tgname = '_900_truncated')`,
+    );
+    if (rows.length === 0) {
+      await control.query(`select ops.resolve_alert('change-capture-partition', '')`);
+      return;
+    }
+    const partitions = rows.map(({ name }) => name).join(', ');
+    this.#options.log.warn({ partitions }, 'truncating one of these would not be noticed');
+    await control.query('select ops.raise_alert($1, $2, $3, $4, $5)', [
+      ...['change-capture-partition', '', 'warning'],
+      `pgoutput does not tell when one of these is truncated: ${partitions}`,
+      'Create the trigger _900_truncated on each, as the other partitions of tasks have it.',
+    ]);
+  }
+
+  /** Two would undo each other: the second waits, and takes over when the first is gone. */
+  async #becomeOnly(apply: Link, control: Link): Promise<void> {
+    let said: number | undefined;
+    while (!(await tryLock(apply, locks.consumer))) {
+      const holder = await lockHolder(control, locks.consumer);
+      if (holder !== undefined && holder !== said) {
+        this.#options.log.warn({ pid: holder }, 'another consumer runs: waiting for its end');
+        said = holder;
+      }
+      await pause(250);
+      this.#check();
+    }
+  }
+
+  async #prepare(
+    apply: Link,
+    control: Link,
+    stream: ReplicationStream,
+  ): Promise<{ applied: bigint; plugin: Plugin }> {
+    const { slot, plugin: asked, log } = this.#options;
+    const found = await findSlot(apply, slot, asked);
+    if (found.usable) return { applied: found.appliedLsn, plugin: found.plugin };
+    const { why, lost, exists } = found;
+    log[lost ? 'warn' : 'info']({ slot, why }, 'counting everything from the tables');
+    if (lost) {
+      await control.query('select ops.raise_alert($1, $2, $3, $4, $5)', [
+        ...['change-capture-slot', slot, 'warning'],
+        `${why}; the dashboard is being counted anew from the tables`,
+        'Nothing, if it stays the only time. See max_slot_wal_keep_size, and who drops slots.',
+      ]);
+    }
+    const options = { apply, control, stream, slot, plugin: asked, exists, log };
+    const { lsn, plugin } = await takeSnapshot(options);
+    await control.query(`select ops.resolve_alert('change-capture-slot', $1)`, [slot]);
+    return { applied: parseLsn(lsn), plugin };
+  }
+
+  /** Moves the slot of a database in which nothing happens, and hears requests. */
+  #beat(control: Link): void {
+    const beat = (): void => {
+      control
+        .query<{ asked: boolean }>('select app_private.capture_heartbeat($1) as asked', [
+          this.#options.slot,
+        ])
+        .then(({ rows: [row] }) => {
+          if (!row?.asked) return;
+          this.#resnapshot = true;
+          this.#fail(new Error('asked to count everything anew'));
+        })
+        .catch((error: Error) => this.#fail(error));
+    };
+    beat();
+    this.#pulse = setInterval(beat, this.#options.heartbeatMs ?? 5_000);
+  }
+
+  async #consume(
+    stream: ReplicationStream,
+    decoder: Decoder,
+    relations: Relations,
+    applier: Applier,
+    onProgress: () => void,
+  ): Promise<void> {
+    let batch: Transaction[] = [];
+    let size = 0;
+    let current: Transaction | undefined;
+    let inPieces = false;
+    const flush = async (): Promise<void> => {
+      if (batch.length === 0) return;
+      await applier.applyAll(batch);
+      [batch, size] = [[], 0];
+      stream.confirm(applier.applied);
+      onProgress();
+    };
+    for (;;) {
+      const frames = await stream.read().catch((error: Error) => {
+        if (this.#resnapshot) return undefined;
+        throw error;
+      });
+      if (frames === undefined) return;
+      for (const frame of frames) {
+        const message = decoder.decode(frame);
+        if (message === undefined) continue;
+        if (message.kind === 'begin') {
+          const { commitLsn, committedAt } = message;
+          current = { commitLsn, committedAt, endLsn: 0n, changes: [] };
+          inPieces = false;
+        } else if (current === undefined || current.commitLsn < applier.applied) {
+          // Applied before: the server repeats what was not confirmed in time.
+        } else if (message.kind === 'commit') {
+          current.endLsn = message.endLsn;
+          if (inPieces) {
+            await applier.finishPieces(current);
+            stream.confirm(applier.applied);
+            onProgress();
+          } else if (current.changes.length > 0) {
+            batch.push(current);
+            size += current.changes.length;
+          }
+          current = undefined;
+        } else {
+          current.changes.push(...(await relations.toChanges(message)));
+          if (current.changes.length >= pieceSize) {
+            await flush();
+            await applier.applyPiece(current, current.changes);
+            current.changes = [];
+            inPieces = true;
+          }
+        }
+        if (size >= pieceSize) await flush();
+      }
+      await flush();
+    }
+  }
+}

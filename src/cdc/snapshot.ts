@@ -1,0 +1,109 @@
+import { codeOf, messageOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { isLockConflict } from './failures.ts';
+import { type Link, pause } from './link.ts';
+import type { Plugin } from './slot.ts';
+import type { ReplicationStream } from './stream.ts';
+
+export interface SnapshotOptions {
+  /** Has the consumer's lock. */
+  apply: Link;
+  control: Link;
+  stream: ReplicationStream;
+  slot: string;
+  /** Unset: wal2json, or pgoutput where the server does not have it. */
+  plugin: Plugin | undefined;
+  exists: boolean;
+  log: Log;
+}
+
+/** Whether the server lacks an output plugin, or does not allow it. */
+const lacksPlugin = (error: unknown): boolean =>
+  ['58P01', '42501', '22023', '55000', '0A000', '42704'].includes(codeOf(error) ?? '') &&
+  /wal2json|output plugin/i.test(messageOf(error));
+
+async function createSlot(options: SnapshotOptions) {
+  const { stream, slot, log } = options;
+  if (options.plugin !== undefined) {
+    return { plugin: options.plugin, ...(await stream.createSlot(slot, options.plugin)) };
+  }
+  try {
+    return { plugin: 'wal2json' as const, ...(await stream.createSlot(slot, 'wal2json')) };
+  } catch (error) {
+    if (!lacksPlugin(error)) throw error;
+    log.info({ why: messageOf(error) }, 'wal2json is not to be had: using pgoutput');
+    return { plugin: 'pgoutput' as const, ...(await stream.createSlot(slot, 'pgoutput')) };
+  }
+}
+
+/** Says what the server waits for while it makes a slot. */
+function sayWaiting({ control, log }: SnapshotOptions): NodeJS.Timeout {
+  return setInterval(() => {
+    control
+      .query<{ n: string; oldest: string }>(
+        `select count(*) as n, round(extract(epoch from max(now() - xact_start))) as oldest
+         from pg_stat_activity
+         where backend_xid is not null`,
+      )
+      .then(({ rows: [row] }) =>
+        log.info(
+          { transactions: Number(row?.n), oldestSeconds: Number(row?.oldest) },
+          'making the slot: waiting for the transactions that run to end',
+        ),
+      )
+      .catch(() => {});
+  }, 5_000);
+}
+
+/**
+ * Makes the slot anew and counts everything in its first snapshot, so that the tables up to
+ * the slot's position and the log from there on leave nothing between them. Broken off
+ * anywhere, it is begun again.
+ *
+ * @returns the position, and the plugin that the slot has
+ */
+export async function takeSnapshot(
+  options: SnapshotOptions,
+): Promise<{ lsn: string; plugin: Plugin }> {
+  const { apply, slot, log } = options;
+  // A slot of another name that was read before would keep the log for nobody.
+  await apply.query(
+    `select pg_drop_replication_slot(slots.slot_name)
+     from ops.change_capture
+     inner join pg_replication_slots as slots on slots.slot_name = change_capture.slot_name
+     where slots.slot_name <> $1
+       and slots.database = current_database()
+       and not slots.active`,
+    [slot],
+  );
+  await apply.query('select app_private.begin_capture_snapshot($1, $2)', [
+    slot,
+    options.plugin ?? 'wal2json',
+  ]);
+  if (options.exists) await apply.query('select pg_drop_replication_slot($1)', [slot]);
+  log.info({ slot }, 'making the replication slot: waits for running transactions');
+  const waiting = sayWaiting(options);
+  const { lsn, snapshot, plugin } = await createSlot(options).finally(() => clearInterval(waiting));
+
+  log.info({ slot, plugin, lsn }, 'counting everything');
+  await apply.query('begin isolation level repeatable read');
+  await apply.query(`set transaction snapshot '${snapshot}'`);
+  const { rows } = await apply.query<{ n: string }>(
+    'select app_private.fill_capture_snapshot() as n',
+  );
+  await apply.query('commit');
+  for (;;) {
+    try {
+      const { rows: changed } = await apply.query<{ n: string }>(
+        'select app_private.finish_capture_snapshot($1, $2, $3) as n',
+        [slot, plugin, lsn],
+      );
+      const figures = { rows: Number(rows[0]?.n), aggregatesChanged: Number(changed[0]?.n) };
+      log.info({ slot, plugin, lsn, ...figures }, 'counted everything');
+      return { lsn, plugin };
+    } catch (error) {
+      if (!isLockConflict(error)) throw error;
+      await pause(100);
+    }
+  }
+}

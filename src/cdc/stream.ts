@@ -1,0 +1,144 @@
+import pg from 'pg';
+import type { Plugin } from './slot.ts';
+
+/** How much is kept unread before the server is made to wait. */
+const highWater = 8_000_000;
+
+/** The parts of pg's connection that its types leave out. */
+interface Connection {
+  stream: { pause(): void; resume(): void };
+  on(event: 'copyData', listener: (message: { chunk: Buffer }) => void): void;
+  once(event: 'replicationStart', listener: () => void): void;
+  sendCopyFromChunk(chunk: Buffer): void;
+}
+
+/**
+ * A replication connection. Nothing is confirmed but what confirm() is told, and no more is
+ * read than is taken, so a transaction of any size passes through little memory.
+ */
+export class ReplicationStream {
+  readonly #client: pg.Client;
+  readonly #connection: Connection;
+  #frames: Buffer[] = [];
+  #bytes = 0;
+  #confirmed = 0n;
+  #failure: Error | undefined;
+  #wake: (() => void) | undefined;
+  #pulse: NodeJS.Timeout | undefined;
+
+  private constructor(client: pg.Client) {
+    this.#client = client;
+    this.#connection = (client as unknown as { connection: Connection }).connection;
+    client.on('error', (error) => this.fail(error));
+    client.on('end', () => this.fail(new Error('Connection terminated')));
+  }
+
+  static async connect(url: string): Promise<ReplicationStream> {
+    const client = new pg.Client({
+      connectionString: url,
+      application_name: 'gw cdc',
+      // Rows are printed by this session: in UTC, in a form that every session reads.
+      options: '-c datestyle=ISO -c timezone=UTC -c intervalstyle=postgres',
+      ...{ replication: 'database' },
+    });
+    const stream = new ReplicationStream(client);
+    await client.connect();
+    return stream;
+  }
+
+  /**
+   * Makes a slot. Blocks until every transaction that runs now has ended.
+   *
+   * @returns its first position, and the snapshot of that position: good until the next
+   *   command on this connection
+   */
+  async createSlot(
+    name: string,
+    plugin: Plugin,
+    temporary = false,
+  ): Promise<{ lsn: string; snapshot: string }> {
+    const { rows } = await this.#client.query<{ consistent_point: string; snapshot_name: string }>(
+      `CREATE_REPLICATION_SLOT ${name} ${temporary ? 'TEMPORARY ' : ''}LOGICAL ${plugin}` +
+        ` (SNAPSHOT 'export')`,
+    );
+    return { lsn: rows[0]?.consistent_point ?? '', snapshot: rows[0]?.snapshot_name ?? '' };
+  }
+
+  /** Begins to read at a position. */
+  async start(slot: string, lsn: string, options: Record<string, string>): Promise<void> {
+    const list = Object.entries(options)
+      .map(([name, value]) => `"${name}" '${value.replaceAll("'", "''")}'`)
+      .join(', ');
+    this.#connection.on('copyData', ({ chunk }) => this.#receive(chunk));
+    const started = new Promise<void>((resolve) => {
+      this.#connection.once('replicationStart', resolve);
+    });
+    const ended = this.#client.query(`START_REPLICATION SLOT ${slot} LOGICAL ${lsn} (${list})`);
+    ended.then(
+      () => this.fail(new Error('Connection terminated: the server ended the stream')),
+      (error: Error) => this.fail(error),
+    );
+    await Promise.race([started, ended]);
+    // The server drops who is silent for a minute, also while we are busy.
+    this.#pulse = setInterval(() => this.#sendStatus(), 5_000);
+  }
+
+  /** What has come in: at least one message, each as the plugin wrote it. */
+  async read(): Promise<Buffer[]> {
+    while (this.#frames.length === 0) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    const frames = this.#frames;
+    this.#frames = [];
+    if (this.#bytes > highWater) this.#connection.stream.resume();
+    this.#bytes = 0;
+    return frames;
+  }
+
+  /** Tells the server that everything before this position is stored. */
+  confirm(lsn: bigint): void {
+    this.#confirmed = lsn;
+    this.#sendStatus();
+  }
+
+  /** Ends every read with this error. */
+  fail(error: Error): void {
+    this.#failure ??= error;
+    this.#frames = [];
+    clearInterval(this.#pulse);
+    this.#wake?.();
+  }
+
+  async close(): Promise<void> {
+    this.fail(new Error('Connection terminated: closed'));
+    // A stream does not end by itself; the server notices that we are gone.
+    (this.#connection.stream as unknown as { destroy(): void }).destroy();
+    await this.#client.end().catch(() => {});
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#failure !== undefined) return;
+    if (chunk[0] === 0x6b) {
+      if (chunk[17] === 1) this.#sendStatus();
+      return;
+    }
+    // The buffer beneath is used again; after type, two positions and a time comes the text.
+    this.#frames.push(Buffer.from(chunk.subarray(25)));
+    const before = this.#bytes;
+    this.#bytes += chunk.length;
+    if (before <= highWater && this.#bytes > highWater) this.#connection.stream.pause();
+    this.#wake?.();
+  }
+
+  #sendStatus(): void {
+    if (this.#failure !== undefined) return;
+    const status = Buffer.alloc(34);
+    status[0] = 0x72;
+    for (const offset of [1, 9, 17]) status.writeBigUInt64BE(this.#confirmed, offset);
+    status.writeBigInt64BE(BigInt(Date.now() - 946_684_800_000) * 1000n, 25);
+    this.#connection.sendCopyFromChunk(status);
+  }
+}

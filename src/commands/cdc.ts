@@ -1,0 +1,146 @@
+import process from 'node:process';
+import type { Command } from 'commander';
+import { slotNameOf } from '../cdc/slot.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { connectionError, withSql } from '../database/connect.ts';
+import { locateDatabase } from '../database/source.ts';
+import { databaseName } from '../database/urls.ts';
+import { codeOf, EXIT, GwError } from '../errors.ts';
+import { createLog, type Log } from '../log.ts';
+import { confirm } from './confirm.ts';
+import { sayReady, untilStopped } from './process.ts';
+
+interface Target {
+  config: Config;
+  url: string;
+  slot: string;
+  log: Log;
+}
+
+function target(): Target {
+  const config = loadConfig();
+  const { cdc: url } = locateDatabase(config).urls;
+  const slot = config.GW_CDC_SLOT ?? slotNameOf(databaseName(url));
+  return { config, url, slot, log: createLog('cdc', config.GW_LOG_LEVEL) };
+}
+
+/** Says what a failure to connect means; leaves other errors as they are. */
+function explain(error: unknown, url: string): never {
+  const code = codeOf(error) ?? '';
+  if (error instanceof GwError || !/^(E[A-Z_]+|CONNECT_TIMEOUT|28\w+|3D000|57P03)$/.test(code)) {
+    throw error;
+  }
+  throw connectionError(error, url, 'DATABASE_URL');
+}
+
+async function consume(): Promise<void> {
+  const { Consumer } = await import('../cdc/consumer.ts');
+  const { config, url, slot, log } = target();
+  const consumer = new Consumer({
+    url,
+    slot,
+    plugin: config.GW_CDC_PLUGIN,
+    log,
+    onConnected: () => sayReady(),
+  });
+  const running = consumer.run().catch((error: unknown) => explain(error, url));
+  await Promise.race([running, untilStopped(log, () => consumer.stop())]);
+}
+
+interface Status {
+  slot_name: string;
+  plugin: string;
+  state: string;
+  active: boolean;
+  wal_status: string;
+  lag_bytes: number | null;
+  lag_seconds: number | null;
+  applied_lsn: string | null;
+  applied_at: Date | null;
+  snapshot_lsn: string | null;
+  snapshot_at: Date | null;
+  error: string | null;
+}
+
+async function status({ json }: { json?: boolean }): Promise<void> {
+  const { url, slot } = target();
+  const rows = await withSql(
+    url,
+    (sql) => sql<Status[]>`
+      select slot_name, plugin, state, active, wal_status,
+        lag_bytes::double precision as lag_bytes, lag_seconds, applied_lsn, applied_at,
+        safe_wal_size::double precision as safe_wal_size, snapshot_lsn, snapshot_at, error
+      from ops.change_capture_status
+      where slot_name = ${slot}`,
+  ).catch((error: unknown) => explain(error, url));
+  const [row] = rows;
+  if (json) {
+    process.stdout.write(`${JSON.stringify(row ?? null)}\n`);
+  } else if (row === undefined) {
+    process.stdout.write(`nothing has been captured with slot ${slot} yet\n`);
+  } else {
+    for (const [name, value] of Object.entries(row)) {
+      const text = value instanceof Date ? value.toISOString() : String(value ?? '-');
+      process.stdout.write(`${name.padEnd(14)} ${text}\n`);
+    }
+  }
+  if (row?.state !== 'running') process.exitCode = EXIT.failure;
+}
+
+async function compare({ json, repair }: { json?: boolean; repair?: boolean }): Promise<void> {
+  const { reconcile, resnapshot } = await import('../cdc/reconcile.ts');
+  const { config, url, slot, log } = target();
+  const options = { url, slot, log, plugin: config.GW_CDC_PLUGIN };
+  const found = await reconcile(options).catch((error: unknown) => explain(error, url));
+  const { lsn, rows, differences } = found;
+  const repaired = repair === true && differences.length > 0 ? await resnapshot(options) : null;
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ lsn, rows, differences, repaired })}\n`);
+  } else {
+    for (const { user_id, agg_date, measure, expected, found: is } of differences) {
+      process.stdout.write(`${user_id} ${agg_date} ${measure}: ${is}, must be ${expected}\n`);
+    }
+    const many = differences.length === 0 ? 'no difference' : `${differences.length} differences`;
+    process.stdout.write(`${many} in ${rows} rows at ${lsn}\n`);
+    if (repaired !== null) process.stdout.write(`repaired: counted anew at ${repaired}\n`);
+  }
+  if (differences.length > 0) process.exitCode = EXIT.failure;
+}
+
+async function recount({ yes, dryRun }: { yes?: boolean; dryRun?: boolean }): Promise<void> {
+  const { resnapshot } = await import('../cdc/reconcile.ts');
+  const { config, url, slot, log } = target();
+  if (dryRun) {
+    process.stdout.write(`would drop slot ${slot}, make it anew and count everything anew\n`);
+    return;
+  }
+  await confirm(`Drop slot ${slot} and count everything anew?`, yes);
+  const lsn = await resnapshot({ url, slot, log, plugin: config.GW_CDC_PLUGIN }).catch(
+    (error: unknown) => explain(error, url),
+  );
+  process.stdout.write(`counted anew at ${lsn}\n`);
+}
+
+export function registerCdc(program: Command): void {
+  const cdc = program
+    .command('cdc')
+    .description('keep the dashboard current from the stream of changes')
+    .action(consume);
+  cdc
+    .command('status')
+    .description('how far the consumer is; exit 1 when none runs')
+    .option('--json', 'as JSON')
+    .action(status);
+  cdc
+    .command('reconcile')
+    .description('compare the dashboard with the tables at one position; exit 1 on a difference')
+    .option('--repair', 'count everything anew when there is a difference')
+    .option('--json', 'as JSON')
+    .action(compare);
+  cdc
+    .command('resnapshot')
+    .description('count everything anew')
+    .option('--dry-run', 'say what would be done')
+    .option('--yes', 'do not ask')
+    .action(recount);
+}
