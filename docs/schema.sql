@@ -328,6 +328,73 @@ ALTER FUNCTION app_hidden.to_embedding(numbers double precision[], argument text
 
 COMMENT ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) IS 'Makes an embedding of 1536 numbers, or refuses and names the argument.';
 
+CREATE UNLOGGED TABLE app_private.capture_expectations (
+    user_id uuid NOT NULL,
+    agg_date date NOT NULL,
+    tasks_created integer NOT NULL,
+    tasks_completed integer NOT NULL,
+    reflections_count integer NOT NULL,
+    mood_sum integer NOT NULL,
+    mood_count integer NOT NULL
+);
+
+ALTER TABLE app_private.capture_expectations OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.capture_expectations IS 'The aggregates as the tables give them at the position of the last reconcile.';
+
+CREATE FUNCTION app_private.add_to_aggregates(p_changes app_private.capture_expectations[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  with updated as (
+    update app_public.user_dashboard_aggregates as aggregates
+    set tasks_created = aggregates.tasks_created + changes.tasks_created,
+      tasks_completed = aggregates.tasks_completed + changes.tasks_completed,
+      reflections_count = aggregates.reflections_count + changes.reflections_count,
+      mood_sum = aggregates.mood_sum + changes.mood_sum,
+      mood_count = aggregates.mood_count + changes.mood_count,
+      last_updated = now()
+    from unnest(p_changes) as changes
+    where aggregates.user_id = changes.user_id
+      and aggregates.agg_date = changes.agg_date
+    returning aggregates.user_id, aggregates.agg_date
+  ),
+  missing as materialized (
+    select changes.*
+    from unnest(p_changes) as changes
+    left join updated on updated.user_id = changes.user_id
+      and updated.agg_date = changes.agg_date
+    where updated.user_id is null
+  ),
+  existing as materialized (
+    select users.id
+    from app_public.users
+    where users.id in (select missing.user_id from missing)
+    order by users.id
+    for key share
+  )
+  insert into app_public.user_dashboard_aggregates
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select missing.user_id, missing.agg_date, missing.tasks_created, missing.tasks_completed,
+    missing.reflections_count, missing.mood_sum, missing.mood_count
+  from missing
+  inner join existing on existing.id = missing.user_id;
+
+  delete from app_public.user_dashboard_aggregates as aggregates
+  using unnest(p_changes) as changes
+  where aggregates.user_id = changes.user_id
+    and aggregates.agg_date = changes.agg_date
+    and (aggregates.tasks_created, aggregates.tasks_completed, aggregates.reflections_count,
+      aggregates.mood_sum, aggregates.mood_count) = (0, 0, 0, 0, 0);
+end
+$$;
+
+ALTER FUNCTION app_private.add_to_aggregates(p_changes app_private.capture_expectations[]) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.add_to_aggregates(p_changes app_private.capture_expectations[]) IS 'Adds differences to the aggregates of users who exist.';
+
 CREATE FUNCTION app_private.analyze_hot_tables() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -340,6 +407,79 @@ $$;
 ALTER FUNCTION app_private.analyze_hot_tables() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.analyze_hot_tables() IS 'Refreshes the planner''s statistics of the tables that change most.';
+
+CREATE FUNCTION app_private.apply_changes(p_slot text, p_from pg_lsn, p_to pg_lsn, p_commit_lsn pg_lsn, p_committed_at timestamp with time zone, p_changes jsonb) RETURNS pg_lsn
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_capture ops.change_capture;
+  v_changes app_private.capture_expectations[];
+begin
+  select *
+  into v_capture
+  from ops.change_capture
+  where slot_name = p_slot
+  for update;
+  if v_capture.state is not distinct from 'snapshotting'
+    or v_capture.applied_lsn is distinct from p_from
+  then
+    raise exception 'the aggregates are at % and not at %', v_capture.applied_lsn, p_from
+      using errcode = 'GW060', hint = 'Another consumer has been here: start again from there.';
+  end if;
+  if p_commit_lsn >= v_capture.hold_lsn then
+    return v_capture.hold_lsn;
+  end if;
+
+  with differences as materialized (
+    select truncated.*
+    from jsonb_array_elements_text(p_changes -> 'truncated') as objects (object)
+    cross join lateral app_private.capture_truncation(objects.object) as truncated
+    union all
+    select shifted.*, 0, 0, 0
+    from app_private.capture_users(p_changes -> 'users', p_changes -> 'users_gone') as shifted
+    union all
+    select tasks.*, 0, 0, 0
+    from app_private.capture_tasks(p_changes -> 'tasks', p_changes -> 'tasks_gone') as tasks
+    union all
+    select user_id, agg_date, 0, 0, reflections_count, mood_sum, mood_count
+    from app_private.capture_reflections(
+      p_changes -> 'reflections', p_changes -> 'reflections_gone')
+  ),
+  sums as (
+    select user_id, agg_date, sum(tasks_created) as tasks_created,
+      sum(tasks_completed) as tasks_completed, sum(reflections_count) as reflections_count,
+      sum(mood_sum) as mood_sum, sum(mood_count) as mood_count
+    from differences
+    group by user_id, agg_date
+  )
+  select array_agg(row(user_id, agg_date, tasks_created, tasks_completed, reflections_count,
+    mood_sum, mood_count)::app_private.capture_expectations order by user_id, agg_date)
+  into v_changes
+  from sums
+  where (tasks_created, tasks_completed, reflections_count, mood_sum, mood_count)
+    <> (0, 0, 0, 0, 0);
+
+  if v_changes is not null then
+    perform app_private.add_to_aggregates(v_changes);
+  end if;
+
+  if p_to is not null then
+    update ops.change_capture
+    set applied_lsn = p_to,
+      applied_at = clock_timestamp(),
+      committed_at = coalesce(p_committed_at, v_capture.committed_at),
+      state = 'running',
+      error = null
+    where slot_name = p_slot;
+  end if;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.apply_changes(p_slot text, p_from pg_lsn, p_to pg_lsn, p_commit_lsn pg_lsn, p_committed_at timestamp with time zone, p_changes jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.apply_changes(p_slot text, p_from pg_lsn, p_to pg_lsn, p_commit_lsn pg_lsn, p_committed_at timestamp with time zone, p_changes jsonb) IS 'Applies changes of whole transactions and stores how far they reach, or does nothing and returns the position at which to wait.';
 
 CREATE FUNCTION app_private.apply_subscription_event(p_event jsonb) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -560,6 +700,29 @@ ALTER FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, 
 
 COMMENT ON FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) IS 'Makes the digests of these users'' latest complete weeks, 1 to 52, without messages. Those that are there stay, unless they are to be recomputed. Returns how many were written.';
 
+CREATE FUNCTION app_private.begin_capture_snapshot(p_slot text, p_plugin text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+  delete from ops.change_capture where slot_name <> p_slot;
+  insert into ops.change_capture (slot_name, plugin, state)
+  values (p_slot, p_plugin, 'snapshotting')
+  on conflict (slot_name) do update
+  set plugin = excluded.plugin,
+    state = excluded.state,
+    applied_lsn = null,
+    hold_lsn = null,
+    error = null;
+  truncate app_private.captured_users, app_private.captured_tasks,
+    app_private.captured_reflections;
+end
+$$;
+
+ALTER FUNCTION app_private.begin_capture_snapshot(p_slot text, p_plugin text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.begin_capture_snapshot(p_slot text, p_plugin text) IS 'Forgets what was captured, to count everything anew for this slot.';
+
 CREATE FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -624,6 +787,272 @@ $$;
 ALTER FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) IS 'The weeks of a user up to today: from the cache, or computed and kept for an hour.';
+
+CREATE FUNCTION app_private.capture_differences() RETURNS TABLE(user_id uuid, agg_date date, measure text, expected integer, found integer)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  select user_id, agg_date, measures.name, measures.expected, measures.found
+  from app_private.capture_expectations as expected
+  full join app_public.user_dashboard_aggregates as found using (user_id, agg_date)
+  cross join lateral (values
+    ('tasks_created', expected.tasks_created, found.tasks_created),
+    ('tasks_completed', expected.tasks_completed, found.tasks_completed),
+    ('reflections_count', expected.reflections_count, found.reflections_count),
+    ('mood_sum', expected.mood_sum, found.mood_sum),
+    ('mood_count', expected.mood_count, found.mood_count)
+  ) as measures (name, expected, found)
+  where coalesce(measures.expected, 0) <> coalesce(measures.found, 0)
+    and exists (select from app_public.users where users.id = user_id)
+  order by 1, 2, 3
+$$;
+
+ALTER FUNCTION app_private.capture_differences() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.capture_differences() IS 'Where the aggregates are not what expect_aggregates() has counted.';
+
+CREATE FUNCTION app_private.capture_heartbeat(p_slot text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_id bigint;
+begin
+  insert into app_private.capture_signals (kind, object)
+  values ('heartbeat', p_slot)
+  returning id into v_id;
+  delete from app_private.capture_signals where id = v_id;
+  return coalesce((
+    select resnapshot_requested from ops.change_capture where slot_name = p_slot
+  ), false);
+end
+$$;
+
+ALTER FUNCTION app_private.capture_heartbeat(p_slot text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.capture_heartbeat(p_slot text) IS 'Sends a heartbeat through the log. Returns whether everything is to be counted anew.';
+
+CREATE FUNCTION app_private.capture_reflections(p_reflections jsonb, p_gone jsonb) RETURNS TABLE(user_id uuid, agg_date date, reflections_count integer, mood_sum integer, mood_count integer)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with incoming as materialized (
+    select reflections.*
+    from jsonb_to_recordset(p_reflections) as reflections (
+      user_id uuid, id uuid, reflection_date date, mood_score smallint)
+  ),
+  before as materialized (
+    select captured_reflections.*
+    from incoming
+    inner join app_private.captured_reflections
+      on captured_reflections.user_id = incoming.user_id
+      and captured_reflections.id = incoming.id
+  ),
+  written as (
+    insert into app_private.captured_reflections as captured
+      (user_id, id, reflection_date, mood_score)
+    select user_id, id, reflection_date, mood_score
+    from incoming
+    on conflict (user_id, id) do update
+    set reflection_date = excluded.reflection_date,
+      mood_score = excluded.mood_score
+    where (captured.reflection_date, captured.mood_score)
+      is distinct from (excluded.reflection_date, excluded.mood_score)
+  ),
+  removed as (
+    delete from app_private.captured_reflections
+    using jsonb_to_recordset(p_gone) as gone (user_id uuid, id uuid)
+    where captured_reflections.user_id = gone.user_id
+      and captured_reflections.id = gone.id
+    returning captured_reflections.*
+  ),
+  counted (factor, user_id, agg_date, mood_score) as (
+    select 1, user_id, reflection_date, mood_score from incoming
+    union all
+    select -1, user_id, reflection_date, mood_score from before
+    union all
+    select -1, user_id, reflection_date, mood_score from removed
+  )
+  select user_id, agg_date, factor, factor * coalesce(mood_score, 0),
+    case when mood_score is null then 0 else factor end
+  from counted
+$$;
+
+ALTER FUNCTION app_private.capture_reflections(p_reflections jsonb, p_gone jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.capture_reflections(p_reflections jsonb, p_gone jsonb) IS 'Takes reflections'' changes in, and returns what becomes of the aggregates.';
+
+CREATE FUNCTION app_private.capture_tasks(p_tasks jsonb, p_gone jsonb) RETURNS TABLE(user_id uuid, agg_date date, tasks_created integer, tasks_completed integer)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with incoming as materialized (
+    select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
+      (tasks.created_at at time zone zone.name)::date as created_on,
+      (tasks.completed_at at time zone zone.name)::date as completed_on
+    from jsonb_to_recordset(p_tasks) as tasks (
+      user_id uuid, id uuid, created_at timestamptz, completed_at timestamptz)
+    left join app_private.captured_users on captured_users.user_id = tasks.user_id
+    -- Within a transaction a task may stand before its user, whose zone then follows.
+    cross join lateral (values (coalesce(captured_users.timezone, 'UTC'))) as zone (name)
+  ),
+  before as materialized (
+    select captured_tasks.user_id, captured_tasks.created_on, captured_tasks.completed_on
+    from incoming
+    inner join app_private.captured_tasks on captured_tasks.user_id = incoming.user_id
+      and captured_tasks.id = incoming.id
+  ),
+  written as (
+    insert into app_private.captured_tasks as captured
+      (user_id, id, created_at, completed_at, created_on, completed_on)
+    select user_id, id, created_at, completed_at, created_on, completed_on
+    from incoming
+    on conflict (user_id, id) do update
+    set created_at = excluded.created_at,
+      completed_at = excluded.completed_at,
+      created_on = excluded.created_on,
+      completed_on = excluded.completed_on
+    -- Most updates are of a title: nothing to write.
+    where (captured.created_at, captured.completed_at, captured.created_on,
+        captured.completed_on)
+      is distinct from (excluded.created_at, excluded.completed_at, excluded.created_on,
+        excluded.completed_on)
+  ),
+  removed as (
+    delete from app_private.captured_tasks
+    using jsonb_to_recordset(p_gone) as gone (user_id uuid, id uuid)
+    where captured_tasks.user_id = gone.user_id
+      and captured_tasks.id = gone.id
+    returning captured_tasks.user_id, captured_tasks.created_on, captured_tasks.completed_on
+  )
+  select user_id, created_on, 1, 0 from incoming
+  union all
+  select user_id, completed_on, 0, 1 from incoming where completed_on is not null
+  union all
+  select user_id, created_on, -1, 0 from before
+  union all
+  select user_id, completed_on, 0, -1 from before where completed_on is not null
+  union all
+  select user_id, created_on, -1, 0 from removed
+  union all
+  select user_id, completed_on, 0, -1 from removed where completed_on is not null
+$$;
+
+ALTER FUNCTION app_private.capture_tasks(p_tasks jsonb, p_gone jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.capture_tasks(p_tasks jsonb, p_gone jsonb) IS 'Takes tasks'' changes in, and returns what becomes of the aggregates.';
+
+CREATE FUNCTION app_private.capture_truncation(p_object text) RETURNS TABLE(user_id uuid, agg_date date, tasks_created integer, tasks_completed integer, reflections_count integer, mood_sum integer, mood_count integer)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_bounds text := 'true';
+begin
+  if p_object = 'app_public.users' then
+    delete from app_private.captured_users;
+  elsif p_object = 'app_public.reflections' then
+    return query
+    with removed as (
+      delete from app_private.captured_reflections returning captured_reflections.*
+    )
+    select removed.user_id, removed.reflection_date, 0, 0, -1,
+      -coalesce(removed.mood_score, 0)::integer, -num_nonnulls(removed.mood_score)
+    from removed;
+  else
+    if p_object <> 'app_public.tasks' then
+      select pg_get_partition_constraintdef(tree.relid)
+      into v_bounds
+      from pg_partition_tree('app_public.tasks') as tree
+      where tree.relid = to_regclass(p_object)
+        and tree.level > 0;
+      if v_bounds is null then
+        raise exception '% was truncated and is no partition of tasks any more', p_object
+          using errcode = 'GW061', hint = 'Count everything anew: gw cdc resnapshot';
+      end if;
+    end if;
+    return query execute format(
+      'with removed as (delete from app_private.captured_tasks where %s returning *)'
+      ' select user_id, created_on, -1, 0, 0, 0, 0 from removed'
+      ' union all'
+      ' select user_id, completed_on, 0, -1, 0, 0, 0 from removed'
+      ' where completed_on is not null', v_bounds);
+  end if;
+end
+$$;
+
+ALTER FUNCTION app_private.capture_truncation(p_object text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.capture_truncation(p_object text) IS 'Forgets the rows of a truncated table or partition, and returns what becomes of the aggregates.';
+
+CREATE FUNCTION app_private.capture_users(p_users jsonb, p_gone jsonb) RETURNS TABLE(user_id uuid, agg_date date, tasks_created integer, tasks_completed integer)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  v_moved jsonb;
+begin
+  with incoming as (
+    select users.id, users.timezone
+    from jsonb_to_recordset(p_users) as users (id uuid, timezone text)
+    left join app_private.captured_users on captured_users.user_id = users.id
+    where captured_users.timezone is distinct from users.timezone
+  ),
+  written as (
+    insert into app_private.captured_users (user_id, timezone)
+    select id, timezone
+    from incoming
+    on conflict (user_id) do update
+    set timezone = excluded.timezone
+  )
+  select jsonb_agg(jsonb_build_object('id', id, 'timezone', timezone))
+  into v_moved
+  from incoming;
+
+  if v_moved is not null then
+    return query
+    with shifted as materialized (
+      select captured_tasks.user_id, captured_tasks.id,
+        captured_tasks.created_on as created_before,
+        captured_tasks.completed_on as completed_before,
+        (captured_tasks.created_at at time zone moved.timezone)::date as created_now,
+        (captured_tasks.completed_at at time zone moved.timezone)::date as completed_now
+      from jsonb_to_recordset(v_moved) as moved (id uuid, timezone text)
+      inner join app_private.captured_tasks on captured_tasks.user_id = moved.id
+    ),
+    written as (
+      update app_private.captured_tasks
+      set created_on = shifted.created_now,
+        completed_on = shifted.completed_now
+      from shifted
+      where captured_tasks.user_id = shifted.user_id
+        and captured_tasks.id = shifted.id
+        and (shifted.created_now, shifted.completed_now)
+          is distinct from (shifted.created_before, shifted.completed_before)
+    )
+    select shifted.user_id, days.agg_date, days.tasks_created, days.tasks_completed
+    from shifted
+    cross join lateral (values
+      (shifted.created_before, -1, 0), (shifted.created_now, 1, 0),
+      (shifted.completed_before, 0, -1), (shifted.completed_now, 0, 1)
+    ) as days (agg_date, tasks_created, tasks_completed)
+    where days.agg_date is not null;
+  end if;
+
+  -- The deletions of their tasks and reflections come by themselves, by cascade.
+  if p_gone is not null then
+    delete from app_private.captured_users
+    where captured_users.user_id in (
+      select gone.id from jsonb_to_recordset(p_gone) as gone (id uuid));
+  end if;
+end
+$$;
+
+ALTER FUNCTION app_private.capture_users(p_users jsonb, p_gone jsonb) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.capture_users(p_users jsonb, p_gone jsonb) IS 'Takes users'' changes in, and returns what becomes of the aggregates.';
 
 CREATE FUNCTION app_private.check_simulated_changes(p_changes jsonb) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -1505,6 +1934,29 @@ ALTER FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uui
 
 COMMENT ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) IS 'Gives messages jobs that run when they are due, and not before the instant given.';
 
+CREATE FUNCTION app_private.expect_aggregates() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_rows bigint;
+begin
+  delete from app_private.capture_expectations;
+  insert into app_private.capture_expectations
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+    mood_count
+  from app_private.expected_aggregates;
+  get diagnostics v_rows = row_count;
+  return v_rows;
+end
+$$;
+
+ALTER FUNCTION app_private.expect_aggregates() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.expect_aggregates() IS 'Counts the tables as the transaction''s snapshot sees them, for capture_differences().';
+
 CREATE TABLE app_public.message_logs (
     user_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -1830,6 +2282,40 @@ ALTER FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text
 
 COMMENT ON FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) IS 'Why there is no message for an occasion of the user''s rules.';
 
+CREATE FUNCTION app_private.fill_capture_snapshot() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_rows bigint;
+  v_total bigint := 0;
+begin
+  insert into app_private.captured_users (user_id, timezone)
+  select id, timezone from app_public.users;
+  get diagnostics v_rows = row_count;
+  v_total := v_total + v_rows;
+
+  insert into app_private.captured_tasks
+    (user_id, id, created_at, completed_at, created_on, completed_on)
+  select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
+    (tasks.created_at at time zone users.timezone)::date,
+    (tasks.completed_at at time zone users.timezone)::date
+  from app_public.tasks
+  inner join app_public.users on users.id = tasks.user_id;
+  get diagnostics v_rows = row_count;
+  v_total := v_total + v_rows;
+
+  insert into app_private.captured_reflections (user_id, id, reflection_date, mood_score)
+  select user_id, id, reflection_date, mood_score from app_public.reflections;
+  get diagnostics v_rows = row_count;
+  return v_total + v_rows;
+end
+$$;
+
+ALTER FUNCTION app_private.fill_capture_snapshot() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.fill_capture_snapshot() IS 'Captures all rows, as the transaction''s snapshot sees them. Returns their number.';
+
 CREATE FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) RETURNS SETOF app_public.message_logs
     LANGUAGE sql STABLE
     AS $$
@@ -1962,6 +2448,68 @@ ALTER FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to 
 
 COMMENT ON FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) IS 'What goes out in a range of time by the rules: how many, how many of them held by quiet hours, and how many are planned, sent or stopped already.';
 
+CREATE FUNCTION app_private.finish_capture_snapshot(p_slot text, p_plugin text, p_lsn pg_lsn) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_rows bigint;
+  v_total bigint;
+begin
+  -- Freshly filled, and joined below.
+  analyze app_private.captured_users, app_private.captured_tasks,
+    app_private.captured_reflections;
+
+  delete from app_public.user_dashboard_aggregates
+  where not exists (
+    select from app_private.captured_aggregates
+    where captured_aggregates.user_id = user_dashboard_aggregates.user_id
+      and captured_aggregates.agg_date = user_dashboard_aggregates.agg_date
+  );
+  get diagnostics v_total = row_count;
+
+  insert into app_public.user_dashboard_aggregates as aggregates
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select captured.user_id, captured.agg_date, captured.tasks_created,
+    captured.tasks_completed, captured.reflections_count, captured.mood_sum,
+    captured.mood_count
+  from app_private.captured_aggregates as captured
+  inner join (
+    select id from app_public.users order by id for key share
+  ) as users on users.id = captured.user_id
+  on conflict (user_id, agg_date) do update
+  set tasks_created = excluded.tasks_created,
+    tasks_completed = excluded.tasks_completed,
+    reflections_count = excluded.reflections_count,
+    mood_sum = excluded.mood_sum,
+    mood_count = excluded.mood_count,
+    last_updated = now()
+  where (aggregates.tasks_created, aggregates.tasks_completed, aggregates.reflections_count,
+      aggregates.mood_sum, aggregates.mood_count)
+    is distinct from (excluded.tasks_created, excluded.tasks_completed,
+      excluded.reflections_count, excluded.mood_sum, excluded.mood_count);
+  get diagnostics v_rows = row_count;
+
+  update ops.change_capture
+  set plugin = p_plugin,
+    state = 'running',
+    applied_lsn = p_lsn,
+    applied_at = clock_timestamp(),
+    committed_at = clock_timestamp(),
+    snapshot_lsn = p_lsn,
+    snapshot_at = clock_timestamp(),
+    resnapshot_requested = false,
+    error = null
+  where slot_name = p_slot;
+  return v_total + v_rows;
+end
+$$;
+
+ALTER FUNCTION app_private.finish_capture_snapshot(p_slot text, p_plugin text, p_lsn pg_lsn) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.finish_capture_snapshot(p_slot text, p_plugin text, p_lsn pg_lsn) IS 'Makes the aggregates what was captured. Returns how many rows that changed.';
+
 CREATE FUNCTION app_private.hash_password(p_password text) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1978,6 +2526,20 @@ $$;
 ALTER FUNCTION app_private.hash_password(p_password text) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.hash_password(p_password text) IS 'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
+
+CREATE FUNCTION app_private.hold_capture(p_slot text, p_lsn pg_lsn) RETURNS pg_lsn
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  update ops.change_capture
+  set hold_lsn = p_lsn
+  where slot_name = p_slot
+  returning applied_lsn
+$$;
+
+ALTER FUNCTION app_private.hold_capture(p_slot text, p_lsn pg_lsn) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.hold_capture(p_slot text, p_lsn pg_lsn) IS 'Has the consumer wait at a position; 0/0 at once; null lets it go on.';
 
 CREATE FUNCTION app_private.insights_lock(p_user_id uuid) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -2766,6 +3328,23 @@ ALTER FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp wi
 
 COMMENT ON FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) IS 'Moves, rewrites or cancels what has not gone out, as the users'' rules now are. Returns how many rows changed.';
 
+CREATE FUNCTION app_private.request_resnapshot(p_slot text) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  with requested as (
+    update ops.change_capture
+    set resnapshot_requested = true
+    where slot_name = p_slot
+    returning 1
+  )
+  select exists (select from requested)
+$$;
+
+ALTER FUNCTION app_private.request_resnapshot(p_slot text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.request_resnapshot(p_slot text) IS 'Has the consumer count everything anew. Returns false when there is no such slot.';
+
 CREATE FUNCTION app_private.requeue_lost_messages() RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2868,6 +3447,23 @@ $$;
 ALTER FUNCTION app_private.set_app_user(p_user_id uuid) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.set_app_user(p_user_id uuid) IS 'Makes a user the current one until the transaction ends. Never exposed to the API.';
+
+CREATE FUNCTION app_private.set_capture_state(p_slot text, p_state text, p_error text DEFAULT NULL::text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  update ops.change_capture
+  set state = p_state,
+    error = p_error
+  where slot_name = p_slot
+    -- A snapshot that was broken off is still one.
+    and (applied_lsn is not null or p_state = 'failed')
+    and (state, error) is distinct from (p_state, p_error)
+$$;
+
+ALTER FUNCTION app_private.set_capture_state(p_slot text, p_state text, p_error text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.set_capture_state(p_slot text, p_state text, p_error text) IS 'Says that the consumer of a slot runs, has stopped, or has failed and why.';
 
 CREATE FUNCTION app_private.sha256_hex(p_text text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -3311,6 +3907,25 @@ $$;
 ALTER FUNCTION app_private.tg_tasks__notify() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_tasks__notify() IS 'Tells of tasks that were made, changed or deleted.';
+
+CREATE FUNCTION app_private.tg_tasks__truncated() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+  v_id bigint;
+begin
+  insert into app_private.capture_signals (kind, object)
+  values ('truncated', format('%I.%I', tg_table_schema, tg_table_name))
+  returning id into v_id;
+  delete from app_private.capture_signals where id = v_id;
+  return null;
+end
+$$;
+
+ALTER FUNCTION app_private.tg_tasks__truncated() OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.tg_tasks__truncated() IS 'Tells change capture that a partition was truncated, which pgoutput does not.';
 
 CREATE FUNCTION app_private.tg_user_dashboard_aggregates__notify() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6311,6 +6926,107 @@ COMMENT ON COLUMN app_public.user_activity.entity_type IS 'task, goal, habit, ha
 
 COMMENT ON COLUMN app_public.user_activity.entity_id IS 'The id of that row; of a habit_log, the habit''s.';
 
+CREATE TABLE app_private.capture_signals (
+    id bigint NOT NULL,
+    kind text NOT NULL,
+    object text NOT NULL,
+    CONSTRAINT capture_signals_kind_check CHECK ((kind = ANY (ARRAY['heartbeat'::text, 'truncated'::text])))
+);
+
+ALTER TABLE app_private.capture_signals OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.capture_signals IS 'Always empty. Heartbeats and truncated partitions pass through it into the log.';
+
+ALTER TABLE app_private.capture_signals ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME app_private.capture_signals_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE app_private.captured_reflections (
+    user_id uuid NOT NULL,
+    id uuid NOT NULL,
+    reflection_date date NOT NULL,
+    mood_score smallint
+);
+
+ALTER TABLE app_private.captured_reflections OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.captured_reflections IS 'Each reflection as change capture counted it.';
+
+CREATE TABLE app_private.captured_tasks (
+    user_id uuid NOT NULL,
+    id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    completed_at timestamp with time zone,
+    created_on date NOT NULL,
+    completed_on date
+);
+
+ALTER TABLE app_private.captured_tasks OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.captured_tasks IS 'Each task as change capture counted it.';
+
+COMMENT ON COLUMN app_private.captured_tasks.created_on IS 'The day for which it counts as created.';
+
+COMMENT ON COLUMN app_private.captured_tasks.completed_on IS 'The day for which it counts as completed.';
+
+CREATE VIEW app_private.captured_aggregates AS
+ SELECT counted.user_id,
+    counted.agg_date,
+    (sum(counted.tasks_created))::integer AS tasks_created,
+    (sum(counted.tasks_completed))::integer AS tasks_completed,
+    (sum(counted.reflections_count))::integer AS reflections_count,
+    (sum(counted.mood_sum))::integer AS mood_sum,
+    (sum(counted.mood_count))::integer AS mood_count
+   FROM ( SELECT captured_tasks.user_id,
+            captured_tasks.created_on AS agg_date,
+            count(*) AS tasks_created,
+            0 AS tasks_completed,
+            0 AS reflections_count,
+            0 AS mood_sum,
+            0 AS mood_count
+           FROM app_private.captured_tasks
+          GROUP BY captured_tasks.user_id, captured_tasks.created_on
+        UNION ALL
+         SELECT captured_tasks.user_id,
+            captured_tasks.completed_on,
+            0,
+            count(*) AS count,
+            0,
+            0,
+            0
+           FROM app_private.captured_tasks
+          WHERE (captured_tasks.completed_on IS NOT NULL)
+          GROUP BY captured_tasks.user_id, captured_tasks.completed_on
+        UNION ALL
+         SELECT captured_reflections.user_id,
+            captured_reflections.reflection_date,
+            0,
+            0,
+            count(*) AS count,
+            COALESCE(sum(captured_reflections.mood_score), (0)::bigint) AS "coalesce",
+            count(captured_reflections.mood_score) AS count
+           FROM app_private.captured_reflections
+          GROUP BY captured_reflections.user_id, captured_reflections.reflection_date) counted
+  GROUP BY counted.user_id, counted.agg_date;
+
+ALTER TABLE app_private.captured_aggregates OWNER TO gw_owner;
+
+COMMENT ON VIEW app_private.captured_aggregates IS 'The aggregates that follow from what was captured.';
+
+CREATE TABLE app_private.captured_users (
+    user_id uuid NOT NULL,
+    timezone text NOT NULL
+);
+
+ALTER TABLE app_private.captured_users OWNER TO gw_owner;
+
+COMMENT ON TABLE app_private.captured_users IS 'The zone in which each user''s days were counted.';
+
 CREATE TABLE app_private.delivery_channels (
     name text NOT NULL,
     messages_per_second double precision,
@@ -6352,6 +7068,85 @@ COMMENT ON COLUMN app_private.delivery_channels.key_lifetime IS 'How long the re
 COMMENT ON COLUMN app_private.delivery_channels.failures_to_open IS 'So many calls in a row without an answer open the circuit: nothing is sent.';
 
 COMMENT ON COLUMN app_private.delivery_channels.probe_after IS 'When one message is sent to see whether the receiver is back.';
+
+CREATE TABLE app_public.reflections (
+    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    reflection_date date NOT NULL,
+    mood_score smallint,
+    content text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reflections_content_check CHECK ((length(content) <= 100000)),
+    CONSTRAINT reflections_mood_score_check CHECK (((mood_score >= 1) AND (mood_score <= 5))),
+    CONSTRAINT reflections_reflection_date_check CHECK (((reflection_date >= '1970-01-01'::date) AND (reflection_date <= '9999-12-31'::date)))
+)
+WITH (autovacuum_vacuum_scale_factor='0.1');
+
+ALTER TABLE app_public.reflections OWNER TO gw_owner;
+
+COMMENT ON TABLE app_public.reflections IS 'An entry of a user''s journal.';
+
+COMMENT ON COLUMN app_public.reflections.user_id IS 'Whose journal it is.';
+
+COMMENT ON COLUMN app_public.reflections.id IS 'Unique among the user''s reflections.';
+
+COMMENT ON COLUMN app_public.reflections.reflection_date IS 'The day that it is about, in the user''s time zone.';
+
+COMMENT ON COLUMN app_public.reflections.mood_score IS 'From 1 (bad) to 5 (good); null when not given.';
+
+COMMENT ON COLUMN app_public.reflections.content IS 'At most 100,000 characters.';
+
+COMMENT ON COLUMN app_public.reflections.created_at IS 'When the row was made.';
+
+COMMENT ON COLUMN app_public.reflections.updated_at IS 'When the row last changed.';
+
+CREATE VIEW app_private.expected_aggregates AS
+ SELECT counted.user_id,
+    counted.agg_date,
+    (sum(counted.tasks_created))::integer AS tasks_created,
+    (sum(counted.tasks_completed))::integer AS tasks_completed,
+    (sum(counted.reflections_count))::integer AS reflections_count,
+    (sum(counted.mood_sum))::integer AS mood_sum,
+    (sum(counted.mood_count))::integer AS mood_count
+   FROM ( SELECT tasks.user_id,
+            ((tasks.created_at AT TIME ZONE users.timezone))::date AS agg_date,
+            count(*) AS tasks_created,
+            0 AS tasks_completed,
+            0 AS reflections_count,
+            0 AS mood_sum,
+            0 AS mood_count
+           FROM (app_public.tasks
+             JOIN app_public.users ON ((users.id = tasks.user_id)))
+          GROUP BY tasks.user_id, (((tasks.created_at AT TIME ZONE users.timezone))::date)
+        UNION ALL
+         SELECT tasks.user_id,
+            ((tasks.completed_at AT TIME ZONE users.timezone))::date AS timezone,
+            0,
+            count(*) AS count,
+            0,
+            0,
+            0
+           FROM (app_public.tasks
+             JOIN app_public.users ON ((users.id = tasks.user_id)))
+          WHERE (tasks.completed_at IS NOT NULL)
+          GROUP BY tasks.user_id, (((tasks.completed_at AT TIME ZONE users.timezone))::date)
+        UNION ALL
+         SELECT reflections.user_id,
+            reflections.reflection_date,
+            0,
+            0,
+            count(*) AS count,
+            COALESCE(sum(reflections.mood_score), (0)::bigint) AS "coalesce",
+            count(reflections.mood_score) AS count
+           FROM (app_public.reflections
+             JOIN app_public.users ON ((users.id = reflections.user_id)))
+          GROUP BY reflections.user_id, reflections.reflection_date) counted
+  GROUP BY counted.user_id, counted.agg_date;
+
+ALTER TABLE app_private.expected_aggregates OWNER TO gw_owner;
+
+COMMENT ON VIEW app_private.expected_aggregates IS 'The aggregates that follow from the tables as they are.';
 
 CREATE UNLOGGED TABLE app_private.live_users (
     user_id uuid NOT NULL,
@@ -6471,38 +7266,6 @@ CREATE TABLE app_private.message_templates (
 ALTER TABLE app_private.message_templates OWNER TO gw_owner;
 
 COMMENT ON TABLE app_private.message_templates IS 'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known. A digest has the names of digest_values() instead of age and years, filled in when sent.';
-
-CREATE TABLE app_public.reflections (
-    user_id uuid DEFAULT app_hidden.current_app_user_id() NOT NULL,
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    reflection_date date NOT NULL,
-    mood_score smallint,
-    content text DEFAULT ''::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT reflections_content_check CHECK ((length(content) <= 100000)),
-    CONSTRAINT reflections_mood_score_check CHECK (((mood_score >= 1) AND (mood_score <= 5))),
-    CONSTRAINT reflections_reflection_date_check CHECK (((reflection_date >= '1970-01-01'::date) AND (reflection_date <= '9999-12-31'::date)))
-)
-WITH (autovacuum_vacuum_scale_factor='0.1');
-
-ALTER TABLE app_public.reflections OWNER TO gw_owner;
-
-COMMENT ON TABLE app_public.reflections IS 'An entry of a user''s journal.';
-
-COMMENT ON COLUMN app_public.reflections.user_id IS 'Whose journal it is.';
-
-COMMENT ON COLUMN app_public.reflections.id IS 'Unique among the user''s reflections.';
-
-COMMENT ON COLUMN app_public.reflections.reflection_date IS 'The day that it is about, in the user''s time zone.';
-
-COMMENT ON COLUMN app_public.reflections.mood_score IS 'From 1 (bad) to 5 (good); null when not given.';
-
-COMMENT ON COLUMN app_public.reflections.content IS 'At most 100,000 characters.';
-
-COMMENT ON COLUMN app_public.reflections.created_at IS 'When the row was made.';
-
-COMMENT ON COLUMN app_public.reflections.updated_at IS 'When the row last changed.';
 
 CREATE MATERIALIZED VIEW app_private.mv_user_weekly_summary AS
  WITH task_weeks AS (
@@ -7262,6 +8025,86 @@ COMMENT ON COLUMN ops.backups.finished_at IS 'Null while it runs, and when it fa
 
 COMMENT ON COLUMN ops.backups.verified_at IS 'When it was last restored for a trial; null when never.';
 
+CREATE TABLE ops.change_capture (
+    slot_name text NOT NULL,
+    plugin text NOT NULL,
+    state text NOT NULL,
+    applied_lsn pg_lsn,
+    applied_at timestamp with time zone,
+    committed_at timestamp with time zone,
+    snapshot_lsn pg_lsn,
+    snapshot_at timestamp with time zone,
+    resnapshot_requested boolean DEFAULT false NOT NULL,
+    hold_lsn pg_lsn,
+    error text,
+    CONSTRAINT change_capture_applied_lsn_check CHECK (((applied_lsn IS NOT NULL) OR (state = ANY (ARRAY['snapshotting'::text, 'failed'::text])))),
+    CONSTRAINT change_capture_plugin_check CHECK ((plugin = ANY (ARRAY['wal2json'::text, 'pgoutput'::text]))),
+    CONSTRAINT change_capture_state_check CHECK ((state = ANY (ARRAY['running'::text, 'stopped'::text, 'failed'::text, 'snapshotting'::text])))
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ops.change_capture OWNER TO gw_owner;
+
+COMMENT ON TABLE ops.change_capture IS 'How far change capture is: one row for each slot that gw cdc has read.';
+
+COMMENT ON COLUMN ops.change_capture.plugin IS 'The slot''s output plugin.';
+
+COMMENT ON COLUMN ops.change_capture.state IS 'running, stopped, failed (see error) or snapshotting.';
+
+COMMENT ON COLUMN ops.change_capture.applied_lsn IS 'Every change that was committed before this position is in the aggregates, none after.';
+
+COMMENT ON COLUMN ops.change_capture.applied_at IS 'When that was written.';
+
+COMMENT ON COLUMN ops.change_capture.committed_at IS 'When the last transaction that was applied had committed.';
+
+COMMENT ON COLUMN ops.change_capture.snapshot_lsn IS 'The position at which everything was last counted from the tables.';
+
+COMMENT ON COLUMN ops.change_capture.snapshot_at IS 'When that was done.';
+
+COMMENT ON COLUMN ops.change_capture.resnapshot_requested IS 'The consumer is to count everything anew.';
+
+COMMENT ON COLUMN ops.change_capture.hold_lsn IS 'The consumer waits at this position while gw cdc reconcile compares; null otherwise.';
+
+COMMENT ON COLUMN ops.change_capture.error IS 'Why it failed.';
+
+CREATE VIEW ops.change_capture_status AS
+ SELECT change_capture.slot_name,
+    change_capture.plugin,
+    COALESCE(slots.active, false) AS active,
+    COALESCE(slots.wal_status, 'lost'::text) AS wal_status,
+    ((pg_current_wal_lsn() - slots.confirmed_flush_lsn))::bigint AS lag_bytes,
+        CASE
+            WHEN (change_capture.committed_at IS NOT NULL) THEN (GREATEST(EXTRACT(epoch FROM (now() - change_capture.committed_at)), (0)::numeric))::double precision
+            ELSE NULL::double precision
+        END AS lag_seconds,
+    change_capture.applied_lsn,
+    change_capture.applied_at,
+        CASE
+            WHEN ((change_capture.state = 'running'::text) AND (slots.active IS NOT TRUE)) THEN 'stopped'::text
+            ELSE change_capture.state
+        END AS state,
+    change_capture.error,
+    slots.safe_wal_size,
+    slots.confirmed_flush_lsn,
+    change_capture.snapshot_lsn,
+    change_capture.snapshot_at
+   FROM (ops.change_capture
+     LEFT JOIN pg_replication_slots slots ON (((slots.slot_name = change_capture.slot_name) AND (slots.database = current_database()))));
+
+ALTER TABLE ops.change_capture_status OWNER TO gw_owner;
+
+COMMENT ON VIEW ops.change_capture_status IS 'How change capture is doing: one row a slot. A heartbeat every 5 seconds keeps both lags near zero.';
+
+COMMENT ON COLUMN ops.change_capture_status.wal_status IS 'lost: the slot is gone or has lost its log; the consumer will count everything anew.';
+
+COMMENT ON COLUMN ops.change_capture_status.lag_bytes IS 'Log that is written and not confirmed; null without a slot.';
+
+COMMENT ON COLUMN ops.change_capture_status.lag_seconds IS 'Since the commit of the last transaction that was applied: up to 5 on an idle database.';
+
+COMMENT ON COLUMN ops.change_capture_status.state IS 'running, stopped, failed (see error) or snapshotting.';
+
+COMMENT ON COLUMN ops.change_capture_status.safe_wal_size IS 'Bytes that may still be written before the slot is lost; null without a limit.';
+
 CREATE TABLE ops.cron_jobs (
     job_name text NOT NULL,
     schedule text NOT NULL,
@@ -7370,6 +8213,21 @@ COMMENT ON COLUMN ops.partition_policies.require_backup IS 'Whether a drop waits
 
 ALTER TABLE ONLY app_hidden.timezones
     ADD CONSTRAINT timezones_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY app_private.capture_expectations
+    ADD CONSTRAINT capture_expectations_pkey PRIMARY KEY (user_id, agg_date);
+
+ALTER TABLE ONLY app_private.capture_signals
+    ADD CONSTRAINT capture_signals_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY app_private.captured_reflections
+    ADD CONSTRAINT captured_reflections_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_private.captured_tasks
+    ADD CONSTRAINT captured_tasks_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY app_private.captured_users
+    ADD CONSTRAINT captured_users_pkey PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY app_private.connection_pool_stats
     ADD CONSTRAINT connection_pool_stats_pkey PRIMARY KEY (id, recorded_at);
@@ -7517,6 +8375,9 @@ ALTER TABLE ONLY ops.audit_log
 
 ALTER TABLE ONLY ops.backups
     ADD CONSTRAINT backups_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY ops.change_capture
+    ADD CONSTRAINT change_capture_pkey PRIMARY KEY (slot_name);
 
 ALTER TABLE ONLY ops.cron_jobs
     ADD CONSTRAINT cron_jobs_pkey PRIMARY KEY (job_name);
@@ -8134,7 +8995,23 @@ ALTER TABLE app_public.workspaces ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE ops.alerts ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE ops.change_capture ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY everything ON ops.alerts FOR SELECT TO gw_monitor USING (true);
+
+CREATE POLICY everything ON ops.change_capture FOR SELECT TO gw_cdc, gw_monitor USING (true);
+
+CREATE PUBLICATION gw_cdc WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);
+
+ALTER PUBLICATION gw_cdc OWNER TO gw_owner;
+
+ALTER PUBLICATION gw_cdc ADD TABLE ONLY app_private.capture_signals;
+
+ALTER PUBLICATION gw_cdc ADD TABLE ONLY app_public.reflections (user_id, id, reflection_date, mood_score);
+
+ALTER PUBLICATION gw_cdc ADD TABLE ONLY app_public.tasks (user_id, id, completed_at, created_at);
+
+ALTER PUBLICATION gw_cdc ADD TABLE ONLY app_public.users (id, timezone);
 
 GRANT USAGE ON SCHEMA app_hidden TO app_user;
 GRANT USAGE ON SCHEMA app_hidden TO app_anonymous;
@@ -8143,6 +9020,7 @@ GRANT USAGE ON SCHEMA app_hidden TO gw_readonly;
 GRANT USAGE ON SCHEMA app_private TO gw_authenticator;
 GRANT USAGE ON SCHEMA app_private TO gw_worker;
 GRANT USAGE ON SCHEMA app_private TO gw_monitor;
+GRANT USAGE ON SCHEMA app_private TO gw_cdc;
 
 GRANT USAGE ON SCHEMA app_public TO app_user;
 GRANT USAGE ON SCHEMA app_public TO app_anonymous;
@@ -8152,6 +9030,7 @@ GRANT USAGE ON SCHEMA app_public TO gw_cdc;
 GRANT USAGE ON SCHEMA ops TO gw_authenticator;
 GRANT USAGE ON SCHEMA ops TO gw_monitor;
 GRANT USAGE ON SCHEMA ops TO gw_worker;
+GRANT USAGE ON SCHEMA ops TO gw_cdc;
 
 REVOKE ALL ON FUNCTION app_hidden.current_app_user_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.current_app_user_id() TO app_user;
@@ -8188,14 +9067,36 @@ REVOKE ALL ON FUNCTION app_hidden.sync_timezones() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) TO app_user;
 
+REVOKE ALL ON FUNCTION app_private.add_to_aggregates(p_changes app_private.capture_expectations[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_private.analyze_hot_tables() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.apply_changes(p_slot text, p_from pg_lsn, p_to pg_lsn, p_commit_lsn pg_lsn, p_committed_at timestamp with time zone, p_changes jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.apply_changes(p_slot text, p_from pg_lsn, p_to pg_lsn, p_commit_lsn pg_lsn, p_committed_at timestamp with time zone, p_changes jsonb) TO gw_cdc;
 
 REVOKE ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.apply_subscription_event(p_event jsonb) TO gw_authenticator;
 
 REVOKE ALL ON FUNCTION app_private.backfill_digests(p_user_ids uuid[], p_weeks integer, p_recompute boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.begin_capture_snapshot(p_slot text, p_plugin text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.begin_capture_snapshot(p_slot text, p_plugin text) TO gw_cdc;
+
 REVOKE ALL ON FUNCTION app_private.cached_insights(p_user_id uuid, p_weeks integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.capture_differences() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.capture_differences() TO gw_cdc;
+
+REVOKE ALL ON FUNCTION app_private.capture_heartbeat(p_slot text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.capture_heartbeat(p_slot text) TO gw_cdc;
+
+REVOKE ALL ON FUNCTION app_private.capture_reflections(p_reflections jsonb, p_gone jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.capture_tasks(p_tasks jsonb, p_gone jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.capture_truncation(p_object text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.capture_users(p_users jsonb, p_gone jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.check_simulated_changes(p_changes jsonb) FROM PUBLIC;
 
@@ -8223,6 +9124,9 @@ REVOKE ALL ON FUNCTION app_private.digest_contents(p_user_ids uuid[], p_week_sta
 REVOKE ALL ON FUNCTION app_private.digest_values(p_content jsonb, p_first_name text, p_last_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.enqueue_messages(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[], p_not_before timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.expect_aggregates() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.expect_aggregates() TO gw_cdc;
 
 GRANT SELECT ON TABLE app_public.message_logs TO gw_readonly;
 
@@ -8256,11 +9160,20 @@ REVOKE ALL ON FUNCTION app_private.explain_planned(p_message app_public.message_
 
 REVOKE ALL ON FUNCTION app_private.explain_unplanned(p_user_id uuid, p_message_type text, p_date date, p_instant timestamp with time zone, OUT at timestamp with time zone, OUT detail text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.fill_capture_snapshot() FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.fill_capture_snapshot() TO gw_cdc;
+
 REVOKE ALL ON FUNCTION app_private.find_messages(p_statuses text[], p_message_type text, p_date date, p_user_id uuid, p_since timestamp with time zone, p_message_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.find_occasions(p_from timestamp with time zone, p_to timestamp with time zone, p_user_id uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.finish_capture_snapshot(p_slot text, p_plugin text, p_lsn pg_lsn) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.finish_capture_snapshot(p_slot text, p_plugin text, p_lsn pg_lsn) TO gw_cdc;
+
 REVOKE ALL ON FUNCTION app_private.hash_password(p_password text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.hold_capture(p_slot text, p_lsn pg_lsn) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.hold_capture(p_slot text, p_lsn pg_lsn) TO gw_cdc;
 
 REVOKE ALL ON FUNCTION app_private.insights_lock(p_user_id uuid) FROM PUBLIC;
 
@@ -8307,6 +9220,9 @@ REVOKE ALL ON FUNCTION app_private.refresh_weekly_summary() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.replan_messages(p_user_ids uuid[], p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_private.request_resnapshot(p_slot text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.request_resnapshot(p_slot text) TO gw_cdc;
+
 REVOKE ALL ON FUNCTION app_private.requeue_lost_messages() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.revoke_sessions(p_user_id uuid, p_session_id uuid, p_reason text) FROM PUBLIC;
@@ -8315,6 +9231,9 @@ REVOKE ALL ON FUNCTION app_private.schedule_messages(p_user_ids uuid[], p_now ti
 
 REVOKE ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.set_app_user(p_user_id uuid) TO gw_authenticator;
+
+REVOKE ALL ON FUNCTION app_private.set_capture_state(p_slot text, p_state text, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.set_capture_state(p_slot text, p_state text, p_error text) TO gw_cdc;
 
 REVOKE ALL ON FUNCTION app_private.sha256_hex(p_text text) FROM PUBLIC;
 
@@ -8346,6 +9265,8 @@ REVOKE ALL ON FUNCTION app_private.tg_partition_events__audit() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.tg_tasks__completion() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_tasks__notify() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.tg_tasks__truncated() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_user_dashboard_aggregates__notify() FROM PUBLIC;
 
@@ -8636,6 +9557,17 @@ GRANT SELECT(metadata) ON TABLE app_private.performance_metrics TO gw_monitor;
 GRANT SELECT ON TABLE app_public.user_activity TO app_user;
 GRANT SELECT ON TABLE app_public.user_activity TO gw_readonly;
 
+GRANT SELECT,DELETE ON TABLE app_public.reflections TO app_user;
+GRANT SELECT ON TABLE app_public.reflections TO gw_readonly;
+
+GRANT INSERT(id) ON TABLE app_public.reflections TO app_user;
+
+GRANT INSERT(reflection_date),UPDATE(reflection_date) ON TABLE app_public.reflections TO app_user;
+
+GRANT INSERT(mood_score),UPDATE(mood_score) ON TABLE app_public.reflections TO app_user;
+
+GRANT INSERT(content),UPDATE(content) ON TABLE app_public.reflections TO app_user;
+
 GRANT SELECT ON TABLE app_public.user_settings TO app_user;
 GRANT SELECT ON TABLE app_public.user_settings TO gw_readonly;
 
@@ -8656,17 +9588,6 @@ GRANT UPDATE(locale) ON TABLE app_public.user_settings TO app_user;
 GRANT UPDATE(quiet_from) ON TABLE app_public.user_settings TO app_user;
 
 GRANT UPDATE(quiet_until) ON TABLE app_public.user_settings TO app_user;
-
-GRANT SELECT,DELETE ON TABLE app_public.reflections TO app_user;
-GRANT SELECT ON TABLE app_public.reflections TO gw_readonly;
-
-GRANT INSERT(id) ON TABLE app_public.reflections TO app_user;
-
-GRANT INSERT(reflection_date),UPDATE(reflection_date) ON TABLE app_public.reflections TO app_user;
-
-GRANT INSERT(mood_score),UPDATE(mood_score) ON TABLE app_public.reflections TO app_user;
-
-GRANT INSERT(content),UPDATE(content) ON TABLE app_public.reflections TO app_user;
 
 GRANT SELECT ON TABLE app_private.query_performance_summary TO gw_monitor;
 
@@ -8804,6 +9725,12 @@ GRANT SELECT ON TABLE ops.alert_notices TO gw_monitor;
 GRANT SELECT ON TABLE ops.audit_log_head TO gw_monitor;
 
 GRANT SELECT ON TABLE ops.backups TO gw_monitor;
+
+GRANT SELECT ON TABLE ops.change_capture TO gw_monitor;
+GRANT SELECT ON TABLE ops.change_capture TO gw_cdc;
+
+GRANT SELECT ON TABLE ops.change_capture_status TO gw_monitor;
+GRANT SELECT ON TABLE ops.change_capture_status TO gw_cdc;
 
 GRANT SELECT ON TABLE ops.cron_jobs TO gw_monitor;
 

@@ -28,6 +28,7 @@ const functionArguments: Record<string, string> = {
   queryEmbedding: 'The vector whose neighbours are looked for, 1536 numbers.',
   refreshToken: 'A refresh token that was not used yet.',
   visualizationIds: 'Every visualization of the project, in the new order.',
+  weeks: 'How many weeks, 1 to 100, the running one among them.',
 };
 
 const directions: Record<string, string> = { ASC: 'ascending', DESC: 'descending' };

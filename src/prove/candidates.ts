@@ -123,7 +123,7 @@ const byType: Record<string, Candidate[]> = {
 
 /** Values of a type that a column may take, the likeliest first. */
 export function candidatesFor(
-  column: Pick<Column, 'type' | 'baseType' | 'labels'>,
+  column: Pick<Column, 'type' | 'baseType' | 'labels'> & { name?: string },
   checks: Check[],
 ): Candidate[] {
   const hints = hintsOf(checks);
@@ -172,7 +172,9 @@ export function candidatesFor(
   }
   const days = always(...hints.literals.filter((text) => /^\d{4}-\d\d-\d\d/.test(text)));
   if (plain.startsWith('timestamp')) {
-    const moments = [0, 1, -1, 7].map((n) => new Date(Date.now() + n * day).toISOString());
+    // What has expired may be cleared away by anybody at any time.
+    const first = /expire|until/.test(column.name ?? '') ? [7, 0, 1, -1] : [0, 1, -1, 7];
+    const moments = first.map((n) => new Date(Date.now() + n * day).toISOString());
     const midnights = dates.map((text) => `${text}T00:00:00Z`);
     return [...always(...moments, ...midnights), ...days];
   }

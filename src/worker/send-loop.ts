@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PgBoss } from 'pg-boss';
 import type { Sql } from '../database/connect.ts';
-import { messageOf } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { errorText, type Log } from '../log.ts';
 import type { Channel } from './channels/channel.ts';
 import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
 
@@ -42,14 +41,14 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     const claims = jobs.map(({ id }) => id);
     const touch = setInterval(() => {
       boss.touch(sendQueue, claims).catch((error: unknown) => {
-        log.warn({ error: messageOf(error) }, 'heartbeat failed');
+        log.warn({ error: errorText(error) }, 'heartbeat failed');
       });
     }, touchMs);
     try {
       await sendMessages(jobs, { sql, channel, log });
     } catch (error) {
       // Nobody touches these jobs any more: they are given away again.
-      log.error({ error: messageOf(error) }, 'batch failed');
+      log.error({ error: errorText(error) }, 'batch failed');
     } finally {
       clearInterval(touch);
     }
@@ -74,7 +73,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     while (!signal.aborted) {
       if (running.size >= lanes) await Promise.race(running);
       const pause = await next().catch((error: unknown) => {
-        if (!signal.aborted) log.error({ error: messageOf(error) }, 'cannot fetch messages');
+        if (!signal.aborted) log.error({ error: errorText(error) }, 'cannot fetch messages');
         return 1_000;
       });
       if (pause > 0) await sleep(pause, undefined, { signal }).catch(() => {});

@@ -213,7 +213,7 @@ test('a day of a user leaves no secret in any log', { timeout: 90_000 }, async (
         detail = new.message_content;
     end $$;
     create trigger _999_fail before update on app_public.message_logs
-      for each row execute function public.fail_sending_for_test();
+      for each row when (new.status = 'SENDING') execute function public.fail_sending_for_test();
   `);
   await planDue(owner, 1);
   await eventually(async () => lines('worker').some(({ msg }) => msg === 'batch failed'));

@@ -96,7 +96,10 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
         Your tasks that were made, changed or deleted, as they are now; with rowId, that task
         alone.
         """
-        taskChanged(rowId: UUID): TaskChange
+        taskChanged(
+          "The task to hear of; all of yours when it is left out."
+          rowId: UUID
+        ): TaskChange
         """
         Your messages whose status changed, as they are now.
         """
