@@ -1130,7 +1130,7 @@ begin
     from jsonb_to_recordset(p_jobs) as given (
       job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
   ),
-  found as materialized (
+  found as (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
       message_logs.status, message_logs.job_id, message_logs.retry_count,
       message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
@@ -1139,26 +1139,21 @@ begin
         then least(message_logs.uncertain_since, message_logs.attempted_at)
         else message_logs.uncertain_since end as uncertain_since,
       coalesce(message_logs.send_until,
-        message_logs.scheduled_send_time + settings.late_window) as send_until,
-      users.email, btrim(users.first_name || ' ' || users.last_name) as full_name,
-      users.deleted_at, users.timezone, settings.late_window
+        message_logs.scheduled_send_time + settings.late_window) as send_until
     from given
     inner join app_public.message_logs
       on message_logs.user_id = given.user_id
       and message_logs.id = given.message_id
       and message_logs.scheduled_send_time = given.scheduled_send_time
       and message_logs.job_id = given.job_id
-    inner join app_public.users on users.id = message_logs.user_id
     inner join app_private.message_settings as settings on settings.only_row
     where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
-    order by message_logs.user_id, message_logs.id
-    for update of message_logs
   ),
   -- The same rules as those of the planner, asked again at the last moment.
   decided as materialized (
-    select found.*, quiet.until as quiet_until,
+    select found.*, quiet.until as quiet_until, rules.user_id is not null as is_wanted,
+      rules.email, btrim(rules.first_name || ' ' || rules.last_name) as full_name,
       case
-        when found.deleted_at is not null then 'CANCELLED'
         when rules.user_id is null then 'CANCELLED'
         when rules.message_type <> 'DIGEST'
           and found.delivery_date is distinct from app_hidden.occurrence_in_year(
@@ -1171,26 +1166,18 @@ begin
           case when found.uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
         when quiet.until is not null then 'QUEUED'
         else 'SENDING'
-      end as next_status,
-      case
-        when found.deleted_at is not null then 'the account was closed'
-        when rules.user_id is null then 'the user does not want this message any more'
-        when found.id = any (empty_digests) then 'nothing happened in that week'
-        when now() > found.send_until then 'not sent until '
-          || to_char(found.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
-          || ', the end of its late window'
-        else 'the date was changed'
-      end as reason
+      end as next_status
     from found
     inner join app_private.delivery_channels as channel on channel.name = p_channel
     left join app_private.message_rules as rules
       on rules.user_id = found.user_id
       and rules.message_type = found.message_type
-    left join app_public.user_settings on user_settings.user_id = found.user_id
     cross join lateral (
       select app_hidden.quiet_until(
-        now(), found.timezone, user_settings.quiet_from, user_settings.quiet_until)
+        now(), rules.timezone, rules.quiet_from, rules.quiet_until)
     ) as quiet (until)
+    -- Whoever else changes many of these rows takes them in this order too.
+    order by found.user_id, found.id
   ),
   written as (
     update app_public.message_logs
@@ -1216,12 +1203,25 @@ begin
         when 'UNKNOWN' then concat_ws('; ', message_logs.error_message,
           'an attempt of ' || to_char(decided.uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
           || ' may have been delivered, and it is too late to repeat it')
-        else decided.reason
+        when 'EXPIRED' then 'not sent until '
+          || to_char(decided.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ', the end of its late window'
+        else case
+          when decided.id = any (empty_digests) then 'nothing happened in that week'
+          when decided.is_wanted then 'the date was changed'
+          when (
+            select users.deleted_at from app_public.users where users.id = decided.user_id
+          ) is not null then 'the account was closed'
+          else 'the user does not want this message any more'
+        end
       end
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
       and message_logs.scheduled_send_time = decided.scheduled_send_time
+      -- Asked again of what somebody has just changed.
+      and message_logs.status = decided.status
+      and message_logs.job_id = decided.job_id
     returning message_logs.*
   ),
   finished as (
@@ -3017,11 +3017,8 @@ begin
       and message_logs.id = result.message_id
       and message_logs.scheduled_send_time = result.scheduled_send_time
     inner join app_private.delivery_channels as channel on channel.name = p_channel
-    where message_logs.status <> 'SENT'
-      and (result.status = 'SENT'
-        or (message_logs.status = 'SENDING' and message_logs.retry_count = result.attempt))
+    -- Whoever else changes many of these rows takes them in this order too.
     order by result.user_id, result.message_id
-    for update of message_logs
   ),
   written as (
     update app_public.message_logs
@@ -3054,25 +3051,29 @@ begin
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.message_id
       and message_logs.scheduled_send_time = decided.scheduled_send_time
+      and message_logs.status <> 'SENT'
+      and (decided.status = 'SENT'
+        or (message_logs.status = 'SENDING' and message_logs.retry_count = decided.attempt))
     returning message_logs.user_id, message_logs.id, message_logs.status,
-      message_logs.job_id, message_logs.retry_count, message_logs.error_message
+      message_logs.job_id, message_logs.retry_count, message_logs.error_message,
+      decided.retry_at
   ),
   finished as (
     delete from pgboss.job
-    using decided
+    using written
     where job.name = 'message-send'
-      and job.id = decided.job_id
-      and decided.next_status <> 'RETRYING'
+      and job.id = written.job_id
+      and written.status <> 'RETRYING'
     returning job.*
   ),
   postponed as (
     update pgboss.job
-    set state = 'retry', start_after = decided.retry_at, heartbeat_on = null,
-      output = jsonb_build_object('error', decided.error)
-    from decided
+    set state = 'retry', start_after = written.retry_at, heartbeat_on = null,
+      output = jsonb_build_object('error', written.error_message)
+    from written
     where job.name = 'message-send'
-      and job.id = decided.job_id
-      and decided.next_status = 'RETRYING'
+      and job.id = written.job_id
+      and written.status = 'RETRYING'
   ),
   -- As pg-boss itself does it.
   dead as (
@@ -7215,7 +7216,10 @@ CREATE VIEW app_private.message_rules WITH (security_invoker='true') AS
     users.leap_day_policy,
     users.first_name,
     users.last_name,
-    COALESCE(user_settings.locale, 'en'::text) AS locale
+    COALESCE(user_settings.locale, 'en'::text) AS locale,
+    users.email,
+    user_settings.quiet_from,
+    user_settings.quiet_until
    FROM ((app_public.users
      LEFT JOIN app_public.user_settings ON ((user_settings.user_id = users.id)))
      CROSS JOIN LATERAL ( VALUES ('BIRTHDAY'::text,users.birthday_date,users.send_time,(COALESCE(user_settings.birthday_messages, true) AND (users.birthday_date IS NOT NULL))), ('ANNIVERSARY'::text,users.anniversary_date,users.send_time,(COALESCE(user_settings.anniversary_messages, true) AND (users.anniversary_date IS NOT NULL))), ('DIGEST'::text,((users.created_at AT TIME ZONE users.timezone))::date,'08:00:00'::time without time zone,COALESCE(user_settings.weekly_digest, true))) wanted(message_type, base_date, send_time, is_wanted))
@@ -8457,11 +8461,9 @@ CREATE INDEX lists_user_id_project_id_list_order_idx ON app_public.lists USING b
 
 CREATE INDEX message_logs_message_type_status_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (message_type, status, scheduled_send_time);
 
-CREATE INDEX message_logs_scheduled_send_time_idx_where_scheduled ON ONLY app_public.message_logs USING btree (scheduled_send_time) WHERE (status = 'SCHEDULED'::text);
-
 CREATE INDEX message_logs_scheduled_send_time_idx_where_unsent ON ONLY app_public.message_logs USING btree (scheduled_send_time, status) WHERE (status <> 'SENT'::text);
 
-CREATE INDEX message_logs_updated_at_idx_where_in_flight ON ONLY app_public.message_logs USING btree (updated_at) WHERE (status = ANY (ARRAY['QUEUED'::text, 'SENDING'::text, 'RETRYING'::text]));
+CREATE INDEX message_logs_status_scheduled_send_time_idx_where_open ON ONLY app_public.message_logs USING btree (status, scheduled_send_time) WHERE (status = ANY (ARRAY['SCHEDULED'::text, 'QUEUED'::text, 'SENDING'::text, 'RETRYING'::text]));
 
 CREATE INDEX message_logs_user_id_scheduled_send_time_idx ON ONLY app_public.message_logs USING btree (user_id, scheduled_send_time);
 

@@ -1,5 +1,5 @@
 --! Previous: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
---! Hash: sha1:d19dc1e2f462e798496f2d8f698af5e5675e08b2
+--! Hash: sha1:aae8c6504940bb65d4aa92070854ac08446b6bb4
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql
@@ -123,12 +123,10 @@ alter table app_public.message_logs
   add constraint message_logs_attempts_check check (jsonb_typeof(attempts) = 'array');
 -- Jobs are no matter of the user, nor is what the vendor answered.
 grant select (message_subject) on app_public.message_logs to app_user;
--- Look for what is to be queued, and for what is on its way, without reading what is done.
-create index if not exists message_logs_scheduled_send_time_idx_where_scheduled
-  on app_public.message_logs (scheduled_send_time) where status = 'SCHEDULED';
-create index if not exists message_logs_updated_at_idx_where_in_flight
-  on app_public.message_logs (updated_at)
-  where status in ('QUEUED', 'SENDING', 'RETRYING');
+-- What is planned and what is on its way, without what is done.
+create index if not exists message_logs_status_scheduled_send_time_idx_where_open
+  on app_public.message_logs (status, scheduled_send_time)
+  where status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING');
 
 comment on column app_public.message_logs.message_type is 'BIRTHDAY, ANNIVERSARY or DIGEST.';
 comment on column app_public.message_logs.message_subject is
@@ -236,7 +234,8 @@ comment on table app_private.message_schedule is
 create view app_private.message_rules with (security_invoker = true) as
 select users.id as user_id, wanted.message_type, wanted.base_date, wanted.send_time,
   users.timezone, users.leap_day_policy, users.first_name, users.last_name,
-  coalesce(user_settings.locale, 'en') as locale
+  coalesce(user_settings.locale, 'en') as locale, users.email, user_settings.quiet_from,
+  user_settings.quiet_until
 from app_public.users
 left join app_public.user_settings on user_settings.user_id = users.id
 cross join lateral (
@@ -1095,7 +1094,7 @@ begin
     from jsonb_to_recordset(p_jobs) as given (
       job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
   ),
-  found as materialized (
+  found as (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
       message_logs.status, message_logs.job_id, message_logs.retry_count,
       message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
@@ -1104,26 +1103,21 @@ begin
         then least(message_logs.uncertain_since, message_logs.attempted_at)
         else message_logs.uncertain_since end as uncertain_since,
       coalesce(message_logs.send_until,
-        message_logs.scheduled_send_time + settings.late_window) as send_until,
-      users.email, btrim(users.first_name || ' ' || users.last_name) as full_name,
-      users.deleted_at, users.timezone, settings.late_window
+        message_logs.scheduled_send_time + settings.late_window) as send_until
     from given
     inner join app_public.message_logs
       on message_logs.user_id = given.user_id
       and message_logs.id = given.message_id
       and message_logs.scheduled_send_time = given.scheduled_send_time
       and message_logs.job_id = given.job_id
-    inner join app_public.users on users.id = message_logs.user_id
     inner join app_private.message_settings as settings on settings.only_row
     where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
-    order by message_logs.user_id, message_logs.id
-    for update of message_logs
   ),
   -- The same rules as those of the planner, asked again at the last moment.
   decided as materialized (
-    select found.*, quiet.until as quiet_until,
+    select found.*, quiet.until as quiet_until, rules.user_id is not null as is_wanted,
+      rules.email, btrim(rules.first_name || ' ' || rules.last_name) as full_name,
       case
-        when found.deleted_at is not null then 'CANCELLED'
         when rules.user_id is null then 'CANCELLED'
         when rules.message_type <> 'DIGEST'
           and found.delivery_date is distinct from app_hidden.occurrence_in_year(
@@ -1136,26 +1130,18 @@ begin
           case when found.uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
         when quiet.until is not null then 'QUEUED'
         else 'SENDING'
-      end as next_status,
-      case
-        when found.deleted_at is not null then 'the account was closed'
-        when rules.user_id is null then 'the user does not want this message any more'
-        when found.id = any (empty_digests) then 'nothing happened in that week'
-        when now() > found.send_until then 'not sent until '
-          || to_char(found.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
-          || ', the end of its late window'
-        else 'the date was changed'
-      end as reason
+      end as next_status
     from found
     inner join app_private.delivery_channels as channel on channel.name = p_channel
     left join app_private.message_rules as rules
       on rules.user_id = found.user_id
       and rules.message_type = found.message_type
-    left join app_public.user_settings on user_settings.user_id = found.user_id
     cross join lateral (
       select app_hidden.quiet_until(
-        now(), found.timezone, user_settings.quiet_from, user_settings.quiet_until)
+        now(), rules.timezone, rules.quiet_from, rules.quiet_until)
     ) as quiet (until)
+    -- Whoever else changes many of these rows takes them in this order too.
+    order by found.user_id, found.id
   ),
   written as (
     update app_public.message_logs
@@ -1181,12 +1167,25 @@ begin
         when 'UNKNOWN' then concat_ws('; ', message_logs.error_message,
           'an attempt of ' || to_char(decided.uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
           || ' may have been delivered, and it is too late to repeat it')
-        else decided.reason
+        when 'EXPIRED' then 'not sent until '
+          || to_char(decided.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ', the end of its late window'
+        else case
+          when decided.id = any (empty_digests) then 'nothing happened in that week'
+          when decided.is_wanted then 'the date was changed'
+          when (
+            select users.deleted_at from app_public.users where users.id = decided.user_id
+          ) is not null then 'the account was closed'
+          else 'the user does not want this message any more'
+        end
       end
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
       and message_logs.scheduled_send_time = decided.scheduled_send_time
+      -- Asked again of what somebody has just changed.
+      and message_logs.status = decided.status
+      and message_logs.job_id = decided.job_id
     returning message_logs.*
   ),
   finished as (
@@ -1289,11 +1288,8 @@ begin
       and message_logs.id = result.message_id
       and message_logs.scheduled_send_time = result.scheduled_send_time
     inner join app_private.delivery_channels as channel on channel.name = p_channel
-    where message_logs.status <> 'SENT'
-      and (result.status = 'SENT'
-        or (message_logs.status = 'SENDING' and message_logs.retry_count = result.attempt))
+    -- Whoever else changes many of these rows takes them in this order too.
     order by result.user_id, result.message_id
-    for update of message_logs
   ),
   written as (
     update app_public.message_logs
@@ -1326,25 +1322,29 @@ begin
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.message_id
       and message_logs.scheduled_send_time = decided.scheduled_send_time
+      and message_logs.status <> 'SENT'
+      and (decided.status = 'SENT'
+        or (message_logs.status = 'SENDING' and message_logs.retry_count = decided.attempt))
     returning message_logs.user_id, message_logs.id, message_logs.status,
-      message_logs.job_id, message_logs.retry_count, message_logs.error_message
+      message_logs.job_id, message_logs.retry_count, message_logs.error_message,
+      decided.retry_at
   ),
   finished as (
     delete from pgboss.job
-    using decided
+    using written
     where job.name = 'message-send'
-      and job.id = decided.job_id
-      and decided.next_status <> 'RETRYING'
+      and job.id = written.job_id
+      and written.status <> 'RETRYING'
     returning job.*
   ),
   postponed as (
     update pgboss.job
-    set state = 'retry', start_after = decided.retry_at, heartbeat_on = null,
-      output = jsonb_build_object('error', decided.error)
-    from decided
+    set state = 'retry', start_after = written.retry_at, heartbeat_on = null,
+      output = jsonb_build_object('error', written.error_message)
+    from written
     where job.name = 'message-send'
-      and job.id = decided.job_id
-      and decided.next_status = 'RETRYING'
+      and job.id = written.job_id
+      and written.status = 'RETRYING'
   ),
   -- As pg-boss itself does it.
   dead as (

@@ -1,5 +1,5 @@
---! Previous: sha1:d19dc1e2f462e798496f2d8f698af5e5675e08b2
---! Hash: sha1:929dccc423264aa85f96c32208881736e01c3e08
+--! Previous: sha1:aae8c6504940bb65d4aa92070854ac08446b6bb4
+--! Hash: sha1:5e38565745fe82746dbd70b7850765962d6a62ef
 --! Message: last-login
 
 --! split: 0001-last-login.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:929dccc423264aa85f96c32208881736e01c3e08
---! Hash: sha1:911002560411c9baa3a1fd1196b6842bd9460d39
+--! Previous: sha1:5e38565745fe82746dbd70b7850765962d6a62ef
+--! Hash: sha1:24d803d27c67f5509bf02e5bb102bc9aced403ae
 --! Message: live
 
 --! split: 0001-live.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:911002560411c9baa3a1fd1196b6842bd9460d39
---! Hash: sha1:c9134a255b679f331b958f40a611a75a64e30468
+--! Previous: sha1:24d803d27c67f5509bf02e5bb102bc9aced403ae
+--! Hash: sha1:31e793cd007487d97ceddc9dc1c11ed2f3226850
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql

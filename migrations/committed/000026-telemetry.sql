@@ -1,5 +1,5 @@
---! Previous: sha1:c9134a255b679f331b958f40a611a75a64e30468
---! Hash: sha1:080a1610fdeb01e51992dc35856014940838b023
+--! Previous: sha1:31e793cd007487d97ceddc9dc1c11ed2f3226850
+--! Hash: sha1:38d2d26e6b650330d146a9469e85e79c9421ea81
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:02cb757c87167eeed6bd2672670ce590bd34cb02
---! Hash: sha1:4e35abc05a3c5bda085253b1ca0bc9c0e0a732bf
+--! Previous: sha1:315f73ba006322d4b36e64244aab254b82c9853c
+--! Hash: sha1:7373af57e403788a614d5331b16dc3e23b769e3a
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

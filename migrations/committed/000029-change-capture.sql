@@ -1,5 +1,5 @@
---! Previous: sha1:4e35abc05a3c5bda085253b1ca0bc9c0e0a732bf
---! Hash: sha1:d29643863c4223c67b8bbc9f2dedadc9afb2b70f
+--! Previous: sha1:7373af57e403788a614d5331b16dc3e23b769e3a
+--! Hash: sha1:c41dcb9de27a26504c726d92736c55a1dc130974
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql

@@ -89,7 +89,7 @@ const hot: Record<string, Hot> = {
     query: 'requeue_lost_messages',
     as: 'owner',
     body: true,
-    index: 'message_logs_updated_at_idx_where_in_flight',
+    index: 'message_logs_status_scheduled_send_time_idx_where_open',
   },
   'slow queries of the week': {
     query: `select query_hash, avg_duration_ms, p95_duration_ms
