@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { EXIT, GwError } from './errors.ts';
+import { readMailbox } from './mailbox.ts';
 
 const port = z.coerce.number().int().min(1).max(65535);
 const postgresUrl = z
@@ -8,46 +9,87 @@ const postgresUrl = z
 const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
 const password = z.string().min(8);
 
+const deliveryUrl = z
+  .url({
+    protocol: /^(https?|smtps?)$/,
+    hostname: /./,
+    error: 'must be an http://, https://, smtp:// or smtps:// URL',
+  })
+  .refine((text) => !isMail(text) || /^smtps?:\/\/[^/?#]+\/?$/.test(text), {
+    error: 'is smtp[s]://user:password@host:port, with nothing after it',
+  })
+  .refine((text) => /^([^%]|%[0-9a-f]{2})*$/i.test(text), {
+    error: 'has a % that is not followed by two hexadecimal digits: write %25',
+  });
+
+/** Whether messages go out by SMTP. */
+const isMail = (url: string | undefined): boolean => /^smtps?:/i.test(url ?? '');
+
+/** A secret as Standard Webhooks writes it, as bytes. */
+const webhookSecret = z.string().transform((text, context) => {
+  const bytes = Buffer.from(text.slice('whsec_'.length), 'base64');
+  if (/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(text) && bytes.length >= 24) return bytes;
+  context.addIssue('must be whsec_ and the base64 of at least 24 bytes: openssl rand -base64 32');
+  return z.NEVER;
+});
+
+const mailbox = z.string().transform((text, context) => {
+  const read = readMailbox(text);
+  if (read !== undefined) return read;
+  context.addIssue('must look like news@example.com, or: Groundwork <news@example.com>');
+  return z.NEVER;
+});
+
 /** An empty variable is an unset one, as in every shell script. */
 const environment = z.preprocess(
   (raw) =>
     Object.fromEntries(Object.entries(raw as NodeJS.ProcessEnv).filter(([, text]) => text !== '')),
-  z.object({
-    NODE_ENV: z.enum(['development', 'production', 'test']).default('development'),
-    /** A superuser's or gw_owner's connection; without it a local cluster is made. */
-    DATABASE_URL: postgresUrl.optional(),
-    /** A superuser's connection, for bootstrap, reset and commit. */
-    ROOT_DATABASE_URL: postgresUrl.optional(),
-    SHADOW_DATABASE_URL: postgresUrl.optional(),
-    /** Where the API listens. Unset: 5678, or a free port when that is taken. */
-    GW_PORT: port.optional(),
-    GW_HOST: z.string().default('127.0.0.1'),
-    /** Where the local cluster listens. Unset: 5432, or a free port when that is taken. */
-    GW_PG_PORT: port.optional(),
-    /** Which database: unset, the first that works of local binaries and Docker. */
-    GW_DATABASE: z.enum(['local', 'docker']).optional(),
-    GW_JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
-    /** The signing secret of Stripe's webhook endpoint. Unset: there is no such route. */
-    GW_STRIPE_WEBHOOK_SECRET: z
-      .string()
-      .regex(/^whsec_\S{16,}$/, 'must look like whsec_…, as Stripe shows it')
-      .optional(),
-    GW_OWNER_PASSWORD: password.optional(),
-    GW_AUTHENTICATOR_PASSWORD: password.optional(),
-    GW_WORKER_PASSWORD: password.optional(),
-    GW_CDC_PASSWORD: password.optional(),
-    GW_READONLY_PASSWORD: password.optional(),
-    GW_MONITOR_PASSWORD: password.optional(),
-    /** Where messages are posted. Unset: one JSON line each in .groundwork/outbox.jsonl. */
-    GW_DELIVERY_URL: httpUrl.optional(),
-    /** Calls in flight to the delivery URL. */
-    GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
-    GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
-    GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
-    GW_LOG_LEVEL: z
-      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
-      .default('info'),
-  }),
+  z
+    .object({
+      NODE_ENV: z.enum(['development', 'production', 'test']).default('development'),
+      /** A superuser's or gw_owner's connection; without it a local cluster is made. */
+      DATABASE_URL: postgresUrl.optional(),
+      /** A superuser's connection, for bootstrap, reset and commit. */
+      ROOT_DATABASE_URL: postgresUrl.optional(),
+      SHADOW_DATABASE_URL: postgresUrl.optional(),
+      /** Where the API listens. Unset: 5678, or a free port when that is taken. */
+      GW_PORT: port.optional(),
+      GW_HOST: z.string().default('127.0.0.1'),
+      /** Where the local cluster listens. Unset: 5432, or a free port when that is taken. */
+      GW_PG_PORT: port.optional(),
+      /** Which database: unset, the first that works of local binaries and Docker. */
+      GW_DATABASE: z.enum(['local', 'docker']).optional(),
+      GW_JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+      /** The signing secret of Stripe's webhook endpoint. Unset: there is no such route. */
+      GW_STRIPE_WEBHOOK_SECRET: z
+        .string()
+        .regex(/^whsec_\S{16,}$/, 'must look like whsec_…, as Stripe shows it')
+        .optional(),
+      GW_OWNER_PASSWORD: password.optional(),
+      GW_AUTHENTICATOR_PASSWORD: password.optional(),
+      GW_WORKER_PASSWORD: password.optional(),
+      GW_CDC_PASSWORD: password.optional(),
+      GW_READONLY_PASSWORD: password.optional(),
+      GW_MONITOR_PASSWORD: password.optional(),
+      /** Where the API is, as users see it: the base of links in messages. */
+      GW_PUBLIC_URL: httpUrl.transform((url) => url.replace(/\/+$/, '')).optional(),
+      /** Where messages go. Unset: one JSON line each in .groundwork/outbox.jsonl. */
+      GW_DELIVERY_URL: deliveryUrl.optional(),
+      /** Signs what is posted to an http(s) delivery URL. */
+      GW_DELIVERY_SECRET: webhookSecret.optional(),
+      GW_MAIL_FROM: mailbox.optional(),
+      /** Calls in flight to the delivery URL. */
+      GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
+      GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
+      GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
+      GW_LOG_LEVEL: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+        .default('info'),
+    })
+    .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
+      path: ['GW_MAIL_FROM'],
+      error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+    }),
 );
 
 export type Config = z.infer<typeof environment>;

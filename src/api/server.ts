@@ -11,6 +11,7 @@ import { makePreset } from './preset.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
 import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
 import { type Claims, verifyAccessToken } from './tokens.ts';
+import { makeUnsubscribe, unsubscribePath } from './unsubscribe.ts';
 
 export interface ApiOptions {
   /** gw_authenticator's connection. */
@@ -55,8 +56,8 @@ function sendError(
 }
 
 /**
- * Starts the API: GraphQL at /graphql, GraphiQL at /, /healthz and /readyz. Resolves when
- * it accepts requests.
+ * Starts the API: GraphQL at /graphql, GraphiQL at /, /unsubscribe, /healthz and /readyz.
+ * Resolves when it accepts requests.
  *
  * @throws when the database cannot be reached or the port is taken
  */
@@ -92,6 +93,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   await pgl.getSchema();
   const handleGraphql = serv.createHandler();
   const handleStripe = makeStripeWebhook(pool, options.stripeWebhookSecret, log);
+  const handleUnsubscribe = makeUnsubscribe(pool, jwtSecret, log);
 
   /** Verifies the token before any database work; false when the request was answered. */
   async function authenticate(
@@ -133,6 +135,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       if (status === 413) response.setHeader('connection', 'close');
       return sendJson(response, status, body);
     }
+    if (path === unsubscribePath) return handleUnsubscribe(request, response);
     if (Number(request.headers['content-length'] ?? 0) > maxBody) {
       // Whoever sends so much does not read an answer first.
       response.setHeader('connection', 'close');

@@ -3,6 +3,7 @@ import { connect } from '../database/connect.ts';
 import { GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Channel } from './channels/channel.ts';
+import type { SendOptions } from './message-sends.ts';
 import { startSendLoop } from './send-loop.ts';
 
 export interface WorkerOptions {
@@ -10,6 +11,8 @@ export interface WorkerOptions {
   workerUrl: string;
   channel: Channel;
   log: Log;
+  /** See SendOptions; without it messages have no link. */
+  unsubscribeUrl?: SendOptions['unsubscribeUrl'];
 }
 
 export interface Worker {
@@ -26,7 +29,7 @@ export const pgBossSchemaVersion = 43;
  * @throws GwError when the database has another version of pg-boss's schema
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { workerUrl, channel, log } = options;
+  const { workerUrl, channel, log, unsubscribeUrl } = options;
   const sql = connect(workerUrl, { max: 4, connection: { application_name: 'gw-worker' } });
   const boss = new PgBoss({
     connectionString: workerUrl,
@@ -55,7 +58,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     );
   }
 
-  const sends = startSendLoop({ boss, sql, channel, log, batchSize: 500, lanes: 3 });
+  const sends = startSendLoop({
+    boss,
+    sql,
+    channel,
+    log,
+    unsubscribeUrl,
+    batchSize: 500,
+    lanes: 3,
+  });
 
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
