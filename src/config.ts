@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { EXIT, GwError } from './errors.ts';
+import { readMailbox } from './mailbox.ts';
 
 const port = z.coerce.number().int().min(1).max(65535);
 const postgresUrl = z
@@ -8,75 +9,114 @@ const postgresUrl = z
 const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
 const password = z.string().min(8);
 
+const deliveryUrl = z
+  .url({
+    protocol: /^(https?|smtps?)$/,
+    hostname: /./,
+    error: 'must be an http://, https://, smtp:// or smtps:// URL',
+  })
+  .refine((text) => !isMail(text) || /^smtps?:\/\/[^/?#]+\/?$/.test(text), {
+    error: 'is smtp[s]://user:password@host:port, with nothing after it',
+  })
+  .refine((text) => /^([^%]|%[0-9a-f]{2})*$/i.test(text), {
+    error: 'has a % that is not followed by two hexadecimal digits: write %25',
+  });
+
+/** Whether messages go out by SMTP. */
+const isMail = (url: string | undefined): boolean => /^smtps?:/i.test(url ?? '');
+
+/** A secret as Standard Webhooks writes it, as bytes. */
+const webhookSecret = z.string().transform((text, context) => {
+  const bytes = Buffer.from(text.slice('whsec_'.length), 'base64');
+  if (/^whsec_[A-Za-z0-9+/]+={0,2}$/.test(text) && bytes.length >= 24) return bytes;
+  context.addIssue('must be whsec_ and the base64 of at least 24 bytes: openssl rand -base64 32');
+  return z.NEVER;
+});
+
+const mailbox = z.string().transform((text, context) => {
+  const read = readMailbox(text);
+  if (read !== undefined) return read;
+  context.addIssue('must look like news@example.com, or: Groundwork <news@example.com>');
+  return z.NEVER;
+});
+
 /** An empty variable is an unset one, as in every shell script. */
 const environment = z.preprocess(
   (raw) =>
     Object.fromEntries(Object.entries(raw as NodeJS.ProcessEnv).filter(([, text]) => text !== '')),
-  z.object({
-    NODE_ENV: z.enum(['development', 'production', 'test']).default('development'),
-    /** A superuser's or gw_owner's connection; without it a local cluster is made. */
-    DATABASE_URL: postgresUrl.optional(),
-    /** A superuser's connection, for bootstrap, reset and commit. */
-    ROOT_DATABASE_URL: postgresUrl.optional(),
-    SHADOW_DATABASE_URL: postgresUrl.optional(),
-    /** Where the API listens. Unset: 5678, or a free port when that is taken. */
-    GW_PORT: port.optional(),
-    GW_HOST: z.string().default('127.0.0.1'),
-    /** Where the local cluster listens. Unset: 5432, or a free port when that is taken. */
-    GW_PG_PORT: port.optional(),
-    /** Which database: unset, the first that works of local binaries and Docker. */
-    GW_DATABASE: z.enum(['local', 'docker']).optional(),
-    GW_JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
-    /** The signing secret of Stripe's webhook endpoint. Unset: there is no such route. */
-    GW_STRIPE_WEBHOOK_SECRET: z
-      .string()
-      .regex(/^whsec_\S{16,}$/, 'must look like whsec_…, as Stripe shows it')
-      .optional(),
-    GW_OWNER_PASSWORD: password.optional(),
-    GW_AUTHENTICATOR_PASSWORD: password.optional(),
-    GW_WORKER_PASSWORD: password.optional(),
-    GW_CDC_PASSWORD: password.optional(),
-    GW_READONLY_PASSWORD: password.optional(),
-    GW_MONITOR_PASSWORD: password.optional(),
-    /** Where messages are posted. Unset: one JSON line each in .groundwork/outbox.jsonl. */
-    GW_DELIVERY_URL: httpUrl.optional(),
-    /** Calls in flight to the delivery URL. */
-    GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
-    GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
-    /** The replication slot of gw cdc. Unset: gw_cdc_<database>. */
-    GW_CDC_SLOT: z
-      .string()
-      .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a to z, 0 to 9 and _')
-      .optional(),
-    /** Unset: wal2json, or pgoutput where the server does not have it. */
-    GW_CDC_PLUGIN: z.enum(['wal2json', 'pgoutput']).optional(),
-    /** Where notices of alerts are posted. */
-    GW_ALERT_URL: httpUrl.optional(),
-    /** Who gets them by e-mail: addresses, separated by commas. */
-    GW_ALERT_EMAIL_TO: z.string().includes('@').optional(),
-    GW_SMTP_URL: z
-      .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
-      .optional(),
-    /** What e-mails are from. */
-    GW_MAIL_FROM: z.string().includes('@').optional(),
-    GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
-    /** Subscriptions of one user, across the sockets of one API process. */
-    GW_MAX_SUBSCRIPTIONS: z.coerce.number().int().min(1).max(10_000).default(20),
-    /** The share of requests whose operation and statements are recorded. */
-    GW_METRICS_SAMPLE: z.coerce.number().min(0).max(1).default(0.05),
-    /** Milliseconds from which an operation or statement is recorded in any case. */
-    GW_METRICS_SLOW_MS: z.coerce.number().int().min(0).max(60_000).default(250),
-    /** Who may read /metrics. Unset: whoever asks from this machine. */
-    GW_METRICS_TOKEN: z
-      .string()
-      .regex(/^\S{16,}$/, 'must have at least 16 characters, no space')
-      .optional(),
-    /** A port of its own for /metrics. Unset: the API's. */
-    GW_METRICS_PORT: port.optional(),
-    GW_LOG_LEVEL: z
-      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
-      .default('info'),
-  }),
+  z
+    .object({
+      NODE_ENV: z.enum(['development', 'production', 'test']).default('development'),
+      /** A superuser's or gw_owner's connection; without it a local cluster is made. */
+      DATABASE_URL: postgresUrl.optional(),
+      /** A superuser's connection, for bootstrap, reset and commit. */
+      ROOT_DATABASE_URL: postgresUrl.optional(),
+      SHADOW_DATABASE_URL: postgresUrl.optional(),
+      /** Where the API listens. Unset: 5678, or a free port when that is taken. */
+      GW_PORT: port.optional(),
+      GW_HOST: z.string().default('127.0.0.1'),
+      /** Where the local cluster listens. Unset: 5432, or a free port when that is taken. */
+      GW_PG_PORT: port.optional(),
+      /** Which database: unset, the first that works of local binaries and Docker. */
+      GW_DATABASE: z.enum(['local', 'docker']).optional(),
+      GW_JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+      /** The signing secret of Stripe's webhook endpoint. Unset: there is no such route. */
+      GW_STRIPE_WEBHOOK_SECRET: z
+        .string()
+        .regex(/^whsec_\S{16,}$/, 'must look like whsec_…, as Stripe shows it')
+        .optional(),
+      GW_OWNER_PASSWORD: password.optional(),
+      GW_AUTHENTICATOR_PASSWORD: password.optional(),
+      GW_WORKER_PASSWORD: password.optional(),
+      GW_CDC_PASSWORD: password.optional(),
+      GW_READONLY_PASSWORD: password.optional(),
+      GW_MONITOR_PASSWORD: password.optional(),
+      /** Where the API is, as users see it: the base of links in messages. */
+      GW_PUBLIC_URL: httpUrl.transform((url) => url.replace(/\/+$/, '')).optional(),
+      /** Where messages go. Unset: one JSON line each in .groundwork/outbox.jsonl. */
+      GW_DELIVERY_URL: deliveryUrl.optional(),
+      /** Signs what is posted to an http(s) delivery URL. */
+      GW_DELIVERY_SECRET: webhookSecret.optional(),
+      GW_MAIL_FROM: mailbox.optional(),
+      /** Calls in flight to the delivery URL. */
+      GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
+      GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
+      /** The replication slot of gw cdc. Unset: gw_cdc_<database>. */
+      GW_CDC_SLOT: z
+        .string()
+        .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a to z, 0 to 9 and _')
+        .optional(),
+      /** Unset: wal2json, or pgoutput where the server does not have it. */
+      GW_CDC_PLUGIN: z.enum(['wal2json', 'pgoutput']).optional(),
+      /** Where notices of alerts are posted. */
+      GW_ALERT_URL: httpUrl.optional(),
+      /** Who gets them by e-mail: addresses, separated by commas. */
+      GW_ALERT_EMAIL_TO: z.string().includes('@').optional(),
+      GW_SMTP_URL: z
+        .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
+        .optional(),
+      GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
+      /** Subscriptions of one user, across the sockets of one API process. */
+      GW_MAX_SUBSCRIPTIONS: z.coerce.number().int().min(1).max(10_000).default(20),
+      /** The share of requests whose operation and statements are recorded. */
+      GW_METRICS_SAMPLE: z.coerce.number().min(0).max(1).default(0.05),
+      /** Milliseconds from which an operation or statement is recorded in any case. */
+      GW_METRICS_SLOW_MS: z.coerce.number().int().min(0).max(60_000).default(250),
+      /** Who may read /metrics. Unset: whoever asks from this machine. */
+      GW_METRICS_TOKEN: z
+        .string()
+        .regex(/^\S{16,}$/, 'must have at least 16 characters, no space')
+        .optional(),
+      /** A port of its own for /metrics. Unset: the API's. */
+      GW_METRICS_PORT: port.optional(),
+      GW_LOG_LEVEL: z
+        .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+        .default('info'),
+    })
+    .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
+      path: ['GW_MAIL_FROM'],
+      error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+    }),
 );
 
 export type Config = z.infer<typeof environment>;

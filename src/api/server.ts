@@ -14,6 +14,7 @@ import { mayReadMetrics } from './telemetry/access.ts';
 import { MeasuredPool } from './telemetry/measured-pool.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import { type Claims, verifyAuthorization } from './tokens.ts';
+import { makeUnsubscribe, unsubscribePath } from './unsubscribe.ts';
 
 export interface ApiOptions {
   /** gw_authenticator's connection. */
@@ -85,8 +86,8 @@ function portOf(server: Server): number {
 }
 
 /**
- * Starts the API: GraphQL at /graphql, GraphiQL at /, /healthz, /readyz and /metrics.
- * Resolves when it accepts requests.
+ * Starts the API: GraphQL at /graphql, GraphiQL at /, /unsubscribe, /healthz, /readyz and
+ * /metrics. Resolves when it accepts requests.
  *
  * @throws when the database cannot be reached or the port is taken
  */
@@ -144,6 +145,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   await pgl.getSchema();
   const handleGraphql = serv.createHandler();
   const handleStripe = makeStripeWebhook(pool, options.stripeWebhookSecret, log);
+  const handleUnsubscribe = makeUnsubscribe(pool, jwtSecret, log);
 
   /** Verifies the token before any database work; false when the request was answered. */
   async function authenticate(
@@ -199,6 +201,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       if (status === 413) response.setHeader('connection', 'close');
       return sendJson(response, status, body);
     }
+    if (path === unsubscribePath) return handleUnsubscribe(request, response);
     if (Number(request.headers['content-length'] ?? 0) > maxBody) {
       // Whoever sends so much does not read an answer first.
       response.setHeader('connection', 'close');

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Pool } from 'pg';
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { readBody } from './body.ts';
 
 export const stripeWebhookPath = '/webhooks/stripe';
 
@@ -26,27 +27,6 @@ const refuse = (
   code: string,
   message: string,
 ): WebhookAnswer => ({ status, body: { errors: [{ message, extensions: { code } }] } });
-
-/** The body as it was sent, or undefined when it is longer than allowed. */
-async function readBody(request: IncomingMessage): Promise<Buffer | undefined> {
-  if (Number(request.headers['content-length'] ?? 0) > maxBody) return undefined;
-  const chunks: Buffer[] = [];
-  let length = 0;
-  // Not "for await": leaving that loop would destroy the socket before it is answered.
-  return new Promise((resolve, reject) => {
-    request.on('data', (chunk: Buffer) => {
-      length += chunk.length;
-      if (length > maxBody) {
-        request.pause();
-        resolve(undefined);
-      } else {
-        chunks.push(chunk);
-      }
-    });
-    request.on('end', () => resolve(Buffer.concat(chunks)));
-    request.on('error', reject);
-  });
-}
 
 /**
  * Verifies a signature of Stripe's scheme v1: HMAC-SHA256, in hex, over the time, a point
@@ -107,7 +87,7 @@ export function makeStripeWebhook(
   return async (request) => {
     if (secret === undefined) return refuse(404, 'NOT_FOUND', 'Stripe is not configured here');
     if (request.method !== 'POST') return refuse(405, 'BAD_REQUEST', 'events are posted');
-    const body = await readBody(request);
+    const body = await readBody(request, maxBody);
     if (body === undefined) {
       return refuse(413, 'BODY_TOO_LARGE', `an event has at most ${maxBody} bytes`);
     }

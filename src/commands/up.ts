@@ -15,6 +15,7 @@ import { releaseLock, takeLock } from '../up/lock.ts';
 import { removePids } from '../up/processes.ts';
 import { summaryTable } from '../up/summary.ts';
 import { Supervisor } from '../up/supervisor.ts';
+import { describeDestination } from '../worker/channels/destination.ts';
 import { makeDevelopmentToken } from './token.ts';
 
 const demoUser = 'demo1@example.com';
@@ -56,16 +57,27 @@ function watchCluster(supervisor: Supervisor, progress: Progress): NodeJS.Timeou
   }, 1_000);
 }
 
+/** Where the API is, seen from this machine. */
+function originOf({ GW_HOST: host }: Config, apiPort: number): string {
+  const name = host === '0.0.0.0' ? '127.0.0.1' : host;
+  return `http://${name.includes(':') ? `[${name}]` : name}:${apiPort}`;
+}
+
 async function printSummary(config: Config, database: Database, apiPort: number): Promise<void> {
-  const host = config.GW_HOST === '0.0.0.0' ? '127.0.0.1' : config.GW_HOST;
+  const origin = originOf(config, apiPort);
   const rows: [string, string][] = [
-    ['GraphQL', `http://${host}:${apiPort}/graphql`],
-    ['GraphiQL', `http://${host}:${apiPort}/`],
+    ['GraphQL', `${origin}/graphql`],
+    ['GraphiQL', `${origin}/`],
     [
       'Database',
       database.source === 'url' ? `${database.description} (DATABASE_URL)` : database.urls.owner,
     ],
-    ['Messages go to', config.GW_DELIVERY_URL ?? paths.outbox],
+    [
+      'Messages go to',
+      config.GW_DELIVERY_URL === undefined
+        ? paths.outbox
+        : describeDestination(config.GW_DELIVERY_URL),
+    ],
   ];
   if (config.NODE_ENV !== 'production') {
     const secret = config.GW_JWT_SECRET ?? readSecrets().jwt;
@@ -127,7 +139,14 @@ async function up(): Promise<void> {
       progress.say(' ', '', "ALTER SYSTEM SET wal_level = 'logical', and restart the server.");
     }
     const background = captures ? ['worker', 'cdc'] : ['worker'];
-    const env = { GW_PORT: String(apiPort), GW_SUPERVISED_PROCESSES: background.join(',') };
+    const env = {
+      GW_PORT: String(apiPort),
+      GW_SUPERVISED_PROCESSES: background.join(','),
+      // Real users would be sent to their own machines.
+      ...(config.GW_PUBLIC_URL === undefined && config.NODE_ENV !== 'production'
+        ? { GW_PUBLIC_URL: originOf(config, apiPort) }
+        : {}),
+    };
     const watchSchema = config.NODE_ENV === 'production' ? [] : ['--watch'];
     const { supervisor: children } = { supervisor };
     await progress.step('processes', async () => {

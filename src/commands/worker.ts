@@ -2,9 +2,10 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { connectionError } from '../database/connect.ts';
 import { locateDatabase } from '../database/source.ts';
-import { ensureStateDirectory, paths } from '../database/state.ts';
+import { ensureStateDirectory, paths, readSecrets } from '../database/state.ts';
 import { codeOf, GwError } from '../errors.ts';
 import { createLog } from '../log.ts';
+import { unsubscribeLinks } from '../unsubscribe-links.ts';
 import { sayReady, untilStopped } from './process.ts';
 
 export function registerWorker(program: Command): void {
@@ -13,27 +14,29 @@ export function registerWorker(program: Command): void {
     .description('deliver messages and run the other background jobs')
     .action(async () => {
       const { startWorker } = await import('../worker/worker.ts');
-      const { FileChannel } = await import('../worker/channels/file.ts');
-      const { HttpChannel } = await import('../worker/channels/http.ts');
+      const { openChannel } = await import('../worker/channels/open.ts');
       const { alertDestinations } = await import('../worker/alerts.ts');
       const config = loadConfig();
       const alerts = alertDestinations(config);
       const log = createLog('worker', config.GW_LOG_LEVEL);
       const { urls } = locateDatabase(config);
       ensureStateDirectory();
-      const channel =
-        config.GW_DELIVERY_URL === undefined
-          ? new FileChannel(paths.outbox)
-          : new HttpChannel(config.GW_DELIVERY_URL, {
-              concurrency: config.GW_DELIVERY_CONCURRENCY,
-              timeoutMs: config.GW_DELIVERY_TIMEOUT_MS,
-            });
-      const worker = await startWorker({ workerUrl: urls.worker, channel, alerts, log }).catch(
-        (error: unknown) => {
-          if (error instanceof GwError || codeOf(error) === undefined) throw error;
-          throw connectionError(error, urls.worker, 'DATABASE_URL');
-        },
-      );
+      const channel = openChannel(config, paths.outbox);
+      const publicUrl = config.GW_PUBLIC_URL;
+      const unsubscribeUrl =
+        publicUrl === undefined
+          ? undefined
+          : unsubscribeLinks(publicUrl, config.GW_JWT_SECRET ?? readSecrets().jwt);
+      const worker = await startWorker({
+        workerUrl: urls.worker,
+        channel,
+        alerts,
+        log,
+        unsubscribeUrl,
+      }).catch((error: unknown) => {
+        if (error instanceof GwError || codeOf(error) === undefined) throw error;
+        throw connectionError(error, urls.worker, 'DATABASE_URL');
+      });
       log.info({ channel: channel.description }, 'working');
       sayReady();
       await untilStopped(log, () => worker.close());

@@ -5,6 +5,7 @@ import { request } from 'undici';
 import type { Config } from '../config.ts';
 import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import type { Mailbox } from '../mailbox.ts';
 
 export const alertQueue = 'alert-notify';
 
@@ -122,7 +123,7 @@ export function webhook(url: string): AlertDestination {
  *
  * @param smtp smtp:// or smtps:// URL, with user and password where the server wants them
  */
-export function email(smtp: string, from: string, to: string): AlertDestination {
+export function email(smtp: string, from: Mailbox, to: string): AlertDestination {
   const transport = createTransport({
     url: smtp,
     connectionTimeout: timeout,

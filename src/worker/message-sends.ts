@@ -13,6 +13,14 @@ export type SendJob = {
   traceparent?: string;
 };
 
+export interface SendOptions {
+  sql: Sql;
+  channel: Channel;
+  log: Log;
+  /** The link by which a user turns such messages off. */
+  unsubscribeUrl?: ((userId: string, messageType: string) => string | undefined) | undefined;
+}
+
 export const sendQueue = 'message-send';
 
 /**
@@ -27,14 +35,18 @@ export const sendQueue = 'message-send';
  */
 export async function sendMessages(
   jobs: readonly { id: string; data: SendJob }[],
-  { sql, channel, log }: { sql: Sql; channel: Channel; log: Log },
+  { sql, channel, log, unsubscribeUrl }: SendOptions,
 ): Promise<void> {
   const claims = jobs.map(({ id, data }) => ({ job_id: id, ...data }));
-  const messages = await sql<Message[]>`
+  const claimed = await sql<Message[]>`
     select job_id, message_id, user_id, scheduled_send_time, message_type,
       delivery_date::text, email, full_name, message_subject, message_content,
       idempotency_key, attempt, was_attempted
     from app_private.claim_messages(${sql.json(claims)}, ${channel.name})`;
+  const messages = claimed.map((message) => ({
+    ...message,
+    unsubscribe_url: unsubscribeUrl?.(message.user_id, message.message_type),
+  }));
   const counts: Record<string, number> = {};
   if (messages.length < jobs.length) counts.nothing_to_do = jobs.length - messages.length;
   if (messages.length > 0) {

@@ -1,15 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PgBoss } from 'pg-boss';
-import type { Sql } from '../database/connect.ts';
-import { errorText, type Log } from '../log.ts';
-import type { Channel } from './channels/channel.ts';
-import { type SendJob, sendMessages, sendQueue } from './message-sends.ts';
+import { errorText } from '../log.ts';
+import { type SendJob, type SendOptions, sendMessages, sendQueue } from './message-sends.ts';
 
-export interface SendLoopOptions {
+export interface SendLoopOptions extends SendOptions {
   boss: PgBoss;
-  sql: Sql;
-  channel: Channel;
-  log: Log;
   /** Messages in a batch, at most. */
   batchSize: number;
   /** Batches at the same time: while one is called out, another is claimed. */
@@ -45,7 +40,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
       });
     }, touchMs);
     try {
-      await sendMessages(jobs, { sql, channel, log });
+      await sendMessages(jobs, options);
     } catch (error) {
       // Nobody touches these jobs any more: they are given away again.
       log.error({ error: errorText(error) }, 'batch failed');

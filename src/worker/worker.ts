@@ -4,6 +4,7 @@ import { GwError } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
 import { type AlertDestination, workAlerts } from './alerts.ts';
 import type { Channel } from './channels/channel.ts';
+import type { SendOptions } from './message-sends.ts';
 import { startSendLoop } from './send-loop.ts';
 
 export interface WorkerOptions {
@@ -13,6 +14,8 @@ export interface WorkerOptions {
   /** Who is told of alerts; nobody unless given. */
   alerts?: AlertDestination[];
   log: Log;
+  /** See SendOptions; without it messages have no link. */
+  unsubscribeUrl?: SendOptions['unsubscribeUrl'];
 }
 
 export interface Worker {
@@ -29,7 +32,7 @@ export const pgBossSchemaVersion = 43;
  * @throws GwError when the database has another version of pg-boss's schema
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { workerUrl, channel, log } = options;
+  const { workerUrl, channel, log, unsubscribeUrl } = options;
   const sql = connect(workerUrl, { max: 4, connection: { application_name: 'gw-worker' } });
   const boss = new PgBoss({
     connectionString: workerUrl,
@@ -59,7 +62,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     );
   }
 
-  const sends = startSendLoop({ boss, sql, channel, log, batchSize: 500, lanes: 3 });
+  const sends = startSendLoop({
+    boss,
+    sql,
+    channel,
+    log,
+    unsubscribeUrl,
+    batchSize: 500,
+    lanes: 3,
+  });
 
   await workAlerts(boss, { destinations: options.alerts ?? [], log });
 

@@ -182,6 +182,10 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   });
   const keys = checkout.outbox().map(({ idempotencyKey }) => idempotencyKey);
   expect(new Set(keys).size).toBe(keys.length);
+  // The link in a message leads to this API.
+  const link = checkout.outbox()[0]?.unsubscribeUrl ?? '';
+  expect(link.startsWith(`${origin(first)}/unsubscribe?token=`)).toBe(true);
+  expect((await fetch(link)).status).toBe(200);
   const sent = await sql<{ key: string }[]>`
     select idempotency_key as key from app_public.message_logs
     where status = 'SENT' and ${isNew}`;

@@ -22,6 +22,12 @@ export interface Finished {
   stderr: string;
 }
 
+interface OutboxLine {
+  idempotencyKey: string;
+  to: { userId: string };
+  unsubscribeUrl?: string;
+}
+
 /** A copy of the checkout with a state of its own, as a stranger's clone would be. */
 export class Checkout {
   /** Readable by its owner only, as mkdtemp makes it. */
@@ -87,13 +93,13 @@ export class Checkout {
   }
 
   /** The lines of the outbox. */
-  outbox(): { idempotencyKey: string; to: { userId: string } }[] {
+  outbox(): OutboxLine[] {
     const path = this.path('.groundwork', 'outbox.jsonl');
     if (!existsSync(path)) return [];
     return readFileSync(path, 'utf8')
       .split('\n')
       .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as { idempotencyKey: string; to: { userId: string } });
+      .map((line) => JSON.parse(line) as OutboxLine);
   }
 
   /** Ends what still runs, and deletes the cluster and the copy. */

@@ -5,6 +5,8 @@ export interface Delivery {
   key: string;
   body: { to: { userId: string }; content: string; messageType: string };
   headers: IncomingHttpHeaders;
+  /** The body as it came. */
+  text: string;
 }
 
 export interface Reply {
@@ -21,10 +23,12 @@ export class Vendor {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', async () => {
+      const text = Buffer.concat(chunks).toString();
       const delivery: Delivery = {
         key: String(request.headers['idempotency-key']),
-        body: JSON.parse(Buffer.concat(chunks).toString()) as Delivery['body'],
+        body: JSON.parse(text) as Delivery['body'],
         headers: request.headers,
+        text,
       };
       this.deliveries.push(delivery);
       const waiting = this.#waiting.splice(0);

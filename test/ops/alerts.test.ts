@@ -225,7 +225,11 @@ describe('the worker', () => {
     await raise(db.as('worker'), 'a', 'critical', '96 % full\r\nBcc: x@example.com');
     await work([
       webhook(vendor.url),
-      email(`smtp://127.0.0.1:${port}`, 'db@example.com', 'oncall@example.com, dba@example.com'),
+      email(
+        `smtp://127.0.0.1:${port}`,
+        { name: '', address: 'db@example.com' },
+        'oncall@example.com, dba@example.com',
+      ),
     ]);
     // The webhook has it; what is left waits half a minute, which we do not.
     await eventually(async () => (await states()).length === 2);

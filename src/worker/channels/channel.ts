@@ -16,6 +16,8 @@ export interface Message {
   attempt: number;
   /** Whether an earlier attempt may have reached the receiver. */
   was_attempted: boolean;
+  /** Where the user can say that they do not want such messages; there may be no such place. */
+  unsubscribe_url?: string | undefined;
 }
 
 /** What became of one attempt. */
@@ -54,5 +56,7 @@ export function payloadOf(message: Message): Record<string, unknown> {
     to: { userId: message.user_id, email: message.email, name: message.full_name },
     subject: message.message_subject,
     content: message.message_content,
+    // Left out of JSON when there is none.
+    unsubscribeUrl: message.unsubscribe_url,
   };
 }

@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
 import { fromAnswer, fromError } from './answers.ts';
 import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
+import { credentialsOf, describeDestination } from './destination.ts';
 
 const maxBody = 4096;
 
@@ -10,12 +11,12 @@ export interface HttpOptions {
   concurrency: number;
   timeoutMs: number;
   /** Signs each request; the bytes that the receiver knows too. */
-  secret?: Buffer;
+  secret?: Buffer | undefined;
 }
 
 /**
  * Posts each message as JSON. The Idempotency-Key header is the same for every attempt, so
- * that a receiver can drop repetitions. With a secret, requests are signed as
+ * that a receiver can drop repetitions; so is the body. With a secret, requests are signed as
  * https://www.standardwebhooks.com says: HMAC-SHA256 of "id.timestamp.body".
  */
 export class HttpChannel implements Channel {
@@ -24,11 +25,18 @@ export class HttpChannel implements Channel {
   readonly #url: URL;
   readonly #timeout: number;
   readonly #secret: Buffer | undefined;
+  readonly #authorization: Record<string, string>;
   readonly #agent: Agent;
 
   constructor(url: string, options: HttpOptions) {
     this.#url = new URL(url);
-    this.description = this.#url.origin;
+    this.description = describeDestination(url);
+    const given = credentialsOf(this.#url);
+    this.#url.username = '';
+    this.#url.password = '';
+    this.#authorization = given
+      ? { authorization: `Basic ${Buffer.from(`${given.user}:${given.pass}`).toString('base64')}` }
+      : {};
     this.#timeout = options.timeoutMs;
     this.#secret = options.secret;
     this.#agent = new Agent({
@@ -57,6 +65,7 @@ export class HttpChannel implements Channel {
         headers: {
           'content-type': 'application/json',
           'idempotency-key': message.idempotency_key,
+          ...this.#authorization,
           ...this.#signature(message.idempotency_key, body),
         },
         body,

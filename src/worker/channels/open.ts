@@ -1,0 +1,24 @@
+import type { Config } from '../../config.ts';
+import type { Channel } from './channel.ts';
+import { FileChannel } from './file.ts';
+import { HttpChannel } from './http.ts';
+import { SmtpChannel } from './smtp.ts';
+
+/**
+ * The way out that the environment names: SMTP, a webhook, or else a file.
+ *
+ * @param outbox the file
+ */
+export function openChannel(config: Config, outbox: string): Channel {
+  const {
+    GW_DELIVERY_URL: url,
+    GW_DELIVERY_CONCURRENCY: concurrency,
+    GW_DELIVERY_TIMEOUT_MS: timeoutMs,
+    GW_MAIL_FROM: from,
+  } = config;
+  if (url === undefined) return new FileChannel(outbox);
+  if (/^smtp/i.test(url) && from !== undefined) {
+    return new SmtpChannel(url, { concurrency, timeoutMs, from });
+  }
+  return new HttpChannel(url, { concurrency, timeoutMs, secret: config.GW_DELIVERY_SECRET });
+}

@@ -1,0 +1,164 @@
+import { BlockList, isIP } from 'node:net';
+import { PassThrough, pipeline, type Readable } from 'node:stream';
+import nodemailer from 'nodemailer';
+import { codeOf, messageOf } from '../../errors.ts';
+import { isAddress, type Mailbox } from '../../mailbox.ts';
+import type { Attempt, Channel, Message } from './channel.ts';
+import { credentialsOf, describeDestination } from './destination.ts';
+import { letterOf } from './letter.ts';
+
+export interface SmtpOptions {
+  /** Connections that are kept, each with one message at a time; 50 at most are made. */
+  concurrency: number;
+  /** For connecting, and for each message. */
+  timeoutMs: number;
+  from: Mailbox;
+}
+
+/** What most servers allow one client. */
+const maxConnections = 50;
+
+/** Steps whose refusal is about the message; in any other the server refuses the session. */
+const messageSteps = new Set(['MAIL FROM', 'RCPT TO', 'DATA']);
+
+/** One message on its way: how far it came, and when that has taken too long. */
+class Call {
+  readonly #late = new AbortController();
+  #content: Readable | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  get signal(): AbortSignal {
+    return this.#late.signal;
+  }
+
+  /** Whether the server was given some of the content: it may have taken the message. */
+  get hasBegun(): boolean {
+    return this.#content?.readableDidRead === true;
+  }
+
+  /** A connection takes the message, which had to wait for one until now. */
+  start(content: Readable, timeoutMs: number): Readable {
+    this.end();
+    this.#timer = setTimeout(() => this.#late.abort(), timeoutMs);
+    this.#content = pipeline(content, new PassThrough(), () => {});
+    return this.#content;
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** Sends each message as mail, over connections that are kept. */
+export class SmtpChannel implements Channel {
+  readonly name = 'smtp';
+  readonly description: string;
+  readonly #options: SmtpOptions;
+  readonly #calls = new WeakMap<object, Call>();
+  readonly #transport;
+
+  constructor(url: string, options: SmtpOptions) {
+    this.description = describeDestination(url);
+    this.#options = options;
+    const parsed = new URL(url);
+    const host = parsed.hostname.replace(/^\[(.*)\]$/, '$1');
+    const secure = parsed.protocol === 'smtps:';
+    const auth = credentialsOf(parsed);
+    const { timeoutMs } = options;
+    this.#transport = nodemailer.createTransport({
+      pool: true,
+      host,
+      port: Number(parsed.port || (secure ? 465 : 587)),
+      secure,
+      ...(auth === undefined ? {} : { auth }),
+      // A password does not go over a network that others may read.
+      requireTLS: auth !== undefined && !secure && !isLoopback(host),
+      maxConnections: Math.min(options.concurrency, maxConnections),
+      // Once, when a kept connection turns out to be closed; the rest the database repeats.
+      maxRequeues: 1,
+      connectionTimeout: timeoutMs,
+      dnsTimeout: timeoutMs,
+      greetingTimeout: timeoutMs,
+      socketTimeout: timeoutMs,
+    });
+    this.#transport.use('stream', (mail, done) => {
+      const call = this.#calls.get(mail.data.signal ?? {});
+      mail.message.processFunc((content) => call?.start(content, timeoutMs) ?? content);
+      done();
+    });
+  }
+
+  deliver(messages: readonly Message[]): Promise<Attempt[]> {
+    return Promise.all(messages.map((message) => this.#send(message)));
+  }
+
+  async close(): Promise<void> {
+    this.#transport.close({ force: true });
+  }
+
+  async #send(message: Message): Promise<Attempt> {
+    const { from, timeoutMs } = this.#options;
+    const to = message.email;
+    if (to === null) return { status: 'FAILED', error: 'the user has no e-mail address' };
+    if (!isAddress(to)) return { status: 'FAILED', error: 'the e-mail address cannot be used' };
+    const call = new Call();
+    this.#calls.set(call.signal, call);
+    try {
+      const letter = { ...letterOf(message, from, to), signal: call.signal };
+      const { response } = await this.#transport.sendMail(letter);
+      return { status: 'SENT', ...replyOf(response) };
+    } catch (error) {
+      return call.signal.aborted
+        ? {
+            status: 'RETRYING',
+            error: `the server took longer than ${timeoutMs} ms`,
+            is_uncertain: call.hasBegun,
+          }
+        : fromRefusal(error, call.hasBegun);
+    } finally {
+      call.end();
+    }
+  }
+}
+
+/**
+ * What an error of SMTP makes of a message: 4xx may succeed later, 5xx never will when it is
+ * about the message. A wrong password is answered with 5xx too, and is not its fault.
+ *
+ * @param hasBegun whether some of the content was sent
+ */
+function fromRefusal(error: unknown, hasBegun: boolean): Attempt {
+  const { command, response } = error as { command?: string; response?: unknown };
+  const reply = replyOf(response);
+  const step = messageSteps.has(command ?? '') ? command : undefined;
+  if (reply.code !== undefined && reply.code >= 400) {
+    // 530: sign in first.
+    const isFinal = step !== undefined && reply.code >= 500 && reply.code !== 530;
+    return {
+      status: isFinal ? 'FAILED' : 'RETRYING',
+      ...reply,
+      error: `the server answered ${reply.code} to ${command ?? 'the connection'}`,
+      ...(step === undefined && hasBegun ? { is_uncertain: true } : {}),
+    };
+  }
+  const code = codeOf(error) ?? 'error';
+  const text = `${code}: ${messageOf(error)}`;
+  // Without an answer: what is wrong was seen before anything was sent.
+  if (code === 'EENVELOPE' || code === 'EMESSAGE') return { status: 'FAILED', error: text };
+  return { status: 'RETRYING', error: text, is_uncertain: hasBegun };
+}
+
+/** A reply's number and text, at most 4 KB of UTF-8. PostgreSQL's text holds no NUL. */
+function replyOf(response: unknown): { code?: number; body?: string } {
+  const code = typeof response === 'string' && /^\d{3}/.exec(response)?.[0];
+  if (typeof response !== 'string' || !code) return {};
+  return { code: Number(code), body: response.replaceAll('\0', '').slice(0, 1_000) };
+}
+
+function isLoopback(host: string): boolean {
+  const loopback = new BlockList();
+  loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+  loopback.addAddress('::1', 'ipv6');
+  const family = isIP(host);
+  return family === 0 ? host === 'localhost' : loopback.check(host, family === 6 ? 'ipv6' : 'ipv4');
+}
