@@ -297,6 +297,42 @@ ALTER FUNCTION app_hidden.sync_timezones() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_hidden.sync_timezones() IS 'Adds zones that a tzdata update brought. Removes none: a user may live there.';
 
+CREATE FUNCTION app_hidden.template_names(p_template text) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+  names text[] := array[]::text[];
+  opened text[] := array[]::text[];
+  piece text;
+  inside text;
+begin
+  foreach piece in array (string_to_array(p_template, '{{'))[2:]
+  loop
+    inside := split_part(piece, '}}', 1);
+    if strpos(piece, '}}') = 0 then
+      names := names || '{{'::text;
+    elsif inside ~ '^#[a-z_]+$' then
+      opened := substr(inside, 2) || opened;
+      names := names || substr(inside, 2);
+    elsif inside ~ '^/[a-z_]+$' and opened[1] = substr(inside, 2) then
+      opened := opened[2:];
+    elsif btrim(inside) ~ '^[a-z_]+$' then
+      names := names || btrim(inside);
+    else
+      names := names || format('{{%s}}', inside);
+    end if;
+  end loop;
+  names := names || array(
+    select format('{{#%s}}', name) from unnest(opened) as left_open (name));
+  return array(select distinct name collate "C" from unnest(names) as found (name) order by 1);
+end
+$_$;
+
+ALTER FUNCTION app_hidden.template_names(p_template text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_hidden.template_names(p_template text) IS 'The names that a template fills in or has sections of. What is neither a name nor one end of a section with two ends stands as it is written, with its braces.';
+
 CREATE FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) RETURNS public.vector
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4060,6 +4096,31 @@ ALTER FUNCTION app_private.tg_users__subscribe() OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.tg_users__subscribe() IS 'Every user has a subscription, free at first.';
 
+CREATE FUNCTION app_private.unsubscribe(p_user_id uuid, p_message_type text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '5s'
+    AS $$
+  insert into app_public.user_settings as settings
+    (user_id, birthday_messages, anniversary_messages, weekly_digest)
+  select id, p_message_type <> 'BIRTHDAY', p_message_type <> 'ANNIVERSARY',
+    p_message_type <> 'DIGEST'
+  from app_public.users
+  where id = p_user_id
+  on conflict (user_id) do update
+  set birthday_messages = settings.birthday_messages and excluded.birthday_messages,
+    anniversary_messages = settings.anniversary_messages and excluded.anniversary_messages,
+    weekly_digest = settings.weekly_digest and excluded.weekly_digest
+  -- What is off already is not written again.
+  where settings.birthday_messages and not excluded.birthday_messages
+    or settings.anniversary_messages and not excluded.anniversary_messages
+    or settings.weekly_digest and not excluded.weekly_digest
+$$;
+
+ALTER FUNCTION app_private.unsubscribe(p_user_id uuid, p_message_type text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.unsubscribe(p_user_id uuid, p_message_type text) IS 'Turns one type of messages off for a user: BIRTHDAY, ANNIVERSARY or DIGEST. Does nothing when it is off, or when the user is gone.';
+
 CREATE FUNCTION app_private.watch_live(p_user_ids uuid[]) RETURNS SETOF uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7264,6 +7325,11 @@ CREATE TABLE app_private.message_templates (
     CONSTRAINT message_templates_body_check CHECK (((length(body) >= 1) AND (length(body) <= 4000))),
     CONSTRAINT message_templates_locale_check CHECK ((locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'::text)),
     CONSTRAINT message_templates_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
+    CONSTRAINT message_templates_names_check CHECK (
+CASE message_type
+    WHEN 'DIGEST'::text THEN (array_to_string((app_hidden.template_names(subject) || app_hidden.template_names(body)), ''::text) !~ '[{}]'::text)
+    ELSE ((app_hidden.template_names(subject) || app_hidden.template_names(body)) <@ ARRAY['first_name'::text, 'last_name'::text, 'full_name'::text, 'age'::text, 'years'::text])
+END),
     CONSTRAINT message_templates_subject_check CHECK (((length(subject) <= 200) AND (subject !~ '[[:cntrl:]]'::text)))
 );
 
@@ -9066,6 +9132,8 @@ REVOKE ALL ON FUNCTION app_hidden.render_template(p_template text, p_values json
 
 REVOKE ALL ON FUNCTION app_hidden.sync_timezones() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION app_hidden.template_names(p_template text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_hidden.to_embedding(numbers double precision[], argument text) TO app_user;
 
@@ -9279,6 +9347,9 @@ REVOKE ALL ON FUNCTION app_private.tg_users__close() FROM PUBLIC;
 REVOKE ALL ON FUNCTION app_private.tg_users__replan() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.tg_users__subscribe() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.unsubscribe(p_user_id uuid, p_message_type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION app_private.unsubscribe(p_user_id uuid, p_message_type text) TO gw_authenticator;
 
 REVOKE ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION app_private.watch_live(p_user_ids uuid[]) TO gw_authenticator;
