@@ -8873,6 +8873,16 @@ ALTER TABLE ONLY app_public.workspaces
 ALTER TABLE ONLY ops.alert_notices
     ADD CONSTRAINT alert_notices_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES ops.alerts(id) ON DELETE CASCADE;
 
+ALTER TABLE app_private.capture_expectations ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.capture_signals ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.captured_reflections ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.captured_tasks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE app_private.captured_users ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE app_private.connection_pool_stats ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE app_private.delivery_channels ENABLE ROW LEVEL SECURITY;

@@ -1,5 +1,5 @@
 --! Previous: sha1:7373af57e403788a614d5331b16dc3e23b769e3a
---! Hash: sha1:c41dcb9de27a26504c726d92736c55a1dc130974
+--! Hash: sha1:4244049f2892952222e0a0495de57fd5ee0d3ea4
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql
@@ -94,6 +94,7 @@ create table app_private.captured_users (
   timezone text not null,
   constraint captured_users_pkey primary key (user_id)
 );
+alter table app_private.captured_users enable row level security;
 comment on table app_private.captured_users is
   'The zone in which each user''s days were counted.';
 
@@ -106,6 +107,7 @@ create table app_private.captured_tasks (
   completed_on date,
   constraint captured_tasks_pkey primary key (user_id, id)
 );
+alter table app_private.captured_tasks enable row level security;
 comment on table app_private.captured_tasks is 'Each task as change capture counted it.';
 comment on column app_private.captured_tasks.created_on is
   'The day for which it counts as created.';
@@ -119,6 +121,7 @@ create table app_private.captured_reflections (
   mood_score smallint,
   constraint captured_reflections_pkey primary key (user_id, id)
 );
+alter table app_private.captured_reflections enable row level security;
 comment on table app_private.captured_reflections is
   'Each reflection as change capture counted it.';
 
@@ -131,6 +134,7 @@ create table app_private.capture_signals (
   constraint capture_signals_pkey primary key (id),
   constraint capture_signals_kind_check check (kind in ('heartbeat', 'truncated'))
 );
+alter table app_private.capture_signals enable row level security;
 comment on table app_private.capture_signals is
   'Always empty. Heartbeats and truncated partitions pass through it into the log.';
 
@@ -145,6 +149,7 @@ create unlogged table app_private.capture_expectations (
   mood_count integer not null,
   constraint capture_expectations_pkey primary key (user_id, agg_date)
 );
+alter table app_private.capture_expectations enable row level security;
 comment on table app_private.capture_expectations is
   'The aggregates as the tables give them at the position of the last reconcile.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c41dcb9de27a26504c726d92736c55a1dc130974
---! Hash: sha1:f92fd4d39e13ee0249bbb96df729c2e74fc03f3a
+--! Previous: sha1:4244049f2892952222e0a0495de57fd5ee0d3ea4
+--! Hash: sha1:ebcf6f111624f172a02fdfb91932ba1ee4a2bbe3
 --! Message: unsubscribe
 
 --! split: 0001-unsubscribe.sql

@@ -1,9 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { plugins } from '../../src/cdc/slot.ts';
 import { asReplica, daysOf, expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';
+
+// A slot reads the log of the whole server: what other files write too.
+vi.setConfig({ testTimeout: 120_000 });
 
 const hour = { timeout: 60_000 };
 

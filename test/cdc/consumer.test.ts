@@ -1,9 +1,12 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Consumer } from '../../src/cdc/consumer.ts';
 import { plugins } from '../../src/cdc/slot.ts';
 import { expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';
+
+// A slot reads the log of the whole server: what other files write too.
+vi.setConfig({ testTimeout: 120_000 });
 
 const long = { timeout: 90_000 };
 

@@ -1,10 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { reconcile, resnapshot } from '../../src/cdc/reconcile.ts';
 import { plugins } from '../../src/cdc/slot.ts';
 import { asReplica, Capture, daysOf, insertTask, useCapture } from '../helpers/capture.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';
+
+// A slot reads the log of the whole server: what other files write too.
+vi.setConfig({ testTimeout: 120_000 });
 
 const long = { timeout: 90_000 };
 

@@ -52,7 +52,10 @@ ALTER SYSTEM SET archive_command = 'aws s3 cp %p s3://macro-ai-wal-archive/%f';`
     replaced: {
       fate: 'not run',
       why: `${inFile}: 10, for change data capture, backups and replicas`,
-      by: isSet('max_wal_senders', '10'),
+      by: {
+        sql: "select 1 / (current_setting('max_wal_senders')::integer >= 10)::integer as is_set",
+        as: 'superuser',
+      },
     },
   },
   {
