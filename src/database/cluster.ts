@@ -226,14 +226,22 @@ export async function startCluster(cluster: Cluster, port: number): Promise<void
   }
 }
 
-/** Stops the server: cleanly when that takes less than 3 seconds, else at once. */
-export async function stopCluster(cluster: Cluster): Promise<void> {
+/**
+ * Stops the server.
+ *
+ * @param mode fast: cleanly when that takes less than 3 seconds, else at once; immediate: as
+ *   if it had crashed
+ */
+export async function stopCluster(
+  cluster: Cluster,
+  mode: 'fast' | 'immediate' = 'fast',
+): Promise<void> {
   if (runningPort(cluster) === undefined) return;
   const stop = (mode: string, seconds: string) =>
     run(cluster, 'pg_ctl', ['-D', dataDirectory(cluster), '-m', mode, '-w', '-t', seconds, 'stop']);
-  const { code } = await stop('fast', '3');
+  const isStopped = mode === 'fast' && (await stop('fast', '3')).code === 0;
   // Write-ahead log makes this safe: the next start replays it.
-  if (code !== 0) await stop('immediate', '10');
+  if (!isStopped) await stop('immediate', '10');
 }
 
 /** Deletes the data directory and the log. */

@@ -23,7 +23,16 @@ export interface Scratch {
   superuserUrl: string;
   /** Connections of every role to a database of this server. */
   database(name: string): Database;
+  /** Ends it as a crash would, and starts it on the same port: it recovers from its log. */
+  crash(): Promise<void>;
   stop(): Promise<void>;
+}
+
+export interface ScratchOptions {
+  /** Tells it from others of this process, in small letters. */
+  topic?: string;
+  /** Lines for postgresql.conf, after those of every scratch server. */
+  settings?: string[];
 }
 
 /** Binaries with every extension, installed when that is possible. */
@@ -62,7 +71,7 @@ async function removeAbandoned(bin: string): Promise<void> {
     return;
   }
   for (const name of names) {
-    const pid = Number(/^scratch-(\d+)$/.exec(name)?.[1]);
+    const pid = Number(/^scratch-(\d+)(-[a-z]+)?$/.exec(name)?.[1]);
     if (!pid || alive(pid)) continue;
     const cluster = { bin, home: join(parent, name) };
     await stopCluster(cluster);
@@ -103,10 +112,14 @@ export function databaseAt(superuserUrl: string, name: string): Database {
  *
  * @param cronDatabase the database that pg_cron lives in
  */
-export async function startScratch(cronDatabase: string): Promise<Scratch> {
+export async function startScratch(
+  cronDatabase: string,
+  { topic, settings = [] }: ScratchOptions = {},
+): Promise<Scratch> {
   const bin = await requireBinaries();
   await removeAbandoned(bin);
-  const cluster: Cluster = { bin, home: clusterHome(`scratch-${process.pid}`) };
+  const name = ['scratch', process.pid, ...(topic === undefined ? [] : [topic])].join('-');
+  const cluster: Cluster = { bin, home: clusterHome(name) };
   removeCluster(cluster);
   const secrets = readSecrets();
   await createCluster(cluster, secrets.superuser, [
@@ -118,6 +131,7 @@ export async function startScratch(cronDatabase: string): Promise<Scratch> {
     'shared_buffers = 256MB',
     'max_connections = 200',
     'log_min_duration_statement = -1',
+    ...settings,
   ]);
   let port = await randomPort();
   // Somebody may have taken it since.
@@ -133,6 +147,10 @@ export async function startScratch(cronDatabase: string): Promise<Scratch> {
   return {
     superuserUrl,
     database: (name) => databaseAt(superuserUrl, name),
+    async crash() {
+      await stopCluster(cluster, 'immediate');
+      await startCluster(cluster, port);
+    },
     async stop() {
       await stopCluster(cluster);
       removeCluster(cluster);

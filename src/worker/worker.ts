@@ -3,6 +3,7 @@ import { connect } from '../database/connect.ts';
 import { GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Channel } from './channels/channel.ts';
+import { sendQueue } from './message-sends.ts';
 import { startSendLoop } from './send-loop.ts';
 
 export interface WorkerOptions {
@@ -55,6 +56,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     );
   }
 
+  // Who comes after a worker that died does not wait for the first round.
+  boss.supervise(sendQueue).catch((error: unknown) => {
+    log.warn({ error: messageOf(error) }, 'cannot look for jobs of dead workers');
+  });
   const sends = startSendLoop({ boss, sql, channel, log, batchSize: 500, lanes: 3 });
 
   let closing: Promise<void> | undefined;
