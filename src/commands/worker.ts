@@ -3,7 +3,7 @@ import { loadConfig } from '../config.ts';
 import { connectionError } from '../database/connect.ts';
 import { locateDatabase } from '../database/source.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../database/state.ts';
-import { codeOf, GwError } from '../errors.ts';
+import { codeOf, GwError, messageOf } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { unsubscribeLinks } from '../unsubscribe-links.ts';
 import { sayReady, untilStopped } from './process.ts';
@@ -34,7 +34,9 @@ export function registerWorker(program: Command): void {
         log,
         unsubscribeUrl,
       }).catch((error: unknown) => {
-        if (error instanceof GwError || codeOf(error) === undefined) throw error;
+        // A server that goes down while we connect gives no code.
+        const isCut = /^Connection terminated/.test(messageOf(error));
+        if (error instanceof GwError || (codeOf(error) === undefined && !isCut)) throw error;
         throw connectionError(error, urls.worker, 'DATABASE_URL');
       });
       log.info({ channel: channel.description }, 'working');

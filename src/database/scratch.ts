@@ -30,6 +30,13 @@ export interface Scratch {
   stop(): Promise<void>;
 }
 
+export interface ScratchOptions {
+  /** Tells it from others of this process, in small letters. */
+  topic?: string;
+  /** Lines for postgresql.conf, after those of every scratch server. */
+  settings?: string[];
+}
+
 /** Binaries with every extension, installed when that is possible. */
 export async function requireBinaries(): Promise<string> {
   const [best] = findInstallations();
@@ -66,7 +73,7 @@ async function removeAbandoned(bin: string): Promise<void> {
     return;
   }
   for (const name of names) {
-    const pid = Number(/^scratch-(\d+)$/.exec(name)?.[1]);
+    const pid = Number(/^scratch-(\d+)(-[a-z]+)?$/.exec(name)?.[1]);
     if (!pid || alive(pid)) continue;
     const cluster = { bin, home: join(parent, name) };
     await stopCluster(cluster);
@@ -107,10 +114,14 @@ export function databaseAt(superuserUrl: string, name: string): Database {
  *
  * @param cronDatabase the database that pg_cron lives in
  */
-export async function startScratch(cronDatabase: string): Promise<Scratch> {
+export async function startScratch(
+  cronDatabase: string,
+  { topic, settings = [] }: ScratchOptions = {},
+): Promise<Scratch> {
   const bin = await requireBinaries();
   await removeAbandoned(bin);
-  const cluster: Cluster = { bin, home: clusterHome(`scratch-${process.pid}`) };
+  const name = ['scratch', process.pid, ...(topic === undefined ? [] : [topic])].join('-');
+  const cluster: Cluster = { bin, home: clusterHome(name) };
   removeCluster(cluster);
   const secrets = readSecrets();
   await createCluster(cluster, secrets.superuser, [
@@ -125,6 +136,7 @@ export async function startScratch(cronDatabase: string): Promise<Scratch> {
     'max_replication_slots = 60',
     'max_wal_senders = 60',
     'log_min_duration_statement = -1',
+    ...settings,
   ]);
   let port = await randomPort();
   // Somebody may have taken it since.

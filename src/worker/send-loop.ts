@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { PgBoss } from 'pg-boss';
+import type { Job, PgBoss } from 'pg-boss';
 import { errorText } from '../log.ts';
 import { type SendJob, type SendOptions, sendMessages, sendQueue } from './message-sends.ts';
 
@@ -19,9 +19,6 @@ export interface SendLoop {
 /** How often an empty queue is asked again. */
 const idleMs = 500;
 
-/** A dead worker's jobs are given away when they were not touched for 10 s. */
-const touchMs = 4_000;
-
 /**
  * Sends what is due, as many batches at once as there are lanes, never more than the
  * channel's limits allow. pg-boss's own work() cannot ask for permits before it fetches, and
@@ -32,15 +29,20 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
   const stopping = new AbortController();
   const running = new Set<Promise<void>>();
 
-  async function handle(jobs: { id: string; data: SendJob }[]): Promise<void> {
+  async function handle(jobs: Job<SendJob>[]): Promise<void> {
     const claims = jobs.map(({ id }) => id);
-    const touch = setInterval(() => {
-      boss.touch(sendQueue, claims).catch((error: unknown) => {
-        log.warn({ error: errorText(error) }, 'heartbeat failed');
-      });
-    }, touchMs);
+    // Jobs that are not touched for as long are a dead worker's, and are given away.
+    const [{ heartbeatSeconds = null } = {}] = jobs;
+    const touch = setInterval(
+      () => {
+        boss.touch(sendQueue, claims).catch((error: unknown) => {
+          log.warn({ error: errorText(error) }, 'heartbeat failed');
+        });
+      },
+      ((heartbeatSeconds ?? 10) * 1000) / 3,
+    );
     try {
-      await sendMessages(jobs, options);
+      await sendMessages(jobs, { ...options, signal: stopping.signal });
     } catch (error) {
       // Nobody touches these jobs any more: they are given away again.
       log.error({ error: errorText(error) }, 'batch failed');
@@ -54,7 +56,8 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     const [permit] = await sql<{ permits: number; wait_ms: number }[]>`
       select permits, wait_ms from app_private.take_send_permits(${channel.name}, ${batchSize})`;
     const permits = permit?.permits ?? 0;
-    if (permits === 0) return Math.min(Math.max(permit?.wait_ms ?? idleMs, 10), 5_000);
+    // A probe that is on its way may be answered, and open everything, any moment.
+    if (permits === 0) return Math.min(Math.max(permit?.wait_ms ?? idleMs, 10), 1_000);
     const jobs = await boss.fetch<SendJob>(sendQueue, { batchSize: permits });
     if (jobs.length > 0) {
       const batch = handle(jobs).finally(() => running.delete(batch));

@@ -4,7 +4,7 @@ import { GwError } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
 import { type AlertDestination, workAlerts } from './alerts.ts';
 import type { Channel } from './channels/channel.ts';
-import type { SendOptions } from './message-sends.ts';
+import { type SendOptions, sendQueue } from './message-sends.ts';
 import { startSendLoop } from './send-loop.ts';
 
 export interface WorkerOptions {
@@ -62,6 +62,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     );
   }
 
+  // Who comes after a worker that died does not wait for the first round.
+  boss.supervise(sendQueue).catch((error: unknown) => {
+    log.warn({ error: errorText(error) }, 'cannot look for jobs of dead workers');
+  });
   const sends = startSendLoop({
     boss,
     sql,

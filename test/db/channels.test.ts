@@ -37,6 +37,9 @@ const alerts = async (sql: Transaction) =>
       where check_name = 'message-channel' and resolved_at is null`
   ).map((row) => ({ ...row }));
 
+/** Makes something that can be sent. */
+const queue = (sql: Transaction) => sql`insert into pgboss.job (name) values ('message-send')`;
+
 describe('a limit', () => {
   test('is none unless there is one, and then nothing is written', async () => {
     await asWorker(async (sql) => {
@@ -109,6 +112,7 @@ describe('the circuit', () => {
   test('lets one probe through after the pause, not two', async () => {
     await asWorker(async (sql) => {
       await note(sql, 0, 50);
+      await queue(sql);
       await set(sql, "probe_after = clock_timestamp() - interval '1 second'");
       expect(await permits(sql, 100)).toEqual({ permits: 1, wait_ms: 0 });
       expect(await channel(sql)).toMatchObject({ circuit: 'half-open' });
@@ -116,9 +120,21 @@ describe('the circuit', () => {
     });
   });
 
+  test('does not probe without a message, and then with the first that is due', async () => {
+    await asWorker(async (sql) => {
+      await note(sql, 0, 50);
+      await set(sql, "probe_after = clock_timestamp() - interval '1 second'");
+      expect(await permits(sql, 100)).toEqual({ permits: 0, wait_ms: 1_000 });
+      expect(await channel(sql)).toMatchObject({ circuit: 'open' });
+      await queue(sql);
+      expect(await permits(sql, 100)).toEqual({ permits: 1, wait_ms: 0 });
+    });
+  });
+
   test('closes when the probe is answered, and the alert is over', async () => {
     await asWorker(async (sql) => {
       await note(sql, 0, 50);
+      await queue(sql);
       await set(sql, "probe_after = clock_timestamp() - interval '1 second'");
       await permits(sql, 100);
       await note(sql, 1, 0);
@@ -131,6 +147,7 @@ describe('the circuit', () => {
   test('waits twice as long after each probe in vain, 5 minutes at most', async () => {
     await asWorker(async (sql) => {
       await note(sql, 0, 50);
+      await queue(sql);
       for (const pause of [30, 60, 120, 240, 300, 300]) {
         await set(sql, "probe_after = clock_timestamp() - interval '1 second'");
         await permits(sql, 100);

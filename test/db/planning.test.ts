@@ -107,6 +107,19 @@ describe('the instant of a message', () => {
   });
 });
 
+test.each([
+  ['12-31', '2026-12-30T10:00Z', '2027-12-31'],
+  ['01-01', '2026-12-31T10:00Z', '2028-01-01'],
+  ['01-02', '2027-01-01T10:00Z', '2028-01-02'],
+])('who is told on %s is told again a year later', async (birthday, now, next) => {
+  await asOwner(async (sql) => {
+    await createUser(sql, { birthday_date: `1990-${birthday}` });
+    expect(await plan(sql, now)).toBe(1);
+    const rows = await sql`select delivery_date::text as date from app_private.message_schedule`;
+    expect([...rows]).toEqual([{ date: next }]);
+  });
+});
+
 describe('the window', () => {
   test.each([
     ['in 24 hours', '2026-06-14T09:00Z', 1],

@@ -1,5 +1,5 @@
 import type { Sql, Transaction } from '../../src/database/connect.ts';
-import { createUser, type NewUser } from './database.ts';
+import type { NewUser } from './database.ts';
 
 export interface LogRow {
   user_id: string;
@@ -19,23 +19,22 @@ export interface DueUser extends NewUser {
   key: string;
 }
 
-/** Makes users whose birthday is today in UTC, to be told a minute ago. Nothing is planned. */
+/**
+ * Makes users whose birthday is today in UTC, to be told a minute ago: Due0, Due1, …
+ * Nothing is planned.
+ */
 export async function createDue(owner: Sql | Transaction, count: number): Promise<DueUser[]> {
-  const [due] = await owner<{ date: string; time: string; birthday: string }[]>`
-    select at::date::text as date, to_char(at, 'HH24:MI') as time,
-      '1988' || to_char(at, '-MM-DD') as birthday
-    from (select now() at time zone 'UTC' - interval '1 minute') as moment (at)`;
-  const { date = '', time = '', birthday = '' } = due ?? {};
-  const users: DueUser[] = [];
-  for (let i = 0; i < count; i += 1) {
-    const user = await createUser(owner, {
-      first_name: `Due${i}`,
-      birthday_date: birthday,
-      send_time: time,
-    });
-    users.push({ ...user, date, key: `${user.id}:BIRTHDAY:${date}` });
-  }
-  return users;
+  const users = await owner<(NewUser & { date: string })[]>`
+    insert into app_public.users (email, first_name, birthday_date, send_time)
+    select gen_random_uuid() || '@example.com', 'Due' || number - 1,
+      ('1988' || to_char(at, '-MM-DD'))::date, date_trunc('minute', at)::time
+    from generate_series(1, ${count}) as number
+    cross join (select now() at time zone 'UTC' - interval '1 minute') as moment (at)
+    returning id, email, (now() at time zone 'UTC' - interval '1 minute')::date::text as date`;
+  await owner`
+    insert into app_public.user_settings (user_id, weekly_digest)
+    select id, false from unnest(${users.map(({ id }) => id)}::uuid[]) as made (id)`;
+  return users.map((user) => ({ ...user, key: `${user.id}:BIRTHDAY:${user.date}` }));
 }
 
 /** Makes users whose messages are planned, and have been due for a minute. */

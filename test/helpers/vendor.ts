@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 
 export interface Delivery {
   key: string;
-  body: { to: { userId: string }; content: string; messageType: string };
+  body: { to: { userId: string; name: string }; content: string; messageType: string };
   headers: IncomingHttpHeaders;
   /** The body as it came. */
   text: string;
@@ -15,10 +15,17 @@ export interface Reply {
   headers?: Record<string, string>;
 }
 
+/** The connection breaks, and nothing was answered. */
+export const reset = 'reset';
+
+export type Answer = Reply | typeof reset;
+
 /** Somebody else's message service, as a real server on loopback. */
 export class Vendor {
   /** Every request, in order of arrival. */
   readonly deliveries: Delivery[] = [];
+  /** The key of every request that was answered with success. */
+  readonly accepted: string[] = [];
   readonly #server = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -33,14 +40,22 @@ export class Vendor {
       this.deliveries.push(delivery);
       const waiting = this.#waiting.splice(0);
       for (const wake of waiting) wake();
-      const { status, body = '', headers = {} } = await this.answer(delivery);
+      const reply = await this.answer(delivery);
+      if (reply === reset) {
+        request.socket.resetAndDestroy();
+        return;
+      }
+      const { status, body = '', headers = {} } = reply;
+      // Whoever hung up meanwhile has not been answered.
+      if (response.destroyed) return;
+      if (status >= 200 && status < 300) this.accepted.push(delivery.key);
       response.writeHead(status, headers).end(body);
     });
   });
   #waiting: (() => void)[] = [];
 
   /** What it answers; a test replaces it. */
-  answer: (delivery: Delivery) => Reply | Promise<Reply> = () => ({ status: 202, body: 'ok' });
+  answer: (delivery: Delivery) => Answer | Promise<Answer> = () => ({ status: 202, body: 'ok' });
 
   async start(): Promise<void> {
     await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));

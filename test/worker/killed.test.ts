@@ -1,37 +1,19 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { projectRoot } from '../../src/database/state.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { hurryQueue, logOf, planOne } from '../helpers/messages.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
+import { WorkerProcess } from '../helpers/worker-process.ts';
 
 const db = useDatabase();
 let vendor: Vendor;
-const running: ChildProcess[] = [];
+const running: WorkerProcess[] = [];
 
-/** A worker as a process of its own, so that it can be killed. */
-async function startProcess(): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [join(projectRoot, 'src', 'cli.ts'), 'worker'], {
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    env: {
-      ...process.env,
-      NODE_ENV: 'test',
-      DATABASE_URL: db.url('owner'),
-      GW_DELIVERY_URL: vendor.url,
-      GW_LOG_LEVEL: 'silent',
-    },
-  });
-  running.push(child);
-  await once(child, 'message');
-  return child;
-}
-
-async function kill(child: ChildProcess): Promise<void> {
-  child.kill('SIGKILL');
-  await once(child, 'exit');
+async function startProcess(): Promise<WorkerProcess> {
+  const worker = new WorkerProcess(db.url('owner'), vendor.url);
+  running.push(worker);
+  await worker.ready();
+  return worker;
 }
 
 beforeEach(async () => {
@@ -41,9 +23,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  for (const child of running.splice(0)) {
-    if (child.exitCode === null && child.signalCode === null) await kill(child);
-  }
+  await Promise.all(running.splice(0).map((worker) => worker.kill()));
   await vendor.stop();
   await db.as('owner')`delete from app_public.users`;
   await db.as('owner')`delete from pgboss.job`;
@@ -72,7 +52,7 @@ test('a worker killed between claim and call: the next one delivers, once', {
     return row !== undefined;
   });
   expect(await logOf(db.as('owner'), user)).toMatchObject({ status: 'QUEUED' });
-  await kill(first);
+  await first.kill();
   await gate`select pg_advisory_unlock(4711)`;
   gate.release();
   expect(vendor.deliveries).toEqual([]);
@@ -93,7 +73,7 @@ test('a worker killed during the call: the receiver sees the same key again', {
   const user = await planOne(db.as('owner'));
   const first = await startProcess();
   await vendor.arrived(1);
-  await kill(first);
+  await first.kill();
   expect(await logOf(db.as('owner'), user)).toMatchObject({ status: 'SENDING' });
 
   await startProcess();

@@ -41,8 +41,16 @@ export interface Channel {
   readonly name: 'http' | 'smtp' | 'file';
   /** Where messages go, for people. */
   readonly description: string;
-  /** Delivers a batch; the answers are in the batch's order. Never rejects. */
-  deliver(messages: readonly Message[]): Promise<Attempt[]>;
+  /**
+   * Delivers a batch; the answers are in the batch's order. Never rejects.
+   *
+   * @param tell called with each message's place in the batch as soon as its attempt has
+   *   ended, by channels where some take longer than others
+   */
+  deliver(
+    messages: readonly Message[],
+    tell?: (index: number, attempt: Attempt) => void,
+  ): Promise<Attempt[]>;
   close(): Promise<void>;
 }
 

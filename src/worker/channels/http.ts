@@ -48,8 +48,17 @@ export class HttpChannel implements Channel {
     });
   }
 
-  deliver(messages: readonly Message[]): Promise<Attempt[]> {
-    return Promise.all(messages.map((message) => this.#post(message)));
+  deliver(
+    messages: readonly Message[],
+    tell?: (index: number, attempt: Attempt) => void,
+  ): Promise<Attempt[]> {
+    return Promise.all(
+      messages.map(async (message, index) => {
+        const attempt = await this.#post(message);
+        tell?.(index, attempt);
+        return attempt;
+      }),
+    );
   }
 
   close(): Promise<void> {
