@@ -226,13 +226,20 @@ CREATE FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone tex
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     AS $$
   select case
-    when here.now::time >= p_from and (here.now::time < p_until or p_until < p_from)
-    then app_hidden.local_to_instant(here.now::date + p_until
-      + case when p_until < p_from then interval '1 day' else interval '0' end, p_zone)
-    when here.now::time < p_until and p_until < p_from
-    then app_hidden.local_to_instant(here.now::date + p_until, p_zone)
+    when app_hidden.local_to_instant(quiet.until, p_zone) > p_at
+    then app_hidden.local_to_instant(quiet.until, p_zone)
+    else quiet.until at time zone p_zone
   end
   from (select p_at at time zone p_zone) as here (now)
+  cross join lateral (
+    select case
+      when here.now::time >= p_from and (here.now::time < p_until or p_until < p_from)
+      then here.now::date + p_until
+        + case when p_until < p_from then interval '1 day' else interval '0' end
+      when here.now::time < p_until and p_until < p_from
+      then here.now::date + p_until
+    end
+  ) as quiet (until)
 $$;
 
 ALTER FUNCTION app_hidden.quiet_until(p_at timestamp with time zone, p_zone text, p_from time without time zone, p_until time without time zone) OWNER TO gw_owner;
@@ -246,6 +253,10 @@ CREATE FUNCTION app_hidden.render_template(p_template text, p_values jsonb) RETU
 declare
   template text := p_template;
   section text;
+  pieces text[];
+  piece text;
+  name_end integer;
+  rendered text;
 begin
   if strpos(template, '{{#') > 0 then
     for section in
@@ -258,16 +269,18 @@ begin
         'g');
     end loop;
   end if;
-  return coalesce((
-    select string_agg(
-      case
-        when piece.number = 1 then piece.content
-        when strpos(piece.content, '}}') = 0 then '{{' || piece.content
-        else coalesce(p_values ->> btrim(split_part(piece.content, '}}', 1)), '')
-          || substr(piece.content, strpos(piece.content, '}}') + 2)
-      end, '' order by piece.number)
-    from string_to_table(template, '{{') with ordinality as piece (content, number)
-  ), '');
+  pieces := string_to_array(template, '{{');
+  rendered := coalesce(pieces[1], '');
+  foreach piece in array pieces[2:]
+  loop
+    name_end := strpos(piece, '}}');
+    rendered := rendered || case
+      when name_end = 0 then '{{' || piece
+      else coalesce(p_values ->> btrim(left(piece, name_end - 1)), '')
+        || substr(piece, name_end + 2)
+    end;
+  end loop;
+  return rendered;
 end
 $_$;
 
@@ -1294,7 +1307,8 @@ begin
     to_json(written.scheduled_send_time) #>> '{}', written.message_type,
     written.delivery_date, written.recipient_email, written.recipient_name,
     written.message_subject, written.message_content, written.idempotency_key,
-    written.retry_count, written.uncertain_since is not null or written.retry_count > 0
+    written.retry_count,
+    written.uncertain_since is not null or written.attempts is not null
   from written
   where written.status = 'SENDING';
 
@@ -2684,7 +2698,8 @@ CREATE FUNCTION app_private.next_occasions(p_user_ids uuid[], p_now timestamp wi
       from generate_series(
         extract(year from least(message_schedule.delivery_date, settings.first_day))::integer,
         -- February 29 can be eight years away for those who skip it.
-        extract(year from p_now)::integer + case rules.leap_day_policy
+        -- Whoever is told on January 1 is planned in the year before.
+        extract(year from settings.last_planned_day)::integer + case rules.leap_day_policy
           when 'skip' then 9 else 1 end) as year
       where rules.message_type <> 'DIGEST'
       union all
@@ -3036,9 +3051,9 @@ begin
       retry_after_seconds double precision, is_uncertain boolean)
   ),
   decided as materialized (
-    select result.*, message_logs.attempted_at,
+    select result.*, message_logs.attempted_at, tries.counted,
       case when result.status = 'RETRYING'
-        and message_logs.retry_count + 1 >= channel.max_attempts
+        and message_logs.retry_count + tries.counted >= channel.max_attempts
         then 'FAILED' else result.status end as next_status,
       -- Exponential, with full jitter: those that failed together do not come back together.
       clock_timestamp() + greatest(
@@ -3053,6 +3068,10 @@ begin
       and message_logs.id = result.message_id
       and message_logs.scheduled_send_time = result.scheduled_send_time
     inner join app_private.delivery_channels as channel on channel.name = p_channel
+    -- A probe of a receiver that is down uses up no attempt of the message that made it.
+    cross join lateral (
+      select (channel.circuit = 'closed' or coalesce(result.code, 500) < 500)::integer
+    ) as tries (counted)
     -- Whoever else changes many of these rows takes them in this order too.
     order by result.user_id, result.message_id
   ),
@@ -3060,7 +3079,8 @@ begin
     update app_public.message_logs
     set status = decided.next_status,
       actual_send_time = case when decided.status = 'SENT' then clock_timestamp() end,
-      retry_count = message_logs.retry_count + (decided.next_status = 'RETRYING')::integer,
+      retry_count = message_logs.retry_count
+        + case decided.next_status when 'RETRYING' then decided.counted else 0 end,
       last_retry_at = case when decided.next_status = 'RETRYING'
         then clock_timestamp() else message_logs.last_retry_at end,
       api_response_code = decided.code,
@@ -3565,6 +3585,16 @@ begin
     if channel.probe_after > instant then
       return query select 0, least(ceil(extract(epoch from channel.probe_after - instant) * 1000),
         60000)::integer;
+      return;
+    end if;
+    -- Without a message there is no probe, and what becomes due meanwhile need not wait.
+    if not exists (
+      select from pgboss.job
+      where job.name = 'message-send'
+        and job.state < 'active'
+        and job.start_after <= instant
+    ) then
+      return query select 0, 1000;
       return;
     end if;
     -- One message tries whether the receiver is back. Its worker may die: then the next

@@ -1,5 +1,5 @@
---! Previous: sha1:aae8c6504940bb65d4aa92070854ac08446b6bb4
---! Hash: sha1:5e38565745fe82746dbd70b7850765962d6a62ef
+--! Previous: sha1:d29262a0449aa4dc3e22cba24a9db6711133ffc8
+--! Hash: sha1:90e83db7ade1dab9274a827749afee38d4df8374
 --! Message: last-login
 
 --! split: 0001-last-login.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:5e38565745fe82746dbd70b7850765962d6a62ef
---! Hash: sha1:24d803d27c67f5509bf02e5bb102bc9aced403ae
+--! Previous: sha1:90e83db7ade1dab9274a827749afee38d4df8374
+--! Hash: sha1:acb6257b95510eca9e522e90c23225abd65f9ed7
 --! Message: live
 
 --! split: 0001-live.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:24d803d27c67f5509bf02e5bb102bc9aced403ae
---! Hash: sha1:31e793cd007487d97ceddc9dc1c11ed2f3226850
+--! Previous: sha1:acb6257b95510eca9e522e90c23225abd65f9ed7
+--! Hash: sha1:a0925a274962b2ff0db7eaff1d59c20d551a1ea5
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:31e793cd007487d97ceddc9dc1c11ed2f3226850
---! Hash: sha1:38d2d26e6b650330d146a9469e85e79c9421ea81
+--! Previous: sha1:a0925a274962b2ff0db7eaff1d59c20d551a1ea5
+--! Hash: sha1:6dd84cc66d573168af183d0bb9ea877ff89ebc7f
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:38d2d26e6b650330d146a9469e85e79c9421ea81
---! Hash: sha1:315f73ba006322d4b36e64244aab254b82c9853c
+--! Previous: sha1:6dd84cc66d573168af183d0bb9ea877ff89ebc7f
+--! Hash: sha1:4db4c2237f306882d916f27795a01fee1f7e0de3
 --! Message: digests
 
 --! split: 0001-digests.sql
@@ -509,7 +509,8 @@ as $$
       from generate_series(
         extract(year from least(message_schedule.delivery_date, settings.first_day))::integer,
         -- February 29 can be eight years away for those who skip it.
-        extract(year from p_now)::integer + case rules.leap_day_policy
+        -- Whoever is told on January 1 is planned in the year before.
+        extract(year from settings.last_planned_day)::integer + case rules.leap_day_policy
           when 'skip' then 9 else 1 end) as year
       where rules.message_type <> 'DIGEST'
       union all
@@ -807,7 +808,8 @@ begin
     to_json(written.scheduled_send_time) #>> '{}', written.message_type,
     written.delivery_date, written.recipient_email, written.recipient_name,
     written.message_subject, written.message_content, written.idempotency_key,
-    written.retry_count, written.uncertain_since is not null or written.retry_count > 0
+    written.retry_count,
+    written.uncertain_since is not null or written.attempts is not null
   from written
   where written.status = 'SENDING';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:315f73ba006322d4b36e64244aab254b82c9853c
---! Hash: sha1:7373af57e403788a614d5331b16dc3e23b769e3a
+--! Previous: sha1:4db4c2237f306882d916f27795a01fee1f7e0de3
+--! Hash: sha1:099c497458dddce6cb7169c4c806c3584b57dc7c
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

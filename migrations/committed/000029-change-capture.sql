@@ -1,5 +1,5 @@
---! Previous: sha1:7373af57e403788a614d5331b16dc3e23b769e3a
---! Hash: sha1:4244049f2892952222e0a0495de57fd5ee0d3ea4
+--! Previous: sha1:099c497458dddce6cb7169c4c806c3584b57dc7c
+--! Hash: sha1:1fef416f740c77a11fc958cb4c251888bb0b65cc
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql

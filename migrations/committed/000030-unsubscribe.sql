@@ -1,5 +1,5 @@
---! Previous: sha1:4244049f2892952222e0a0495de57fd5ee0d3ea4
---! Hash: sha1:ebcf6f111624f172a02fdfb91932ba1ee4a2bbe3
+--! Previous: sha1:1fef416f740c77a11fc958cb4c251888bb0b65cc
+--! Hash: sha1:758737c92c7473f5799eba86face70593e85a3b3
 --! Message: unsubscribe
 
 --! split: 0001-unsubscribe.sql
