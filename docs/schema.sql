@@ -1157,6 +1157,7 @@ CREATE FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) RETURNS
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 declare
@@ -3037,6 +3038,7 @@ CREATE FUNCTION app_private.record_send_results(p_results jsonb, p_channel text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
   recorded integer;
@@ -3051,22 +3053,18 @@ begin
       retry_after_seconds double precision, is_uncertain boolean)
   ),
   decided as materialized (
-    select result.*, message_logs.attempted_at, tries.counted,
+    select result.*, tries.counted,
       case when result.status = 'RETRYING'
-        and message_logs.retry_count + tries.counted >= channel.max_attempts
+        and result.attempt + tries.counted >= channel.max_attempts
         then 'FAILED' else result.status end as next_status,
       -- Exponential, with full jitter: those that failed together do not come back together.
       clock_timestamp() + greatest(
         random() * least(channel.retry_cap,
-          channel.retry_base * 2 ^ least(message_logs.retry_count, 20)),
+          channel.retry_base * 2 ^ least(result.attempt, 20)),
         -- Of a receiver that asks for more than a day, a day is believed.
         least(coalesce(result.retry_after_seconds, 0), 86400) * interval '1 second')
         as retry_at
     from result
-    inner join app_public.message_logs
-      on message_logs.user_id = result.user_id
-      and message_logs.id = result.message_id
-      and message_logs.scheduled_send_time = result.scheduled_send_time
     inner join app_private.delivery_channels as channel on channel.name = p_channel
     -- A probe of a receiver that is down uses up no attempt of the message that made it.
     cross join lateral (
@@ -3089,7 +3087,7 @@ begin
       attempts = case when decided.status = 'SENT' then message_logs.attempts
         else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
           jsonb_strip_nulls(jsonb_build_object(
-            'started_at', decided.attempted_at,
+            'started_at', message_logs.attempted_at,
             'ended_at', clock_timestamp(),
             'code', decided.code,
             'body', left(decided.body, 500),
@@ -3100,7 +3098,7 @@ begin
       uncertain_since = case
         when decided.status = 'SENT' then null
         when decided.is_uncertain
-        then least(message_logs.uncertain_since, decided.attempted_at)
+        then least(message_logs.uncertain_since, message_logs.attempted_at)
         else message_logs.uncertain_since
       end
     from decided
@@ -3120,7 +3118,8 @@ begin
     where job.name = 'message-send'
       and job.id = written.job_id
       and written.status <> 'RETRYING'
-    returning job.*
+    returning job.*, written.status as outcome, written.retry_count as tries,
+      written.error_message as reason
   ),
   postponed as (
     update pgboss.job
@@ -3139,11 +3138,11 @@ begin
     select queue.name, finished.data, queue.retry_limit, queue.retry_backoff,
       queue.retry_delay, now() + queue.retention_seconds * interval '1 second',
       queue.deletion_seconds, queue.expire_seconds, queue.heartbeat_seconds, finished.name,
-      finished.id, finished.created_on, written.retry_count,
-      jsonb_build_object('error', written.error_message), finished.id
+      finished.id, finished.created_on, finished.tries,
+      jsonb_build_object('error', finished.reason), finished.id
     from finished
-    inner join written on written.job_id = finished.id and written.status = 'FAILED'
     inner join pgboss.queue on queue.name = finished.dead_letter
+    where finished.outcome = 'FAILED'
   )
   select count(*), count(*) filter (where status = 'FAILED')
   into recorded, given_up

@@ -1,5 +1,5 @@
---! Previous: sha1:d29262a0449aa4dc3e22cba24a9db6711133ffc8
---! Hash: sha1:90e83db7ade1dab9274a827749afee38d4df8374
+--! Previous: sha1:ff04f5ca1883e8a6714faa69a4e5fbe7605eacb3
+--! Hash: sha1:c59b3ae679471ab19282f7de861e7d7da6eaf928
 --! Message: last-login
 
 --! split: 0001-last-login.sql

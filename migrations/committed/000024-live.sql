@@ -1,5 +1,5 @@
---! Previous: sha1:90e83db7ade1dab9274a827749afee38d4df8374
---! Hash: sha1:acb6257b95510eca9e522e90c23225abd65f9ed7
+--! Previous: sha1:c59b3ae679471ab19282f7de861e7d7da6eaf928
+--! Hash: sha1:cb3b930e21168b336a16be712661d9efabdc9c80
 --! Message: live
 
 --! split: 0001-live.sql

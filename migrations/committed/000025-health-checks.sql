@@ -1,5 +1,5 @@
---! Previous: sha1:acb6257b95510eca9e522e90c23225abd65f9ed7
---! Hash: sha1:a0925a274962b2ff0db7eaff1d59c20d551a1ea5
+--! Previous: sha1:cb3b930e21168b336a16be712661d9efabdc9c80
+--! Hash: sha1:0ca85f23ac5a0cb9082f46c836cd0aeb22736134
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:a0925a274962b2ff0db7eaff1d59c20d551a1ea5
---! Hash: sha1:6dd84cc66d573168af183d0bb9ea877ff89ebc7f
+--! Previous: sha1:0ca85f23ac5a0cb9082f46c836cd0aeb22736134
+--! Hash: sha1:c1a87f723881b86af080ca352c0ec8c2a35d7363
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:4db4c2237f306882d916f27795a01fee1f7e0de3
---! Hash: sha1:099c497458dddce6cb7169c4c806c3584b57dc7c
+--! Previous: sha1:3b8c1c24fe33fb92dfc445f901680e8220003544
+--! Hash: sha1:a19808207ee7e7cc5cfae71a9721337e58f238cb
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

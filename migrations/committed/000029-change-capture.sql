@@ -1,5 +1,5 @@
---! Previous: sha1:099c497458dddce6cb7169c4c806c3584b57dc7c
---! Hash: sha1:1fef416f740c77a11fc958cb4c251888bb0b65cc
+--! Previous: sha1:a19808207ee7e7cc5cfae71a9721337e58f238cb
+--! Hash: sha1:eec8a9ff1d8553c39dff3f110d67c42a1bc82d3a
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql

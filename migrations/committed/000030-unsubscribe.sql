@@ -1,5 +1,5 @@
---! Previous: sha1:1fef416f740c77a11fc958cb4c251888bb0b65cc
---! Hash: sha1:758737c92c7473f5799eba86face70593e85a3b3
+--! Previous: sha1:eec8a9ff1d8553c39dff3f110d67c42a1bc82d3a
+--! Hash: sha1:466793f6011ac7ed4d2208176a34ba3d49e7dc7e
 --! Message: unsubscribe
 
 --! split: 0001-unsubscribe.sql

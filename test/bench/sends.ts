@@ -55,8 +55,9 @@ async function drain(
   const [{ pid = 0 } = {}] = await owner`
     select pg_read_file('postmaster.pid')::text as file,
       split_part(pg_read_file('postmaster.pid'), chr(10), 1)::integer as pid`;
-  const before = { worker: cpuOf(sender.pid ?? 0), database: cpuOf(pid) };
+  // Planning and queueing are not what is measured.
   await release();
+  const before = { worker: cpuOf(sender.pid ?? 0), database: cpuOf(pid) };
   const [{ started } = {}] = await owner`select clock_timestamp() as started`;
   for (;;) {
     const [left] = await owner`
