@@ -17,7 +17,7 @@ export interface SendLoop {
 }
 
 /** How often an empty queue is asked again. */
-const idleMs = 500;
+const idleMs = 100;
 
 /**
  * Sends what is due, as many batches at once as there are lanes, never more than the

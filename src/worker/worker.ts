@@ -72,8 +72,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     channel,
     log,
     unsubscribeUrl,
-    batchSize: 500,
-    lanes: 3,
+    batchSize: 1000,
+    lanes: 2,
   });
 
   await workAlerts(boss, { destinations: options.alerts ?? [], log });
