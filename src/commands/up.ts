@@ -1,7 +1,7 @@
 import process from 'node:process';
 import type { Command } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
-import { canCapture, hasCron } from '../database/bootstrap.ts';
+import { canCapture, hasCron, wakeCron } from '../database/bootstrap.ts';
 import { runningPort, serverPid, startCluster } from '../database/cluster.ts';
 import { migrate, migrationUrls } from '../database/migrations.ts';
 import { choosePort } from '../database/ports.ts';
@@ -20,7 +20,8 @@ import { makeDevelopmentToken } from './token.ts';
 
 const demoUser = 'demo1@example.com';
 
-async function prepare(config: Config, database: Database, progress: Progress): Promise<void> {
+/** Resolves with whether pg_cron is there. */
+async function prepare(config: Config, database: Database, progress: Progress): Promise<boolean> {
   await progress.step('migrations', async (note) => {
     const count = await migrate(migrationUrls(database), { say: note });
     return count === 0 ? 'up to date' : `${count} ran`;
@@ -31,10 +32,12 @@ async function prepare(config: Config, database: Database, progress: Progress): 
       return `${users} users, ${tasks} tasks`;
     });
   }
-  if (!(await hasCron(database.urls.owner))) {
+  const cron = await hasCron(database.urls.owner);
+  if (!cron) {
     progress.say('!', 'pg_cron', 'is not in this database: no message will be planned.');
     progress.say(' ', '', 'Set shared_preload_libraries and cron.database_name, and restart it.');
   }
+  return cron;
 }
 
 /** Starts the server again when it dies; a local cluster has nobody else to do it. */
@@ -117,7 +120,7 @@ async function up(): Promise<void> {
   const start = async (): Promise<void> => {
     const { database, started } = await provideDatabase(config, progress);
     ownsServer = started || (adopted && database.source !== 'url');
-    await prepare(config, database, progress);
+    const cron = await prepare(config, database, progress);
 
     const apiPort = await choosePort({
       asked: config.GW_PORT,
@@ -156,6 +159,8 @@ async function up(): Promise<void> {
       ]);
       return captures ? 'api, worker and cdc run' : 'api and worker run';
     });
+    // By now its scheduler has started.
+    if (cron) await wakeCron(database.urls.owner);
     if (cluster !== undefined) watch = watchCluster(supervisor, progress);
     await printSummary(config, database, apiPort);
   };

@@ -156,6 +156,18 @@ export async function hasCron(ownerUrl: string): Promise<boolean> {
   });
 }
 
+/**
+ * Has pg_cron's scheduler read its jobs again. One that starts while they are being made, as
+ * on a new server, has been seen to go on without any until one of them changes.
+ */
+export async function wakeCron(ownerUrl: string): Promise<void> {
+  await withSql(ownerUrl, async (sql) => {
+    await sql`
+      select cron.schedule(job_name, schedule, command) from ops.cron_jobs
+      where is_active order by job_name limit 1`;
+  });
+}
+
 /** Whether the server writes the log that change capture reads. */
 export async function canCapture(ownerUrl: string): Promise<boolean> {
   return withSql(ownerUrl, async (sql) => {
