@@ -1,5 +1,5 @@
---! Previous: sha1:ff04f5ca1883e8a6714faa69a4e5fbe7605eacb3
---! Hash: sha1:c59b3ae679471ab19282f7de861e7d7da6eaf928
+--! Previous: sha1:277b5b713c3170c98472c7e4a88c8546e0624e9f
+--! Hash: sha1:236647b70ff249c8fd7c2c9b841283791701ae96
 --! Message: last-login
 
 --! split: 0001-last-login.sql

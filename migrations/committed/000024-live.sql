@@ -1,5 +1,5 @@
---! Previous: sha1:c59b3ae679471ab19282f7de861e7d7da6eaf928
---! Hash: sha1:cb3b930e21168b336a16be712661d9efabdc9c80
+--! Previous: sha1:236647b70ff249c8fd7c2c9b841283791701ae96
+--! Hash: sha1:b2870a186c0ae18d41173fff0b805e3c6115188b
 --! Message: live
 
 --! split: 0001-live.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:cb3b930e21168b336a16be712661d9efabdc9c80
---! Hash: sha1:0ca85f23ac5a0cb9082f46c836cd0aeb22736134
+--! Previous: sha1:b2870a186c0ae18d41173fff0b805e3c6115188b
+--! Hash: sha1:eb370a6d3b27c18a4213f7b8781eea69d32ac0e9
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:0ca85f23ac5a0cb9082f46c836cd0aeb22736134
---! Hash: sha1:c1a87f723881b86af080ca352c0ec8c2a35d7363
+--! Previous: sha1:eb370a6d3b27c18a4213f7b8781eea69d32ac0e9
+--! Hash: sha1:b794b12464df8dcdc966ac356cad837162a1607e
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql
@@ -13,22 +13,6 @@
  */
 
 -- squawk-ignore-file ban-drop-table
-
---! Included functions/app_hidden/current_traceparent.sql
--- A session may set whatever it likes; only what has the form is passed on.
-create or replace function app_hidden.current_traceparent() returns text
-language sql stable parallel safe
-set search_path = pg_catalog, pg_temp
-as $$
-  select given.traceparent
-  from (values (current_setting('app.traceparent', true))) as given (traceparent)
-  where given.traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
-$$;
---! EndIncluded functions/app_hidden/current_traceparent.sql
-grant execute on function app_hidden.current_traceparent()
-  to app_user, app_anonymous;
-comment on function app_hidden.current_traceparent() is
-  'The W3C traceparent of the current request, or null; put into the data of its jobs.';
 
 -- Counters of the cache. Sequences, because hits must neither wait for each other nor be
 -- undone by a transaction that fails; unlogged as the cache is.

@@ -1,5 +1,5 @@
---! Previous: sha1:3b8c1c24fe33fb92dfc445f901680e8220003544
---! Hash: sha1:a19808207ee7e7cc5cfae71a9721337e58f238cb
+--! Previous: sha1:b794b12464df8dcdc966ac356cad837162a1607e
+--! Hash: sha1:2101481ae8060c87bc57fc8cbd20c104da83803c
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:a19808207ee7e7cc5cfae71a9721337e58f238cb
---! Hash: sha1:eec8a9ff1d8553c39dff3f110d67c42a1bc82d3a
+--! Previous: sha1:2101481ae8060c87bc57fc8cbd20c104da83803c
+--! Hash: sha1:e2c676a368d245da4996d81b9bfc3d8af1c053d1
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql

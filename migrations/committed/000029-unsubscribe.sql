@@ -1,5 +1,5 @@
---! Previous: sha1:eec8a9ff1d8553c39dff3f110d67c42a1bc82d3a
---! Hash: sha1:466793f6011ac7ed4d2208176a34ba3d49e7dc7e
+--! Previous: sha1:e2c676a368d245da4996d81b9bfc3d8af1c053d1
+--! Hash: sha1:3f76511f0e12a7059e8baed3c34e442f48deac1c
 --! Message: unsubscribe
 
 --! split: 0001-unsubscribe.sql
