@@ -462,22 +462,22 @@ CREATE FUNCTION app_private.apply_changes(p_slot text, p_from pg_lsn, p_to pg_ls
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  v_capture ops.change_capture;
-  v_changes app_private.capture_expectations[];
+  capture ops.change_capture;
+  changes app_private.capture_expectations[];
 begin
   select *
-  into v_capture
+  into capture
   from ops.change_capture
   where slot_name = p_slot
   for update;
-  if v_capture.state is not distinct from 'snapshotting'
-    or v_capture.applied_lsn is distinct from p_from
+  if capture.state is not distinct from 'snapshotting'
+    or capture.applied_lsn is distinct from p_from
   then
-    raise exception 'the aggregates are at % and not at %', v_capture.applied_lsn, p_from
+    raise exception 'the aggregates are at % and not at %', capture.applied_lsn, p_from
       using errcode = 'GW060', hint = 'Another consumer has been here: start again from there.';
   end if;
-  if p_commit_lsn >= v_capture.hold_lsn then
-    return v_capture.hold_lsn;
+  if p_commit_lsn >= capture.hold_lsn then
+    return capture.hold_lsn;
   end if;
 
   with differences as materialized (
@@ -504,20 +504,20 @@ begin
   )
   select array_agg(row(user_id, agg_date, tasks_created, tasks_completed, reflections_count,
     mood_sum, mood_count)::app_private.capture_expectations order by user_id, agg_date)
-  into v_changes
+  into changes
   from sums
   where (tasks_created, tasks_completed, reflections_count, mood_sum, mood_count)
     <> (0, 0, 0, 0, 0);
 
-  if v_changes is not null then
-    perform app_private.add_to_aggregates(v_changes);
+  if changes is not null then
+    perform app_private.add_to_aggregates(changes);
   end if;
 
   if p_to is not null then
     update ops.change_capture
     set applied_lsn = p_to,
       applied_at = clock_timestamp(),
-      committed_at = coalesce(p_committed_at, v_capture.committed_at),
+      committed_at = coalesce(p_committed_at, capture.committed_at),
       state = 'running',
       error = null
     where slot_name = p_slot;
@@ -865,12 +865,12 @@ CREATE FUNCTION app_private.capture_heartbeat(p_slot text) RETURNS boolean
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  v_id bigint;
+  signal_id bigint;
 begin
   insert into app_private.capture_signals (kind, object)
   values ('heartbeat', p_slot)
-  returning id into v_id;
-  delete from app_private.capture_signals where id = v_id;
+  returning id into signal_id;
+  delete from app_private.capture_signals where id = signal_id;
   return coalesce((
     select resnapshot_requested from ops.change_capture where slot_name = p_slot
   ), false);
@@ -997,7 +997,7 @@ CREATE FUNCTION app_private.capture_truncation(p_object text) RETURNS TABLE(user
     AS $$
 #variable_conflict use_column
 declare
-  v_bounds text := 'true';
+  bounds text := 'true';
 begin
   if p_object = 'app_public.users' then
     delete from app_private.captured_users;
@@ -1012,11 +1012,11 @@ begin
   else
     if p_object <> 'app_public.tasks' then
       select pg_get_partition_constraintdef(tree.relid)
-      into v_bounds
+      into bounds
       from pg_partition_tree('app_public.tasks') as tree
       where tree.relid = to_regclass(p_object)
         and tree.level > 0;
-      if v_bounds is null then
+      if bounds is null then
         raise exception '% was truncated and is no partition of tasks any more', p_object
           using errcode = 'GW061', hint = 'Count everything anew: gw cdc resnapshot';
       end if;
@@ -1026,7 +1026,7 @@ begin
       ' select user_id, created_on, -1, 0, 0, 0, 0 from removed'
       ' union all'
       ' select user_id, completed_on, 0, -1, 0, 0, 0 from removed'
-      ' where completed_on is not null', v_bounds);
+      ' where completed_on is not null', bounds);
   end if;
 end
 $$;
@@ -1041,7 +1041,7 @@ CREATE FUNCTION app_private.capture_users(p_users jsonb, p_gone jsonb) RETURNS T
     AS $$
 #variable_conflict use_column
 declare
-  v_moved jsonb;
+  moved_users jsonb;
 begin
   with incoming as (
     select users.id, users.timezone
@@ -1057,10 +1057,10 @@ begin
     set timezone = excluded.timezone
   )
   select jsonb_agg(jsonb_build_object('id', id, 'timezone', timezone))
-  into v_moved
+  into moved_users
   from incoming;
 
-  if v_moved is not null then
+  if moved_users is not null then
     return query
     with shifted as materialized (
       select captured_tasks.user_id, captured_tasks.id,
@@ -1068,7 +1068,7 @@ begin
         captured_tasks.completed_on as completed_before,
         (captured_tasks.created_at at time zone moved.timezone)::date as created_now,
         (captured_tasks.completed_at at time zone moved.timezone)::date as completed_now
-      from jsonb_to_recordset(v_moved) as moved (id uuid, timezone text)
+      from jsonb_to_recordset(moved_users) as moved (id uuid, timezone text)
       inner join app_private.captured_tasks on captured_tasks.user_id = moved.id
     ),
     written as (
@@ -1990,7 +1990,7 @@ CREATE FUNCTION app_private.expect_aggregates() RETURNS bigint
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  v_rows bigint;
+  written bigint;
 begin
   delete from app_private.capture_expectations;
   insert into app_private.capture_expectations
@@ -1999,8 +1999,8 @@ begin
   select user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
     mood_count
   from app_private.expected_aggregates;
-  get diagnostics v_rows = row_count;
-  return v_rows;
+  get diagnostics written = row_count;
+  return written;
 end
 $$;
 
@@ -2338,13 +2338,13 @@ CREATE FUNCTION app_private.fill_capture_snapshot() RETURNS bigint
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  v_rows bigint;
-  v_total bigint := 0;
+  written bigint;
+  total bigint := 0;
 begin
   insert into app_private.captured_users (user_id, timezone)
   select id, timezone from app_public.users;
-  get diagnostics v_rows = row_count;
-  v_total := v_total + v_rows;
+  get diagnostics written = row_count;
+  total := total + written;
 
   insert into app_private.captured_tasks
     (user_id, id, created_at, completed_at, created_on, completed_on)
@@ -2353,13 +2353,13 @@ begin
     (tasks.completed_at at time zone users.timezone)::date
   from app_public.tasks
   inner join app_public.users on users.id = tasks.user_id;
-  get diagnostics v_rows = row_count;
-  v_total := v_total + v_rows;
+  get diagnostics written = row_count;
+  total := total + written;
 
   insert into app_private.captured_reflections (user_id, id, reflection_date, mood_score)
   select user_id, id, reflection_date, mood_score from app_public.reflections;
-  get diagnostics v_rows = row_count;
-  return v_total + v_rows;
+  get diagnostics written = row_count;
+  return total + written;
 end
 $$;
 
@@ -2504,8 +2504,8 @@ CREATE FUNCTION app_private.finish_capture_snapshot(p_slot text, p_plugin text, 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  v_rows bigint;
-  v_total bigint;
+  written bigint;
+  total bigint;
 begin
   -- Freshly filled, and joined below.
   analyze app_private.captured_users, app_private.captured_tasks,
@@ -2517,7 +2517,7 @@ begin
     where captured_aggregates.user_id = user_dashboard_aggregates.user_id
       and captured_aggregates.agg_date = user_dashboard_aggregates.agg_date
   );
-  get diagnostics v_total = row_count;
+  get diagnostics total = row_count;
 
   insert into app_public.user_dashboard_aggregates as aggregates
     (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
@@ -2540,7 +2540,7 @@ begin
       aggregates.mood_sum, aggregates.mood_count)
     is distinct from (excluded.tasks_created, excluded.tasks_completed,
       excluded.reflections_count, excluded.mood_sum, excluded.mood_count);
-  get diagnostics v_rows = row_count;
+  get diagnostics written = row_count;
 
   update ops.change_capture
   set plugin = p_plugin,
@@ -2553,7 +2553,7 @@ begin
     resnapshot_requested = false,
     error = null
   where slot_name = p_slot;
-  return v_total + v_rows;
+  return total + written;
 end
 $$;
 
@@ -3979,12 +3979,12 @@ CREATE FUNCTION app_private.tg_tasks__truncated() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-  v_id bigint;
+  signal_id bigint;
 begin
   insert into app_private.capture_signals (kind, object)
   values ('truncated', format('%I.%I', tg_table_schema, tg_table_name))
-  returning id into v_id;
-  delete from app_private.capture_signals where id = v_id;
+  returning id into signal_id;
+  delete from app_private.capture_signals where id = signal_id;
   return null;
 end
 $$;
@@ -6020,60 +6020,40 @@ begin
   ) as measured (metric, state, amount);
 
   return query
-  select 'gw_messages', jsonb_build_object('status', statuses.status),
+  select 'gw_messages',
+    jsonb_build_object('type', types.message_type, 'status', statuses.status),
     count(message_logs.id)::double precision,
-    'Messages that were due in the last 24 hours, by status.'
-  from unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'FAILED', 'RETRYING'])
-    as statuses (status)
+    'Messages that were due in the last 24 hours, by type and status.'
+  from unnest(array['BIRTHDAY', 'ANNIVERSARY', 'DIGEST']) as types (message_type)
+  cross join unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
+    'CANCELLED', 'EXPIRED', 'UNKNOWN']) as statuses (status)
   left join app_public.message_logs
-    on message_logs.status = statuses.status
-    and message_logs.message_type in ('BIRTHDAY', 'ANNIVERSARY')
+    on message_logs.message_type = types.message_type
+    and message_logs.status = statuses.status
     and message_logs.scheduled_send_time > now() - interval '24 hours'
     and message_logs.scheduled_send_time <= now()
-  group by statuses.status;
+  group by types.message_type, statuses.status;
 
   return query
   select 'gw_message_lateness_seconds', '{}'::jsonb,
-    coalesce(extract(epoch from now() - min(message_logs.scheduled_send_time)), 0)
-      ::double precision,
-    'How late the latest message is that is due and neither sent nor failed, in seconds.'
-  from app_public.message_logs
-  where message_logs.status <> 'SENT'
-    and message_logs.status <> 'FAILED'
-    and message_logs.scheduled_send_time > now() - interval '30 days'
-    and message_logs.scheduled_send_time <= now();
+    coalesce(extract(epoch from now() - min(overdue.oldest)), 0)::double precision,
+    'How late the latest message is that is due and waits, in seconds; not those held by '
+      'quiet hours.'
+  from ops.overdue_messages(interval '0') as overdue;
 
-  if to_regclass('ops.change_capture_status') is not null then
-    return query execute format($sql$
-      select measured.metric, jsonb_build_object('slot', status.slot_name::text),
-        measured.amount, measured.help
-      from %s as status
-      cross join lateral (values
-        ('gw_cdc_lag_bytes', status.lag_bytes::double precision,
-          'Write-ahead log that change capture has not confirmed, in bytes.'),
-        ('gw_cdc_lag_seconds', status.lag_seconds::double precision,
-          'How far change capture is behind, in seconds.'),
-        ('gw_cdc_active', status.active::integer::double precision,
-          'Whether change capture is connected.')
-      ) as measured (metric, amount, help)
-      where measured.amount is not null
-    $sql$, to_regclass('ops.change_capture_status'));
-  elsif not pg_is_in_recovery() then
-    return query
-    select measured.metric, jsonb_build_object('slot', slots.slot_name::text),
-      measured.amount, measured.help
-    from pg_replication_slots as slots
-    cross join lateral (values
-      ('gw_cdc_lag_bytes',
-        (pg_current_wal_insert_lsn() - slots.confirmed_flush_lsn)::double precision,
-        'Write-ahead log that change capture has not confirmed, in bytes.'),
-      ('gw_cdc_active', slots.active::integer::double precision,
-        'Whether change capture is connected.')
-    ) as measured (metric, amount, help)
-    where slots.slot_name like 'gw\_cdc%'
-      and slots.database = current_database()
-      and measured.amount is not null;
-  end if;
+  return query
+  select measured.metric, jsonb_build_object('slot', status.slot_name),
+    measured.amount, measured.help
+  from ops.change_capture_status as status
+  cross join lateral (values
+    ('gw_cdc_lag_bytes', status.lag_bytes::double precision,
+      'Write-ahead log that change capture has not confirmed, in bytes.'),
+    ('gw_cdc_lag_seconds', status.lag_seconds,
+      'How far change capture is behind, in seconds.'),
+    ('gw_cdc_active', status.active::integer::double precision,
+      'Whether change capture is connected.')
+  ) as measured (metric, amount, help)
+  where measured.amount is not null;
 
   -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
   if exists (select from pg_extension where extname = 'pg_cron') then
@@ -7354,11 +7334,11 @@ CREATE TABLE app_private.message_templates (
     CONSTRAINT message_templates_body_check CHECK (((length(body) >= 1) AND (length(body) <= 4000))),
     CONSTRAINT message_templates_locale_check CHECK ((locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'::text)),
     CONSTRAINT message_templates_message_type_check CHECK ((message_type = ANY (ARRAY['BIRTHDAY'::text, 'ANNIVERSARY'::text, 'DIGEST'::text]))),
-    CONSTRAINT message_templates_names_check CHECK (
+    CONSTRAINT message_templates_names_check CHECK (((app_hidden.template_names(subject) || app_hidden.template_names(body)) <@ (ARRAY['first_name'::text, 'last_name'::text, 'full_name'::text] ||
 CASE message_type
-    WHEN 'DIGEST'::text THEN (array_to_string((app_hidden.template_names(subject) || app_hidden.template_names(body)), ''::text) !~ '[{}]'::text)
-    ELSE ((app_hidden.template_names(subject) || app_hidden.template_names(body)) <@ ARRAY['first_name'::text, 'last_name'::text, 'full_name'::text, 'age'::text, 'years'::text])
-END),
+    WHEN 'DIGEST'::text THEN ARRAY['week_start'::text, 'week_end'::text, 'habits'::text, 'tasks_created'::text, 'tasks_done'::text, 'goals_touched'::text, 'habit_days'::text, 'reflections'::text, 'mood_average'::text, 'previous_tasks_created'::text, 'previous_tasks_done'::text, 'previous_goals_touched'::text, 'previous_habit_days'::text, 'previous_reflections'::text, 'previous_mood_average'::text]
+    ELSE ARRAY['age'::text, 'years'::text]
+END))),
     CONSTRAINT message_templates_subject_check CHECK (((length(subject) <= 200) AND (subject !~ '[[:cntrl:]]'::text)))
 );
 
@@ -8188,11 +8168,12 @@ CREATE VIEW ops.change_capture_status AS
     change_capture.snapshot_lsn,
     change_capture.snapshot_at
    FROM (ops.change_capture
-     LEFT JOIN pg_replication_slots slots ON (((slots.slot_name = change_capture.slot_name) AND (slots.database = current_database()))));
+     LEFT JOIN pg_replication_slots slots ON (((slots.slot_name = change_capture.slot_name) AND (slots.database = current_database()))))
+  WHERE (NOT pg_is_in_recovery());
 
 ALTER TABLE ops.change_capture_status OWNER TO gw_owner;
 
-COMMENT ON VIEW ops.change_capture_status IS 'How change capture is doing: one row a slot. A heartbeat every 5 seconds keeps both lags near zero.';
+COMMENT ON VIEW ops.change_capture_status IS 'How change capture is doing: one row a slot; none on a standby. A heartbeat every 5 seconds keeps both lags near zero.';
 
 COMMENT ON COLUMN ops.change_capture_status.wal_status IS 'lost: the slot is gone or has lost its log; the consumer will count everything anew.';
 

@@ -1,5 +1,5 @@
 --! Previous: sha1:eb370a6d3b27c18a4213f7b8781eea69d32ac0e9
---! Hash: sha1:b794b12464df8dcdc966ac356cad837162a1607e
+--! Hash: sha1:fdd599ca261b9972129d3b6974cf36d7f5356bbe
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql
@@ -414,60 +414,40 @@ begin
   ) as measured (metric, state, amount);
 
   return query
-  select 'gw_messages', jsonb_build_object('status', statuses.status),
+  select 'gw_messages',
+    jsonb_build_object('type', types.message_type, 'status', statuses.status),
     count(message_logs.id)::double precision,
-    'Messages that were due in the last 24 hours, by status.'
-  from unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'FAILED', 'RETRYING'])
-    as statuses (status)
+    'Messages that were due in the last 24 hours, by type and status.'
+  from unnest(array['BIRTHDAY', 'ANNIVERSARY', 'DIGEST']) as types (message_type)
+  cross join unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
+    'CANCELLED', 'EXPIRED', 'UNKNOWN']) as statuses (status)
   left join app_public.message_logs
-    on message_logs.status = statuses.status
-    and message_logs.message_type in ('BIRTHDAY', 'ANNIVERSARY')
+    on message_logs.message_type = types.message_type
+    and message_logs.status = statuses.status
     and message_logs.scheduled_send_time > now() - interval '24 hours'
     and message_logs.scheduled_send_time <= now()
-  group by statuses.status;
+  group by types.message_type, statuses.status;
 
   return query
   select 'gw_message_lateness_seconds', '{}'::jsonb,
-    coalesce(extract(epoch from now() - min(message_logs.scheduled_send_time)), 0)
-      ::double precision,
-    'How late the latest message is that is due and neither sent nor failed, in seconds.'
-  from app_public.message_logs
-  where message_logs.status <> 'SENT'
-    and message_logs.status <> 'FAILED'
-    and message_logs.scheduled_send_time > now() - interval '30 days'
-    and message_logs.scheduled_send_time <= now();
+    coalesce(extract(epoch from now() - min(overdue.oldest)), 0)::double precision,
+    'How late the latest message is that is due and waits, in seconds; not those held by '
+      'quiet hours.'
+  from ops.overdue_messages(interval '0') as overdue;
 
-  if to_regclass('ops.change_capture_status') is not null then
-    return query execute format($sql$
-      select measured.metric, jsonb_build_object('slot', status.slot_name::text),
-        measured.amount, measured.help
-      from %s as status
-      cross join lateral (values
-        ('gw_cdc_lag_bytes', status.lag_bytes::double precision,
-          'Write-ahead log that change capture has not confirmed, in bytes.'),
-        ('gw_cdc_lag_seconds', status.lag_seconds::double precision,
-          'How far change capture is behind, in seconds.'),
-        ('gw_cdc_active', status.active::integer::double precision,
-          'Whether change capture is connected.')
-      ) as measured (metric, amount, help)
-      where measured.amount is not null
-    $sql$, to_regclass('ops.change_capture_status'));
-  elsif not pg_is_in_recovery() then
-    return query
-    select measured.metric, jsonb_build_object('slot', slots.slot_name::text),
-      measured.amount, measured.help
-    from pg_replication_slots as slots
-    cross join lateral (values
-      ('gw_cdc_lag_bytes',
-        (pg_current_wal_insert_lsn() - slots.confirmed_flush_lsn)::double precision,
-        'Write-ahead log that change capture has not confirmed, in bytes.'),
-      ('gw_cdc_active', slots.active::integer::double precision,
-        'Whether change capture is connected.')
-    ) as measured (metric, amount, help)
-    where slots.slot_name like 'gw\_cdc%'
-      and slots.database = current_database()
-      and measured.amount is not null;
-  end if;
+  return query
+  select measured.metric, jsonb_build_object('slot', status.slot_name),
+    measured.amount, measured.help
+  from ops.change_capture_status as status
+  cross join lateral (values
+    ('gw_cdc_lag_bytes', status.lag_bytes::double precision,
+      'Write-ahead log that change capture has not confirmed, in bytes.'),
+    ('gw_cdc_lag_seconds', status.lag_seconds,
+      'How far change capture is behind, in seconds.'),
+    ('gw_cdc_active', status.active::integer::double precision,
+      'Whether change capture is connected.')
+  ) as measured (metric, amount, help)
+  where measured.amount is not null;
 
   -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
   if exists (select from pg_extension where extname = 'pg_cron') then

@@ -1,5 +1,5 @@
---! Previous: sha1:b794b12464df8dcdc966ac356cad837162a1607e
---! Hash: sha1:2101481ae8060c87bc57fc8cbd20c104da83803c
+--! Previous: sha1:fdd599ca261b9972129d3b6974cf36d7f5356bbe
+--! Hash: sha1:4ceb9b5a92b93072c05c91626bebb93e1bb6b97f
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2101481ae8060c87bc57fc8cbd20c104da83803c
---! Hash: sha1:e2c676a368d245da4996d81b9bfc3d8af1c053d1
+--! Previous: sha1:4ceb9b5a92b93072c05c91626bebb93e1bb6b97f
+--! Hash: sha1:81c4025eb1dfa9db90b6d6b774f048c0769bc735
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql
@@ -230,12 +230,12 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_id bigint;
+  signal_id bigint;
 begin
   insert into app_private.capture_signals (kind, object)
   values ('truncated', format('%I.%I', tg_table_schema, tg_table_name))
-  returning id into v_id;
-  delete from app_private.capture_signals where id = v_id;
+  returning id into signal_id;
+  delete from app_private.capture_signals where id = signal_id;
   return null;
 end
 $$;
@@ -245,13 +245,13 @@ comment on function app_private.tg_tasks__truncated() is
 
 do $triggers$
 declare
-  v_partition regclass;
+  leaf regclass;
 begin
-  for v_partition in
+  for leaf in
     select relid from pg_catalog.pg_partition_tree('app_public.tasks') where isleaf
   loop
     execute pg_catalog.format('create or replace trigger _900_truncated after truncate on %s'
-      ' for each statement execute function app_private.tg_tasks__truncated()', v_partition);
+      ' for each statement execute function app_private.tg_tasks__truncated()', leaf);
   end loop;
 end
 $triggers$;
@@ -267,7 +267,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_moved jsonb;
+  moved_users jsonb;
 begin
   with incoming as (
     select users.id, users.timezone
@@ -283,10 +283,10 @@ begin
     set timezone = excluded.timezone
   )
   select jsonb_agg(jsonb_build_object('id', id, 'timezone', timezone))
-  into v_moved
+  into moved_users
   from incoming;
 
-  if v_moved is not null then
+  if moved_users is not null then
     return query
     with shifted as materialized (
       select captured_tasks.user_id, captured_tasks.id,
@@ -294,7 +294,7 @@ begin
         captured_tasks.completed_on as completed_before,
         (captured_tasks.created_at at time zone moved.timezone)::date as created_now,
         (captured_tasks.completed_at at time zone moved.timezone)::date as completed_now
-      from jsonb_to_recordset(v_moved) as moved (id uuid, timezone text)
+      from jsonb_to_recordset(moved_users) as moved (id uuid, timezone text)
       inner join app_private.captured_tasks on captured_tasks.user_id = moved.id
     ),
     written as (
@@ -455,7 +455,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  v_bounds text := 'true';
+  bounds text := 'true';
 begin
   if p_object = 'app_public.users' then
     delete from app_private.captured_users;
@@ -470,11 +470,11 @@ begin
   else
     if p_object <> 'app_public.tasks' then
       select pg_get_partition_constraintdef(tree.relid)
-      into v_bounds
+      into bounds
       from pg_partition_tree('app_public.tasks') as tree
       where tree.relid = to_regclass(p_object)
         and tree.level > 0;
-      if v_bounds is null then
+      if bounds is null then
         raise exception '% was truncated and is no partition of tasks any more', p_object
           using errcode = 'GW061', hint = 'Count everything anew: gw cdc resnapshot';
       end if;
@@ -484,7 +484,7 @@ begin
       ' select user_id, created_on, -1, 0, 0, 0, 0 from removed'
       ' union all'
       ' select user_id, completed_on, 0, -1, 0, 0, 0 from removed'
-      ' where completed_on is not null', v_bounds);
+      ' where completed_on is not null', bounds);
   end if;
 end
 $$;
@@ -566,22 +566,22 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_capture ops.change_capture;
-  v_changes app_private.capture_expectations[];
+  capture ops.change_capture;
+  changes app_private.capture_expectations[];
 begin
   select *
-  into v_capture
+  into capture
   from ops.change_capture
   where slot_name = p_slot
   for update;
-  if v_capture.state is not distinct from 'snapshotting'
-    or v_capture.applied_lsn is distinct from p_from
+  if capture.state is not distinct from 'snapshotting'
+    or capture.applied_lsn is distinct from p_from
   then
-    raise exception 'the aggregates are at % and not at %', v_capture.applied_lsn, p_from
+    raise exception 'the aggregates are at % and not at %', capture.applied_lsn, p_from
       using errcode = 'GW060', hint = 'Another consumer has been here: start again from there.';
   end if;
-  if p_commit_lsn >= v_capture.hold_lsn then
-    return v_capture.hold_lsn;
+  if p_commit_lsn >= capture.hold_lsn then
+    return capture.hold_lsn;
   end if;
 
   with differences as materialized (
@@ -608,20 +608,20 @@ begin
   )
   select array_agg(row(user_id, agg_date, tasks_created, tasks_completed, reflections_count,
     mood_sum, mood_count)::app_private.capture_expectations order by user_id, agg_date)
-  into v_changes
+  into changes
   from sums
   where (tasks_created, tasks_completed, reflections_count, mood_sum, mood_count)
     <> (0, 0, 0, 0, 0);
 
-  if v_changes is not null then
-    perform app_private.add_to_aggregates(v_changes);
+  if changes is not null then
+    perform app_private.add_to_aggregates(changes);
   end if;
 
   if p_to is not null then
     update ops.change_capture
     set applied_lsn = p_to,
       applied_at = clock_timestamp(),
-      committed_at = coalesce(p_committed_at, v_capture.committed_at),
+      committed_at = coalesce(p_committed_at, capture.committed_at),
       state = 'running',
       error = null
     where slot_name = p_slot;
@@ -668,13 +668,13 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_rows bigint;
-  v_total bigint := 0;
+  written bigint;
+  total bigint := 0;
 begin
   insert into app_private.captured_users (user_id, timezone)
   select id, timezone from app_public.users;
-  get diagnostics v_rows = row_count;
-  v_total := v_total + v_rows;
+  get diagnostics written = row_count;
+  total := total + written;
 
   insert into app_private.captured_tasks
     (user_id, id, created_at, completed_at, created_on, completed_on)
@@ -683,13 +683,13 @@ begin
     (tasks.completed_at at time zone users.timezone)::date
   from app_public.tasks
   inner join app_public.users on users.id = tasks.user_id;
-  get diagnostics v_rows = row_count;
-  v_total := v_total + v_rows;
+  get diagnostics written = row_count;
+  total := total + written;
 
   insert into app_private.captured_reflections (user_id, id, reflection_date, mood_score)
   select user_id, id, reflection_date, mood_score from app_public.reflections;
-  get diagnostics v_rows = row_count;
-  return v_total + v_rows;
+  get diagnostics written = row_count;
+  return total + written;
 end
 $$;
 --! EndIncluded functions/app_private/fill_capture_snapshot.sql
@@ -709,8 +709,8 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_rows bigint;
-  v_total bigint;
+  written bigint;
+  total bigint;
 begin
   -- Freshly filled, and joined below.
   analyze app_private.captured_users, app_private.captured_tasks,
@@ -722,7 +722,7 @@ begin
     where captured_aggregates.user_id = user_dashboard_aggregates.user_id
       and captured_aggregates.agg_date = user_dashboard_aggregates.agg_date
   );
-  get diagnostics v_total = row_count;
+  get diagnostics total = row_count;
 
   insert into app_public.user_dashboard_aggregates as aggregates
     (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
@@ -745,7 +745,7 @@ begin
       aggregates.mood_sum, aggregates.mood_count)
     is distinct from (excluded.tasks_created, excluded.tasks_completed,
       excluded.reflections_count, excluded.mood_sum, excluded.mood_count);
-  get diagnostics v_rows = row_count;
+  get diagnostics written = row_count;
 
   update ops.change_capture
   set plugin = p_plugin,
@@ -758,7 +758,7 @@ begin
     resnapshot_requested = false,
     error = null
   where slot_name = p_slot;
-  return v_total + v_rows;
+  return total + written;
 end
 $$;
 --! EndIncluded functions/app_private/finish_capture_snapshot.sql
@@ -772,12 +772,12 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_id bigint;
+  signal_id bigint;
 begin
   insert into app_private.capture_signals (kind, object)
   values ('heartbeat', p_slot)
-  returning id into v_id;
-  delete from app_private.capture_signals where id = v_id;
+  returning id into signal_id;
+  delete from app_private.capture_signals where id = signal_id;
   return coalesce((
     select resnapshot_requested from ops.change_capture where slot_name = p_slot
   ), false);
@@ -852,7 +852,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_rows bigint;
+  written bigint;
 begin
   delete from app_private.capture_expectations;
   insert into app_private.capture_expectations
@@ -861,8 +861,8 @@ begin
   select user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
     mood_count
   from app_private.expected_aggregates;
-  get diagnostics v_rows = row_count;
-  return v_rows;
+  get diagnostics written = row_count;
+  return written;
 end
 $$;
 --! EndIncluded functions/app_private/expect_aggregates.sql
@@ -924,12 +924,14 @@ create view ops.change_capture_status as
   from ops.change_capture
   left join pg_catalog.pg_replication_slots as slots
     on slots.slot_name = change_capture.slot_name
-    and slots.database = pg_catalog.current_database();
+    and slots.database = pg_catalog.current_database()
+  -- A standby has neither the slot nor a position of its own to compare with.
+  where not pg_catalog.pg_is_in_recovery();
 
 grant select on ops.change_capture_status to gw_monitor, gw_cdc;
 
 comment on view ops.change_capture_status is
-  'How change capture is doing: one row a slot. A heartbeat every 5 seconds keeps both lags near zero.';
+  'How change capture is doing: one row a slot; none on a standby. A heartbeat every 5 seconds keeps both lags near zero.';
 comment on column ops.change_capture_status.wal_status is
   'lost: the slot is gone or has lost its log; the consumer will count everything anew.';
 comment on column ops.change_capture_status.lag_bytes is

@@ -1,5 +1,5 @@
---! Previous: sha1:e2c676a368d245da4996d81b9bfc3d8af1c053d1
---! Hash: sha1:3f76511f0e12a7059e8baed3c34e442f48deac1c
+--! Previous: sha1:81c4025eb1dfa9db90b6d6b774f048c0769bc735
+--! Hash: sha1:952b2c662b4b79c249415eed2cc74e1db9000169
 --! Message: unsubscribe
 
 --! split: 0001-unsubscribe.sql
@@ -89,13 +89,16 @@ $$;
 comment on function app_hidden.template_names(text) is
   'The names that a template fills in or has sections of. What is neither a name nor one end of a section with two ends stands as it is written, with its braces.';
 
--- A digest's names are those of its query, which composes it when it is sent.
+-- A digest's names are those of digest_values().
 alter table app_private.message_templates
   drop constraint if exists message_templates_names_check,
   add constraint message_templates_names_check check (
-    case message_type
-      when 'DIGEST' then pg_catalog.array_to_string(
-        app_hidden.template_names(subject) || app_hidden.template_names(body), '') !~ '[{}]'
-      else app_hidden.template_names(subject) || app_hidden.template_names(body)
-        <@ array['first_name', 'last_name', 'full_name', 'age', 'years']
-    end);
+    app_hidden.template_names(subject) || app_hidden.template_names(body)
+    <@ (array['first_name', 'last_name', 'full_name'] || case message_type
+      when 'DIGEST' then array['week_start', 'week_end', 'habits',
+        'tasks_created', 'tasks_done', 'goals_touched', 'habit_days', 'reflections',
+        'mood_average', 'previous_tasks_created', 'previous_tasks_done',
+        'previous_goals_touched', 'previous_habit_days', 'previous_reflections',
+        'previous_mood_average']
+      else array['age', 'years']
+    end));

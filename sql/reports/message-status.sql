@@ -4,10 +4,11 @@
 --   days_ahead integer = 1: until so many days from now
 -- Needs: function ops.message_status
 -- Columns: day (UTC, when due), message_type, planned, in_progress (queued, sending or to
---   be retried), sent, failed, retries, share (sent, of that day's).
--- Read: in_progress on a past day: stuck, see gw check. failed: the vendor's answers
---   are in message_logs.error_message. A day that is empty and should not be: the
---   planner's cron job did not run.
+--   be retried), sent, failed, expired, unknown (may have been delivered), cancelled,
+--   retries, share (sent, of those that were not cancelled).
+-- Read: in_progress on a past day: stuck, see gw check. failed, expired, unknown: see gw
+--   messages list. A day that is empty and should not be: the planner's cron job did not
+--   run.
 -- Cost: Counts the messages of those days, by an index; a second for some millions.
 select
   day,
@@ -17,9 +18,12 @@ select
     ::bigint as in_progress,
   coalesce(sum(messages) filter (where status = 'SENT'), 0)::bigint as sent,
   coalesce(sum(messages) filter (where status = 'FAILED'), 0)::bigint as failed,
+  coalesce(sum(messages) filter (where status = 'EXPIRED'), 0)::bigint as expired,
+  coalesce(sum(messages) filter (where status = 'UNKNOWN'), 0)::bigint as unknown,
+  coalesce(sum(messages) filter (where status = 'CANCELLED'), 0)::bigint as cancelled,
   sum(retries)::bigint as retries,
-  (coalesce(sum(messages) filter (where status = 'SENT'), 0) / sum(messages))::float8
-    as share
+  (coalesce(sum(messages) filter (where status = 'SENT'), 0)
+    / sum(messages) filter (where status <> 'CANCELLED'))::float8 as share
 from ops.message_status(
   (now() at time zone 'UTC')::date
     - coalesce(nullif(current_setting('report.days_back', true), ''), '7')::integer,

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { postgraphile } from 'postgraphile';
 import { grafserv } from 'postgraphile/grafserv/node';
+import { MeasuredPool } from '../database/measured-pool.ts';
 import { errorText, type Log } from '../log.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
 import { type ErrorCode, makeMaskError } from './errors.ts';
@@ -11,7 +12,6 @@ import { makePreset } from './preset.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
 import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
 import { mayReadMetrics } from './telemetry/access.ts';
-import { MeasuredPool } from './telemetry/measured-pool.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import { type Claims, verifyAuthorization } from './tokens.ts';
 import { makeUnsubscribe, unsubscribePath } from './unsubscribe.ts';

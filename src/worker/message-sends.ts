@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Sql } from '../database/connect.ts';
+import type { Pool } from 'pg';
 import { errorText, type Log } from '../log.ts';
 import { traceIdsOf } from '../trace.ts';
 import type { Attempt, Channel, Message } from './channels/channel.ts';
@@ -15,7 +15,8 @@ export type SendJob = {
 };
 
 export interface SendOptions {
-  sql: Sql;
+  /** gw_worker's connections. */
+  pool: Pool;
   channel: Channel;
   log: Log;
   /** The link by which a user turns such messages off. */
@@ -49,13 +50,17 @@ export async function sendMessages(
   jobs: readonly { id: string; data: SendJob }[],
   tools: SendTools,
 ): Promise<void> {
-  const { sql, channel, log, unsubscribeUrl } = tools;
+  const { pool, channel, log, unsubscribeUrl } = tools;
   const claims = jobs.map(({ id, data }) => ({ job_id: id, ...data }));
-  const claimed = await sql<Message[]>`
-    select job_id, message_id, user_id, scheduled_send_time, message_type,
-      delivery_date::text, email, full_name, message_subject, message_content,
-      idempotency_key, attempt, was_attempted
-    from app_private.claim_messages(${sql.json(claims)}, ${channel.name})`;
+  const { rows: claimed } = await pool.query<Message>({
+    name: 'claim-messages',
+    text: `
+      select job_id, message_id, user_id, scheduled_send_time, message_type,
+        delivery_date::text, email, full_name, message_subject, message_content,
+        idempotency_key, attempt, was_attempted
+      from app_private.claim_messages($1, $2)`,
+    values: [JSON.stringify(claims), channel.name],
+  });
   const messages = claimed.map((message) => ({
     ...message,
     unsubscribe_url: unsubscribeUrl?.(message.user_id, message.message_type),
@@ -112,11 +117,15 @@ type Result = ReturnType<typeof resultOf>;
  * Writes results down. What was delivered would be delivered again if nobody did: while the
  * database is away, it is asked again. Results that it has already change nothing.
  */
-async function record(results: Result[], { sql, channel, log, signal }: SendTools): Promise<void> {
+async function record(results: Result[], { pool, channel, log, signal }: SendTools): Promise<void> {
   const deadline = Date.now() + recordMs;
   for (let pause = 100; ; pause = Math.min(pause * 2, 2_000)) {
     try {
-      await sql`select app_private.record_send_results(${sql.json(results)}, ${channel.name})`;
+      await pool.query({
+        name: 'record-send-results',
+        text: 'select app_private.record_send_results($1, $2)',
+        values: [JSON.stringify(results), channel.name],
+      });
       return;
     } catch (error) {
       if (signal.aborted || Date.now() > deadline) throw error;

@@ -25,7 +25,7 @@ const idleMs = 100;
  * would settle the jobs once more.
  */
 export function startSendLoop(options: SendLoopOptions): SendLoop {
-  const { boss, sql, channel, log, batchSize, lanes } = options;
+  const { boss, pool, channel, log, batchSize, lanes } = options;
   const stopping = new AbortController();
   const running = new Set<Promise<void>>();
 
@@ -53,8 +53,13 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
 
   /** Starts a batch. Resolves with the milliseconds to wait before the next. */
   async function next(): Promise<number> {
-    const [permit] = await sql<{ permits: number; wait_ms: number }[]>`
-      select permits, wait_ms from app_private.take_send_permits(${channel.name}, ${batchSize})`;
+    const {
+      rows: [permit],
+    } = await pool.query<{ permits: number; wait_ms: number }>({
+      name: 'take-send-permits',
+      text: 'select permits, wait_ms from app_private.take_send_permits($1, $2)',
+      values: [channel.name, batchSize],
+    });
     const permits = permit?.permits ?? 0;
     // A probe that is on its way may be answered, and open everything, any moment.
     if (permits === 0) return Math.min(Math.max(permit?.wait_ms ?? idleMs, 10), 1_000);

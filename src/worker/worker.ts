@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { PgBoss } from 'pg-boss';
-import { connect } from '../database/connect.ts';
+import { MeasuredPool } from '../database/measured-pool.ts';
+import { samplePool } from '../database/pool-samples.ts';
 import { GwError } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
 import { type AlertDestination, workAlerts } from './alerts.ts';
@@ -33,12 +35,19 @@ export const pgBossSchemaVersion = 43;
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { workerUrl, channel, log, unsubscribeUrl } = options;
-  const sql = connect(workerUrl, { max: 4, connection: { application_name: 'gw-worker' } });
-  const boss = new PgBoss({
+  // One pool, pg-boss's too: its samples show all that the worker asks.
+  const pool = new MeasuredPool({
     connectionString: workerUrl,
-    application_name: 'gw-worker-queue',
+    max: 8,
+    application_name: 'gw-worker',
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+  });
+  // A connection that dies while idle is replaced.
+  pool.on('error', (error) => log.warn({ error: errorText(error) }, 'lost a connection'));
+  const boss = new PgBoss({
+    db: { executeSql: (text, values) => pool.query(text, values) },
     schema: 'pgboss',
-    max: 4,
     // The schema is made by a migration; this role may not change it.
     migrate: false,
     createSchema: false,
@@ -51,15 +60,19 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   boss.on('error', (error) => log.error({ error: errorText(error) }, 'queue error'));
   // Its data may have a statement with its values.
   boss.on('warning', ({ message }) => log.warn({ warning: message }, 'queue warning'));
-  await boss.start();
-  const version = await boss.schemaVersion();
-  if (version !== pgBossSchemaVersion) {
-    await boss.stop({ graceful: false });
-    await sql.end();
-    throw new GwError(
-      `the database has pg-boss schema ${version}, this worker needs ${pgBossSchemaVersion}`,
-      { hint: 'Run: npm run gw -- migrate' },
-    );
+  try {
+    await boss.start();
+    const version = await boss.schemaVersion();
+    if (version !== pgBossSchemaVersion) {
+      await boss.stop({ graceful: false });
+      throw new GwError(
+        `the database has pg-boss schema ${version}, this worker needs ${pgBossSchemaVersion}`,
+        { hint: 'Run: npm run gw -- migrate' },
+      );
+    }
+  } catch (error) {
+    await pool.end();
+    throw error;
   }
 
   // Who comes after a worker that died does not wait for the first round.
@@ -68,7 +81,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   });
   const sends = startSendLoop({
     boss,
-    sql,
+    pool,
     channel,
     log,
     unsubscribeUrl,
@@ -77,13 +90,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   });
 
   await workAlerts(boss, { destinations: options.alerts ?? [], log });
+  const stopSampling = samplePool({ pool, name: 'worker', log });
 
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
+    stopSampling();
     await sends.stop(3_000);
     await boss.stop({ graceful: true, timeout: 1_000 });
     await channel.close();
-    await sql.end({ timeout: 1 });
+    await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
   }
   return { close: () => (closing ??= close()) };
 }

@@ -90,9 +90,25 @@ test('queues, messages and alerts are those of the database', async () => {
   const oldest = figure(text, 'gw_queue_oldest_seconds{queue="message-send",state="ready"}') ?? 0;
   expect(oldest).toBeGreaterThanOrEqual(60);
   expect(oldest).toBeLessThan(180);
-  expect(figure(text, 'gw_messages{status="QUEUED"}')).toBe(3);
-  expect(figure(text, 'gw_messages{status="SENT"}')).toBe(0);
+  expect(figure(text, 'gw_messages{type="BIRTHDAY",status="QUEUED"}')).toBe(3);
+  expect(figure(text, 'gw_messages{type="BIRTHDAY",status="SENT"}')).toBe(0);
+  expect(figure(text, 'gw_messages{type="DIGEST",status="QUEUED"}')).toBe(0);
   expect(figure(text, 'gw_message_lateness_seconds')).toBeGreaterThanOrEqual(7200);
+
+  // What is over is not late, and what quiet hours hold neither.
+  const over = ['CANCELLED', 'EXPIRED', 'QUEUED'];
+  await owner`
+    update app_public.message_logs
+    set status = (${over}::text[])[position], error_message = 'held until the morning'
+    from (
+      select id, row_number() over () as position from app_public.message_logs
+    ) as numbered
+    where numbered.id = message_logs.id`;
+  await eventuallyIs('gw_message_lateness_seconds', (seconds) => seconds === 0);
+  const after = await scrape();
+  for (const status of over) {
+    expect(figure(after, `gw_messages{type="BIRTHDAY",status="${status}"}`)).toBe(1);
+  }
 });
 
 test("no tenant's data is in a label", async () => {

@@ -42,7 +42,10 @@ async function timed(owner: Sql, work: () => Promise<unknown>): Promise<Cost> {
   return { ms: performance.now() - start.ms, cpu: cpuOf(pid) - start.cpu };
 }
 
-/** Users who are due one after the other in the 24 hours after a midnight, in UTC. */
+/**
+ * Users who are due one after the other in the 24 hours after a midnight, in UTC. They want
+ * digests too, as users do who have said nothing; none is due on that day.
+ */
 async function createUsers(owner: Sql, midnight: Date): Promise<void> {
   for (let first = 0; first < users; first += chunk) {
     await owner`
@@ -60,6 +63,14 @@ async function createUsers(owner: Sql, midnight: Date): Promise<void> {
       ) as moment (local)`;
     process.stderr.write(`${Math.min(first + chunk, users)} users\r`);
   }
+  // The schedule as it is the day before, not as it is now.
+  await owner`truncate app_private.message_schedule`;
+  await owner`
+    select app_private.schedule_messages(array_agg(id), ${midnight}::timestamptz - interval '1 day')
+    from (
+      select id, row_number() over () / ${chunk} as part from app_public.users
+    ) as users
+    group by part`;
   process.stderr.write('\n');
 }
 
@@ -123,7 +134,8 @@ export async function run(): Promise<void> {
   try {
     const { urls } = await createMigrated(scratch.superuserUrl, 'gw_bench');
     const owner = connect(urls.superuser ?? '', { max: 1, idle_timeout: 0 });
-    const midnight = new Date(Math.ceil(Date.now() / 86_400_000 + 30) * 86_400_000);
+    // Of a Thursday, a month ahead: 1970 began with one.
+    const midnight = new Date(Math.ceil(Date.now() / 604_800_000 + 4) * 604_800_000);
     await createUsers(owner, midnight);
     await owner`create table public.bench_schedule as
       select * from app_private.message_schedule`;

@@ -54,6 +54,26 @@ describe.each(plugins)('with %s', (plugin) => {
     },
   );
 
+  test('how far it is behind, and whether it runs, are metrics', long, async () => {
+    const metrics = async () => {
+      const rows = await db.as('monitor')`
+        select name, value from ops.metrics()
+        where name like 'gw_cdc%' and labels ->> 'slot' = ${capture.slot}`;
+      return Object.fromEntries(rows.map(({ name, value }) => [name, value]));
+    };
+    const { stop } = await capture.started();
+    expect(await metrics()).toEqual({
+      gw_cdc_active: 1,
+      gw_cdc_lag_bytes: expect.any(Number),
+      gw_cdc_lag_seconds: expect.any(Number),
+    });
+    await stop();
+    await eventually(async () => (await metrics()).gw_cdc_active === 0);
+    const { gw_cdc_lag_bytes: before = 0 } = await metrics();
+    await db.as('superuser')`select pg_logical_emit_message(false, 'fill', repeat('x', 100000))`;
+    await eventually(async () => (await metrics()).gw_cdc_lag_bytes > before + 100_000);
+  });
+
   test('a snapshot that is broken off is taken again', long, async () => {
     const sql = db.as('superuser');
     const { id } = await createUser(sql);

@@ -21,7 +21,7 @@ const messages = (sql: Transaction, userId: string) => sql<Message[]>`
     error_message as error,
     round(extract(epoch from scheduled_send_time - now()) / 3600)::integer as hours,
     job_id is not null as is_queued
-  from app_public.message_logs where user_id = ${userId} order by created_at, delivery_date`;
+  from app_public.message_logs where user_id = ${userId} order by created_at, delivery_date, status`;
 
 const schedule = async (sql: Transaction, userId: string) =>
   (

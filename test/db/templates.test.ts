@@ -174,12 +174,19 @@ describe('a template', () => {
     });
   });
 
-  test('of a digest may have any name, and is held to the rest', async () => {
+  test('of a digest may have every name of its figures, and no age', async () => {
     await rolledBack(db.as('owner'), async (sql) => {
-      await insert('DIGEST', '{{tasks_done}} done', '{{#streak}}{{streak}}{{/streak}}')(sql);
+      const [row] = await sql`
+        select array(select key from jsonb_object_keys(app_private.digest_values(
+          jsonb_build_object('tasks_created', 1, 'tasks_done', 1, 'goals_touched', 1,
+            'habit_days', 1, 'reflections', 1), '', '')) as key) as names`;
+      const names: string[] = row?.names;
+      expect(names).toHaveLength(18);
+      const text = names.map((name) => `{{#${name}}}{{${name}}}{{/${name}}}`).join(' ');
+      await insert('DIGEST', 'subject', text)(sql);
       await sql`delete from app_private.message_templates where locale = 'nl'`;
-      for (const text of ['{{#streak}}', '{{Streak}}', '{{a,b}}', '{{']) {
-        await expectRefusal(sql, '23514', insert('DIGEST', 'subject', text));
+      for (const wrong of ['{{age}}', '{{streak}}', '{{#tasks_done}}', '{{Tasks_done}}', '{{']) {
+        await expectRefusal(sql, '23514', insert('DIGEST', 'subject', wrong));
       }
     });
   });

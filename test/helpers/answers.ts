@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import type { Sql, Transaction } from '../../src/database/connect.ts';
 import { createUser, type NewUser } from './database.ts';
 
@@ -85,4 +86,49 @@ export async function attempt(
     { job_id, user_id, message_id, scheduled_send_time, attempt: number, ...result },
   ];
   await sql`select app_private.record_send_results(${sql.json(results)}, 'http')`;
+}
+
+/** Changes columns of a user, as the account's settings do. */
+export const setUser = (sql: Transaction, id: string, columns: Record<string, string | boolean>) =>
+  sql`update app_public.users set ${sql(columns)} where id = ${id}`;
+
+/** Changes which messages a user wishes to get. */
+export const setWishes = (
+  sql: Transaction,
+  id: string,
+  columns: Record<string, string | boolean>,
+) => sql`update app_public.user_settings set ${sql(columns)} where user_id = ${id}`;
+
+/** The log of a user's message, and what persons have changed of it. */
+export const logOf = async (sql: Transaction, user: Planned) => {
+  const [row] = await sql`
+    select message_logs.*, send_until > now() + interval '11 hours' as has_time,
+      jsonb_path_query_array(attempts, '$[*] ? (exists (@.change))') as changes
+    from app_public.message_logs where id = ${user.messageId}`;
+  return row ?? {};
+};
+
+/** The jobs of a user's message. */
+export const jobsOf = (sql: Transaction, user: Planned, queue = 'message-send') => sql`
+  select id, state from pgboss.job
+  where name = ${queue} and data ->> 'message_id' = ${user.messageId}`;
+
+/** The message that a user's occasion belongs to. */
+export const ledgerOf = (sql: Transaction, user: Planned) => sql`
+  select message_id from app_private.message_ledger where user_id = ${user.id}`;
+
+/** What the audit log said last. */
+export const lastAudit = async (sql: Transaction) => {
+  const [row] = await sql`select action, details from ops.audit_log order by id desc limit 1`;
+  return row;
+};
+
+/** Makes a message wait for longer than any receiver remembers it. */
+export async function lose(sql: Transaction, user: Planned): Promise<void> {
+  await attempt(sql, user, { status: 'RETRYING', error: 'timed out', is_uncertain: true });
+  await sql`
+    update app_public.message_logs
+    set uncertain_since = now() - interval '2 days' where id = ${user.messageId}`;
+  expect(await claim(sql, user)).toEqual([]);
+  expect(await logOf(sql, user)).toMatchObject({ status: 'UNKNOWN' });
 }

@@ -1,19 +1,13 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { beforeAll, describe, expect, inject, test } from 'vitest';
-import { healthFiles } from '../../src/check/health.ts';
 import type { Sql, Transaction } from '../../src/database/connect.ts';
 import { seed } from '../../src/database/seed.ts';
 import {
-  parseParams,
-  parseSqlFile,
   readOnly,
   readSqlFiles,
   runSqlFile,
   type SqlFile,
   setParams,
 } from '../../src/database/sql-files.ts';
-import { projectRoot } from '../../src/database/state.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
 import { followWithoutReplay } from '../helpers/standby.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -328,12 +322,22 @@ describe('a report on our own parts', () => {
        insert into app_public.message_logs (user_id, id, message_type, delivery_date,
          message_content, scheduled_send_time, idempotency_key, status, actual_send_time)
        select '${id}', gen_random_uuid(), 'BIRTHDAY', current_date, 'secret', now(), n::text,
-         case when n > 3 then 'SENT' else 'FAILED' end, case when n > 3 then now() end
-       from generate_series(1, 4) as n;`,
+         (array['SENT', 'FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED'])[n],
+         case when n = 1 then now() end
+       from generate_series(1, 5) as n;`,
       'message-status',
     );
     expect(found).toMatchObject([
-      { message_type: 'BIRTHDAY', sent: 1, failed: 3, planned: 0, share: 0.25 },
+      {
+        message_type: 'BIRTHDAY',
+        planned: 0,
+        sent: 1,
+        failed: 1,
+        expired: 1,
+        unknown: 1,
+        cancelled: 1,
+        share: 0.25,
+      },
     ]);
     const monitor = db.as('monitor');
     for (const table of ['message_logs', 'users', 'tasks']) {
@@ -378,104 +382,5 @@ describe('a report on our own parts', () => {
       executions: 20,
       p95_seconds: 9,
     });
-  });
-});
-
-describe('every report', () => {
-  test('has a test in which it finds what it is for', () => {
-    const here = readFileSync(import.meta.filename, 'utf8').split("describe('every report'")[0];
-    const cron = readFileSync(join(projectRoot, 'test', 'db', 'cron.test.ts'), 'utf8');
-    for (const { name } of files) expect(`${here}${cron}`).toContain(`'${name}'`);
-  });
-
-  test('and every check is in the reference, with its defaults', () => {
-    const reference = readFileSync(join(projectRoot, 'docs', 'reference', 'reports.md'), 'utf8');
-    for (const { name, params, title } of [...files, ...healthFiles()]) {
-      const said = params.map((each) => `\`${each.name}\` ${each.fallback}`.trim()).join(', ');
-      const start = `| \`${name}\` | ${title} | ${said.replaceAll('|', '\\|')} |`;
-      expect(reference).toContain(start);
-    }
-  });
-
-  test.each(files.map(({ name }) => name))('%s is written as the others are', (name) => {
-    const file = files.find((each) => each.name === name) as SqlFile;
-    for (const part of [file.title, file.columns, file.read, file.cost]) expect(part).not.toBe('');
-    expect(file.text).toMatch(/\norder by\s/);
-    expect(file.text).not.toMatch(/pg_size_pretty/);
-    for (const { name: param, fallback } of file.params) {
-      const body = file.text.slice(file.text.indexOf(`'report.${param}'`));
-      expect(body).toContain(`'report.${param}', true)`);
-      if (fallback !== '') expect(body).toContain(`'${fallback}'`);
-    }
-  });
-
-  test.each(['superuser', 'owner', 'monitor'] as const)(
-    'runs as %s, with the columns that it names',
-    async (role) => {
-      await readOnly(db.url(role), 'test', async (sql) => {
-        for (const file of files) {
-          const answer = await runSqlFile(sql, file);
-          if ('needs' in answer)
-            expect([file.name, answer.needs]).toEqual([
-              expect.stringMatching(/^cron-/),
-              'cron.job',
-            ]);
-          else {
-            for (const { name } of answer.columns) expect(file.columns, file.name).toContain(name);
-          }
-        }
-      });
-    },
-  );
-
-  test('runs on a database that is not ours, or says what it needs', async () => {
-    await readOnly(inject('superuserUrl'), 'test', async (sql) => {
-      const needs: string[] = [];
-      for (const file of files) {
-        const answer = await runSqlFile(sql, file);
-        if ('needs' in answer) needs.push(`${file.name}: ${answer.needs}`);
-      }
-      expect(needs).toContain('job-queues: pgboss.queue');
-      expect(needs).toContain('message-status: function ops.message_status');
-      expect(needs).toContain('slow-queries: pg_stat_statements');
-    });
-  });
-});
-
-describe('a file', () => {
-  const file = parseSqlFile(
-    '-- a-b: what it\n--   shows\n-- Params:\n--   rows integer = 5: how many\n--   by one|two = one: how\n' +
-      '-- Needs: x.y, role z\n-- Columns: a\n-- Read: b\n-- Cost: c\nselect 1;\n',
-    'x',
-  );
-
-  test('is taken apart', () => {
-    expect(file).toMatchObject({
-      name: 'a-b',
-      title: 'what it shows',
-      needs: ['x.y', 'role z'],
-      read: 'b',
-    });
-    expect(file.params).toEqual([
-      { name: 'rows', type: 'integer', fallback: '5', description: 'how many' },
-      { name: 'by', type: 'one|two', fallback: 'one', description: 'how' },
-    ]);
-    expect(() => parseSqlFile('-- a: b\n-- Params:\n--   rows = 5\nselect', 'x')).toThrow(
-      /not a parameter/,
-    );
-  });
-
-  test('takes only parameters that it has, of the right type', () => {
-    expect(parseParams(['rows=3', 'by=two'], file.params)).toEqual(
-      new Map([
-        ['rows', '3'],
-        ['by', 'two'],
-      ]),
-    );
-    for (const wrong of ['rows=x', 'rows=1; drop', 'by=three', 'other=1', 'rows']) {
-      expect(() => parseParams([wrong], file.params)).toThrow(
-        expect.objectContaining({ exitCode: 2 }),
-      );
-    }
   });
 });

@@ -19,18 +19,6 @@ export interface Measurement {
   metadata?: Record<string, unknown>;
 }
 
-export interface Sample {
-  pool_name: string;
-  total: number;
-  active: number;
-  idle: number;
-  waiting: number;
-  /** Milliseconds; null when nobody connected. */
-  avg_ms: number | null;
-  max_ms: number | null;
-  errors: number;
-}
-
 export interface RecorderOptions {
   /** Of gw_authenticator, and not the one that requests use. */
   pool: Pool;
@@ -76,27 +64,6 @@ export class Recorder {
       return;
     }
     this.#waiting.push(measurement);
-  }
-
-  /** Writes a sample of a pool. Rejects when the database is away. */
-  async addSample(sample: Sample): Promise<void> {
-    await this.#pool.query({
-      name: 'pool-sample',
-      text: `insert into app_private.connection_pool_stats (pool_name, total_connections,
-          active_connections, idle_connections, waiting_connections,
-          avg_connection_time_ms, max_connection_time_ms, connection_errors)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)`,
-      values: [
-        sample.pool_name,
-        sample.total,
-        sample.active,
-        sample.idle,
-        sample.waiting,
-        sample.avg_ms,
-        sample.max_ms,
-        sample.errors,
-      ],
-    });
   }
 
   /** Stops, and writes what waits. */

@@ -2,10 +2,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { Pool } from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { errorText, type Log, scrub } from '../../log.ts';
+import type { MeasuredPool } from '../../database/measured-pool.ts';
+import { samplePool } from '../../database/pool-samples.ts';
+import { type Log, scrub } from '../../log.ts';
 import { type LogContext, logContext } from '../../trace.ts';
 import { DatabaseFigures } from './database-figures.ts';
-import type { MeasuredPool } from './measured-pool.ts';
 import { describeStatement, documentHash } from './names.ts';
 import { type Measurement, Recorder } from './recorder.ts';
 import { beginRequest, type RequestInfo } from './request.ts';
@@ -22,9 +23,6 @@ export interface TelemetryOptions {
   /** Measurements that may wait to be written. */
   capacity?: number | undefined;
 }
-
-/** Milliseconds between samples of the connection pool. */
-const poolSampleMs = 15_000;
 
 /** Paths that have a label of their own; others, which anybody may invent, share one. */
 const paths = new Set(['/', '/graphql', '/webhooks/stripe', '/healthz', '/readyz', '/metrics']);
@@ -48,7 +46,7 @@ export class Telemetry {
   readonly #pool: Pool;
   readonly #recorder: Recorder;
   readonly #figures: DatabaseFigures;
-  readonly #timer: NodeJS.Timeout;
+  readonly #stopSampling: () => void;
   readonly #registry = new Registry();
   readonly #byRequest = new WeakMap<IncomingMessage, RequestInfo>();
   readonly #byContext = new WeakMap<LogContext, RequestInfo>();
@@ -113,7 +111,7 @@ export class Telemetry {
     });
     this.#measureRecorder(registers);
     this.#measurePool(registers);
-    this.#timer = setInterval(() => this.#samplePool(), poolSampleMs).unref();
+    this.#stopSampling = samplePool({ pool: options.pool, name: 'api', writer: this.#pool, log });
   }
 
   /**
@@ -170,7 +168,7 @@ export class Telemetry {
 
   /** Writes what waits to be written, and closes the connections; in two seconds at most. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#stopSampling();
     const closed = this.#recorder.close().then(() => this.#pool.end());
     // A process has four seconds to stop, and figures are not worth them.
     await Promise.race([closed, setTimeout(2_000, undefined, { ref: false })]);
@@ -227,13 +225,6 @@ export class Telemetry {
       ip_address: info.address,
       began: performance.timeOrigin + began,
       ...(type === 'api' && info.codes.length > 0 ? { metadata: { codes: info.codes } } : {}),
-    });
-  }
-
-  #samplePool(): void {
-    const { pool, log } = this.#options;
-    this.#recorder.addSample(pool.sample('api')).catch((error: unknown) => {
-      log.debug({ error: errorText(error) }, 'cannot write a sample of the pool');
     });
   }
 

@@ -1,11 +1,21 @@
 import { Pool, type PoolClient, type PoolConfig } from 'pg';
-import type { Sample } from './recorder.ts';
 
 type Callback = (
   error: Error | undefined,
   client: PoolClient | undefined,
   done: (release?: unknown) => void,
 ) => void;
+
+export interface PoolSample {
+  total: number;
+  active: number;
+  idle: number;
+  waiting: number;
+  /** How long callers waited for a connection; null when nobody asked for one. */
+  avgMs: number | null;
+  maxMs: number | null;
+  errors: number;
+}
 
 /** A pool that knows how long its callers waited for a connection, and how many got none. */
 export class MeasuredPool extends Pool {
@@ -46,15 +56,14 @@ export class MeasuredPool extends Pool {
   }
 
   /** How the pool is now, and how long its callers waited since the sample before. */
-  sample(name: string): Sample {
-    const taken: Sample = {
-      pool_name: name,
+  sample(): PoolSample {
+    const taken: PoolSample = {
       total: this.totalCount,
       active: this.totalCount - this.idleCount,
       idle: this.idleCount,
       waiting: this.waitingCount,
-      avg_ms: this.#count === 0 ? null : Number((this.#sum / this.#count).toFixed(3)),
-      max_ms: this.#count === 0 ? null : Math.round(this.#max),
+      avgMs: this.#count === 0 ? null : Number((this.#sum / this.#count).toFixed(3)),
+      maxMs: this.#count === 0 ? null : Math.round(this.#max),
       errors: this.#errors,
     };
     this.#count = this.#sum = this.#max = this.#errors = 0;
