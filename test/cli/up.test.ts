@@ -138,7 +138,8 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   // A migration that is being written shows in the API without a restart.
   const current = checkout.path('migrations', 'current', '0001-flag.sql');
   const watch = checkout.start(['watch']);
-  await eventually(async () => watch.output().includes('watching'));
+  const runs = () => (watch.output().match(/Finished \(/g) ?? []).length;
+  await eventually(async () => watch.output().includes('watching') && runs() === 1);
   writeFileSync(
     current,
     `alter table app_public.tasks drop column if exists flag;
@@ -150,7 +151,7 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
     const answer = await query(first, '{ __type(name: "Task") { fields { name } } }');
     return JSON.stringify(answer).includes('"flag"');
   });
-  await eventually(async () => (watch.output().match(/Finished \(/g) ?? []).length >= 2);
+  await eventually(async () => runs() >= 2);
   // An error in it is shown where it was written, and nothing stops.
   writeFileSync(current, 'select 1;\n\ncreate table app_public.x (id uuid, nope typo);\n');
   await eventually(async () => /code: 42704/.test(watch.output()));
