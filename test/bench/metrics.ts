@@ -13,8 +13,8 @@ import { createLog } from '../../src/log.ts';
  * What recording costs: an API that records nothing against the same with the default share
  * and with everything, in short rounds that take turns.
  */
-const pairs = 12;
-const roundMs = 1_000;
+const pairs = 40;
+const roundMs = 500;
 const connections = 8;
 const jwtSecret = 'a secret of the bench, with more than 32 characters';
 

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { ExecutionConfig } from 'postgraphile/grafserv';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { describeOperation } from './names.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -25,18 +26,20 @@ export const telemetryPlugin = (telemetry: Telemetry): GraphileConfig.Plugin => 
     middleware: {
       setPreset(next, event) {
         const { getExecutionConfig } = event;
-        event.getExecutionConfig = async function counted(context) {
-          const config = await getExecutionConfig.call(this, context);
-          return {
-            ...config,
-            parseAndValidate(query) {
-              const result = config.parseAndValidate(query);
-              for (const { extensions } of result.errors ?? []) {
-                telemetry.addError(String(extensions.code ?? 'GRAPHQL_VALIDATION_FAILED'));
-              }
-              return result;
-            },
-          };
+        const counted = (config: ExecutionConfig): ExecutionConfig => ({
+          ...config,
+          parseAndValidate(query) {
+            const result = config.parseAndValidate(query);
+            if (result.errors === undefined) return result;
+            for (const { extensions } of result.errors) {
+              telemetry.addError(String(extensions.code ?? 'GRAPHQL_VALIDATION_FAILED'));
+            }
+            return result;
+          },
+        });
+        event.getExecutionConfig = function getCounted(context) {
+          const config = getExecutionConfig.call(this, context);
+          return 'then' in config ? config.then(counted) : counted(config);
         };
         return next();
       },
