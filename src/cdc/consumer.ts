@@ -1,6 +1,6 @@
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { isTransient } from './failures.ts';
+import { isLogGone, isTransient } from './failures.ts';
 import { type Link, openLink } from './link.ts';
 import { Session } from './session.ts';
 import type { Plugin } from './slot.ts';
@@ -41,8 +41,9 @@ export class Consumer {
   async run(): Promise<void> {
     const { log } = this.#options;
     let failures = 0;
+    let logIsGone = false;
     while (!this.#stopping) {
-      const session = new Session(this.#options);
+      const session = new Session({ ...this.#options, logIsGone });
       this.#session = session;
       try {
         let isFirst = true;
@@ -50,6 +51,7 @@ export class Consumer {
           () => this.#onConnected(),
           (control) => {
             failures = 0;
+            logIsGone = false;
             if (isFirst) this.#sayWell(control);
             isFirst = false;
           },
@@ -57,7 +59,8 @@ export class Consumer {
       } catch (error) {
         if (this.#stopping) break;
         if (!this.#connected) throw error;
-        if (!isTransient(error)) {
+        logIsGone ||= isLogGone(error);
+        if (!isTransient(error) && !logIsGone) {
           await session.close();
           await this.#sayFailed(error);
           throw error;

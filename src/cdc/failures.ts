@@ -10,6 +10,15 @@ const systemCodes = new Set([
 ]);
 
 /**
+ * Whether the slot's log is gone although its status does not say so: a file that somebody
+ * removed, or that a checkpoint took while the slot was being made. In English, as servers
+ * say it that have no other lc_messages.
+ */
+export const isLogGone = (error: unknown): boolean =>
+  ['58P01', 'XX000'].includes(codeOf(error) ?? '') &&
+  /WAL segment \w+ has already been removed/.test(messageOf(error));
+
+/**
  * Whether to connect again and go on from what is stored. Connections and servers go away
  * and come back; a slot may still be held by a connection that died, or have lost its log,
  * which the next look at it says.

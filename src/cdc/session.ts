@@ -12,9 +12,14 @@ import { takeSnapshot } from './snapshot.ts';
 import { ReplicationStream } from './stream.ts';
 import { Wal2jsonDecoder, wal2jsonOptions } from './wal2json.ts';
 
+export interface SessionOptions extends ConsumerOptions {
+  /** The slot cannot be read any more, whatever its status says. */
+  logIsGone: boolean;
+}
+
 /** Everything from connecting to the first connection that breaks. */
 export class Session {
-  readonly #options: ConsumerOptions;
+  readonly #options: SessionOptions;
   #apply: Link | undefined;
   #control: Link | undefined;
   #stream: ReplicationStream | undefined;
@@ -23,7 +28,7 @@ export class Session {
   #resnapshot = false;
   #isReading = false;
 
-  constructor(options: ConsumerOptions) {
+  constructor(options: SessionOptions) {
     this.#options = options;
   }
 
@@ -158,8 +163,8 @@ export class Session {
     control: Link,
     stream: ReplicationStream,
   ): Promise<{ applied: bigint; plugin: Plugin }> {
-    const { slot, plugin: asked, log } = this.#options;
-    const found = await findSlot(apply, slot, asked);
+    const { slot, plugin: asked, log, logIsGone } = this.#options;
+    const found = await findSlot(apply, slot, asked, logIsGone);
     if (found.usable) return { applied: found.appliedLsn, plugin: found.plugin };
     const { why, lost, exists } = found;
     log[lost ? 'warn' : 'info']({ slot, why }, 'counting everything from the tables');

@@ -40,12 +40,14 @@ export type SlotFinding =
  * that is ahead of the aggregates is not the one that we left.
  *
  * @param asked the plugin that the configuration names, if it does
+ * @param logIsGone whether reading has shown that its log is gone
  * @throws GwError when the slot is another database's
  */
 export async function findSlot(
   client: Link,
   name: string,
   asked: Plugin | undefined,
+  logIsGone = false,
 ): Promise<SlotFinding> {
   const { rows } = await client.query<Found>(
     `select change_capture.applied_lsn, change_capture.state,
@@ -74,7 +76,7 @@ export async function findSlot(
   }
   if (found.resnapshot_requested) return unusable('it was asked for', false);
   if (found.slot === null) return unusable('the replication slot is gone', true);
-  if (found.wal_status === 'lost' || found.confirmed_flush_lsn === null) {
+  if (logIsGone || found.wal_status === 'lost' || found.confirmed_flush_lsn === null) {
     return unusable('the replication slot was invalidated: it has lost its log', true);
   }
   if (parseLsn(found.confirmed_flush_lsn) > parseLsn(found.applied_lsn)) {

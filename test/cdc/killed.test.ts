@@ -192,5 +192,30 @@ for (const plugin of plugins) {
       consumer.kill('SIGTERM');
       await once(consumer, 'exit');
     });
+
+    test('a log that is gone, which the slot does not know, is noticed when it is read', {
+      timeout: 120_000,
+    }, async () => {
+      const { sql } = server;
+      const { id } = await createUser(sql);
+      await sql`insert into app_public.tasks (user_id, title) values (${id}, 'Lost too')`;
+      await sql`select pg_switch_wal()`;
+      await sql`checkpoint`;
+      const [file] = await sql`
+        select pg_walfile_name(restart_lsn) as name, wal_status from pg_replication_slots
+        where slot_name = ${server.slot}`;
+      expect(file?.wal_status).toBe('reserved');
+      await sql.unsafe(`copy (select) to program 'rm pg_wal/${file?.name}'`);
+      const consumer = server.gw();
+      await server.reading(consumer);
+      await eventually(async () => consumer.output().includes('it has lost its log'));
+      await eventually(async () => (await server.run('reconcile')).code === 0);
+      const [alert] = await sql`
+        select level, resolved_at is not null as resolved from ops.alerts
+        where check_name = 'change-capture-slot' order by id desc limit 1`;
+      expect(alert).toEqual({ level: 'warning', resolved: true });
+      consumer.kill('SIGTERM');
+      await once(consumer, 'exit');
+    });
   });
 }

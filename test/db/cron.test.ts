@@ -254,13 +254,15 @@ describe('pg_cron', () => {
 });
 
 describe('monitoring', () => {
-  /** Runs of one of our jobs, oldest first; the rest of its history is put away. */
+  /** Runs of one of our jobs, oldest first, and of no other. */
   async function withRuns(
     runs: { status: string; minutesAgo: number }[],
     work: (sql: Transaction) => Promise<void>,
   ): Promise<void> {
     await rolledBack(superuser, async (sql) => {
       await sql`delete from cron.job_run_details`;
+      // The others have not run, which is for these tests nothing to find.
+      await sql`update cron.job set active = false where jobname <> 'plan-due-messages'`;
       for (const [at, { status, minutesAgo }] of runs.entries()) {
         await sql`
           insert into cron.job_run_details (jobid, runid, status, return_message, start_time,
