@@ -1165,14 +1165,18 @@ declare
   returned integer;
 begin
   -- A job that does not say its message's type may be a digest's.
-  empty_digests := coalesce((
-    select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
-      array_agg(job.scheduled_send_time))
-    from jsonb_to_recordset(p_jobs) as job (
-      user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
-    where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
-    having count(*) > 0
-  ), array[]::uuid[]);
+  begin
+    empty_digests := coalesce((
+      select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
+        array_agg(job.scheduled_send_time))
+      from jsonb_to_recordset(p_jobs) as job (
+        user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
+      where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
+      having count(*) > 0
+    ), array[]::uuid[]);
+  exception when others then
+    empty_digests := app_private.compose_digests_singly(p_jobs, p_channel);
+  end;
 
   return query
   with given as materialized (
@@ -1435,6 +1439,53 @@ $$;
 ALTER FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) OWNER TO gw_owner;
 
 COMMENT ON FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) IS 'Counts the weeks of those of these messages that are digests and were not attempted, keeps them and writes the texts. Returns the ids of messages whose week is empty.';
+
+CREATE FUNCTION app_private.compose_digests_singly(p_jobs jsonb, p_channel text) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  job record;
+  reason text;
+  tries integer;
+  empty_messages uuid[] := array[]::uuid[];
+begin
+  for job in
+    select given.*
+    from jsonb_to_recordset(p_jobs) as given (job_id uuid, user_id uuid, message_id uuid,
+      scheduled_send_time timestamptz, message_type text)
+    where coalesce(given.message_type, 'DIGEST') = 'DIGEST'
+    order by given.user_id, given.message_id
+  loop
+    begin
+      empty_messages := empty_messages || app_private.compose_digests(
+        array[job.user_id], array[job.message_id], array[job.scheduled_send_time]);
+    exception when others then
+      if sqlstate ~ '^(25|40|53|55|57|58)' then
+        raise;
+      end if;
+      reason := format('it cannot be composed (%s): %s', sqlstate, left(sqlerrm, 300));
+      update app_public.message_logs
+      set status = 'SENDING', attempted_at = clock_timestamp()
+      where message_logs.user_id = job.user_id
+        and message_logs.id = job.message_id
+        and message_logs.scheduled_send_time = job.scheduled_send_time
+        and message_logs.job_id = job.job_id
+        and message_logs.status in ('QUEUED', 'RETRYING')
+      returning message_logs.retry_count into tries;
+      perform app_private.record_send_results(jsonb_build_array(
+        to_jsonb(job) || jsonb_build_object(
+          'attempt', tries, 'status', 'FAILED', 'error', reason)), p_channel);
+    end;
+  end loop;
+  return empty_messages;
+end
+$$;
+
+ALTER FUNCTION app_private.compose_digests_singly(p_jobs jsonb, p_channel text) OWNER TO gw_owner;
+
+COMMENT ON FUNCTION app_private.compose_digests_singly(p_jobs jsonb, p_channel text) IS 'As compose_digests(), one after the other; what cannot be composed is FAILED.';
 
 CREATE FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) RETURNS TABLE(subject text, body text)
     LANGUAGE sql STABLE
@@ -2751,6 +2802,9 @@ declare
   all_failures integer;
   next_pause interval;
 begin
+  if p_reached = 0 and p_unreachable = 0 then
+    return;
+  end if;
   select * into channel from app_private.delivery_channels where name = p_channel;
   if p_unreachable = 0 and channel.circuit = 'closed' and channel.failures = 0 then
     return;
@@ -3042,6 +3096,7 @@ CREATE FUNCTION app_private.record_send_results(p_results jsonb, p_channel text)
     AS $$
 declare
   recorded integer;
+  reached integer;
   unreachable integer;
   given_up integer;
 begin
@@ -3148,14 +3203,15 @@ begin
   into recorded, given_up
   from written;
 
-  -- Too many requests, or a refusal: somebody is there.
-  select count(*)
-  into unreachable
-  from jsonb_to_recordset(p_results) as result (status text, code integer)
-  where result.status = 'RETRYING'
-    and (result.code is null or result.code >= 500);
-  perform app_private.note_channel_health(p_channel,
-    jsonb_array_length(p_results) - unreachable, unreachable);
+  -- Too many requests, or a refusal: somebody is there. What failed without an answer, such
+  -- as a message to no address, was never sent and says nothing.
+  select count(*) filter (where result.status = 'SENT' or result.code < 500
+      or result.status = 'FAILED' and result.code is not null),
+    count(*) filter (where result.status = 'RETRYING'
+      and (result.code is null or result.code >= 500))
+  into reached, unreachable
+  from jsonb_to_recordset(p_results) as result (status text, code integer);
+  perform app_private.note_channel_health(p_channel, reached, unreachable);
 
   if given_up > 0 then
     -- The health check of that name says more, and when it is over.
@@ -9196,6 +9252,8 @@ GRANT ALL ON FUNCTION app_private.claim_messages(p_jobs jsonb, p_channel text) T
 REVOKE ALL ON FUNCTION app_private.cleanup_expired_cache() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.compose_digests(p_user_ids uuid[], p_message_ids uuid[], p_times timestamp with time zone[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION app_private.compose_digests_singly(p_jobs jsonb, p_channel text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION app_private.compose_message(p_message_type text, p_delivery_date date, p_base_date date, p_first_name text, p_last_name text, p_locale text) FROM PUBLIC;
 

@@ -1,5 +1,5 @@
 --! Previous: sha1:41a40d94e6f06777a36ab21f40b98a68cf4f7fbe
---! Hash: sha1:277b5b713c3170c98472c7e4a88c8546e0624e9f
+--! Hash: sha1:995668bb38204a207c389828a64492ad3bd9caa9
 --! Message: message-delivery
 
 --! split: 0001-message-delivery.sql
@@ -1455,7 +1455,8 @@ comment on function app_private.take_send_permits(text, integer) is
   'How many messages may be sent now, up to those wanted, and if none how many milliseconds to wait.';
 
 --! Included functions/app_private/note_channel_health.sql
--- In the normal case, all well and the circuit closed, nothing is written.
+-- In the normal case, all well and the circuit closed, nothing is written; nor when nobody
+-- was called.
 create or replace function app_private.note_channel_health(
   p_channel text, p_reached integer, p_unreachable integer
 ) returns void
@@ -1467,6 +1468,9 @@ declare
   all_failures integer;
   next_pause interval;
 begin
+  if p_reached = 0 and p_unreachable = 0 then
+    return;
+  end if;
   select * into channel from app_private.delivery_channels where name = p_channel;
   if p_unreachable = 0 and channel.circuit = 'closed' and channel.failures = 0 then
     return;
@@ -1517,6 +1521,57 @@ comment on function app_private.note_channel_health(text, integer, integer) is
 drop function if exists app_private.claim_messages(jsonb);
 drop function if exists app_private.begin_sending(jsonb);
 drop function if exists app_private.record_send_results(jsonb);
+--! Included functions/app_private/compose_digests_singly.sql
+-- When a batch could not be composed: each by itself, so that one that cannot be holds up no
+-- other. That one counts as refused: a person mends the cause and sends it again. What is
+-- over by itself, such as a lock or a full disk, is thrown on, and tried again with the batch.
+create or replace function app_private.compose_digests_singly(p_jobs jsonb, p_channel text)
+returns uuid[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  job record;
+  reason text;
+  tries integer;
+  empty_messages uuid[] := array[]::uuid[];
+begin
+  for job in
+    select given.*
+    from jsonb_to_recordset(p_jobs) as given (job_id uuid, user_id uuid, message_id uuid,
+      scheduled_send_time timestamptz, message_type text)
+    where coalesce(given.message_type, 'DIGEST') = 'DIGEST'
+    order by given.user_id, given.message_id
+  loop
+    begin
+      empty_messages := empty_messages || app_private.compose_digests(
+        array[job.user_id], array[job.message_id], array[job.scheduled_send_time]);
+    exception when others then
+      if sqlstate ~ '^(25|40|53|55|57|58)' then
+        raise;
+      end if;
+      reason := format('it cannot be composed (%s): %s', sqlstate, left(sqlerrm, 300));
+      update app_public.message_logs
+      set status = 'SENDING', attempted_at = clock_timestamp()
+      where message_logs.user_id = job.user_id
+        and message_logs.id = job.message_id
+        and message_logs.scheduled_send_time = job.scheduled_send_time
+        and message_logs.job_id = job.job_id
+        and message_logs.status in ('QUEUED', 'RETRYING')
+      returning message_logs.retry_count into tries;
+      perform app_private.record_send_results(jsonb_build_array(
+        to_jsonb(job) || jsonb_build_object(
+          'attempt', tries, 'status', 'FAILED', 'error', reason)), p_channel);
+    end;
+  end loop;
+  return empty_messages;
+end
+$$;
+--! EndIncluded functions/app_private/compose_digests_singly.sql
+comment on function app_private.compose_digests_singly(jsonb, text) is
+  'As compose_digests(), one after the other; what cannot be composed is FAILED.';
+
 --! Included functions/app_private/claim_messages.sql
 -- Definer: the worker has no right to tenants' tables, only to move messages on. Each job
 -- says where its message is, so that one partition is touched; a message that has moved
@@ -1549,14 +1604,18 @@ declare
   returned integer;
 begin
   -- A job that does not say its message's type may be a digest's.
-  empty_digests := coalesce((
-    select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
-      array_agg(job.scheduled_send_time))
-    from jsonb_to_recordset(p_jobs) as job (
-      user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
-    where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
-    having count(*) > 0
-  ), array[]::uuid[]);
+  begin
+    empty_digests := coalesce((
+      select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
+        array_agg(job.scheduled_send_time))
+      from jsonb_to_recordset(p_jobs) as job (
+        user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
+      where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
+      having count(*) > 0
+    ), array[]::uuid[]);
+  exception when others then
+    empty_digests := app_private.compose_digests_singly(p_jobs, p_channel);
+  end;
 
   return query
   with given as materialized (
@@ -1733,6 +1792,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   recorded integer;
+  reached integer;
   unreachable integer;
   given_up integer;
 begin
@@ -1839,14 +1899,15 @@ begin
   into recorded, given_up
   from written;
 
-  -- Too many requests, or a refusal: somebody is there.
-  select count(*)
-  into unreachable
-  from jsonb_to_recordset(p_results) as result (status text, code integer)
-  where result.status = 'RETRYING'
-    and (result.code is null or result.code >= 500);
-  perform app_private.note_channel_health(p_channel,
-    jsonb_array_length(p_results) - unreachable, unreachable);
+  -- Too many requests, or a refusal: somebody is there. What failed without an answer, such
+  -- as a message to no address, was never sent and says nothing.
+  select count(*) filter (where result.status = 'SENT' or result.code < 500
+      or result.status = 'FAILED' and result.code is not null),
+    count(*) filter (where result.status = 'RETRYING'
+      and (result.code is null or result.code >= 500))
+  into reached, unreachable
+  from jsonb_to_recordset(p_results) as result (status text, code integer);
+  perform app_private.note_channel_health(p_channel, reached, unreachable);
 
   if given_up > 0 then
     -- The health check of that name says more, and when it is over.

@@ -1,5 +1,5 @@
---! Previous: sha1:277b5b713c3170c98472c7e4a88c8546e0624e9f
---! Hash: sha1:236647b70ff249c8fd7c2c9b841283791701ae96
+--! Previous: sha1:995668bb38204a207c389828a64492ad3bd9caa9
+--! Hash: sha1:2c6241ef6aa29b85ac525e36a54d9ed92b2e8553
 --! Message: last-login
 
 --! split: 0001-last-login.sql

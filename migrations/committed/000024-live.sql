@@ -1,5 +1,5 @@
---! Previous: sha1:236647b70ff249c8fd7c2c9b841283791701ae96
---! Hash: sha1:b2870a186c0ae18d41173fff0b805e3c6115188b
+--! Previous: sha1:2c6241ef6aa29b85ac525e36a54d9ed92b2e8553
+--! Hash: sha1:f6327c543d8d7f9f7082763bb265a42460f72db2
 --! Message: live
 
 --! split: 0001-live.sql

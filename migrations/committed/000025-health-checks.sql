@@ -1,5 +1,5 @@
---! Previous: sha1:b2870a186c0ae18d41173fff0b805e3c6115188b
---! Hash: sha1:eb370a6d3b27c18a4213f7b8781eea69d32ac0e9
+--! Previous: sha1:f6327c543d8d7f9f7082763bb265a42460f72db2
+--! Hash: sha1:6bc8baa205a89f0f99fbcc1ba6eecba8b43d12d1
 --! Message: health-checks
 
 --! split: 0001-health-checks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:eb370a6d3b27c18a4213f7b8781eea69d32ac0e9
---! Hash: sha1:fdd599ca261b9972129d3b6974cf36d7f5356bbe
+--! Previous: sha1:6bc8baa205a89f0f99fbcc1ba6eecba8b43d12d1
+--! Hash: sha1:88b4f603346b85305cf78dbbd188495e3961cce3
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:fdd599ca261b9972129d3b6974cf36d7f5356bbe
---! Hash: sha1:4ceb9b5a92b93072c05c91626bebb93e1bb6b97f
+--! Previous: sha1:88b4f603346b85305cf78dbbd188495e3961cce3
+--! Hash: sha1:2138eaa0dd4db1012417e69d643d7c4aa3d7a1ba
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

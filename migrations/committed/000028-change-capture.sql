@@ -1,5 +1,5 @@
---! Previous: sha1:4ceb9b5a92b93072c05c91626bebb93e1bb6b97f
---! Hash: sha1:81c4025eb1dfa9db90b6d6b774f048c0769bc735
+--! Previous: sha1:2138eaa0dd4db1012417e69d643d7c4aa3d7a1ba
+--! Hash: sha1:65653cd35313446aa37f0f29287055d0dfba493e
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:81c4025eb1dfa9db90b6d6b774f048c0769bc735
---! Hash: sha1:952b2c662b4b79c249415eed2cc74e1db9000169
+--! Previous: sha1:65653cd35313446aa37f0f29287055d0dfba493e
+--! Hash: sha1:ccc0471d9cef9f8bc8b38af3383b6fa72b7d9ef7
 --! Message: unsubscribe
 
 --! split: 0001-unsubscribe.sql

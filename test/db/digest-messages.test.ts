@@ -248,6 +248,37 @@ Mood, of 5: 3.5 (week before: 5)
     });
   });
 
+  test('is FAILED when it cannot be composed, and holds up no other', async () => {
+    await withReader('UTC', async (sql, userId) => {
+      const other = await createUser(sql, { timezone: 'UTC' });
+      await joinedAt(sql, other.id, '2020-01-01T00:00Z');
+      await wantDigest(sql, other.id);
+      for (const id of [userId, other.id]) await reflect(sql, id, '2026-06-13', 4);
+      expect(await plan(sql, '2026-06-15T08:00Z')).toBe(2);
+      await sql`update app_public.message_logs set send_until = now() + interval '1 hour'`;
+      // A receiver that may be down is not said to be well because of it.
+      await sql`update app_private.delivery_channels set circuit = 'half-open',
+        probe_after = now() + interval '1 minute' where name = 'http'`;
+      await sql.unsafe(`alter table app_public.digests
+        add constraint refused check (user_id <> '${userId}') not valid`);
+      expect(await claim(sql, ['user_id'])).toEqual([{ user_id: other.id }]);
+      expect(await logsOf(sql, userId)).toMatchObject([
+        { status: 'FAILED', error: expect.stringMatching(/^it cannot be composed \(23514\)/) },
+      ]);
+      const dead = await sql`
+        select data ->> 'user_id' as id from pgboss.job where name = 'message-send-dead'`;
+      expect(dead).toEqual([{ id: userId }]);
+      const [channel] = await sql`
+        select circuit from app_private.delivery_channels where name = 'http'`;
+      expect(channel).toEqual({ circuit: 'half-open' });
+
+      await sql`alter table app_public.digests drop constraint refused`;
+      await sql`select from ops.redrive_messages(p_user_id => ${userId})`;
+      const [again] = await claim(sql);
+      expect(again?.message_content).toContain('Reflections: 1');
+    });
+  });
+
   test('is not composed for a closed account', async () => {
     await withReader('UTC', async (sql, userId) => {
       await reflect(sql, userId, '2026-06-13', 4);
