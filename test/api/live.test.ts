@@ -116,6 +116,8 @@ describe('what subscriptions say', () => {
     const followed = await connect({ token: accessToken }).follow<TaskChange>(taskChanged);
     await db.as('owner')`insert into app_public.tasks (user_id, title)
       select ${userId}, 'task ' || number from generate_series(1, 3000) as number`;
+    // Until it is told, it stands for what follows too.
+    await eventually(async () => followed.events.length > 0);
     await makeTask(userId, 'last');
     await eventually(async () => followed.events.length >= 2);
     expect(followed.events.map((event) => event.taskChanged)).toEqual([
@@ -147,6 +149,7 @@ describe('tenants', () => {
     const second = await client.follow<TaskChange>(taskChanged);
     const id = await makeTask(a.userId, 'of a');
     const third = await client.follow<TaskChange>(oneTask, { id });
+    await eventually(async () => first.events.length > 0);
     await rename(id, 'still of a');
     await eventually(async () => first.events.length >= 2);
     // What B does is the first that B hears of, so nothing of A's is on its way.

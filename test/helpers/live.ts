@@ -150,7 +150,7 @@ export const oneTask =
 /** An API whose sockets have small limits, and what tests of it do. */
 export function useLive(db: TestDatabase) {
   const api = useApi(db, 'silent', {
-    liveLimits: { maxSubscriptions: 4, initTimeoutMs: 300, keepAliveMs: 500 },
+    liveLimits: { maxSubscriptions: 4, initTimeoutMs: 1_000, keepAliveMs: 1_000 },
   });
   const clients: LiveClient[] = [];
   afterEach(async () => {
