@@ -32,10 +32,11 @@ export function onlyRowsOfA(world: World, relation: Relation): string {
     .map(({ name }) => ident(name))
     .join(', ');
   // A's rows may belong into another partition: this one is taken out, and given a copy.
+  // Emptied first, because rows that others refer to cannot be taken out with it.
   return `create temporary table gw_copy on commit drop as
       select * from ${relation.root} where ${where};
-    alter table ${relation.parent} detach partition ${relation.name};
     delete from ${relation.name};
+    alter table ${relation.parent} detach partition ${relation.name};
     insert into ${relation.name} (${columns}) overriding system value
       select ${columns} from pg_temp.gw_copy limit 1`;
 }

@@ -52,8 +52,25 @@ export const faults: Fault[] = [
   },
   {
     fault: 'a partition with a grant',
+    // It has rows already, which others refer to.
     plant: `grant usage on schema app_partitions to app_user;
-      grant select on app_partitions.tasks_h00 to app_user;`,
+      grant select on app_partitions.tasks_h00 to app_user;
+      with person as (
+        insert into app_public.users (id, email, first_name)
+        select id, 'partition@example.com', 'In'
+        from (select gen_random_uuid() as id from generate_series(1, 1000)) as ids
+        where satisfies_hash_partition('app_public.tasks'::regclass, 16, 0, id)
+        limit 1
+        returning id
+      ), task as (
+        insert into app_public.tasks (user_id, title) select id, 'Task' from person
+        returning user_id, id
+      ), goal as (
+        insert into app_public.goals (user_id, title) select id, 'Goal' from person
+        returning id
+      )
+      insert into app_public.goals_tasks (user_id, goal_id, task_id)
+      select task.user_id, goal.id, task.id from task cross join goal;`,
     object: 'app_partitions.tasks_h00',
     leaks: ['B see'],
   },
