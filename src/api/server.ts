@@ -228,6 +228,9 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       });
     });
     server.requestTimeout = 30_000;
+    // Longer than proxies and clients keep an idle connection: who closes it first must be
+    // the one that would send on it, or a request meets a reset.
+    server.keepAliveTimeout = 75_000;
     return new Promise((resolve, reject) => {
       server.once('error', reject);
       server.listen(port, host, () => resolve(server));
