@@ -3034,9 +3034,10 @@ CREATE FUNCTION app_private.query_cache_put(p_cache_key text, p_cached_data json
     AS $$
   insert into app_private.query_cache (user_id, cache_key, cached_data, created_at,
     last_accessed, expires_at, generation_time_ms, tags, query_hash)
-  values (app_hidden.current_app_user_id(), p_cache_key, p_cached_data, clock_timestamp(),
-    clock_timestamp(), clock_timestamp() + p_time_to_live, p_generation_time_ms, p_tags,
-    p_query_hash)
+  select app_hidden.current_app_user_id(), p_cache_key, p_cached_data, clock.instant,
+    clock.instant, clock.instant + p_time_to_live, p_generation_time_ms, p_tags,
+    p_query_hash
+  from (select clock_timestamp()) as clock (instant)
   on conflict on constraint query_cache_cache_key_hash_user_id_key do update
   set cached_data = excluded.cached_data,
     created_at = excluded.created_at,

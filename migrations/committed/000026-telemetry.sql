@@ -1,5 +1,5 @@
 --! Previous: sha1:6bc8baa205a89f0f99fbcc1ba6eecba8b43d12d1
---! Hash: sha1:88b4f603346b85305cf78dbbd188495e3961cce3
+--! Hash: sha1:6380e1754962380fe19593f085cd379fc67665e7
 --! Message: telemetry
 
 --! split: 0001-telemetry.sql
@@ -73,6 +73,37 @@ begin
 end
 $$;
 --! EndIncluded functions/app_private/query_cache_get.sql
+--! Included functions/app_private/query_cache_put.sql
+-- Definer: nobody but the owner may write the cache. The row is the current user's. The
+-- clock is read once, so that a result without a lifetime is refused.
+create or replace function app_private.query_cache_put(
+  p_cache_key text,
+  p_cached_data jsonb,
+  p_time_to_live interval,
+  p_generation_time_ms integer,
+  p_tags text[] default '{}',
+  p_query_hash text default null
+) returns void
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into app_private.query_cache (user_id, cache_key, cached_data, created_at,
+    last_accessed, expires_at, generation_time_ms, tags, query_hash)
+  select app_hidden.current_app_user_id(), p_cache_key, p_cached_data, clock.instant,
+    clock.instant, clock.instant + p_time_to_live, p_generation_time_ms, p_tags,
+    p_query_hash
+  from (select clock_timestamp()) as clock (instant)
+  on conflict on constraint query_cache_cache_key_hash_user_id_key do update
+  set cached_data = excluded.cached_data,
+    created_at = excluded.created_at,
+    last_accessed = excluded.last_accessed,
+    expires_at = excluded.expires_at,
+    generation_time_ms = excluded.generation_time_ms,
+    tags = excluded.tags,
+    query_hash = excluded.query_hash,
+    access_count = query_cache.access_count + 1
+$$;
+--! EndIncluded functions/app_private/query_cache_put.sql
 
 drop function if exists app_public.insights(integer);
 drop type if exists app_public.insight_week;

@@ -1,5 +1,5 @@
---! Previous: sha1:88b4f603346b85305cf78dbbd188495e3961cce3
---! Hash: sha1:2138eaa0dd4db1012417e69d643d7c4aa3d7a1ba
+--! Previous: sha1:6380e1754962380fe19593f085cd379fc67665e7
+--! Hash: sha1:d2f4413fabec2cc5b708d8b2fdded93e6c513b78
 --! Message: message-answers
 
 --! split: 0001-message-answers.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2138eaa0dd4db1012417e69d643d7c4aa3d7a1ba
---! Hash: sha1:65653cd35313446aa37f0f29287055d0dfba493e
+--! Previous: sha1:d2f4413fabec2cc5b708d8b2fdded93e6c513b78
+--! Hash: sha1:10537e61a842bde7386009a86171c0cd25b5eb3a
 --! Message: change-capture
 
 --! split: 0001-change-capture.sql

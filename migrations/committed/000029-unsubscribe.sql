@@ -1,5 +1,5 @@
---! Previous: sha1:65653cd35313446aa37f0f29287055d0dfba493e
---! Hash: sha1:ccc0471d9cef9f8bc8b38af3383b6fa72b7d9ef7
+--! Previous: sha1:10537e61a842bde7386009a86171c0cd25b5eb3a
+--! Hash: sha1:82280ca559731d246463e80ffa5f69804db464fb
 --! Message: unsubscribe
 
 --! split: 0001-unsubscribe.sql

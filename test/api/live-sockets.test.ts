@@ -59,7 +59,7 @@ describe('how sockets end', () => {
     await eventually(async () => client.closings.length > 0);
     expect(client.closings).toEqual([{ code: 4401, reason: 'token expired' }]);
     expect(Date.now()).toBeGreaterThanOrEqual(exp * 1000);
-    expect(Date.now()).toBeLessThan(exp * 1000 + 5_000);
+    expect(Date.now()).toBeLessThan(exp * 1000 + 1_500);
   });
 
   test('a session that ends: 4401, and the user’s other session goes on', async () => {
