@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { Pool } from 'pg';
-import { committedMigrations } from '../database/migrations.ts';
-import { paths } from '../database/state.ts';
 import { messageOf } from '../errors.ts';
+import { committedMigrations } from '../migrations/run.ts';
+import { paths } from '../server/state.ts';
 
 export interface Readiness {
   ready: boolean;

@@ -1,6 +1,6 @@
-import { connect, type Sql } from '../database/connect.ts';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { connect, type Sql } from '../postgres/connect.ts';
 
 /** A little longer than an access token lives: afterwards its expiry refuses it. */
 const rememberMs = 20 * 60_000;

@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { postgraphile } from 'postgraphile';
 import { grafserv } from 'postgraphile/grafserv/node';
-import { MeasuredPool } from '../database/measured-pool.ts';
 import { errorText, type Log } from '../log.ts';
+import { MeasuredPool } from '../postgres/measured-pool.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
 import { type ErrorCode, makeMaskError } from './errors.ts';
 import { readiness } from './health.ts';

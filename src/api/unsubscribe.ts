@@ -3,7 +3,7 @@ import type { Pool } from 'pg';
 import { codeOf, messageOf } from '../errors.ts';
 import { escapeHtml } from '../html.ts';
 import type { Log } from '../log.ts';
-import { type MessageType, UnsubscribeTokens } from '../unsubscribe-links.ts';
+import { type MessageType, UnsubscribeTokens } from '../messages/unsubscribe-links.ts';
 import { readBody } from './body.ts';
 
 export const unsubscribePath = '/unsubscribe';

@@ -2,12 +2,12 @@ import process from 'node:process';
 import type { Command } from 'commander';
 import { slotNameOf } from '../cdc/slot.ts';
 import { type Config, loadConfig } from '../config.ts';
-import { connectionError, withSql } from '../database/connect.ts';
-import { locateDatabase } from '../database/source.ts';
-import { databaseName } from '../database/urls.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 import { createLog, type Log } from '../log.ts';
-import { confirm } from './confirm.ts';
+import { connectionError, withSql } from '../postgres/connect.ts';
+import { databaseName } from '../postgres/urls.ts';
+import { locateDatabase } from '../server/source.ts';
+import { confirm } from '../terminal/confirm.ts';
 import { sayReady, untilStopped } from './process.ts';
 
 interface Target {

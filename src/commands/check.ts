@@ -13,9 +13,9 @@ interface CheckOptions {
 
 async function run(names: string[], options: CheckOptions): Promise<void> {
   const { checkHealth, formatHealth, healthNames, healthParams } = await import(
-    '../check/health.ts'
+    '../toolkit/check/health.ts'
   );
-  const { monitorUrl, parseParams } = await import('../database/sql-files.ts');
+  const { monitorUrl, parseParams } = await import('../toolkit/sql-files.ts');
   const unknown = names.find((name) => !healthNames().includes(name));
   if (unknown !== undefined) {
     throw new GwError(`there is no check "${unknown}"`, {

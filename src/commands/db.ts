@@ -2,21 +2,21 @@ import { spawn } from 'node:child_process';
 import process from 'node:process';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { clusterHome, dataDirectory, removeCluster, runningPort } from '../database/cluster.ts';
-import { withSql } from '../database/connect.ts';
-import { containerPort, removeContainer } from '../database/docker.ts';
+import { codeOf, EXIT, GwError } from '../errors.ts';
+import { withSql } from '../postgres/connect.ts';
+import { type Role, roles } from '../postgres/urls.ts';
+import { clusterHome, dataDirectory, removeCluster, runningPort } from '../server/cluster.ts';
+import { containerPort, removeContainer } from '../server/docker.ts';
 import {
   localCluster,
   locateDatabase,
   provideDatabase,
   reachDatabase,
   stopDatabase,
-} from '../database/source.ts';
-import { readState, updateState } from '../database/state.ts';
-import { type Role, roles } from '../database/urls.ts';
-import { codeOf, EXIT, GwError } from '../errors.ts';
-import { Progress } from '../progress.ts';
-import { confirm } from './confirm.ts';
+} from '../server/source.ts';
+import { readState, updateState } from '../server/state.ts';
+import { confirm } from '../terminal/confirm.ts';
+import { Progress } from '../terminal/progress.ts';
 
 function parseRole(text: string): Role {
   if ((roles as readonly string[]).includes(text)) return text as Role;

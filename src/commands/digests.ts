@@ -2,10 +2,10 @@ import process from 'node:process';
 import { type Command, InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { loadConfig } from '../config.ts';
-import { type Sql, type Transaction, withSql } from '../database/connect.ts';
-import { reachDatabase } from '../database/source.ts';
 import { GwError } from '../errors.ts';
-import { Progress } from '../progress.ts';
+import { type Sql, type Transaction, withSql } from '../postgres/connect.ts';
+import { reachDatabase } from '../server/source.ts';
+import { Progress } from '../terminal/progress.ts';
 
 /** Users whose digests are made in one transaction. */
 const chunkSize = 500;

@@ -1,10 +1,10 @@
 import { delimiter, join } from 'node:path';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { migrationUrls } from '../database/migrations.ts';
-import { locateDatabase } from '../database/source.ts';
-import { projectRoot } from '../database/state.ts';
-import { databaseName } from '../database/urls.ts';
+import { migrationUrls } from '../migrations/run.ts';
+import { databaseName } from '../postgres/urls.ts';
+import { locateDatabase } from '../server/source.ts';
+import { projectRoot } from '../server/state.ts';
 
 /** Quotes a word for a POSIX shell. */
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;

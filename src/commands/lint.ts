@@ -1,9 +1,9 @@
 import { join, relative } from 'node:path';
 import process from 'node:process';
 import type { Command } from 'commander';
-import { projectRoot } from '../database/state.ts';
 import { EXIT, GwError } from '../errors.ts';
-import { Progress } from '../progress.ts';
+import { projectRoot } from '../server/state.ts';
+import { Progress } from '../terminal/progress.ts';
 
 const standardExceptions = join(projectRoot, 'sql', 'checks', 'lint-exceptions.json');
 
@@ -34,11 +34,11 @@ async function onDatabase<Result>(
   }
   if (options.scratch !== true) {
     const { loadConfig } = await import('../config.ts');
-    const { reachDatabase } = await import('../database/source.ts');
+    const { reachDatabase } = await import('../server/source.ts');
     const { urls } = await reachDatabase(loadConfig());
     return work(urls.superuser ?? urls.owner, 'DATABASE_URL');
   }
-  const { createMigrated, startScratch } = await import('../database/scratch.ts');
+  const { createMigrated, startScratch } = await import('../server/scratch.ts');
   const scratch = await startScratch('gw_lint');
   try {
     let url = '';
@@ -58,9 +58,9 @@ async function lint(options: LintOptions): Promise<void> {
   if (options.scratch === true && options.url !== undefined) {
     throw new GwError('--scratch and --url exclude each other', { exitCode: EXIT.usage });
   }
-  const { checkNames, lintDatabase } = await import('../lint/checks.ts');
+  const { checkNames, lintDatabase } = await import('../toolkit/lint/checks.ts');
   const { applyExceptions, formatFindings, readExceptions, unusedException } = await import(
-    '../lint/findings.ts'
+    '../toolkit/lint/findings.ts'
   );
   const exceptions = readExceptions(options.exceptions);
   const progress = new Progress();
@@ -76,7 +76,7 @@ async function lint(options: LintOptions): Promise<void> {
   // A URL may mean somebody else's database, which our migrations have not made.
   const withMigrations = options.migrations && options.url === undefined;
   if (withMigrations) {
-    const { lintMigrations } = await import('../lint/migrations.ts');
+    const { lintMigrations } = await import('../toolkit/lint/migrations.ts');
     found.push(...(await lintMigrations()));
   }
   const { remaining, unused } = applyExceptions(found, exceptions);

@@ -1,11 +1,8 @@
 import process from 'node:process';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config.ts';
-import { type Sql, withSql } from '../database/connect.ts';
-import { reachDatabase } from '../database/source.ts';
 import { EXIT, GwError } from '../errors.ts';
-import * as acts from '../messages/acts.ts';
-import * as answers from '../messages/answers.ts';
+import * as acts from '../messages/changes.ts';
 import {
   boundFilters,
   explained,
@@ -17,9 +14,12 @@ import {
   parseType,
   parseUuid,
   withFilters,
-} from '../messages/options.ts';
-import { Progress } from '../progress.ts';
-import { confirm } from './confirm.ts';
+} from '../messages/filters.ts';
+import * as answers from '../messages/queries.ts';
+import { type Sql, withSql } from '../postgres/connect.ts';
+import { reachDatabase } from '../server/source.ts';
+import { confirm } from '../terminal/confirm.ts';
+import { Progress } from '../terminal/progress.ts';
 
 interface Json {
   json?: boolean;

@@ -3,9 +3,8 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import * as graphileMigrate from 'graphile-migrate';
 import { loadConfig } from '../config.ts';
-import { audit } from '../database/audit.ts';
-import { hasCron } from '../database/bootstrap.ts';
-import { describeSqlError } from '../database/migration-error.ts';
+import { EXIT, GwError } from '../errors.ts';
+import { describeSqlError } from '../migrations/error.ts';
 import {
   committedMigrations,
   forceDrop,
@@ -13,12 +12,13 @@ import {
   migrate,
   migrationSettings,
   migrationUrls,
-} from '../database/migrations.ts';
-import { locateDatabase, reachDatabase, restartDatabase } from '../database/source.ts';
-import { projectRoot } from '../database/state.ts';
-import { databaseName } from '../database/urls.ts';
-import { EXIT, GwError } from '../errors.ts';
-import { confirm } from './confirm.ts';
+} from '../migrations/run.ts';
+import { audit } from '../postgres/audit.ts';
+import { databaseName } from '../postgres/urls.ts';
+import { hasCron } from '../server/bootstrap.ts';
+import { locateDatabase, reachDatabase, restartDatabase } from '../server/source.ts';
+import { projectRoot } from '../server/state.ts';
+import { confirm } from '../terminal/confirm.ts';
 
 async function urlsFor(command: string, needsSuperuser: boolean): Promise<MigrationUrls> {
   const database = await reachDatabase(loadConfig());

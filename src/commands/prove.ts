@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
-import { Progress } from '../progress.ts';
-import type { Report } from '../prove/report.ts';
+import { Progress } from '../terminal/progress.ts';
+import type { Report } from '../toolkit/prove/report.ts';
 
 interface Options {
   scratch?: boolean;
@@ -16,10 +16,10 @@ interface Options {
 
 /** Proves a database that is made for it, or one that is given. */
 async function proved(options: Options): Promise<Report> {
-  const { databaseName } = await import('../database/urls.ts');
-  const { createMigrated, databaseAt, startScratch } = await import('../database/scratch.ts');
-  const { proveOptions, readDeclared } = await import('../prove/options.ts');
-  const { prove } = await import('../prove/prove.ts');
+  const { databaseName } = await import('../postgres/urls.ts');
+  const { createMigrated, databaseAt, startScratch } = await import('../server/scratch.ts');
+  const { proveOptions, readDeclared } = await import('../toolkit/prove/options.ts');
+  const { prove } = await import('../toolkit/prove/prove.ts');
   const settings = proveOptions({
     ownerColumn: options.ownerColumn,
     usersTable: options.users,
@@ -27,7 +27,7 @@ async function proved(options: Options): Promise<Report> {
     ...(options.declared === undefined ? {} : { declared: readDeclared(options.declared) }),
   });
   if (options.url !== undefined) {
-    const { audit } = await import('../database/audit.ts');
+    const { audit } = await import('../postgres/audit.ts');
     const report = await prove(
       databaseAt(options.url, databaseName(options.url)),
       settings,
@@ -61,7 +61,7 @@ export function registerProve(program: Command): void {
     .option('--declared <file>', 'intended exceptions, instead of sql/prove/declared.json')
     .option('--json', 'print what was tried and found as JSON')
     .action(async (options: Options) => {
-      const { matrix } = await import('../prove/report.ts');
+      const { matrix } = await import('../toolkit/prove/report.ts');
       const progress = new Progress(options.json === true);
       const started = Date.now();
       const report = await proved(options);

@@ -11,12 +11,12 @@ interface ReportOptions {
   watch?: string | true;
 }
 
-type Files = typeof import('../database/sql-files.ts');
-type Result = { name: string; title: string; answer: import('../database/sql-files.ts').Answer };
+type Files = typeof import('../toolkit/sql-files.ts');
+type Result = { name: string; title: string; answer: import('../toolkit/sql-files.ts').Answer };
 
 /** What one round prints. */
 async function render(results: Result[], isAll: boolean, options: ReportOptions): Promise<string> {
-  const { formatCsv, formatTable } = await import('../report/format.ts');
+  const { formatCsv, formatTable } = await import('../terminal/format.ts');
   if (options.json === true) {
     const plain = results.map(({ name, answer }) => [
       name,
@@ -58,7 +58,7 @@ async function report(name: string | undefined, options: ReportOptions): Promise
   if (options.csv === true && options.json === true) {
     throw usage('--csv and --json exclude each other');
   }
-  const files = await import('../database/sql-files.ts');
+  const files = await import('../toolkit/sql-files.ts');
   if (name === undefined) return list(files, options.json === true);
   const all = files.readSqlFiles('reports');
   const isAll = name === 'all';

@@ -1,9 +1,9 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Command } from 'commander';
-import { projectRoot } from '../database/state.ts';
 import { EXIT, GwError } from '../errors.ts';
-import { Progress } from '../progress.ts';
+import { projectRoot } from '../server/state.ts';
+import { Progress } from '../terminal/progress.ts';
 
 /** The first line in which two texts differ, for a message. */
 function firstDifference(committed: string, made: string): string {
@@ -20,10 +20,10 @@ export function registerSchema(program: Command): void {
     .option('--write', 'write docs/schema.sql and docs/schema.graphql')
     .action(async (options: { write?: boolean }) => {
       const { createMigrated, requireBinaries, startScratch } = await import(
-        '../database/scratch.ts'
+        '../server/scratch.ts'
       );
       const { checkFunctions, dumpGraphql, dumpSql, schemaFiles } = await import(
-        '../database/schema-files.ts'
+        '../migrations/compare.ts'
       );
       const progress = new Progress();
       const scratch = await startScratch('gw_schema');

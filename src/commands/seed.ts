@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../config.ts';
-import { seed } from '../database/seed.ts';
-import { reachDatabase } from '../database/source.ts';
 import { EXIT, GwError } from '../errors.ts';
+import { seed } from '../migrations/seed.ts';
+import { reachDatabase } from '../server/source.ts';
 
 function parseCount(text: string): number {
   const count = Number(text);

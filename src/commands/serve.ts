@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { connectionError } from '../database/connect.ts';
-import { locateDatabase } from '../database/source.ts';
-import { readSecrets, readState } from '../database/state.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 import { createLog } from '../log.ts';
+import { connectionError } from '../postgres/connect.ts';
+import { locateDatabase } from '../server/source.ts';
+import { readSecrets, readState } from '../server/state.ts';
 import { sayReady, untilStopped } from './process.ts';
 
 export function registerServe(program: Command): void {

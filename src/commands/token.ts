@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import { signAccessToken } from '../api/tokens.ts';
 import { loadConfig } from '../config.ts';
-import { audit } from '../database/audit.ts';
-import { withSql } from '../database/connect.ts';
-import { reachDatabase } from '../database/source.ts';
-import { readSecrets } from '../database/state.ts';
 import { EXIT, GwError } from '../errors.ts';
+import { audit } from '../postgres/audit.ts';
+import { withSql } from '../postgres/connect.ts';
+import { reachDatabase } from '../server/source.ts';
+import { readSecrets } from '../server/state.ts';
 
 /**
  * Starts a session for a user, without a password, and signs an access token for it.

@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { connectionError } from '../database/connect.ts';
-import { locateDatabase } from '../database/source.ts';
-import { ensureStateDirectory, paths, readSecrets } from '../database/state.ts';
 import { codeOf, GwError, messageOf } from '../errors.ts';
 import { createLog } from '../log.ts';
-import { unsubscribeLinks } from '../unsubscribe-links.ts';
+import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
+import { connectionError } from '../postgres/connect.ts';
+import { locateDatabase } from '../server/source.ts';
+import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
 import { sayReady, untilStopped } from './process.ts';
 
 export function registerWorker(program: Command): void {

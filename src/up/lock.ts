@@ -1,8 +1,8 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ensureStateDirectory, stateDirectory } from '../database/state.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
-import type { Progress } from '../progress.ts';
+import { ensureStateDirectory, stateDirectory } from '../server/state.ts';
+import type { Progress } from '../terminal/progress.ts';
 import { isOurs, readPids, untilGone } from './processes.ts';
 
 const path = join(stateDirectory, 'up.lock');

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { paths, writePrivately } from '../database/state.ts';
+import { paths, writePrivately } from '../server/state.ts';
 
 /** Name → process id of what `gw up` runs, as pids.json has it. */
 export type Pids = Record<string, number>;

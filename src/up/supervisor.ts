@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { projectRoot } from '../database/state.ts';
 import { GwError } from '../errors.ts';
+import { projectRoot } from '../server/state.ts';
 import { writePids } from './processes.ts';
 
 export interface ChildSpec {

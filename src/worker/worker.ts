@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgBoss } from 'pg-boss';
-import { MeasuredPool } from '../database/measured-pool.ts';
-import { samplePool } from '../database/pool-samples.ts';
 import { GwError } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
+import { MeasuredPool } from '../postgres/measured-pool.ts';
+import { samplePool } from '../postgres/pool-samples.ts';
 import { type AlertDestination, workAlerts } from './alerts.ts';
 import type { Channel } from './channels/channel.ts';
 import { type SendOptions, sendQueue } from './message-sends.ts';

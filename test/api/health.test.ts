@@ -1,8 +1,8 @@
 import { Pool } from 'pg';
 import { expect, inject, test } from 'vitest';
 import { readiness } from '../../src/api/health.ts';
-import { withSql } from '../../src/database/connect.ts';
-import { databaseName } from '../../src/database/urls.ts';
+import { withSql } from '../../src/postgres/connect.ts';
+import { databaseName } from '../../src/postgres/urls.ts';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';

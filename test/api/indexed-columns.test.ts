@@ -9,7 +9,7 @@ import {
   isObjectType,
 } from 'graphql';
 import { beforeAll, expect, test } from 'vitest';
-import { dumpGraphql } from '../../src/database/schema-files.ts';
+import { dumpGraphql } from '../../src/migrations/compare.ts';
 import { useDatabase } from '../helpers/database.ts';
 
 const db = useDatabase();

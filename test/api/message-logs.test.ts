@@ -1,7 +1,7 @@
 import { beforeAll, expect, test } from 'vitest';
-import { attempt, planned } from '../helpers/answers.ts';
 import { type Session, useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { attempt, planned } from '../helpers/message-stages.ts';
 
 const db = useDatabase();
 const api = useApi(db);

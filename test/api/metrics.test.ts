@@ -1,6 +1,6 @@
 import { expect, inject, test } from 'vitest';
-import { withSql } from '../../src/database/connect.ts';
-import { databaseName } from '../../src/database/urls.ts';
+import { withSql } from '../../src/postgres/connect.ts';
+import { databaseName } from '../../src/postgres/urls.ts';
 import { useApi } from '../helpers/api.ts';
 import { expectRefusal, rolledBack, useDatabase } from '../helpers/database.ts';
 import { planDue } from '../helpers/messages.ts';

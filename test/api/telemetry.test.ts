@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { Writable } from 'node:stream';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { MeasuredPool } from '../../src/database/measured-pool.ts';
 import { createLog } from '../../src/log.ts';
+import { MeasuredPool } from '../../src/postgres/measured-pool.ts';
 import { parseTraceparent } from '../../src/trace.ts';
 import { FileChannel } from '../../src/worker/channels/file.ts';
 import { startWorker } from '../../src/worker/worker.ts';

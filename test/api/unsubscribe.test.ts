@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { request as httpRequest } from 'node:http';
 import { describe, expect, test } from 'vitest';
-import { unsubscribeLinks } from '../../src/unsubscribe-links.ts';
+import { unsubscribeLinks } from '../../src/messages/unsubscribe-links.ts';
 import { jwtSecret, useApi } from '../helpers/api.ts';
 import { createUser, type NewUser, useDatabase } from '../helpers/database.ts';
 import { logOf, planOne } from '../helpers/messages.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { withUserContext } from '../../src/database/connect.ts';
+import { withUserContext } from '../../src/postgres/connect.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 
 const db = useDatabase();

@@ -5,9 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { Pool } from 'undici';
 import { type Api, startApi } from '../../src/api/server.ts';
 import { signAccessToken } from '../../src/api/tokens.ts';
-import { withSql } from '../../src/database/connect.ts';
-import { createMigrated, startScratch } from '../../src/database/scratch.ts';
 import { createLog } from '../../src/log.ts';
+import { withSql } from '../../src/postgres/connect.ts';
+import { createMigrated, startScratch } from '../../src/server/scratch.ts';
 
 /*
  * What recording costs: an API that records nothing against the same with the default share

@@ -1,6 +1,6 @@
 import process from 'node:process';
-import { connect, type Sql } from '../../src/database/connect.ts';
-import { createMigrated, startScratch } from '../../src/database/scratch.ts';
+import { connect, type Sql } from '../../src/postgres/connect.ts';
+import { createMigrated, startScratch } from '../../src/server/scratch.ts';
 import { cpuOf, median } from './measure.ts';
 
 /*

@@ -1,5 +1,5 @@
 import process from 'node:process';
-import { connect } from '../../src/database/connect.ts';
+import { connect } from '../../src/postgres/connect.ts';
 import type { Message } from '../../src/worker/channels/channel.ts';
 import { HttpChannel } from '../../src/worker/channels/http.ts';
 

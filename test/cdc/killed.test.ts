@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import process from 'node:process';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { plugins } from '../../src/cdc/slot.ts';
-import type { Sql } from '../../src/database/connect.ts';
+import type { Sql } from '../../src/postgres/connect.ts';
 import { useCaptureServer } from '../helpers/capture-server.ts';
 import { createUser } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { auditBootstrap, bootstrapDatabase } from '../../src/database/bootstrap.ts';
-import { withSql } from '../../src/database/connect.ts';
-import { databaseAt } from '../../src/database/scratch.ts';
-import { changeUrl } from '../../src/database/urls.ts';
+import { withSql } from '../../src/postgres/connect.ts';
+import { changeUrl } from '../../src/postgres/urls.ts';
+import { auditBootstrap, bootstrapDatabase } from '../../src/server/bootstrap.ts';
+import { databaseAt } from '../../src/server/scratch.ts';
 import { Checkout } from '../helpers/checkout.ts';
 
 /*

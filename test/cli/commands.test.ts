@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { withSql } from '../../src/database/connect.ts';
-import { changeUrl } from '../../src/database/urls.ts';
+import { withSql } from '../../src/postgres/connect.ts';
+import { changeUrl } from '../../src/postgres/urls.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
 

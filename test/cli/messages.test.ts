@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formatTable, wrap } from '../../src/messages/table.ts';
-import { attempt, type Planned, planned } from '../helpers/answers.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
+import { attempt, type Planned, planned } from '../helpers/message-stages.ts';
 
 const db = useDatabase();
 const checkout = new Checkout();

@@ -162,7 +162,7 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
 
   // The demo users whose birthday it is today get their messages, each exactly once.
   const { sql, end } = await (async () => {
-    const { connect } = await import('../../src/database/connect.ts');
+    const { connect } = await import('../../src/postgres/connect.ts');
     const pool = connect((await checkout.run(['db', 'url', '--role', 'owner'])).stdout.trim());
     return { sql: pool, end: () => pool.end() };
   })();

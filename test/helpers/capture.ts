@@ -5,7 +5,7 @@ import { afterAll, afterEach, expect } from 'vitest';
 import { Consumer } from '../../src/cdc/consumer.ts';
 import { type Difference, reconcile } from '../../src/cdc/reconcile.ts';
 import { type Plugin, slotNameOf } from '../../src/cdc/slot.ts';
-import type { Sql, Transaction } from '../../src/database/connect.ts';
+import type { Sql, Transaction } from '../../src/postgres/connect.ts';
 import type { TestDatabase } from './database.ts';
 import { eventually } from './wait.ts';
 

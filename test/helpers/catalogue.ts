@@ -1,4 +1,4 @@
-import type { Sql, Transaction } from '../../src/database/connect.ts';
+import type { Sql, Transaction } from '../../src/postgres/connect.ts';
 
 /** An object that breaks a rule, and in which way. */
 export interface Finding {

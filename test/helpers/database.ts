@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type postgres from 'postgres';
 import { afterAll, beforeAll, expect, inject } from 'vitest';
-import { connect, type Sql, type Transaction } from '../../src/database/connect.ts';
-import { databaseAt } from '../../src/database/scratch.ts';
-import { changeUrl, type Database, type Role } from '../../src/database/urls.ts';
+import { connect, type Sql, type Transaction } from '../../src/postgres/connect.ts';
+import { changeUrl, type Database, type Role } from '../../src/postgres/urls.ts';
+import { databaseAt } from '../../src/server/scratch.ts';
 
 /** A database of a test file's own, and pools of each role on it. */
 export class TestDatabase {

@@ -1,8 +1,8 @@
 import { GenericContainer, Wait } from 'testcontainers';
-import { bootstrapRoles } from '../../src/database/bootstrap.ts';
-import { ensureImage } from '../../src/database/docker.ts';
-import { readSecrets } from '../../src/database/state.ts';
-import { changeUrl } from '../../src/database/urls.ts';
+import { changeUrl } from '../../src/postgres/urls.ts';
+import { bootstrapRoles } from '../../src/server/bootstrap.ts';
+import { ensureImage } from '../../src/server/docker.ts';
+import { readSecrets } from '../../src/server/state.ts';
 
 /** The server of the tests in a container of our own image (GW_TEST_DB=docker). */
 export async function startContainer(

@@ -1,6 +1,6 @@
 import type { TestProject } from 'vitest/node';
-import { createMigrated, startScratch } from '../../src/database/scratch.ts';
 import { GwError } from '../../src/errors.ts';
+import { createMigrated, startScratch } from '../../src/server/scratch.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {

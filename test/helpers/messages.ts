@@ -1,4 +1,4 @@
-import type { Sql, Transaction } from '../../src/database/connect.ts';
+import type { Sql, Transaction } from '../../src/postgres/connect.ts';
 import type { NewUser } from './database.ts';
 
 export interface LogRow {

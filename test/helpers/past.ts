@@ -1,4 +1,4 @@
-import type { Sql, Transaction } from '../../src/database/connect.ts';
+import type { Sql, Transaction } from '../../src/postgres/connect.ts';
 
 /** Runs statements of a superuser without triggers: these would set created_at to now. */
 async function withoutTriggers(sql: Transaction, work: () => PromiseLike<unknown>): Promise<void> {

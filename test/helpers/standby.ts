@@ -1,4 +1,4 @@
-import { connect, withSql } from '../../src/database/connect.ts';
+import { connect, withSql } from '../../src/postgres/connect.ts';
 
 /**
  * Receives the write-ahead log as a standby does, and says that it has replayed nothing.

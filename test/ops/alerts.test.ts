@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { SMTPServer } from 'smtp-server';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
-import type { Sql, Transaction } from '../../src/database/connect.ts';
 import { createLog } from '../../src/log.ts';
+import type { Sql, Transaction } from '../../src/postgres/connect.ts';
 import {
   type AlertDestination,
   alertDestinations,

@@ -1,13 +1,18 @@
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
-import { checkHealth, healthFiles, healthNames, runHealthChecks } from '../../src/check/health.ts';
-import type { Transaction } from '../../src/database/connect.ts';
-import { seed } from '../../src/database/seed.ts';
-import { setParams } from '../../src/database/sql-files.ts';
+import { seed } from '../../src/migrations/seed.ts';
+import type { Transaction } from '../../src/postgres/connect.ts';
+import {
+  checkHealth,
+  healthFiles,
+  healthNames,
+  runHealthChecks,
+} from '../../src/toolkit/check/health.ts';
+import { setParams } from '../../src/toolkit/sql-files.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
+import { healthFaults } from '../helpers/health-faults.ts';
 import { followWithoutReplay } from '../helpers/standby.ts';
 import { eventually } from '../helpers/wait.ts';
-import { healthFaults } from './health-faults.ts';
 
 const db = useDatabase();
 

@@ -2,12 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { checkNames, lintDatabase, runChecks } from '../../src/lint/checks.ts';
-import { applyExceptions, type Finding, formatFindings } from '../../src/lint/findings.ts';
-import { lintMigrations } from '../../src/lint/migrations.ts';
+import { checkNames, lintDatabase, runChecks } from '../../src/toolkit/lint/checks.ts';
+import { applyExceptions, type Finding, formatFindings } from '../../src/toolkit/lint/findings.ts';
+import { lintMigrations } from '../../src/toolkit/lint/migrations.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
-import { faults, found, sound } from './lint-faults.ts';
+import { faults, found, sound } from '../helpers/lint-faults.ts';
 
 const db = useDatabase();
 

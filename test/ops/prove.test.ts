@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Transaction } from '../../src/database/connect.ts';
-import { proveOptions } from '../../src/prove/options.ts';
-import { sample } from '../../src/prove/patterns.ts';
-import { prove, proveInTransaction } from '../../src/prove/prove.ts';
-import { matrix, Report } from '../../src/prove/report.ts';
+import type { Transaction } from '../../src/postgres/connect.ts';
+import { proveOptions } from '../../src/toolkit/prove/options.ts';
+import { sample } from '../../src/toolkit/prove/patterns.ts';
+import { prove, proveInTransaction } from '../../src/toolkit/prove/prove.ts';
+import { matrix, Report } from '../../src/toolkit/prove/report.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
-import { faults, fields, unfillable } from './planted.ts';
+import { faults, fields, unfillable } from '../helpers/planted.ts';
 
 const db = useDatabase();
 const checkout = new Checkout();

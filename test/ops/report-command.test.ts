@@ -7,7 +7,7 @@ import {
   humanBytes,
   humanSeconds,
   sparkline,
-} from '../../src/report/format.ts';
+} from '../../src/terminal/format.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, inject, test } from 'vitest';
-import { healthFiles } from '../../src/check/health.ts';
+import { projectRoot } from '../../src/server/state.ts';
+import { healthFiles } from '../../src/toolkit/check/health.ts';
 import {
   parseParams,
   parseSqlFile,
@@ -9,8 +10,7 @@ import {
   readSqlFiles,
   runSqlFile,
   type SqlFile,
-} from '../../src/database/sql-files.ts';
-import { projectRoot } from '../../src/database/state.ts';
+} from '../../src/toolkit/sql-files.ts';
 import { useDatabase } from '../helpers/database.ts';
 
 const db = useDatabase();
@@ -18,7 +18,7 @@ const files = readSqlFiles('reports');
 
 describe('every report', () => {
   test('has a test in which it finds what it is for', () => {
-    const tests = ['ops/reports.test.ts', 'db/cron.test.ts'].map((file) =>
+    const tests = ['ops/reports.test.ts', 'db/operations/cron.test.ts'].map((file) =>
       readFileSync(join(projectRoot, 'test', file), 'utf8'),
     );
     for (const { name } of files) expect(tests.join('')).toContain(`'${name}'`);

@@ -1,13 +1,13 @@
 import { beforeAll, describe, expect, inject, test } from 'vitest';
-import type { Sql, Transaction } from '../../src/database/connect.ts';
-import { seed } from '../../src/database/seed.ts';
+import { seed } from '../../src/migrations/seed.ts';
+import type { Sql, Transaction } from '../../src/postgres/connect.ts';
 import {
   readOnly,
   readSqlFiles,
   runSqlFile,
   type SqlFile,
   setParams,
-} from '../../src/database/sql-files.ts';
+} from '../../src/toolkit/sql-files.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
 import { followWithoutReplay } from '../helpers/standby.ts';
 import { eventually } from '../helpers/wait.ts';

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { createLog } from '../../src/log.ts';
-import { unsubscribeLinks } from '../../src/unsubscribe-links.ts';
+import { unsubscribeLinks } from '../../src/messages/unsubscribe-links.ts';
 import type { Channel, Message } from '../../src/worker/channels/channel.ts';
 import { openChannel } from '../../src/worker/channels/open.ts';
 import { startWorker, type Worker } from '../../src/worker/worker.ts';

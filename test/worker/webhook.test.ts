@@ -2,7 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { createLog } from '../../src/log.ts';
-import { unsubscribeLinks } from '../../src/unsubscribe-links.ts';
+import { unsubscribeLinks } from '../../src/messages/unsubscribe-links.ts';
 import { openChannel } from '../../src/worker/channels/open.ts';
 import { startWorker, type Worker } from '../../src/worker/worker.ts';
 import { useDatabase } from '../helpers/database.ts';

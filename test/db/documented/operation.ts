@@ -1,4 +1,4 @@
-import type { Role } from '../../../src/database/urls.ts';
+import type { Role } from '../../../src/postgres/urls.ts';
 
 /** A statement that is run, and by whom. */
 interface Statement {

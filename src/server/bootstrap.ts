@@ -1,0 +1,177 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { codeOf, EXIT, GwError } from '../errors.ts';
+import { audit } from '../postgres/audit.ts';
+import { connectionError, type Sql, withSql } from '../postgres/connect.ts';
+import { changeUrl, type Database } from '../postgres/urls.ts';
+import { projectRoot, type Secrets } from './state.ts';
+
+const readSql = (name: string): string =>
+  readFileSync(join(projectRoot, 'sql', 'bootstrap', name), 'utf8');
+
+export type RolePasswords = Omit<Secrets, 'superuser' | 'jwt'>;
+
+/** Makes the roles, and sets these passwords. Needs a superuser's connection. */
+export async function bootstrapRoles(
+  superuserUrl: string,
+  passwords: Partial<RolePasswords>,
+): Promise<void> {
+  await withSql(superuserUrl, async (sql) => {
+    const byRole = Object.fromEntries(
+      Object.entries(passwords).map(([role, password]) => [`gw_${role}`, password]),
+    );
+    // As a parameter, so that no statement in the server's log contains a password.
+    await sql`select set_config('groundwork.role_passwords', ${JSON.stringify(byRole)}, false)`;
+    await sql.unsafe(readSql('roles.sql')).simple();
+  });
+}
+
+/** Makes a database when it is missing. */
+export async function createDatabase(superuserUrl: string, name: string): Promise<void> {
+  await withSql(changeUrl(superuserUrl, { database: 'postgres' }), async (sql) => {
+    const [found] = await sql`select from pg_database where datname = ${name}`;
+    if (!found) await sql`create database ${sql(name)} owner gw_owner`;
+  });
+}
+
+/** Extensions and settings of one database. Needs a superuser's connection. */
+export async function bootstrapDatabase(superuserUrl: string): Promise<void> {
+  await withSql(superuserUrl, (sql) => sql.unsafe(readSql('database.sql')).simple());
+}
+
+/** Enters into the audit log that roles were put in place, and which got a password. */
+export async function auditBootstrap(
+  superuserUrl: string,
+  passwords: Partial<RolePasswords>,
+): Promise<void> {
+  const roles = roleNames.filter((role) => passwords[role] !== undefined);
+  await audit(superuserUrl, 'roles.bootstrapped', {
+    passwords_set: roles.map((role) => `gw_${role}`),
+  });
+}
+
+/**
+ * Prepares a database that we were given a URL of: as a superuser when we have one, else by
+ * checking that somebody has.
+ *
+ * @throws GwError saying which role or extension is missing and how to make it
+ */
+export async function bootstrapGiven(
+  database: Database,
+  passwords: RolePasswords,
+  named: Partial<RolePasswords>,
+): Promise<string> {
+  const { superuser, owner } = database.urls;
+  if (superuser !== undefined) {
+    const isSuperuser = await withSql(superuser, async (sql) => {
+      const [row] = await sql`select rolsuper from pg_roles where rolname = current_user`;
+      return row?.rolsuper === true;
+    }).catch((error: unknown) => {
+      throw connectionError(error, superuser, 'DATABASE_URL');
+    });
+    if (!isSuperuser) {
+      throw new GwError('the user of DATABASE_URL is neither a superuser nor gw_owner', {
+        hint:
+          "Give a superuser's URL once, or let a DBA run sql/bootstrap/roles.sql and" +
+          " sql/bootstrap/database.sql, and use gw_owner's URL.",
+        exitCode: EXIT.usage,
+      });
+    }
+    const chosen = await passwordsToSet(database, passwords, named);
+    await bootstrapRoles(superuser, chosen);
+    await bootstrapDatabase(superuser);
+    await auditBootstrap(superuser, chosen);
+    return 'roles and extensions are up to date';
+  }
+  return withSql(owner, checkBootstrapped).catch((error: unknown) => {
+    throw error instanceof GwError ? error : connectionError(error, owner, 'DATABASE_URL');
+  });
+}
+
+const roleNames = ['owner', 'authenticator', 'worker', 'cdc', 'readonly', 'monitor'] as const;
+
+/**
+ * Which passwords to set on a server that is not ours alone: those that the environment
+ * names, and those of roles that have none yet. Another's password is never overwritten.
+ *
+ * @throws GwError when a role has a password that we do not know
+ */
+async function passwordsToSet(
+  database: Database,
+  passwords: RolePasswords,
+  named: Partial<RolePasswords>,
+): Promise<Partial<RolePasswords>> {
+  const withPassword = await withSql(database.urls.superuser ?? '', async (sql) => {
+    const rows = await sql<{ name: string }[]>`
+      select rolname as name from pg_authid where rolpassword is not null`;
+    return new Set(rows.map(({ name }) => name));
+  });
+  const unknown: string[] = [];
+  const chosen: Partial<RolePasswords> = {};
+  for (const role of roleNames) {
+    if (named[role] !== undefined || !withPassword.has(`gw_${role}`)) {
+      chosen[role] = passwords[role];
+      continue;
+    }
+    // Ours, from an earlier run? A role may lack the right to connect here until later, and
+    // is told so only after its password was right.
+    const refused = await withSql(database.urls[role], (sql) => sql`select 1`).then(
+      () => false,
+      (error: unknown) => codeOf(error) === '28P01',
+    );
+    if (refused) unknown.push(role);
+  }
+  if (unknown.length === 0) return chosen;
+  const variables = unknown.map((role) => `GW_${role.toUpperCase()}_PASSWORD`);
+  throw new GwError(
+    `these roles exist on the server with passwords of their own: ${unknown.map((role) => `gw_${role}`).join(', ')}`,
+    {
+      hint: `Set ${variables.join(', ')}: what they are now, or what they shall become.`,
+      exitCode: EXIT.usage,
+    },
+  );
+}
+
+async function checkBootstrapped(sql: Sql): Promise<string> {
+  const missing = await sql<{ name: string }[]>`
+    select 'role ' || wanted as name
+    from unnest(array['gw_owner', 'gw_authenticator', 'app_user', 'app_anonymous',
+      'gw_worker', 'gw_cdc', 'gw_readonly', 'gw_monitor']) as wanted
+    where not exists (select from pg_roles where rolname = wanted)
+    union all
+    select 'extension pgcrypto'
+    where not exists (select from pg_extension where extname = 'pgcrypto')`;
+  if (missing.length === 0) return 'roles and extensions are there';
+  throw new GwError(`the database lacks ${missing.map(({ name }) => name).join(', ')}`, {
+    hint: "Run once with ROOT_DATABASE_URL set to a superuser's URL, or run sql/bootstrap/*.sql.",
+    exitCode: EXIT.usage,
+  });
+}
+
+/** Whether pg_cron runs jobs in this database. */
+export async function hasCron(ownerUrl: string): Promise<boolean> {
+  return withSql(ownerUrl, async (sql) => {
+    const [row] = await sql`select from pg_extension where extname = 'pg_cron'`;
+    return row !== undefined;
+  });
+}
+
+/**
+ * Has pg_cron's scheduler read its jobs again. One that starts while they are being made, as
+ * on a new server, has been seen to go on without any until one of them changes.
+ */
+export async function wakeCron(ownerUrl: string): Promise<void> {
+  await withSql(ownerUrl, async (sql) => {
+    await sql`
+      select cron.schedule(job_name, schedule, command) from ops.cron_jobs
+      where is_active order by job_name limit 1`;
+  });
+}
+
+/** Whether the server writes the log that change capture reads. */
+export async function canCapture(ownerUrl: string): Promise<boolean> {
+  return withSql(ownerUrl, async (sql) => {
+    const [row] = await sql`select current_setting('wal_level') = 'logical' as is_logical`;
+    return row?.is_logical === true;
+  });
+}

@@ -1,0 +1,179 @@
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { codeOf, GwError } from '../errors.ts';
+import { migrate, migrationUrls } from '../migrations/run.ts';
+import { changeUrl, type Database } from '../postgres/urls.ts';
+import { Progress } from '../terminal/progress.ts';
+import { canProvision, findInstallations, manualInstallation, provision } from './binaries.ts';
+import { bootstrapDatabase, bootstrapRoles, createDatabase } from './bootstrap.ts';
+import {
+  type Cluster,
+  clusterHome,
+  createCluster,
+  removeCluster,
+  runningPort,
+  serverPid,
+  startCluster,
+  stopCluster,
+} from './cluster.ts';
+import { isFree } from './ports.ts';
+import { readSecrets } from './state.ts';
+
+/** A server that is thrown away. */
+export interface Scratch {
+  /** A superuser's connection to the database "postgres". */
+  superuserUrl: string;
+  /** Connections of every role to a database of this server. */
+  database(name: string): Database;
+  /** Stops it, cleanly or as a crash would, and starts it on the same port. */
+  restart(how: 'cleanly' | 'at once'): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface ScratchOptions {
+  /** Tells it from others of this process, in small letters. */
+  topic?: string;
+  /** Lines for postgresql.conf, after those of every scratch server. */
+  settings?: string[];
+}
+
+/** Binaries with every extension, installed when that is possible. */
+export async function requireBinaries(): Promise<string> {
+  const [best] = findInstallations();
+  if (best !== undefined && best.missing.length === 0) return best.bin;
+  if (!canProvision()) {
+    throw new GwError('PostgreSQL with its extensions is not installed', {
+      hint: manualInstallation(),
+    });
+  }
+  let bin = '';
+  await new Progress().step('PostgreSQL', async (note) => {
+    bin = await provision(note);
+    return `installed in ${bin}`;
+  });
+  return bin;
+}
+
+const alive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return codeOf(error) === 'EPERM';
+  }
+};
+
+/** Removes the servers of runs that were killed. */
+async function removeAbandoned(bin: string): Promise<void> {
+  const parent = dirname(clusterHome('scratch'));
+  let names: string[];
+  try {
+    names = readdirSync(parent);
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    const pid = Number(/^scratch-(\d+)(-[a-z]+)?$/.exec(name)?.[1]);
+    if (!pid || alive(pid)) continue;
+    const cluster = { bin, home: join(parent, name) };
+    await stopCluster(cluster);
+    removeCluster(cluster);
+  }
+}
+
+async function randomPort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 30_000);
+    if (await isFree(port)) return port;
+  }
+}
+
+/** The URLs of every role on a server where roles have been bootstrapped with our secrets. */
+export function databaseAt(superuserUrl: string, name: string): Database {
+  const passwords = readSecrets();
+  const url = (user: string, password: string) =>
+    changeUrl(superuserUrl, { user, password, database: name });
+  return {
+    source: 'local',
+    description: name,
+    urls: {
+      superuser: changeUrl(superuserUrl, { database: name }),
+      owner: url('gw_owner', passwords.owner),
+      authenticator: url('gw_authenticator', passwords.authenticator),
+      worker: url('gw_worker', passwords.worker),
+      cdc: url('gw_cdc', passwords.cdc),
+      readonly: url('gw_readonly', passwords.readonly),
+      monitor: url('gw_monitor', passwords.monitor),
+    },
+  };
+}
+
+/**
+ * Starts a server of its own, beside whatever else runs, with the roles in place. It trades
+ * durability for speed: nothing on it is worth keeping.
+ *
+ * @param cronDatabase the database that pg_cron lives in
+ */
+export async function startScratch(
+  cronDatabase: string,
+  { topic, settings = [] }: ScratchOptions = {},
+): Promise<Scratch> {
+  const bin = await requireBinaries();
+  await removeAbandoned(bin);
+  const name = ['scratch', process.pid, ...(topic === undefined ? [] : [topic])].join('-');
+  const cluster: Cluster = { bin, home: clusterHome(name) };
+  removeCluster(cluster);
+  const secrets = readSecrets();
+  await createCluster(cluster, secrets.superuser, [
+    `cron.database_name = '${cronDatabase}'`,
+    'fsync = off',
+    'synchronous_commit = off',
+    'full_page_writes = off',
+    'autovacuum_naptime = 5s',
+    'shared_buffers = 256MB',
+    'max_connections = 200',
+    // Tests of change capture make a slot each.
+    'max_replication_slots = 60',
+    'max_wal_senders = 60',
+    'log_min_duration_statement = -1',
+    ...settings,
+  ]);
+  let port = await randomPort();
+  // Somebody may have taken it since.
+  await startCluster(cluster, port).catch(async () => {
+    port = await randomPort();
+    await startCluster(cluster, port);
+  });
+  const superuserUrl = changeUrl(`postgres://127.0.0.1:${port}/postgres`, {
+    user: 'postgres',
+    password: secrets.superuser,
+  });
+  await bootstrapRoles(superuserUrl, secrets);
+  return {
+    superuserUrl,
+    database: (name) => databaseAt(superuserUrl, name),
+    async restart(how) {
+      // No patience: a client that holds a clean stop up shows as one that does not end.
+      process.kill(serverPid(cluster) as number, how === 'cleanly' ? 'SIGINT' : 'SIGQUIT');
+      while (runningPort(cluster) !== undefined) {
+        await new Promise((resolve) => setTimeout(resolve, 25));
+      }
+      await startCluster(cluster, port);
+    },
+    async stop() {
+      await stopCluster(cluster);
+      removeCluster(cluster);
+    },
+  };
+}
+
+/** Makes a database on a server and runs every migration in it. */
+export async function createMigrated(superuserUrl: string, name: string): Promise<Database> {
+  await createDatabase(superuserUrl, name);
+  const database = databaseAt(superuserUrl, name);
+  await bootstrapDatabase(database.urls.superuser ?? '');
+  await migrate(migrationUrls(database, ''));
+  // graphile-migrate keeps its connections for 200 ms, and ends the process if they break.
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  return database;
+}

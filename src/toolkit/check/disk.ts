@@ -1,0 +1,56 @@
+import { readFile, statfs } from 'node:fs/promises';
+import { codeOf } from '../../errors.ts';
+import type { Transaction } from '../../postgres/connect.ts';
+import type { HealthFinding } from './health.ts';
+
+interface Server {
+  pid: number;
+  directory: string;
+  warning: number;
+  critical: number;
+}
+
+/**
+ * Whether a backend is a process of this machine: then its data directory is on a disk of
+ * ours. An address would not tell: a tunnel's end is on loopback too.
+ */
+async function isHere(pid: number): Promise<boolean> {
+  const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  return line.startsWith('postgres: ');
+}
+
+/**
+ * How full the volume of the data directory is, asked of the file system: SQL cannot see it.
+ *
+ * @returns a finding, nothing, or why it cannot be seen
+ */
+export async function checkDisk(sql: Transaction): Promise<HealthFinding[] | { needs: string }> {
+  const [server] = await sql<Server[]>`
+    select pg_backend_pid() as pid, current_setting('data_directory') as directory,
+      coalesce(nullif(current_setting('health.disk_warning', true), ''), '0.80')::float8
+        as warning,
+      coalesce(nullif(current_setting('health.disk_critical', true), ''), '0.90')::float8
+        as critical
+    where pg_has_role('pg_read_all_settings', 'usage')`;
+  if (server === undefined) return { needs: 'role pg_read_all_settings' };
+  if (!(await isHere(server.pid))) {
+    return { needs: 'to run on the server’s own machine: it cannot see the disk from here' };
+  }
+  try {
+    const { blocks, bavail, bfree, bsize } = await statfs(server.directory);
+    // What root alone may still use is not free for the server.
+    const used = (blocks - bfree) / (blocks - bfree + bavail);
+    if (used < server.warning) return [];
+    return [
+      {
+        name: 'disk-free',
+        level: used >= server.critical ? 'critical' : 'warning',
+        object: '',
+        detail: `the volume of ${server.directory} is ${Math.floor(used * 100)} % full, ${bavail * bsize} bytes are free`,
+        remediation: 'See: gw report table-sizes, bloat, replication-slots; or enlarge the volume.',
+      },
+    ];
+  } catch (error) {
+    return { needs: `to see ${server.directory} (${codeOf(error) ?? 'refused'})` };
+  }
+}

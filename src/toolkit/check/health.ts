@@ -1,0 +1,140 @@
+import { EXIT, GwError, messageOf } from '../../errors.ts';
+import { type Transaction, withSql } from '../../postgres/connect.ts';
+import { type Param, readOnly, readSqlFiles, runSqlFile, setParams } from '../sql-files.ts';
+import { checkDisk } from './disk.ts';
+
+/** One thing that is wrong, as every file of sql/checks/health-*.sql returns it. */
+export interface HealthFinding {
+  /** The check, such as `slot-wal`. */
+  name: string;
+  level: 'warning' | 'critical';
+  /** What it is about; empty where there is only one. */
+  object: string;
+  detail: string;
+  remediation: string;
+}
+
+export interface Health {
+  status: 'ok' | 'warning' | 'critical';
+  findings: HealthFinding[];
+  /** Checks that could not be asked here, and what they need. */
+  skipped: { name: string; needs: string }[];
+  /** How many were asked. */
+  checks: number;
+}
+
+/** The one check that is not SQL. */
+const diskCheck = 'disk-free';
+
+/** The health checks' files. */
+export const healthFiles = () => readSqlFiles('checks', 'health-');
+
+/** The names of all checks. */
+export const healthNames = (): string[] =>
+  [...healthFiles().map(({ name }) => name), diskCheck].sort();
+
+/** The parameters of all checks. */
+export const healthParams = (): Param[] => healthFiles().flatMap(({ params }) => params);
+
+/**
+ * Runs checks inside a transaction. One that fails is a finding itself.
+ *
+ * @param names which; all of them unless given
+ * @throws GwError with exit code 2 for a parameter that the database cannot read
+ */
+export async function runHealthChecks(
+  sql: Transaction,
+  params: Map<string, string>,
+  names: string[] = healthNames(),
+): Promise<Health> {
+  await setParams(sql, 'health', params);
+  const findings: HealthFinding[] = [];
+  const skipped: Health['skipped'] = [];
+  const files = healthFiles().filter(({ name }) => names.includes(name));
+  for (const file of files) {
+    if (file.name === 'clock' && !params.has('clock_client')) {
+      await setParams(sql, 'health', new Map([['clock_client', new Date().toISOString()]]));
+    }
+    try {
+      const answer = await runSqlFile(sql, file);
+      if ('needs' in answer) skipped.push({ name: file.name, needs: answer.needs });
+      else {
+        const rows = answer.rows as unknown as Omit<HealthFinding, 'name'>[];
+        findings.push(...rows.map((row) => ({ name: file.name, ...row })));
+      }
+    } catch (error) {
+      if (error instanceof GwError && error.exitCode === EXIT.usage) throw error;
+      findings.push({
+        name: file.name,
+        level: 'warning',
+        object: '',
+        detail: `the check itself failed: ${messageOf(error)}`,
+        remediation: `Correct sql/checks/health-${file.name}.sql.`,
+      });
+    }
+  }
+  let checks = files.length;
+  if (names.includes(diskCheck)) {
+    const answer = await checkDisk(sql);
+    if ('needs' in answer) skipped.push({ name: diskCheck, ...answer });
+    else findings.push(...answer);
+    checks += 1;
+  }
+  const levels = findings.map(({ level }) => level);
+  const status = levels.includes('critical') ? 'critical' : levels.length > 0 ? 'warning' : 'ok';
+  return { status, findings, skipped, checks: checks - skipped.length };
+}
+
+/**
+ * Runs checks on a database, without a way to change anything.
+ *
+ * @param variable where the URL came from, for the error
+ * @throws GwError with exit code 3 when the database cannot be reached
+ */
+export const checkHealth = (
+  url: string,
+  variable: string,
+  params: Map<string, string>,
+  names?: string[],
+): Promise<Health> => readOnly(url, variable, (sql) => runHealthChecks(sql, params, names));
+
+/**
+ * Brings the files' text into the database, where pg_cron runs it. Does nothing where the
+ * migrations have not made room for it.
+ *
+ * @param ownerUrl gw_owner's connection
+ */
+export async function syncHealthChecks(ownerUrl: string): Promise<void> {
+  await withSql(ownerUrl, async (sql) => {
+    const [room] = await sql`
+      select to_regprocedure('ops.sync_health_checks(jsonb)') is not null as here`;
+    if (room?.here !== true) return;
+    const checks = healthFiles()
+      // Inside the database nobody knows another clock, and nobody asks who runs the checks.
+      .filter(({ name }) => name !== 'clock' && name !== 'checks-running')
+      .map(({ name, needs, every, text }) => ({
+        name,
+        needs,
+        every,
+        query: text.replace(/;\s*$/, ''),
+      }));
+    await sql`select ops.sync_health_checks(${sql.json(checks)})`;
+  });
+}
+
+/** For people, and for Nagios and its kin: one line, then one for each finding. */
+export function formatHealth({ status, findings, skipped, checks }: Health): string {
+  const count = (level: string): number => findings.filter((each) => each.level === level).length;
+  const [critical, warning] = [count('critical'), count('warning')];
+  const first =
+    `${status.toUpperCase()}: ${critical} critical, ${warning} warnings, ${checks} checks` +
+    ` | critical=${critical} warning=${warning} checks=${checks} skipped=${skipped.length}\n`;
+  const ordered = [...findings].sort((one, other) => one.level.localeCompare(other.level));
+  const lines = ordered.map(
+    ({ name, level, object, detail, remediation }) =>
+      `${level.padEnd(8)}  ${name}${object === '' ? '' : ` ${object}`}: ${detail}\n` +
+      `${' '.repeat(10)}${remediation}\n`,
+  );
+  const rest = skipped.map(({ name, needs }) => `not here  ${name}: needs ${needs}\n`);
+  return [first, ...lines, ...rest].join('');
+}

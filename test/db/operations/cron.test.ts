@@ -1,0 +1,340 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { connect, type Sql, type Transaction, withSql } from '../../../src/postgres/connect.ts';
+import { bootstrapDatabase } from '../../../src/server/bootstrap.ts';
+import { databaseAt } from '../../../src/server/scratch.ts';
+import { runHealthChecks } from '../../../src/toolkit/check/health.ts';
+import {
+  readSqlFiles,
+  runSqlFile,
+  type SqlFile,
+  setParams,
+} from '../../../src/toolkit/sql-files.ts';
+import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { cronDatabase } from '../../helpers/global-setup.ts';
+import { plannedFor } from '../../helpers/planner.ts';
+import { aboutJobs, scheduled as documented } from '../documented/cron-jobs.ts';
+
+const withoutCron = useDatabase();
+let superuser: Sql;
+let owner: Sql;
+/** Somebody with a birthday tomorrow, whom a running job finds. */
+let birthdayChild = '';
+
+async function sync(sql: Sql | Transaction): Promise<number> {
+  const [row] = await sql`select ops.sync_cron_jobs() as changed`;
+  return row?.changed;
+}
+
+const administer = (statement: string) =>
+  withSql(inject('superuserUrl'), (sql) => sql.unsafe(statement));
+
+beforeAll(async () => {
+  await administer(`drop database if exists ${cronDatabase} with (force)`);
+  await administer(`create database ${cronDatabase} template gw_template owner gw_owner`);
+  const { urls } = databaseAt(inject('superuserUrl'), cronDatabase);
+  await bootstrapDatabase(urls.superuser ?? '');
+  superuser = connect(urls.superuser ?? '', { max: 2 });
+  owner = connect(urls.owner, { max: 2 });
+  const [tomorrow] = await owner`
+    select to_char(now() + interval '1 day', '"1992-"MM-DD') as date`;
+  const user = await createUser(owner, { birthday_date: tomorrow?.date, send_time: '00:00' });
+  birthdayChild = user.id;
+  // First of all, because a job's first minute begins now.
+  await sync(owner);
+});
+
+afterAll(async () => {
+  await Promise.all([superuser?.end({ timeout: 1 }), owner?.end({ timeout: 1 })]);
+  await administer(`drop database if exists ${cronDatabase} with (force)`);
+});
+
+interface Job {
+  name: string;
+  schedule: string;
+  command: string;
+}
+
+const scheduled = async (sql: Sql | Transaction): Promise<Job[]> => [
+  ...(await sql<Job[]>`
+    select jobname as name, schedule, command from cron.job
+    where database = ${cronDatabase} and username = 'gw_owner' and active
+    order by jobname`),
+];
+
+const declared = async (sql: Sql | Transaction): Promise<Job[]> => [
+  ...(await sql<Job[]>`
+    select job_name as name, schedule, command from ops.cron_jobs where is_active
+    order by job_name`),
+];
+
+describe('sync_cron_jobs', () => {
+  test('has given pg_cron every declared job, to run here as the owner', async () => {
+    const jobs = await scheduled(superuser);
+    expect(jobs).toEqual(await declared(owner));
+    expect(jobs.map(({ name }) => name)).toContain('plan-due-messages');
+    const [all] = await superuser`select count(*)::int from cron.job`;
+    expect(all?.count).toBe(jobs.length);
+  });
+
+  test('changes nothing the second time', async () => {
+    await rolledBack(owner, async (sql) => {
+      expect(await sync(sql)).toBe(0);
+    });
+  });
+
+  test.each([
+    [
+      'another schedule',
+      "update ops.cron_jobs set schedule = '*/7 * * * *' where job_name = $1",
+      2,
+    ],
+    ['another command', "update ops.cron_jobs set command = 'select 1' where job_name = $1", 2],
+    [
+      'a job that is not active',
+      'update ops.cron_jobs set is_active = false where job_name = $1',
+      1,
+    ],
+    ['a job that is gone', 'delete from ops.cron_jobs where job_name = $1', 1],
+    [
+      'a new job',
+      `insert into ops.cron_jobs (job_name, schedule, command, description)
+        values ($1 || '-again', '1 2 3 4 5', 'select 2', 'x')`,
+      1,
+    ],
+  ])('follows %s', async (_what, statement, changes) => {
+    await rolledBack(owner, async (sql) => {
+      const before = await scheduled(sql);
+      await sql.unsafe(statement, ['ensure-partitions']);
+      // A job that differs is removed and added.
+      expect(await sync(sql)).toBe(changes);
+      expect(await scheduled(sql)).not.toEqual(before);
+      expect(await scheduled(sql)).toEqual(await declared(sql));
+      expect(await sync(sql)).toBe(0);
+    });
+  });
+
+  test.each([
+    [
+      'changed',
+      "update cron.job set schedule = '1 2 3 4 5' where jobname = 'ensure-partitions'",
+      2,
+    ],
+    ['switched off', "update cron.job set active = false where jobname = 'ensure-partitions'", 2],
+    ['removed', "delete from cron.job where jobname = 'ensure-partitions'", 1],
+  ])('puts right what somebody %s in pg_cron', async (_what, statement, changes) => {
+    await rolledBack(superuser, async (sql) => {
+      await sql.unsafe(statement);
+      await sql`set local role gw_owner`;
+      expect(await sync(sql)).toBe(changes);
+      expect(await scheduled(sql)).toEqual(await declared(sql));
+      expect(await sync(sql)).toBe(0);
+    });
+  });
+
+  test('enters what it changed into the audit log, and nothing when nothing changed', async () => {
+    await rolledBack(owner, async (sql) => {
+      const entries = () => sql`
+        select details from ops.audit_log where action = 'cron_jobs.synchronised' order by id`;
+      const before = (await entries()).length;
+      expect(before).toBeGreaterThan(0);
+      await sync(sql);
+      expect(await entries()).toHaveLength(before);
+      await sql`
+        update ops.cron_jobs set schedule = '*/7 * * * *' where job_name = 'ensure-partitions'`;
+      await sync(sql);
+      expect((await entries()).at(-1)?.details).toEqual({
+        removed: ['ensure-partitions'],
+        added: ['ensure-partitions'],
+      });
+    });
+  });
+
+  test("leaves other people's jobs alone", async () => {
+    await rolledBack(superuser, async (sql) => {
+      await sql`select cron.schedule('theirs', '1 2 3 4 5', 'select 1')`;
+      await sql`set local role gw_owner`;
+      expect(await sync(sql)).toBe(0);
+      await sql`set local role none`;
+      expect(await sql`select from cron.job where jobname = 'theirs'`).toHaveLength(1);
+    });
+  });
+
+  test('does nothing in a database without pg_cron', async () => {
+    const sql = withoutCron.as('owner');
+    expect(await sql`select from pg_extension where extname = 'pg_cron'`).toHaveLength(0);
+    expect((await declared(sql)).length).toBeGreaterThan(0);
+    expect(await sync(sql)).toBe(0);
+  });
+});
+
+describe('ops.cron_jobs', () => {
+  test.each(['* * * *', '* * * * * *', 'every minute', '60 seconds', ''])(
+    'refuses the schedule "%s"',
+    async (schedule) => {
+      await rolledBack(owner, async (sql) => {
+        await expectRefusal(
+          sql,
+          '23514',
+          (inner) => inner`update ops.cron_jobs set schedule = ${schedule}`,
+        );
+      });
+    },
+  );
+
+  test('holds only commands that the owner can run', async () => {
+    const commands = await owner<Job[]>`
+      select job_name as name, command from ops.cron_jobs order by job_name`;
+    for (const { command } of commands) {
+      await rolledBack(owner, async (sql) => {
+        await sql.unsafe(command);
+      });
+    }
+    expect(commands.length).toBeGreaterThan(4);
+  });
+
+  test('prunes the history of pg_cron after 14 days', async () => {
+    await rolledBack(superuser, async (sql) => {
+      const insert = (runid: number, age: string) => sql`
+        insert into cron.job_run_details (runid, jobid, database, username, command, end_time)
+        values (${runid}, 1, ${cronDatabase}, 'gw_owner', 'planted', now() - ${age}::interval)`;
+      await insert(-1, '15 days');
+      await insert(-2, '13 days');
+      const [job] = await sql<Job[]>`
+        select command from ops.cron_jobs where job_name = 'cron-history-cleanup'`;
+      await sql`set local role gw_owner`;
+      await sql.unsafe(job?.command ?? '');
+      await sql`set local role none`;
+      const left = await sql`
+        select runid::int from cron.job_run_details where command = 'planted'`;
+      expect(left).toEqual([{ runid: -2 }]);
+    });
+  });
+});
+
+describe('the jobs of the documents', () => {
+  test.each(documented)(
+    '$document: $job is scheduled as it is written',
+    async ({ job, sql: text }) => {
+      await rolledBack(owner, async (sql) => {
+        const wanted = (await declared(sql)).find(({ name }) => name === job);
+        await sql.unsafe(text);
+        const made = (await scheduled(sql)).find(({ name }) => name === job);
+        // At the same times as the declared one; ours names the schema, so the next
+        // synchronisation puts it back.
+        expect(made?.schedule).toBe(wanted?.schedule);
+        expect(made?.command).not.toBe(wanted?.command);
+        await sql.unsafe(made?.command ?? '').simple();
+        expect(await sync(sql)).toBe(2);
+        expect(await scheduled(sql)).toEqual(await declared(sql));
+      });
+    },
+  );
+
+  test.each(aboutJobs)('%s runs as it is written', async (text) => {
+    await rolledBack(owner, async (sql) => {
+      expect((await sql.unsafe(text)).length).toBeGreaterThan(0);
+    });
+  });
+});
+
+describe('pg_cron', () => {
+  test('runs a job for real, at the next full minute', { timeout: 90_000 }, async () => {
+    const latestRun = async () => {
+      const [run] = await superuser`
+        select status, return_message, job.username from cron.job_run_details
+        inner join cron.job using (jobid)
+        where jobname = 'plan-due-messages' and status in ('succeeded', 'failed')
+        order by runid limit 1`;
+      return run;
+    };
+    let run = await latestRun();
+    for (let tries = 0; run === undefined && tries < 160; tries += 1) {
+      await wait(500);
+      run = await latestRun();
+    }
+    expect(run).toMatchObject({ status: 'succeeded', username: 'gw_owner' });
+    expect(await plannedFor(owner, birthdayChild)).toMatchObject([{ type: 'BIRTHDAY' }]);
+  });
+});
+
+describe('monitoring', () => {
+  /** Runs of one of our jobs, oldest first, and of no other. */
+  async function withRuns(
+    runs: { status: string; minutesAgo: number }[],
+    work: (sql: Transaction) => Promise<void>,
+  ): Promise<void> {
+    await rolledBack(superuser, async (sql) => {
+      await sql`delete from cron.job_run_details`;
+      // The others have not run, which is for these tests nothing to find.
+      await sql`update cron.job set active = false where jobname <> 'plan-due-messages'`;
+      for (const [at, { status, minutesAgo }] of runs.entries()) {
+        await sql`
+          insert into cron.job_run_details (jobid, runid, status, return_message, start_time,
+            end_time)
+          select jobid, ${at + 1}, ${status}, ${`said ${status}`},
+            now() - ${minutesAgo} * interval '1 minute',
+            now() - ${minutesAgo} * interval '1 minute' + interval '2 seconds'
+          from cron.job where jobname = 'plan-due-messages'`;
+      }
+      // Monitoring sees the owner's jobs, which pg_cron's own policies would hide.
+      await sql`set local role gw_monitor`;
+      await work(sql);
+    });
+  }
+
+  const found = async (sql: Transaction): Promise<string[]> => {
+    const { findings, skipped } = await runHealthChecks(sql, new Map(), ['cron-jobs']);
+    expect(skipped).toEqual([]);
+    return findings.map(({ level, object, detail }) => `${level} ${object}: ${detail}`);
+  };
+
+  test('finds a job whose latest run failed, and one that failed three times', async () => {
+    const failed = { status: 'failed', minutesAgo: 1 };
+    const done = { status: 'succeeded', minutesAgo: 1 };
+    await withRuns([done, failed], async (sql) => {
+      expect(await found(sql)).toEqual([
+        'warning plan-due-messages: the latest run failed: said failed',
+      ]);
+    });
+    await withRuns([failed, failed, failed], async (sql) => {
+      expect(await found(sql)).toEqual([expect.stringMatching(/^critical plan-due-messages/)]);
+    });
+    await withRuns([failed, done], async (sql) => expect(await found(sql)).toEqual([]));
+  });
+
+  test('finds a job that did not run when it was due', async () => {
+    await withRuns([{ status: 'succeeded', minutesAgo: 30 }], async (sql) => {
+      expect(await found(sql)).toEqual([
+        expect.stringMatching(/^warning plan-due-messages: last ran at .*, although it is due/),
+      ]);
+    });
+  });
+
+  test('reports jobs and their runs', async () => {
+    const runs = [
+      { status: 'succeeded', minutesAgo: 2 },
+      { status: 'failed', minutesAgo: 1 },
+    ];
+    await withRuns(runs, async (sql) => {
+      const ask = async (name: string) => {
+        const file = readSqlFiles('reports').find((each) => each.name === name);
+        const answer = await runSqlFile(sql, file as SqlFile);
+        return 'rows' in answer ? answer.rows : [];
+      };
+      expect(await ask('cron-jobs')).toContainEqual(
+        expect.objectContaining({
+          job_name: 'plan-due-messages',
+          last_status: 'failed',
+          run_seconds: [2, 2],
+          failed: 1,
+          last_message: 'said failed',
+        }),
+      );
+      await setParams(sql, 'report', new Map([['failed', 'true']]));
+      expect(await ask('cron-history')).toMatchObject([
+        { job_name: 'plan-due-messages', status: 'failed', run_seconds: 2 },
+      ]);
+    });
+  });
+});

@@ -1,0 +1,165 @@
+import type { Transaction } from '../../src/postgres/connect.ts';
+
+/** What makes a check find something, in a superuser's transaction that is rolled back. */
+export interface HealthFault {
+  check: string;
+  title: string;
+  violate: string | ((sql: Transaction) => Promise<unknown>);
+  /** Thresholds. */
+  params?: Record<string, string>;
+  /** `level object`, of what is found then and was not before. */
+  findings: string[];
+}
+
+const message = (status: string, due: string, user: string): string => `
+  insert into app_public.users (id, email, first_name)
+  values ('${user}', '${user}@example.com', 'Late');
+  insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+    message_content, scheduled_send_time, idempotency_key, status)
+  values ('${user}', gen_random_uuid(), 'BIRTHDAY', current_date, 'x', ${due}, '${user}',
+    '${status}');`;
+const someone = (digit: number): string => `00000000-0000-4000-8000-00000000000${digit}`;
+
+export const healthFaults: HealthFault[] = [
+  {
+    check: 'connections',
+    title: 'a server whose connections are taken',
+    violate: '',
+    params: { connections_warning: '0.001', connections_critical: '0.9999' },
+    findings: ['warning '],
+  },
+  {
+    check: 'disk',
+    title: 'files that fill the volume that they are said to have',
+    violate: '',
+    params: { disk_volume: '1000000' },
+    findings: ['critical '],
+  },
+  {
+    check: 'partition-coverage',
+    title: 'a table whose partitions end tomorrow, and one without any for today',
+    violate: `
+      create table ops.soon (at timestamptz) partition by range (at);
+      create table ops.soon_p partition of ops.soon
+        for values from ('2020-01-01') to (${"'tomorrow'"});
+      create table ops.never (at date) partition by range (at);
+      create table ops.never_default partition of ops.never default;
+      create table ops.gap (at timestamp) partition by range (at);
+      do $$ begin
+        execute format('create table ops.gap_a partition of ops.gap for values from (%L) to (%L)',
+          now()::date - 40, now()::date + 40);
+        execute format('create table ops.gap_b partition of ops.gap for values from (%L) to (%L)',
+          now()::date + 70, now()::date + 700);
+      end $$;
+      create table ops.daily (at timestamptz) partition by range (at);
+      do $$ begin
+        for day in 0..3 loop
+          execute format('create table ops.daily_%s partition of ops.daily'
+            ' for values from (%L) to (%L)', day, current_date + day, current_date + day + 1);
+        end loop;
+      end $$;`,
+    findings: ['critical ops.never', 'critical ops.soon', 'warning ops.gap'],
+  },
+  {
+    check: 'stuck-messages',
+    title: 'messages that were due long ago, and not those that are sent, failed or due now',
+    violate: `
+      ${message('SCHEDULED', "now() - interval '2 hours'", someone(1))}
+      ${message('SENDING', "now() - interval '1 day'", someone(2))}
+      ${message('FAILED', "now() - interval '1 day'", someone(3))}
+      ${message('CANCELLED', "now() - interval '1 day'", someone(5))}
+      ${message('SCHEDULED', "now() - interval '1 minute'", someone(4))}`,
+    findings: ['critical BIRTHDAY SENDING', 'warning BIRTHDAY SCHEDULED'],
+  },
+  {
+    check: 'unknown-deliveries',
+    title: 'a message of which nobody knows whether it was delivered',
+    violate: message('UNKNOWN', "now() - interval '1 day'", someone(5)),
+    findings: ['warning message-send'],
+  },
+  {
+    check: 'dead-letters',
+    title: 'a job that was given up',
+    violate: "insert into pgboss.job (name) values ('message-send-dead')",
+    findings: ['warning message-send-dead'],
+  },
+  {
+    check: 'job-queues',
+    title: 'a job that is due for half an hour',
+    violate: `insert into pgboss.job (name, start_after)
+      values ('message-send', now() - interval '30 minutes')`,
+    findings: ['warning message-send'],
+  },
+  {
+    check: 'backups',
+    title: 'an old backup that was never tried',
+    violate: `insert into ops.backups (kind, location, started_at, finished_at)
+      values ('logical', 'x', now() - interval '4 days', now() - interval '4 days')`,
+    findings: ['critical ', 'warning verification'],
+  },
+  {
+    check: 'rls-disabled',
+    title: 'a table whose row-level security somebody switched off',
+    violate: 'alter table app_public.habits disable row level security',
+    findings: ['critical app_public.habits'],
+  },
+  {
+    check: 'change-capture',
+    title: 'change capture that failed, and one that is behind',
+    violate: `
+      drop view if exists ops.change_capture_status cascade;
+      create view ops.change_capture_status as
+      select slot_name, 'pgoutput' as plugin, true as active, 'reserved' as wal_status,
+        0::bigint as lag_bytes, lag_seconds, null::pg_lsn as applied_lsn,
+        now() as applied_at, state, error
+      from (values ('a', 'failed', 0::numeric, 'no such table'), ('b', 'running', 90, null),
+        ('c', 'running', 1, null)) as slots (slot_name, state, lag_seconds, error)`,
+    findings: ['critical a', 'warning b'],
+  },
+  {
+    check: 'audit-log',
+    title: 'an entry that was altered',
+    violate: `
+      select ops.audit('test.done');
+      alter table ops.audit_log disable trigger _200_append_only;
+      update ops.audit_log set actor = 'somebody else'
+        where id = (select max(id) from ops.audit_log);`,
+    findings: ['critical '],
+  },
+  {
+    check: 'sequences',
+    title: 'a sequence whose column ends before it does',
+    violate: `
+      create table ops.counted (id int generated always as identity);
+      select setval('ops.counted_id_seq', 2000000000);
+      create sequence ops.cycling maxvalue 10 cycle;
+      select setval('ops.cycling', 10);`,
+    findings: ['critical ops.counted_id_seq'],
+  },
+  {
+    check: 'settings',
+    title: 'a setting that damages data',
+    violate: 'set local zero_damaged_pages = on',
+    findings: ['critical zero_damaged_pages'],
+  },
+  {
+    check: 'clock',
+    title: 'a clock that differs by a minute',
+    violate: '',
+    params: { clock_client: new Date(Date.now() - 60_000).toISOString() },
+    findings: ['critical '],
+  },
+  {
+    check: 'wraparound',
+    title: 'databases whose oldest transaction is older than it should be',
+    violate: '',
+    params: { wraparound_warning: '0' },
+    findings: ['warning postgres', 'warning template0', 'warning template1'],
+  },
+  {
+    check: 'checks-running',
+    title: 'checks that nobody has run for an hour',
+    violate: "update ops.health_checks set ran_at = now() - interval '1 hour'",
+    findings: [],
+  },
+];
