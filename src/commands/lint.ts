@@ -38,7 +38,8 @@ async function onDatabase<Result>(
     const { urls } = await reachDatabase(loadConfig());
     return work(urls.superuser ?? urls.owner, 'DATABASE_URL');
   }
-  const { createMigrated, startScratch } = await import('../server/scratch.ts');
+  const { createMigrated } = await import('../migrations/scratch.ts');
+  const { startScratch } = await import('../server/scratch.ts');
   const scratch = await startScratch('gw_lint');
   try {
     let url = '';

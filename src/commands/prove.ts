@@ -17,7 +17,8 @@ interface Options {
 /** Proves a database that is made for it, or one that is given. */
 async function proved(options: Options): Promise<Report> {
   const { databaseName } = await import('../postgres/urls.ts');
-  const { createMigrated, databaseAt, startScratch } = await import('../server/scratch.ts');
+  const { createMigrated } = await import('../migrations/scratch.ts');
+  const { databaseAt, startScratch } = await import('../server/scratch.ts');
   const { proveOptions, readDeclared } = await import('../toolkit/prove/options.ts');
   const { prove } = await import('../toolkit/prove/prove.ts');
   const settings = proveOptions({

@@ -19,9 +19,8 @@ export function registerSchema(program: Command): void {
     .description('check functions and docs/schema.* against the migrations, on a scratch server')
     .option('--write', 'write docs/schema.sql and docs/schema.graphql')
     .action(async (options: { write?: boolean }) => {
-      const { createMigrated, requireBinaries, startScratch } = await import(
-        '../server/scratch.ts'
-      );
+      const { createMigrated } = await import('../migrations/scratch.ts');
+      const { requireBinaries, startScratch } = await import('../server/scratch.ts');
       const { checkFunctions, dumpGraphql, dumpSql, schemaFiles } = await import(
         '../migrations/compare.ts'
       );

@@ -1,11 +1,10 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { codeOf, GwError } from '../errors.ts';
-import { migrate, migrationUrls } from '../migrations/run.ts';
 import { changeUrl, type Database } from '../postgres/urls.ts';
 import { Progress } from '../terminal/progress.ts';
 import { canProvision, findInstallations, manualInstallation, provision } from './binaries.ts';
-import { bootstrapDatabase, bootstrapRoles, createDatabase } from './bootstrap.ts';
+import { bootstrapRoles } from './bootstrap.ts';
 import {
   type Cluster,
   clusterHome,
@@ -165,15 +164,4 @@ export async function startScratch(
       removeCluster(cluster);
     },
   };
-}
-
-/** Makes a database on a server and runs every migration in it. */
-export async function createMigrated(superuserUrl: string, name: string): Promise<Database> {
-  await createDatabase(superuserUrl, name);
-  const database = databaseAt(superuserUrl, name);
-  await bootstrapDatabase(database.urls.superuser ?? '');
-  await migrate(migrationUrls(database, ''));
-  // graphile-migrate keeps its connections for 200 ms, and ends the process if they break.
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  return database;
 }

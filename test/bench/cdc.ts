@@ -9,9 +9,10 @@ import { type Plugin, plugins } from '../../src/cdc/slot.ts';
 import { ReplicationStream } from '../../src/cdc/stream.ts';
 import { Wal2jsonDecoder, wal2jsonOptions } from '../../src/cdc/wal2json.ts';
 import { createLog } from '../../src/log.ts';
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
-import { createMigrated, startScratch } from '../../src/server/scratch.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 
 const users = 500;
 const changes = Number(process.env.GW_BENCH_CHANGES ?? 100_000);

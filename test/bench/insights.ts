@@ -1,5 +1,6 @@
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { type Sql, withSql } from '../../src/postgres/connect.ts';
-import { createMigrated, startScratch } from '../../src/server/scratch.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 
 /*
  * insights(): a hit against a miss, for a user with two years of data; and what emptying the

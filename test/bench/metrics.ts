@@ -6,8 +6,9 @@ import { Pool } from 'undici';
 import { type Api, startApi } from '../../src/api/server.ts';
 import { signAccessToken } from '../../src/api/tokens.ts';
 import { createLog } from '../../src/log.ts';
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { withSql } from '../../src/postgres/connect.ts';
-import { createMigrated, startScratch } from '../../src/server/scratch.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 
 /*
  * What recording costs: an API that records nothing against the same with the default share

@@ -1,6 +1,7 @@
 import process from 'node:process';
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
-import { createMigrated, startScratch } from '../../src/server/scratch.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 import { cpuOf, median } from './measure.ts';
 
 /*

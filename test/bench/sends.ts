@@ -2,9 +2,10 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import process from 'node:process';
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
-import { createMigrated, startScratch } from '../../src/server/scratch.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 import { projectRoot } from '../../src/server/state.ts';
 import { cpuOf, median } from './measure.ts';
 

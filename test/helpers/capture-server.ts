@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { afterAll, beforeAll } from 'vitest';
 import { slotNameOf } from '../../src/cdc/slot.ts';
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
-import { createMigrated, type Scratch, startScratch } from '../../src/server/scratch.ts';
+import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { projectRoot } from '../../src/server/state.ts';
 import { eventually } from './wait.ts';
 

@@ -1,6 +1,7 @@
 import type { TestProject } from 'vitest/node';
 import { GwError } from '../../src/errors.ts';
-import { createMigrated, startScratch } from '../../src/server/scratch.ts';
+import { createMigrated } from '../../src/migrations/scratch.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {

@@ -1,8 +1,9 @@
 import { setInterval as every } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, onTestFailed, test } from 'vitest';
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
-import { createMigrated, type Scratch, startScratch } from '../../src/server/scratch.ts';
+import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { createDue, hurryQueue } from '../helpers/messages.ts';
 import { makeUnreliable } from '../helpers/unreliable-vendor.ts';
 import { Vendor } from '../helpers/vendor.ts';

@@ -1,8 +1,9 @@
 import { setTimeout as later } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createLog } from '../../src/log.ts';
+import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect } from '../../src/postgres/connect.ts';
-import { createMigrated, startScratch } from '../../src/server/scratch.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 import { HttpChannel } from '../../src/worker/channels/http.ts';
 import { startWorker, type Worker } from '../../src/worker/worker.ts';
 import { useDatabase } from '../helpers/database.ts';

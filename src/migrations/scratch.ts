@@ -1,0 +1,15 @@
+import type { Database } from '../postgres/urls.ts';
+import { bootstrapDatabase, createDatabase } from '../server/bootstrap.ts';
+import { databaseAt } from '../server/scratch.ts';
+import { migrate, migrationUrls } from './run.ts';
+
+/** Makes a database on a server and runs every migration in it. */
+export async function createMigrated(superuserUrl: string, name: string): Promise<Database> {
+  await createDatabase(superuserUrl, name);
+  const database = databaseAt(superuserUrl, name);
+  await bootstrapDatabase(database.urls.superuser ?? '');
+  await migrate(migrationUrls(database, ''));
+  // graphile-migrate keeps its connections for 200 ms, and ends the process if they break.
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  return database;
+}
