@@ -1,22 +1,6 @@
 import process from 'node:process';
-import { Command } from 'commander';
-import { registerCdc } from './commands/cdc.ts';
-import { registerCheck } from './commands/check.ts';
-import { registerDb } from './commands/db.ts';
-import { registerDigests } from './commands/digests.ts';
-import { registerEnv } from './commands/env.ts';
-import { registerLint } from './commands/lint.ts';
-import { registerMessages } from './commands/messages.ts';
-import { registerMigrate } from './commands/migrate.ts';
-import { registerProve } from './commands/prove.ts';
-import { registerReport } from './commands/report.ts';
-import { registerSchema } from './commands/schema.ts';
-import { registerSeed } from './commands/seed.ts';
-import { registerServe } from './commands/serve.ts';
-import { registerToken } from './commands/token.ts';
-import { registerUp } from './commands/up.ts';
-import { registerWorker } from './commands/worker.ts';
 import { EXIT, GwError } from './errors.ts';
+import { buildProgram } from './program.ts';
 
 // Read by PostGraphile when it is loaded, which the commands do later.
 process.env.GRAPHILE_ENV ??= process.env.NODE_ENV === 'production' ? 'production' : 'development';
@@ -27,37 +11,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
-const program = new Command('gw')
-  .description('Groundwork: a database-first PostgreSQL backend and its toolkit')
-  .showHelpAfterError()
-  .exitOverride((error) => {
-    process.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
-  });
-
-for (const register of [
-  registerUp,
-  registerServe,
-  registerWorker,
-  registerCdc,
-  registerMessages,
-  registerMigrate,
-  registerDb,
-  registerSeed,
-  registerDigests,
-  registerEnv,
-  registerToken,
-  registerSchema,
-  registerLint,
-  registerProve,
-  registerReport,
-  registerCheck,
-]) {
-  register(program);
-}
-
 // Started through src/bootstrap.mjs or directly: the arguments follow the script either way.
 try {
-  await program.parseAsync(process.argv);
+  await buildProgram().parseAsync(process.argv);
 } catch (error) {
   if (!(error instanceof GwError)) throw error;
   process.stderr.write(`error: ${error.message}\n`);
