@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
 import type { Pool } from 'pg';
 import { messageOf } from '../errors.ts';
 import { committedMigrations } from '../migrations/run.ts';
-import { paths } from '../server/state.ts';
+import { isAlive, readPids } from '../server/processes.ts';
 
 export interface Readiness {
   ready: boolean;
@@ -47,28 +46,14 @@ async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
 
 function checkProcesses(): Record<string, string> {
   if (process.env.GW_SUPERVISED !== '1') return {};
-  let pids: Record<string, number>;
-  try {
-    pids = JSON.parse(readFileSync(paths.pids, 'utf8')) as Record<string, number>;
-  } catch {
-    return { supervisor: 'pids.json is missing' };
-  }
+  const pids = readPids();
+  if (Object.keys(pids).length === 0) return { supervisor: 'pids.json is missing' };
   const wanted = (process.env.GW_SUPERVISED_PROCESSES ?? '').split(',');
   return Object.fromEntries(
     supervised
       .filter((name) => wanted.includes(name))
       .map((name) => [name, isAlive(pids[name]) ? 'ok' : 'is not running']),
   );
-}
-
-function isAlive(pid: number | undefined): boolean {
-  if (pid === undefined) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** Whether requests should be sent here: database, migrations, role and sibling processes. */

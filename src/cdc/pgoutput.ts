@@ -1,5 +1,5 @@
 import type { Row } from './changes.ts';
-import { type Decoder, type Message, unchanged } from './messages.ts';
+import { type Decoder, type ReplicationMessage, unchanged } from './protocol.ts';
 
 /** The publication that the migrations make. */
 export const publication = 'gw_cdc';
@@ -73,7 +73,7 @@ interface Relation {
 export class PgoutputDecoder implements Decoder {
   readonly #relations = new Map<number, Relation>();
 
-  decode(frame: Buffer): Message | undefined {
+  decode(frame: Buffer): ReplicationMessage | undefined {
     const fields = new Fields(frame);
     switch (String.fromCharCode(frame[0] ?? 0)) {
       case 'B':

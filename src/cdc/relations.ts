@@ -1,9 +1,9 @@
 import { GwError } from '../errors.ts';
 import { type Change, captured, type Row, signalTable, type Table } from './changes.ts';
 import type { Link } from './link.ts';
-import { type Message, unchanged } from './messages.ts';
+import { type ReplicationMessage, unchanged } from './protocol.ts';
 
-type RowMessage = Message & { kind: 'row' };
+type RowMessage = ReplicationMessage & { kind: 'row' };
 
 const tables = Object.keys(captured) as Table[];
 
@@ -71,7 +71,7 @@ export class Relations {
    *
    * @throws GwError when it cannot be understood, which must not be passed over
    */
-  async toChanges(message: Message & { kind: 'row' | 'truncate' }): Promise<Change[]> {
+  async toChanges(message: ReplicationMessage & { kind: 'row' | 'truncate' }): Promise<Change[]> {
     if (message.kind === 'truncate') {
       const changes: Change[] = [];
       for (const relation of message.relations) {

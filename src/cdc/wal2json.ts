@@ -1,5 +1,5 @@
 import { parseLsn } from './lsn.ts';
-import type { Decoder, Message } from './messages.ts';
+import type { Decoder, ReplicationMessage } from './protocol.ts';
 
 interface Column {
   name: string;
@@ -42,7 +42,7 @@ export function wal2jsonOptions(ignored: { schema: string; name: string }[]) {
 
 /** Reads wal2json's format 2: one JSON object a change. */
 export class Wal2jsonDecoder implements Decoder {
-  decode(frame: Buffer): Message | undefined {
+  decode(frame: Buffer): ReplicationMessage | undefined {
     const said = JSON.parse(frame.toString('utf8')) as Wal2json;
     switch (said.action) {
       case 'B':

@@ -6,7 +6,7 @@ import { codeOf, EXIT, GwError } from '../errors.ts';
 import { createLog, type Log } from '../log.ts';
 import { connectionError, withSql } from '../postgres/connect.ts';
 import { databaseName } from '../postgres/urls.ts';
-import { locateDatabase } from '../server/source.ts';
+import { locateDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { sayReady, untilStopped } from './process.ts';
 

@@ -1,6 +1,7 @@
 import process from 'node:process';
 import type { Command } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
+import { monitorUrl } from './urls.ts';
 
 /** What Nagios, Icinga and their kin read; the only command with codes of its own. */
 const codes = { ok: 0, warning: 1, critical: 2, unknown: 3 } as const;
@@ -15,7 +16,7 @@ async function run(names: string[], options: CheckOptions): Promise<void> {
   const { checkHealth, formatHealth, healthNames, healthParams } = await import(
     '../toolkit/check/health.ts'
   );
-  const { monitorUrl, parseParams } = await import('../toolkit/sql-files.ts');
+  const { parseParams } = await import('../postgres/sql-files.ts');
   const unknown = names.find((name) => !healthNames().includes(name));
   if (unknown !== undefined) {
     throw new GwError(`there is no check "${unknown}"`, {
@@ -24,7 +25,7 @@ async function run(names: string[], options: CheckOptions): Promise<void> {
     });
   }
   const params = parseParams(options.param, healthParams());
-  const { url, variable } = await monitorUrl(options.url);
+  const { url, variable } = monitorUrl(options.url);
   const health = await checkHealth(url, variable, params, names.length === 0 ? undefined : names);
   process.stdout.write(
     options.json === true ? `${JSON.stringify(health)}\n` : formatHealth(health),

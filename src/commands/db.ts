@@ -7,13 +7,9 @@ import { withSql } from '../postgres/connect.ts';
 import { type Role, roles } from '../postgres/urls.ts';
 import { clusterHome, dataDirectory, removeCluster, runningPort } from '../server/cluster.ts';
 import { containerPort, removeContainer } from '../server/docker.ts';
-import {
-  localCluster,
-  locateDatabase,
-  provideDatabase,
-  reachDatabase,
-  stopDatabase,
-} from '../server/source.ts';
+import { localCluster, locateDatabase, reachDatabase } from '../server/locate.ts';
+import { provideDatabase } from '../server/provide.ts';
+import { stopDatabase } from '../server/restart.ts';
 import { readState, updateState } from '../server/state.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { Progress } from '../terminal/progress.ts';

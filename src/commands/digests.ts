@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { loadConfig } from '../config.ts';
 import { GwError } from '../errors.ts';
 import { type Sql, type Transaction, withSql } from '../postgres/connect.ts';
-import { reachDatabase } from '../server/source.ts';
+import { reachDatabase } from '../server/locate.ts';
 import { Progress } from '../terminal/progress.ts';
 
 /** Users whose digests are made in one transaction. */

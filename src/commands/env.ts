@@ -3,8 +3,8 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { migrationUrls } from '../migrations/run.ts';
 import { databaseName } from '../postgres/urls.ts';
-import { locateDatabase } from '../server/source.ts';
-import { projectRoot } from '../server/state.ts';
+import { projectRoot } from '../project.ts';
+import { locateDatabase } from '../server/locate.ts';
 
 /** Quotes a word for a POSIX shell. */
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;

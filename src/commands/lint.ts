@@ -2,8 +2,9 @@ import { join, relative } from 'node:path';
 import process from 'node:process';
 import type { Command } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
-import { projectRoot } from '../server/state.ts';
+import { projectRoot } from '../project.ts';
 import { Progress } from '../terminal/progress.ts';
+import { givenUrl } from './urls.ts';
 
 const standardExceptions = join(projectRoot, 'sql', 'checks', 'lint-exceptions.json');
 
@@ -27,14 +28,12 @@ async function onDatabase<Result>(
   work: (url: string, variable: string) => Promise<Result>,
 ): Promise<Result> {
   if (options.url !== undefined) {
-    if (!URL.canParse(options.url) || !/^postgres(ql)?:/.test(options.url)) {
-      throw new GwError('--url is not a postgres:// URL', { exitCode: EXIT.usage });
-    }
-    return work(options.url, '--url');
+    const { url, variable } = givenUrl(options.url);
+    return work(url, variable);
   }
   if (options.scratch !== true) {
     const { loadConfig } = await import('../config.ts');
-    const { reachDatabase } = await import('../server/source.ts');
+    const { reachDatabase } = await import('../server/locate.ts');
     const { urls } = await reachDatabase(loadConfig());
     return work(urls.superuser ?? urls.owner, 'DATABASE_URL');
   }

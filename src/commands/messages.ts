@@ -2,7 +2,7 @@ import process from 'node:process';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
-import * as acts from '../messages/changes.ts';
+import * as changes from '../messages/changes.ts';
 import {
   boundFilters,
   explained,
@@ -15,16 +15,16 @@ import {
   parseUuid,
   withFilters,
 } from '../messages/filters.ts';
-import * as answers from '../messages/queries.ts';
+import * as queries from '../messages/queries.ts';
 import { type Sql, withSql } from '../postgres/connect.ts';
-import { reachDatabase } from '../server/source.ts';
+import { reachDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { Progress } from '../terminal/progress.ts';
 
 interface Json {
   json?: boolean;
 }
-interface Act extends Json {
+interface ChangeOptions extends Json {
   dryRun?: boolean;
   yes?: boolean;
 }
@@ -41,26 +41,26 @@ const print = (json: boolean | undefined, data: unknown, text: string): void => 
 };
 
 /** Asks with what a dry run finds, does it, and says what was done and what refused. */
-async function act(
-  options: Act,
+async function change(
+  options: ChangeOptions,
   words: { question: (count: number) => string; done: string },
-  work: (sql: Sql, dryRun: boolean) => Promise<acts.Group[]>,
+  work: (sql: Sql, dryRun: boolean) => Promise<changes.Group[]>,
 ): Promise<void> {
   const groups = await onDatabase(async (sql) => {
     if (options.dryRun === true || options.yes !== true) {
       const found = await work(sql, true);
-      const count = acts.countDone(found);
+      const count = changes.countDone(found);
       if (options.dryRun === true || count === 0) return found;
       await confirm(words.question(count));
     }
     return work(sql, false);
   });
-  const refused = acts.countRefused(groups);
+  const refused = changes.countRefused(groups);
   const done = options.dryRun === true ? `would be ${words.done}` : words.done;
   print(
     options.json,
-    { dryRun: options.dryRun === true, messages: acts.countDone(groups), refused, groups },
-    groups.length === 0 ? 'no message matches\n' : acts.formatGroups(groups, done),
+    { dryRun: options.dryRun === true, messages: changes.countDone(groups), refused, groups },
+    groups.length === 0 ? 'no message matches\n' : changes.formatGroups(groups, done),
   );
   // Nothing to do is an answer that a script should see.
   process.exitCode = groups.length === 0 || refused > 0 ? EXIT.failure : EXIT.ok;
@@ -97,7 +97,7 @@ function parseLimit(text: string): number | null {
   throw new InvalidArgumentError('A number of messages a second, or none.');
 }
 
-function registerAnswers(messages: Command): void {
+function registerQueries(messages: Command): void {
   messages
     .command('explain')
     .description('why a message was, will be, or was not sent')
@@ -107,8 +107,8 @@ function registerAnswers(messages: Command): void {
     .option('--json', 'print JSON')
     .action((user: string, type: string, date: string, options: Json) =>
       onDatabase(async (sql) => {
-        const steps = await answers.explain(sql, await findUser(sql, user), type, date);
-        print(options.json, steps, answers.formatSteps(steps));
+        const steps = await queries.explain(sql, await findUser(sql, user), type, date);
+        print(options.json, steps, queries.formatSteps(steps));
         // An id that nobody has leaves nothing to explain.
         process.exitCode = steps.length > 1 ? EXIT.ok : EXIT.failure;
       }),
@@ -120,8 +120,8 @@ function registerAnswers(messages: Command): void {
     .option('--json', 'print JSON')
     .action((options: Filters & Json & { limit: number }) =>
       onDatabase(async (sql) => {
-        const rows = await answers.list(sql, boundFilters(options), options.limit);
-        print(options.json, rows, answers.formatList(rows));
+        const rows = await queries.list(sql, boundFilters(options), options.limit);
+        print(options.json, rows, queries.formatList(rows));
         if (rows.length === options.limit && options.json !== true) {
           process.stderr.write(`only the latest ${options.limit}; more with --limit\n`);
         }
@@ -149,8 +149,8 @@ function registerAnswers(messages: Command): void {
           const from = options.from ?? new Date();
           const to = options.to ?? new Date(from.getTime() + 86_400_000);
           const userId = options.user === undefined ? null : await findUser(sql, options.user);
-          const rows = await answers.simulate(sql, { from, to }, userId, options.if ?? {});
-          print(options.json, rows, answers.formatSimulated(rows));
+          const rows = await queries.simulate(sql, { from, to }, userId, options.if ?? {});
+          print(options.json, rows, queries.formatSimulated(rows));
         }),
     );
 
@@ -160,38 +160,38 @@ function registerAnswers(messages: Command): void {
     .option('--json', 'print JSON')
     .action((options: Json) =>
       onDatabase(async (sql) => {
-        const rows = await answers.channels(sql);
-        print(options.json, rows, answers.formatChannels(rows));
+        const rows = await queries.channels(sql);
+        print(options.json, rows, queries.formatChannels(rows));
       }),
     );
 }
 
-function registerActs(messages: Command): void {
+function registerChanges(messages: Command): void {
   withConsent(messages.command('replan'))
     .description('bring what has not gone out up to date with rules, zones and tzdata')
     .option('--user <id or e-mail>', 'only this user')
     .option('--zone <name>', 'only users in this zone')
-    .action((options: Act & { user?: string; zone?: string }) =>
+    .action((options: ChangeOptions & { user?: string; zone?: string }) =>
       onDatabase(async (sql) => {
         const userId = options.user === undefined ? null : await findUser(sql, options.user);
         const scope = { userId, zone: options.zone ?? null };
         if (options.dryRun === true) {
-          const moved = await acts.findMoved(sql, scope);
+          const moved = await changes.findMoved(sql, scope);
           const count = moved.reduce((sum, { messages: n }) => sum + n, 0);
-          const table = moved.length === 0 ? '' : acts.formatMoved(moved);
+          const table = moved.length === 0 ? '' : changes.formatMoved(moved);
           return print(options.json, moved, `${table}${count} messages would move\n`);
         }
         await confirm('Replan what has not gone out?', options.yes);
-        let done: acts.Replanned | undefined;
+        let done: changes.Replanned | undefined;
         await new Progress(options.json).step('replan', async (note) => {
-          done = await acts.replan(sql, scope, (users) => note(`${users} users`));
+          done = await changes.replan(sql, scope, (users) => note(`${users} users`));
           return `${done.users} users`;
         });
-        const { zones = 0, users = 0, changes = 0 } = done ?? {};
+        const counts = { zones: 0, users: 0, changes: 0, ...done };
         print(
           options.json,
-          { zones, users, changes },
-          `${changes} changes for ${users} users; ${zones} new zones\n`,
+          counts,
+          `${counts.changes} changes for ${counts.users} users; ${counts.zones} new zones\n`,
         );
       }),
     );
@@ -199,25 +199,25 @@ function registerActs(messages: Command): void {
   withConsent(withFilters(messages.command('redrive')))
     .description('send again what is FAILED or EXPIRED, or of another --status')
     .option('--even-unknown', 'also what may have been delivered: it may arrive twice')
-    .action((options: Filters & Act & { evenUnknown?: boolean }) => {
+    .action((options: Filters & ChangeOptions & { evenUnknown?: boolean }) => {
       requireFilter(options);
       const filters = boundFilters(options);
       const evenUnknown = options.evenUnknown === true;
       const question = (count: number) => `Send ${count} messages again?`;
-      return act(options, { question, done: 'sent again' }, (sql, dryRun) =>
-        acts.redrive(sql, filters, { evenUnknown, dryRun }),
+      return change(options, { question, done: 'sent again' }, (sql, dryRun) =>
+        changes.redrive(sql, filters, { evenUnknown, dryRun }),
       );
     });
 
   withConsent(withFilters(messages.command('cancel')))
     .description('cancel what has not gone out; it is not planned again')
     .requiredOption('--reason <text>', 'shown to whoever asks')
-    .action((options: Filters & Act & { reason: string }) => {
+    .action((options: Filters & ChangeOptions & { reason: string }) => {
       requireFilter(options);
       const filters = boundFilters(options);
       const question = (count: number) => `Cancel ${count} messages?`;
-      return act(options, { question, done: 'cancelled' }, (sql, dryRun) =>
-        acts.cancel(sql, filters, { reason: options.reason, dryRun }),
+      return change(options, { question, done: 'cancelled' }, (sql, dryRun) =>
+        changes.cancel(sql, filters, { reason: options.reason, dryRun }),
       );
     });
 
@@ -231,7 +231,7 @@ function registerActs(messages: Command): void {
     .action((options: { message: string; as: string }) =>
       onDatabase(async (sql) => {
         const outcome = options.as.toUpperCase();
-        await acts.resolve(sql, options.message, outcome);
+        await changes.resolve(sql, options.message, outcome);
         process.stdout.write(`message ${options.message} is ${outcome}\n`);
       }),
     );
@@ -243,7 +243,7 @@ function registerActs(messages: Command): void {
     .argument('<per second>', 'messages a second, or none', parseLimit)
     .action((channel: string, limit: number | null) =>
       onDatabase(async (sql) => {
-        await acts.limitChannel(sql, channel, limit);
+        await changes.limitChannel(sql, channel, limit);
         process.stdout.write(
           `${channel}: ${limit === null ? 'no limit' : `${limit} messages a second`}\n`,
         );
@@ -255,6 +255,6 @@ export function registerMessages(program: Command): void {
   const messages = program
     .command('messages')
     .description('answers about messages to users, and what people may do to them');
-  registerAnswers(messages);
-  registerActs(messages);
+  registerQueries(messages);
+  registerChanges(messages);
 }

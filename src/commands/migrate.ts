@@ -15,9 +15,10 @@ import {
 } from '../migrations/run.ts';
 import { audit } from '../postgres/audit.ts';
 import { databaseName } from '../postgres/urls.ts';
+import { projectRoot } from '../project.ts';
 import { hasCron } from '../server/bootstrap.ts';
-import { locateDatabase, reachDatabase, restartDatabase } from '../server/source.ts';
-import { projectRoot } from '../server/state.ts';
+import { locateDatabase, reachDatabase } from '../server/locate.ts';
+import { restartDatabase } from '../server/restart.ts';
 import { confirm } from '../terminal/confirm.ts';
 
 async function urlsFor(command: string, needsSuperuser: boolean): Promise<MigrationUrls> {

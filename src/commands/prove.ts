@@ -16,6 +16,7 @@ interface Options {
 
 /** Proves a database that is made for it, or one that is given. */
 async function proved(options: Options): Promise<Report> {
+  const { startTrialApi } = await import('../api/trial.ts');
   const { databaseName } = await import('../postgres/urls.ts');
   const { createMigrated } = await import('../migrations/scratch.ts');
   const { databaseAt, startScratch } = await import('../server/scratch.ts');
@@ -31,6 +32,7 @@ async function proved(options: Options): Promise<Report> {
     const { audit } = await import('../postgres/audit.ts');
     const report = await prove(
       databaseAt(options.url, databaseName(options.url)),
+      startTrialApi,
       settings,
       options.only,
     );
@@ -41,6 +43,7 @@ async function proved(options: Options): Promise<Report> {
   try {
     return await prove(
       await createMigrated(scratch.superuserUrl, 'gw_prove'),
+      startTrialApi,
       settings,
       options.only,
     );

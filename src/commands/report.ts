@@ -2,6 +2,7 @@ import process from 'node:process';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
+import { monitorUrl } from './urls.ts';
 
 interface ReportOptions {
   url?: string;
@@ -11,26 +12,35 @@ interface ReportOptions {
   watch?: string | true;
 }
 
-type Files = typeof import('../toolkit/sql-files.ts');
-type Result = { name: string; title: string; answer: import('../toolkit/sql-files.ts').Answer };
+type Files = typeof import('../postgres/sql-files.ts');
+/** One report's part of what is printed. */
+type Section = {
+  name: string;
+  title: string;
+  result: import('../postgres/sql-files.ts').FileResult;
+};
 
 /** What one round prints. */
-async function render(results: Result[], isAll: boolean, options: ReportOptions): Promise<string> {
+async function render(
+  sections: Section[],
+  isAll: boolean,
+  options: ReportOptions,
+): Promise<string> {
   const { formatCsv, formatTable } = await import('../terminal/format.ts');
   if (options.json === true) {
-    const plain = results.map(({ name, answer }) => [
+    const plain = sections.map(({ name, result }) => [
       name,
-      'needs' in answer ? { needs: answer.needs } : answer.rows,
+      'needs' in result ? { needs: result.needs } : result.rows,
     ]);
     return `${JSON.stringify(isAll ? Object.fromEntries(plain) : plain[0]?.[1])}\n`;
   }
   const width = process.stdout.columns ?? (Number(process.env.COLUMNS) || 160);
-  return results
-    .map(({ name, title, answer }) => {
+  return sections
+    .map(({ name, title, result }) => {
       const head = isAll ? `${options.csv === true ? '# ' : ''}${name}: ${title}\n` : '';
-      if ('needs' in answer)
-        return `${head}${options.csv === true ? '# ' : ''}not here: needs ${answer.needs}\n`;
-      return head + (options.csv === true ? formatCsv(answer) : formatTable(answer, width));
+      if ('needs' in result)
+        return `${head}${options.csv === true ? '# ' : ''}not here: needs ${result.needs}\n`;
+      return head + (options.csv === true ? formatCsv(result) : formatTable(result, width));
     })
     .join('\n');
 }
@@ -58,7 +68,7 @@ async function report(name: string | undefined, options: ReportOptions): Promise
   if (options.csv === true && options.json === true) {
     throw usage('--csv and --json exclude each other');
   }
-  const files = await import('../toolkit/sql-files.ts');
+  const files = await import('../postgres/sql-files.ts');
   if (name === undefined) return list(files, options.json === true);
   const all = files.readSqlFiles('reports');
   const isAll = name === 'all';
@@ -77,17 +87,17 @@ async function report(name: string | undefined, options: ReportOptions): Promise
     options.param,
     isAll ? [] : wanted.flatMap((file) => file.params),
   );
-  const { url, variable } = await files.monitorUrl(options.url);
+  const { url, variable } = monitorUrl(options.url);
 
-  const once = (): Promise<Result[]> =>
+  const once = (): Promise<Section[]> =>
     files.readOnly(url, variable, async (sql) => {
       await files.setParams(sql, 'report', params);
-      const results: Result[] = [];
+      const sections: Section[] = [];
       for (const file of wanted) {
-        const answer = await files.runSqlFile(sql, file);
-        results.push({ name: file.name, title: file.title, answer });
+        const result = await files.runSqlFile(sql, file);
+        sections.push({ name: file.name, title: file.title, result });
       }
-      return results;
+      return sections;
     });
 
   const stop = new AbortController();
@@ -95,12 +105,12 @@ async function report(name: string | undefined, options: ReportOptions): Promise
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
   }
   for (;;) {
-    const results = await once();
-    const [only] = results;
-    if (!isAll && only !== undefined && 'needs' in only.answer) {
-      throw new GwError(`${name} is not here: needs ${only.answer.needs}`);
+    const sections = await once();
+    const [only] = sections;
+    if (!isAll && only !== undefined && 'needs' in only.result) {
+      throw new GwError(`${name} is not here: needs ${only.result.needs}`);
     }
-    const text = await render(results, isAll, options);
+    const text = await render(sections, isAll, options);
     if (options.watch === undefined) {
       process.stdout.write(text);
       return;

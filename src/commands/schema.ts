@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
-import { projectRoot } from '../server/state.ts';
+import { projectRoot } from '../project.ts';
 import { Progress } from '../terminal/progress.ts';
 
 /** The first line in which two texts differ, for a message. */
@@ -21,9 +21,8 @@ export function registerSchema(program: Command): void {
     .action(async (options: { write?: boolean }) => {
       const { createMigrated } = await import('../migrations/scratch.ts');
       const { requireBinaries, startScratch } = await import('../server/scratch.ts');
-      const { checkFunctions, dumpGraphql, dumpSql, schemaFiles } = await import(
-        '../migrations/compare.ts'
-      );
+      const { checkFunctions, dumpSql, schemaFiles } = await import('../migrations/compare.ts');
+      const { dumpGraphql } = await import('../api/print-schema.ts');
       const progress = new Progress();
       const scratch = await startScratch('gw_schema');
       try {

@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { seed } from '../migrations/seed.ts';
-import { reachDatabase } from '../server/source.ts';
+import { reachDatabase } from '../server/locate.ts';
 
 function parseCount(text: string): number {
   const count = Number(text);

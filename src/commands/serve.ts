@@ -3,7 +3,7 @@ import { loadConfig } from '../config.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
-import { locateDatabase } from '../server/source.ts';
+import { locateDatabase } from '../server/locate.ts';
 import { readSecrets, readState } from '../server/state.ts';
 import { sayReady, untilStopped } from './process.ts';
 

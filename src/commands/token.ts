@@ -4,7 +4,7 @@ import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { audit } from '../postgres/audit.ts';
 import { withSql } from '../postgres/connect.ts';
-import { reachDatabase } from '../server/source.ts';
+import { reachDatabase } from '../server/locate.ts';
 import { readSecrets } from '../server/state.ts';
 
 /**

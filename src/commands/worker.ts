@@ -4,7 +4,7 @@ import { codeOf, GwError, messageOf } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
 import { connectionError } from '../postgres/connect.ts';
-import { locateDatabase } from '../server/source.ts';
+import { locateDatabase } from '../server/locate.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
 import { sayReady, untilStopped } from './process.ts';
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { GwError } from '../errors.ts';
 import { withSql } from '../postgres/connect.ts';
 import type { Database } from '../postgres/urls.ts';
-import { projectRoot } from '../server/state.ts';
+import { projectRoot } from '../project.ts';
 
 /** What frontends and DBAs read without running anything. */
 export const schemaFiles = {
@@ -45,28 +45,6 @@ export async function dumpSql(bin: string, database: Database): Promise<string> 
     .replace(/\n{3,}/g, '\n\n')
     .trim();
   return `-- Made by \`npm run gw -- schema --write\` from the migrations. Do not edit.\n\n${text}\n`;
-}
-
-/** The GraphQL schema in SDL, as the API serves it. */
-export async function dumpGraphql(database: Database): Promise<string> {
-  const { Pool } = await import('pg');
-  const { makeSchema } = await import('postgraphile');
-  const { lexicographicSortSchema, printSchema } = await import('postgraphile/graphql');
-  const { makePreset } = await import('../api/preset.ts');
-  const pool = new Pool({ connectionString: database.urls.authenticator });
-  try {
-    const { schema } = await makeSchema(
-      makePreset({
-        pool,
-        jwtSecret: 'not used: nothing is signed here',
-        claimsOf: () => undefined,
-        maskError: (error) => error,
-      }),
-    );
-    return `# Made by \`npm run gw -- schema --write\` from the migrations. Do not edit.\n\n${printSchema(lexicographicSortSchema(schema))}\n`;
-  } finally {
-    await pool.end();
-  }
 }
 
 export interface FunctionFinding {

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { projectRoot } from '../server/state.ts';
+import { projectRoot } from '../project.ts';
 
 /** A line of SQL and the file it was written in. */
 interface SourceLine {

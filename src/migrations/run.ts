@@ -6,9 +6,9 @@ import JSON5 from 'json5';
 import { GwError, messageOf } from '../errors.ts';
 import { withSql } from '../postgres/connect.ts';
 import { changeUrl, type Database, databaseName } from '../postgres/urls.ts';
-import { projectRoot } from '../server/state.ts';
-import { syncHealthChecks } from '../toolkit/check/health.ts';
+import { projectRoot } from '../project.ts';
 import { describeSqlError } from './error.ts';
+import { syncHealthChecks } from './health-checks.ts';
 
 const folder = join(projectRoot, 'migrations');
 

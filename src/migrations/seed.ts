@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { audit } from '../postgres/audit.ts';
 import { withSql } from '../postgres/connect.ts';
-import { projectRoot } from '../server/state.ts';
+import { projectRoot } from '../project.ts';
 
 export interface SeedResult {
   users: number;

@@ -1,6 +1,6 @@
 import postgres from 'postgres';
 import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
-import { databaseName, describeUrl } from './urls.ts';
+import { changeUrl, databaseName, describeUrl } from './urls.ts';
 
 export type Sql = postgres.Sql;
 export type Transaction = postgres.TransactionSql;
@@ -65,6 +65,20 @@ export function connectionError(error: unknown, url: string, variable: string): 
       );
     default:
       return explain(`cannot connect to ${where}: ${messageOf(error)}`, "See the server's log.");
+  }
+}
+
+/** Waits up to a minute for a server that is being started. */
+export async function untilAnswers(url: string): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    try {
+      await withSql(changeUrl(url, { database: 'postgres' }), (sql) => sql`select 1`);
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) throw connectionError(error, url, 'the server of this checkout');
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
   }
 }
 

@@ -1,14 +1,11 @@
-/** Who one can connect as. `superuser` is only there where we have such a connection. */
-export const roles = [
-  'superuser',
-  'owner',
-  'authenticator',
-  'worker',
-  'cdc',
-  'readonly',
-  'monitor',
-] as const;
-export type Role = (typeof roles)[number];
+import { forEachLogin, type LoginName, loginNames, loginRoles } from './roles.ts';
+
+/** How each role reaches a database. `superuser` is only there where we have such a connection. */
+export type Urls = Record<LoginName, string> & { superuser?: string };
+
+/** Who one can connect as. */
+export type Role = keyof Urls;
+export const roles: readonly Role[] = ['superuser', ...loginNames];
 
 /** A database and how each role reaches it. */
 export interface Database {
@@ -16,7 +13,7 @@ export interface Database {
   source: 'url' | 'local' | 'docker';
   /** What is said of it in progress lines and errors; no password. */
   description: string;
-  urls: Record<Exclude<Role, 'superuser'>, string> & { superuser?: string };
+  urls: Urls;
 }
 
 /** The URL with another user, password or database. */
@@ -29,6 +26,24 @@ export function changeUrl(
   if (change.password !== undefined) changed.password = encodeURIComponent(change.password);
   if (change.database !== undefined) changed.pathname = `/${encodeURIComponent(change.database)}`;
   return changed.href;
+}
+
+/**
+ * The URLs of every role, at the place that one URL says.
+ *
+ * @param superuser a superuser's URL, where one is known
+ */
+export function urlsOfRoles(
+  base: string,
+  passwords: Record<LoginName, string>,
+  superuser?: string,
+): Urls {
+  return {
+    ...(superuser === undefined ? {} : { superuser }),
+    ...forEachLogin((login) =>
+      changeUrl(base, { user: loginRoles[login].name, password: passwords[login] }),
+    ),
+  };
 }
 
 export const databaseName = (url: string): string =>

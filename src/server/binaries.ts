@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import process from 'node:process';
 import { GwError } from '../errors.ts';
-import { projectRoot } from './state.ts';
+import { projectRoot } from '../project.ts';
 
 /** What Groundwork needs of a PostgreSQL installation, as extension control files. */
 const neededExtensions = ['pgcrypto', 'pg_cron', 'pg_stat_statements', 'vector', 'plpgsql_check'];

@@ -3,13 +3,14 @@ import { join } from 'node:path';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 import { audit } from '../postgres/audit.ts';
 import { connectionError, type Sql, withSql } from '../postgres/connect.ts';
+import { type LoginName, loginNames, loginRoles, roleNames } from '../postgres/roles.ts';
 import { changeUrl, type Database } from '../postgres/urls.ts';
-import { projectRoot, type Secrets } from './state.ts';
+import { projectRoot } from '../project.ts';
 
 const readSql = (name: string): string =>
   readFileSync(join(projectRoot, 'sql', 'bootstrap', name), 'utf8');
 
-export type RolePasswords = Omit<Secrets, 'superuser' | 'jwt'>;
+export type RolePasswords = Record<LoginName, string>;
 
 /** Makes the roles, and sets these passwords. Needs a superuser's connection. */
 export async function bootstrapRoles(
@@ -18,7 +19,7 @@ export async function bootstrapRoles(
 ): Promise<void> {
   await withSql(superuserUrl, async (sql) => {
     const byRole = Object.fromEntries(
-      Object.entries(passwords).map(([role, password]) => [`gw_${role}`, password]),
+      loginNames.map((login) => [loginRoles[login].name, passwords[login]]),
     );
     // As a parameter, so that no statement in the server's log contains a password.
     await sql`select set_config('groundwork.role_passwords', ${JSON.stringify(byRole)}, false)`;
@@ -44,9 +45,9 @@ export async function auditBootstrap(
   superuserUrl: string,
   passwords: Partial<RolePasswords>,
 ): Promise<void> {
-  const roles = roleNames.filter((role) => passwords[role] !== undefined);
+  const logins = loginNames.filter((login) => passwords[login] !== undefined);
   await audit(superuserUrl, 'roles.bootstrapped', {
-    passwords_set: roles.map((role) => `gw_${role}`),
+    passwords_set: logins.map((login) => loginRoles[login].name),
   });
 }
 
@@ -88,8 +89,6 @@ export async function bootstrapGiven(
   });
 }
 
-const roleNames = ['owner', 'authenticator', 'worker', 'cdc', 'readonly', 'monitor'] as const;
-
 /**
  * Which passwords to set on a server that is not ours alone: those that the environment
  * names, and those of roles that have none yet. Another's password is never overwritten.
@@ -106,37 +105,34 @@ async function passwordsToSet(
       select rolname as name from pg_authid where rolpassword is not null`;
     return new Set(rows.map(({ name }) => name));
   });
-  const unknown: string[] = [];
+  const unknown: LoginName[] = [];
   const chosen: Partial<RolePasswords> = {};
-  for (const role of roleNames) {
-    if (named[role] !== undefined || !withPassword.has(`gw_${role}`)) {
-      chosen[role] = passwords[role];
+  for (const login of loginNames) {
+    if (named[login] !== undefined || !withPassword.has(loginRoles[login].name)) {
+      chosen[login] = passwords[login];
       continue;
     }
     // Ours, from an earlier run? A role may lack the right to connect here until later, and
     // is told so only after its password was right.
-    const refused = await withSql(database.urls[role], (sql) => sql`select 1`).then(
+    const refused = await withSql(database.urls[login], (sql) => sql`select 1`).then(
       () => false,
       (error: unknown) => codeOf(error) === '28P01',
     );
-    if (refused) unknown.push(role);
+    if (refused) unknown.push(login);
   }
   if (unknown.length === 0) return chosen;
-  const variables = unknown.map((role) => `GW_${role.toUpperCase()}_PASSWORD`);
-  throw new GwError(
-    `these roles exist on the server with passwords of their own: ${unknown.map((role) => `gw_${role}`).join(', ')}`,
-    {
-      hint: `Set ${variables.join(', ')}: what they are now, or what they shall become.`,
-      exitCode: EXIT.usage,
-    },
-  );
+  const names = unknown.map((login) => loginRoles[login].name).join(', ');
+  const variables = unknown.map((login) => loginRoles[login].variable).join(', ');
+  throw new GwError(`these roles exist on the server with passwords of their own: ${names}`, {
+    hint: `Set ${variables}: what they are now, or what they shall become.`,
+    exitCode: EXIT.usage,
+  });
 }
 
 async function checkBootstrapped(sql: Sql): Promise<string> {
   const missing = await sql<{ name: string }[]>`
     select 'role ' || wanted as name
-    from unnest(array['gw_owner', 'gw_authenticator', 'app_user', 'app_anonymous',
-      'gw_worker', 'gw_cdc', 'gw_readonly', 'gw_monitor']) as wanted
+    from unnest(${roleNames}::text[]) as wanted
     where not exists (select from pg_roles where rolname = wanted)
     union all
     select 'extension pgcrypto'

@@ -18,7 +18,9 @@ import {
 import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { GwError, messageOf } from '../errors.ts';
-import { checkoutName, projectRoot, stateDirectory } from './state.ts';
+import { projectRoot } from '../project.ts';
+import { isAlive } from './processes.ts';
+import { checkoutName, stateDirectory } from './state.ts';
 
 /** A PostgreSQL cluster of this checkout's own. */
 export interface Cluster {
@@ -157,14 +159,7 @@ export function runningPort(cluster: Cluster): number | undefined {
   } catch {
     return undefined;
   }
-  const pid = Number(lines[0]);
-  try {
-    // After a reboot the number may belong to anything.
-    if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('postgres')) return undefined;
-  } catch {
-    return undefined;
-  }
-  return Number(lines[3]) || undefined;
+  return isAlive(Number(lines[0]), /postgres/) ? Number(lines[3]) || undefined : undefined;
 }
 
 /** The process id of the running server. */

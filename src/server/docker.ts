@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { GwError } from '../errors.ts';
-import { checkoutName, projectRoot } from './state.ts';
+import { projectRoot } from '../project.ts';
+import { checkoutName } from './state.ts';
 
 /** Whether a Docker engine answers. */
 export const dockerWorks = (): boolean =>

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { codeOf, GwError } from '../errors.ts';
-import { changeUrl, type Database } from '../postgres/urls.ts';
+import { GwError } from '../errors.ts';
+import { changeUrl, type Database, urlsOfRoles } from '../postgres/urls.ts';
 import { Progress } from '../terminal/progress.ts';
 import { canProvision, findInstallations, manualInstallation, provision } from './binaries.ts';
 import { bootstrapRoles } from './bootstrap.ts';
@@ -16,6 +16,7 @@ import {
   stopCluster,
 } from './cluster.ts';
 import { isFree } from './ports.ts';
+import { isAlive } from './processes.ts';
 import { readSecrets } from './state.ts';
 
 /** A server that is thrown away. */
@@ -53,15 +54,6 @@ export async function requireBinaries(): Promise<string> {
   return bin;
 }
 
-const alive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return codeOf(error) === 'EPERM';
-  }
-};
-
 /** Removes the servers of runs that were killed. */
 async function removeAbandoned(bin: string): Promise<void> {
   const parent = dirname(clusterHome('scratch'));
@@ -73,7 +65,7 @@ async function removeAbandoned(bin: string): Promise<void> {
   }
   for (const name of names) {
     const pid = Number(/^scratch-(\d+)(-[a-z]+)?$/.exec(name)?.[1]);
-    if (!pid || alive(pid)) continue;
+    if (!pid || isAlive(pid)) continue;
     const cluster = { bin, home: join(parent, name) };
     await stopCluster(cluster);
     removeCluster(cluster);
@@ -89,21 +81,11 @@ async function randomPort(): Promise<number> {
 
 /** The URLs of every role on a server where roles have been bootstrapped with our secrets. */
 export function databaseAt(superuserUrl: string, name: string): Database {
-  const passwords = readSecrets();
-  const url = (user: string, password: string) =>
-    changeUrl(superuserUrl, { user, password, database: name });
+  const superuser = changeUrl(superuserUrl, { database: name });
   return {
     source: 'local',
     description: name,
-    urls: {
-      superuser: changeUrl(superuserUrl, { database: name }),
-      owner: url('gw_owner', passwords.owner),
-      authenticator: url('gw_authenticator', passwords.authenticator),
-      worker: url('gw_worker', passwords.worker),
-      cdc: url('gw_cdc', passwords.cdc),
-      readonly: url('gw_readonly', passwords.readonly),
-      monitor: url('gw_monitor', passwords.monitor),
-    },
+    urls: urlsOfRoles(superuser, readSecrets(), superuser),
   };
 }
 

@@ -1,11 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, join, resolve } from 'node:path';
 import { codeOf, EXIT, GwError } from '../errors.ts';
-
-/** The root of the checkout. */
-export const projectRoot = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+import { forEachLogin, type LoginName } from '../postgres/roles.ts';
+import { projectRoot } from '../project.ts';
 
 /** Everything that is made while running, git-ignored. Tests point it elsewhere. */
 export const stateDirectory = resolve(process.env.GW_STATE_DIR || join(projectRoot, '.groundwork'));
@@ -29,16 +27,8 @@ export interface State {
   container?: string;
 }
 
-export interface Secrets {
-  superuser: string;
-  owner: string;
-  authenticator: string;
-  worker: string;
-  cdc: string;
-  readonly: string;
-  monitor: string;
-  jwt: string;
-}
+/** Passwords of roles, made here, and the secret of access tokens. */
+export type Secrets = Record<LoginName | 'superuser' | 'jwt', string>;
 
 /**
  * Creates the state directory, readable by its owner only.
@@ -96,12 +86,7 @@ export function readSecrets(): Secrets {
   const fresh = (): string => randomBytes(24).toString('base64url');
   const secrets: Secrets = {
     superuser: kept.superuser ?? fresh(),
-    owner: kept.owner ?? fresh(),
-    authenticator: kept.authenticator ?? fresh(),
-    worker: kept.worker ?? fresh(),
-    cdc: kept.cdc ?? fresh(),
-    readonly: kept.readonly ?? fresh(),
-    monitor: kept.monitor ?? fresh(),
+    ...forEachLogin((login) => kept[login] ?? fresh()),
     jwt: kept.jwt ?? randomBytes(48).toString('base64url'),
   };
   if (Object.keys(secrets).some((name) => !(name in kept))) {

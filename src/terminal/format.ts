@@ -1,7 +1,11 @@
 import { stripVTControlCharacters } from 'node:util';
-import type { Answer } from '../toolkit/sql-files.ts';
 
-type Rows = Exclude<Answer, { needs: string }>;
+/** What a query returned. */
+export interface Rows {
+  /** `type` is the OID of the type. */
+  columns: { name: string; type: number }[];
+  rows: Record<string, unknown>[];
+}
 
 const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 

@@ -1,9 +1,9 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf, EXIT, GwError } from '../errors.ts';
+import { isOurs, readPids, untilGone } from '../server/processes.ts';
 import { ensureStateDirectory, stateDirectory } from '../server/state.ts';
 import type { Progress } from '../terminal/progress.ts';
-import { isOurs, readPids, untilGone } from './processes.ts';
 
 const path = join(stateDirectory, 'up.lock');
 

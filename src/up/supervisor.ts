@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { GwError } from '../errors.ts';
-import { projectRoot } from '../server/state.ts';
-import { writePids } from './processes.ts';
+import { projectRoot } from '../project.ts';
+import { writePids } from '../server/processes.ts';
 
 export interface ChildSpec {
   name: string;

@@ -10,7 +10,7 @@ import {
   isSpecifiedScalarType,
 } from 'graphql';
 import { beforeAll, expect, test } from 'vitest';
-import { dumpGraphql } from '../../src/migrations/compare.ts';
+import { dumpGraphql } from '../../src/api/print-schema.ts';
 import { useDatabase } from '../helpers/database.ts';
 
 const db = useDatabase();

@@ -5,8 +5,8 @@ import process from 'node:process';
 import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
+import { projectRoot } from '../../src/project.ts';
 import { startScratch } from '../../src/server/scratch.ts';
-import { projectRoot } from '../../src/server/state.ts';
 import { cpuOf, median } from './measure.ts';
 
 /*

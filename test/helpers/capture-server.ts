@@ -7,8 +7,8 @@ import { slotNameOf } from '../../src/cdc/slot.ts';
 import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
+import { projectRoot } from '../../src/project.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
-import { projectRoot } from '../../src/server/state.ts';
 import { eventually } from './wait.ts';
 
 const databaseName = 'gw_captured';

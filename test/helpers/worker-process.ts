@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import process from 'node:process';
-import { projectRoot } from '../../src/server/state.ts';
+import { projectRoot } from '../../src/project.ts';
 
 /** `gw worker` as a process of its own, so that it can be killed. */
 export class WorkerProcess {

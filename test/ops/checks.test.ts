@@ -1,13 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
 import { seed } from '../../src/migrations/seed.ts';
 import type { Transaction } from '../../src/postgres/connect.ts';
+import { setParams } from '../../src/postgres/sql-files.ts';
 import {
   checkHealth,
   healthFiles,
   healthNames,
   runHealthChecks,
 } from '../../src/toolkit/check/health.ts';
-import { setParams } from '../../src/toolkit/sql-files.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
 import { healthFaults } from '../helpers/health-faults.ts';

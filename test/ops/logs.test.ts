@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createLog } from '../../src/log.ts';
-import { projectRoot } from '../../src/server/state.ts';
+import { projectRoot } from '../../src/project.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { planDue } from '../helpers/messages.ts';

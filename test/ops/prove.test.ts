@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startTrialApi } from '../../src/api/trial.ts';
 import type { Transaction } from '../../src/postgres/connect.ts';
 import { proveOptions } from '../../src/toolkit/prove/options.ts';
 import { sample } from '../../src/toolkit/prove/patterns.ts';
@@ -34,11 +35,11 @@ async function proveWith(statements: string): Promise<Report> {
 }
 
 beforeAll(async () => {
-  clean = await prove(db.database, proveOptions());
+  clean = await prove(db.database, startTrialApi, proveOptions());
   planted = await proveWith(`${faults.map(({ plant }) => plant).join('\n')} ${unfillable}`);
   await db.as('superuser').unsafe(fields);
   const objects = /tasksOf|rename|claim|topics|chatMessages$|Link$/;
-  api = await prove(db.database, proveOptions({ objects }), 'graphql');
+  api = await prove(db.database, startTrialApi, proveOptions({ objects }), 'graphql');
 }, 240_000);
 afterAll(() => checkout.remove());
 

@@ -1,8 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, inject, test } from 'vitest';
-import { projectRoot } from '../../src/server/state.ts';
-import { healthFiles } from '../../src/toolkit/check/health.ts';
 import {
   parseParams,
   parseSqlFile,
@@ -10,7 +8,9 @@ import {
   readSqlFiles,
   runSqlFile,
   type SqlFile,
-} from '../../src/toolkit/sql-files.ts';
+} from '../../src/postgres/sql-files.ts';
+import { projectRoot } from '../../src/project.ts';
+import { healthFiles } from '../../src/toolkit/check/health.ts';
 import { useDatabase } from '../helpers/database.ts';
 
 const db = useDatabase();

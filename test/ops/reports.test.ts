@@ -7,7 +7,7 @@ import {
   runSqlFile,
   type SqlFile,
   setParams,
-} from '../../src/toolkit/sql-files.ts';
+} from '../../src/postgres/sql-files.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
 import { followWithoutReplay } from '../helpers/standby.ts';
 import { eventually } from '../helpers/wait.ts';

@@ -1,6 +1,12 @@
 import { EXIT, GwError, messageOf } from '../../errors.ts';
-import { type Transaction, withSql } from '../../postgres/connect.ts';
-import { type Param, readOnly, readSqlFiles, runSqlFile, setParams } from '../sql-files.ts';
+import type { Transaction } from '../../postgres/connect.ts';
+import {
+  type Param,
+  readOnly,
+  readSqlFiles,
+  runSqlFile,
+  setParams,
+} from '../../postgres/sql-files.ts';
 import { checkDisk } from './disk.ts';
 
 /** One thing that is wrong, as every file of sql/checks/health-*.sql returns it. */
@@ -97,30 +103,6 @@ export const checkHealth = (
   params: Map<string, string>,
   names?: string[],
 ): Promise<Health> => readOnly(url, variable, (sql) => runHealthChecks(sql, params, names));
-
-/**
- * Brings the files' text into the database, where pg_cron runs it. Does nothing where the
- * migrations have not made room for it.
- *
- * @param ownerUrl gw_owner's connection
- */
-export async function syncHealthChecks(ownerUrl: string): Promise<void> {
-  await withSql(ownerUrl, async (sql) => {
-    const [room] = await sql`
-      select to_regprocedure('ops.sync_health_checks(jsonb)') is not null as here`;
-    if (room?.here !== true) return;
-    const checks = healthFiles()
-      // Inside the database nobody knows another clock, and nobody asks who runs the checks.
-      .filter(({ name }) => name !== 'clock' && name !== 'checks-running')
-      .map(({ name, needs, every, text }) => ({
-        name,
-        needs,
-        every,
-        query: text.replace(/;\s*$/, ''),
-      }));
-    await sql`select ops.sync_health_checks(${sql.json(checks)})`;
-  });
-}
 
 /** For people, and for Nagios and its kin: one line, then one for each finding. */
 export function formatHealth({ status, findings, skipped, checks }: Health): string {

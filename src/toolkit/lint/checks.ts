@@ -1,6 +1,6 @@
 import { GwError, messageOf } from '../../errors.ts';
 import type { Transaction } from '../../postgres/connect.ts';
-import { readOnly, readSqlText, sqlNames } from '../sql-files.ts';
+import { readOnly, readSqlText, sqlNames } from '../../postgres/sql-files.ts';
 import type { Finding } from './findings.ts';
 
 /** What is looked at. What is not given is as the checks have it by themselves. */

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { z } from 'zod';
 import { GwError } from '../../errors.ts';
-import { projectRoot } from '../../server/state.ts';
+import { projectRoot } from '../../project.ts';
 import type { Finding } from './findings.ts';
 
 const reports = z.array(

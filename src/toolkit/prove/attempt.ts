@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Sql, Transaction } from '../../postgres/connect.ts';
-import { projectRoot } from '../../server/state.ts';
+import { projectRoot } from '../../project.ts';
 import type { ProveOptions } from './options.ts';
 
 /** What came of a statement. */

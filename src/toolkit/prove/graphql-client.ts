@@ -1,9 +1,15 @@
-import { randomUUID } from 'node:crypto';
-import type { Api } from '../../api/server.ts';
-import { signAccessToken } from '../../api/tokens.ts';
 import type { Json, JsonObject } from './graphql-documents.ts';
 
-export interface Answer {
+/** An API that is served for this alone. */
+export interface ServedApi {
+  /** Where it takes GraphQL. */
+  url: string;
+  /** An access token of a user, of a session that nobody has ended. */
+  tokenOf(userId: string): Promise<string>;
+  close(): Promise<void>;
+}
+
+export interface GraphqlResponse {
   data: Json;
   codes: string[];
   messages: string[];
@@ -15,26 +21,21 @@ export interface Answer {
 const readable = (text: string): string =>
   text.replace(/WyJ[A-Za-z0-9+/_-]+=*/g, (id) => `${id} ${Buffer.from(id, 'base64')}`);
 
-/** Asks an API in this process, as a user or as nobody. */
+/** Asks an API, as a user or as nobody. */
 export class GraphqlClient {
-  readonly #url: string;
-  readonly #secret: string;
+  readonly #api: ServedApi;
   asked = 0;
 
-  constructor(api: Api, secret: string) {
-    this.#url = `http://127.0.0.1:${api.port}/graphql`;
-    this.#secret = secret;
+  constructor(api: ServedApi) {
+    this.#api = api;
   }
 
-  async ask(document: string, variables: JsonObject, as: string | null): Promise<Answer> {
+  async ask(document: string, variables: JsonObject, as: string | null): Promise<GraphqlResponse> {
     this.asked += 1;
     const headers: Record<string, string> = { 'content-type': 'application/json' };
-    if (as !== null) {
-      const claims = { sub: as, sid: randomUUID(), exp: Math.floor(Date.now() / 1000) + 600 };
-      headers.authorization = `Bearer ${await signAccessToken(claims, this.#secret)}`;
-    }
+    if (as !== null) headers.authorization = `Bearer ${await this.#api.tokenOf(as)}`;
     const body = JSON.stringify({ query: document, variables });
-    const response = await fetch(this.#url, { method: 'POST', headers, body });
+    const response = await fetch(this.#api.url, { method: 'POST', headers, body });
     const answer = (await response.json()) as {
       data?: Json;
       errors?: { message: string; extensions?: { code?: string } }[];

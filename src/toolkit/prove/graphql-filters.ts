@@ -7,7 +7,7 @@ import {
   isLeafType,
   isObjectType,
 } from 'postgraphile/graphql';
-import type { Answer } from './graphql-client.ts';
+import type { GraphqlResponse } from './graphql-client.ts';
 import {
   type Context,
   disguised,
@@ -111,7 +111,7 @@ async function askParts(
   parts: Part[],
   declared: string[] = [],
   given: JsonObject = {},
-): Promise<Answer> {
+): Promise<GraphqlResponse> {
   const constant = field.args.filter(({ name }) => fixed[name] !== undefined);
   const variables = [...constant.map(({ name, type }) => `$${name}: ${type}`), ...declared];
   const body = parts.map((part) => {
@@ -130,7 +130,7 @@ function judge(
   { object }: Connection,
   who: Who,
   as: string | null,
-  answer: Answer,
+  answer: GraphqlResponse,
   what: string,
 ): boolean {
   const { report } = context;

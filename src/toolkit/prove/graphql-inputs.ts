@@ -7,7 +7,7 @@ import {
   isNonNullType,
 } from 'postgraphile/graphql';
 import { Disguise } from './disguise.ts';
-import { type Answer, shapeOf } from './graphql-client.ts';
+import { type GraphqlResponse, shapeOf } from './graphql-client.ts';
 import {
   type Context,
   disguised,
@@ -60,7 +60,7 @@ function withValue(input: JsonObject, [name, ...rest]: string[], value: Json): J
   return { ...input, [name]: next };
 }
 
-const outcome = (answer: Answer): string =>
+const outcome = (answer: GraphqlResponse): string =>
   JSON.stringify([answer.codes, answer.codes.length === 0 && shapeOf(answer.data)]);
 
 /**
@@ -83,7 +83,7 @@ export async function proveInputs(
   const [ofA, ofB] = [context.objects.get(name)?.[0], context.objectsOfB.get(name)?.[0]];
 
   /** Calls it with B's own values but one; undefined leaves that one B's too. */
-  const call = async (place: Place, value?: Json): Promise<Answer> => {
+  const call = async (place: Place, value?: Json): Promise<GraphqlResponse> => {
     // Other words each time, or what must be unique would be refused for that.
     const source = sourceFor(context, ofB, world.b, new Disguise(world.marksOfB));
     let input = inputValue(argument.type, argument.name, source) as JsonObject;
@@ -113,7 +113,7 @@ export async function proveInputs(
       report.record(object, who, 'reference', 'cannot prove', `${at}: ${messages}`);
       continue;
     }
-    const isRefused = (answer: Answer) => answer.codes.some((code) => refusals.test(code));
+    const isRefused = (answer: GraphqlResponse) => answer.codes.some((code) => refusals.test(code));
     report.record(object, who, 'reference', 'refused');
     report.record(object, who, 'infer', isRefused(existing) ? 'refused' : 'empty');
     if (outcome(existing) !== outcome(nothing)) {

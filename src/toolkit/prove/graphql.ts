@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import {
   buildClientSchema,
   getIntrospectionQuery,
@@ -7,13 +6,11 @@ import {
   isObjectType,
   isRequiredArgument,
 } from 'postgraphile/graphql';
-import { startApi } from '../../api/server.ts';
-import { createLog } from '../../log.ts';
 import { withSql } from '../../postgres/connect.ts';
 import type { Database } from '../../postgres/urls.ts';
 import { changedSince } from './attempt.ts';
 import { Disguise } from './disguise.ts';
-import { collectObjects, GraphqlClient, shapeOf } from './graphql-client.ts';
+import { collectObjects, GraphqlClient, type ServedApi, shapeOf } from './graphql-client.ts';
 import {
   type Context,
   disguised,
@@ -151,15 +148,15 @@ async function proveSchema(context: Context): Promise<void> {
 }
 
 /**
- * Serves the database's API in this process and calls every field as the strangers. The two
- * users are committed for it, and removed afterwards.
+ * Has the database's API served and calls every field as the strangers. The two users are
+ * committed for it, and removed afterwards.
  */
 export async function proveGraphql(
   database: Database,
+  serve: (database: Database) => Promise<ServedApi>,
   options: ProveOptions,
   report: Report,
 ): Promise<void> {
-  const secret = randomBytes(32).toString('hex');
   await withSql(
     database.urls.superuser ?? '',
     async (sql) => {
@@ -170,16 +167,9 @@ export async function proveGraphql(
         report.add(finding.object, finding.kind);
         report.record(finding.object, finding.who, finding.aspect, finding.mark, finding.detail);
       }
-      const api = await startApi({
-        authenticatorUrl: database.urls.authenticator,
-        jwtSecret: secret,
-        host: '127.0.0.1',
-        port: 0,
-        poolSize: 2,
-        log: createLog('prove', 'silent'),
-      });
+      const api = await serve(database);
       try {
-        const client = new GraphqlClient(api, secret);
+        const client = new GraphqlClient(api);
         const answer = await client.ask(getIntrospectionQuery(), {}, null);
         const schema = buildClientSchema(answer.data as unknown as IntrospectionQuery);
         const disguise = new Disguise(world.marks);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { projectRoot } from '../../server/state.ts';
+import { projectRoot } from '../../project.ts';
 
 const declaration = z.object({
   /** The object that is allowed to: schema.name, or Mutation.field. */

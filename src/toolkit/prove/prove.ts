@@ -3,6 +3,7 @@ import { withSql } from '../../postgres/connect.ts';
 import type { Database } from '../../postgres/urls.ts';
 import { proveFunctions } from './functions.ts';
 import { proveGraphql } from './graphql.ts';
+import type { ServedApi } from './graphql-client.ts';
 import type { ProveOptions } from './options.ts';
 import { proveConstraints } from './references.ts';
 import { proveRelation } from './relations.ts';
@@ -46,10 +47,12 @@ export async function proveSql(superuserUrl: string, options: ProveOptions): Pro
  * and the GraphQL schema offer.
  *
  * @param database may be written to: the GraphQL part commits two users and removes them
+ * @param serve serves the database's API
  * @param only one part of it
  */
 export async function prove(
   database: Database,
+  serve: (database: Database) => Promise<ServedApi>,
   options: ProveOptions,
   only?: 'sql' | 'graphql',
 ): Promise<Report> {
@@ -57,7 +60,7 @@ export async function prove(
     only === 'graphql'
       ? new Report(options)
       : await proveSql(database.urls.superuser ?? '', options);
-  if (only !== 'sql') await proveGraphql(database, options, report);
+  if (only !== 'sql') await proveGraphql(database, serve, options, report);
   if (only === undefined && options.objects === undefined) report.finish();
   return report;
 }

@@ -1,8 +1,8 @@
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
-import { fromAnswer, fromError } from './answers.ts';
 import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
 import { credentialsOf, describeDestination } from './destination.ts';
+import { fromError, fromResponse } from './outcomes.ts';
 
 const maxBody = 4096;
 
@@ -80,7 +80,7 @@ export class HttpChannel implements Channel {
         body,
       });
       const retryAfter = response.headers['retry-after'];
-      return fromAnswer(
+      return fromResponse(
         response.statusCode,
         await readStart(response.body),
         Array.isArray(retryAfter) ? retryAfter[0] : retryAfter,

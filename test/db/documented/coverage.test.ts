@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { projectRoot } from '../../../src/server/state.ts';
+import { projectRoot } from '../../../src/project.ts';
 import { useDatabase } from '../../helpers/database.ts';
 
 const db = useDatabase();

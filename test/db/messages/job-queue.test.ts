@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { getConstructionPlans, PgBoss } from 'pg-boss';
 import { describe, expect, test } from 'vitest';
-import { projectRoot } from '../../../src/server/state.ts';
+import { projectRoot } from '../../../src/project.ts';
 import { pgBossSchemaVersion } from '../../../src/worker/worker.ts';
 import { useDatabase } from '../../helpers/database.ts';
 

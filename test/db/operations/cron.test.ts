@@ -1,15 +1,15 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { connect, type Sql, type Transaction, withSql } from '../../../src/postgres/connect.ts';
-import { bootstrapDatabase } from '../../../src/server/bootstrap.ts';
-import { databaseAt } from '../../../src/server/scratch.ts';
-import { runHealthChecks } from '../../../src/toolkit/check/health.ts';
 import {
   readSqlFiles,
   runSqlFile,
   type SqlFile,
   setParams,
-} from '../../../src/toolkit/sql-files.ts';
+} from '../../../src/postgres/sql-files.ts';
+import { bootstrapDatabase } from '../../../src/server/bootstrap.ts';
+import { databaseAt } from '../../../src/server/scratch.ts';
+import { runHealthChecks } from '../../../src/toolkit/check/health.ts';
 import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
 import { cronDatabase } from '../../helpers/global-setup.ts';
 import { plannedFor } from '../../helpers/planner.ts';

@@ -1,7 +1,7 @@
 import type { Row } from './changes.ts';
 
 /** What an output plugin says, whichever it is. */
-export type Message =
+export type ReplicationMessage =
   | { kind: 'begin'; commitLsn: bigint; committedAt: string }
   | { kind: 'commit'; endLsn: bigint }
   /**
@@ -13,7 +13,7 @@ export type Message =
 
 export interface Decoder {
   /** @returns undefined when there is nothing in it for us */
-  decode(frame: Buffer): Message | undefined;
+  decode(frame: Buffer): ReplicationMessage | undefined;
 }
 
 /** A value that an update did not touch and that the log therefore does not repeat. */

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { paths, writePrivately } from '../server/state.ts';
+import { codeOf } from '../errors.ts';
+import { paths, writePrivately } from './state.ts';
 
 /** Name → process id of what `gw up` runs, as pids.json has it. */
 export type Pids = Record<string, number>;
@@ -18,23 +19,34 @@ export const writePids = (pids: Pids): void =>
 
 export const removePids = (): void => rmSync(paths.pids, { force: true });
 
-/** Whether a process lives and is one of ours: numbers are used again after a reboot. */
-export function isOurs(pid: number | undefined): boolean {
+/**
+ * Whether a process lives. Numbers are used again, certainly after a reboot: who keeps one for
+ * long says what the command line looks like.
+ *
+ * @param command matches the command line, its words separated by NUL
+ */
+export function isAlive(pid: number | undefined, command?: RegExp): boolean {
   if (pid === undefined) return false;
   try {
     process.kill(pid, 0);
-  } catch {
-    return false;
+  } catch (error) {
+    // Somebody else's.
+    if (codeOf(error) !== 'EPERM') return false;
   }
   try {
-    const [command = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(' ').slice(2, 3);
-    if (command === 'Z') return false;
-    return /(bootstrap\.mjs|cli\.ts)\0/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+    const [state] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').slice(-1);
+    // A zombie: it has ended, and its parent has not asked yet.
+    if (state?.startsWith('Z')) return false;
+    return command?.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8')) ?? true;
   } catch {
     // No /proc here: the number is all there is to go by.
     return !existsSync('/proc/self');
   }
 }
+
+/** Whether a process lives and is one of `gw`. */
+export const isOurs = (pid: number | undefined): boolean =>
+  isAlive(pid, /(bootstrap\.mjs|cli\.ts)\0/);
 
 /** Waits until none of the processes lives; false when some still do after the time. */
 export async function untilGone(pids: number[], milliseconds: number): Promise<boolean> {

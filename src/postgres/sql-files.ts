@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
-import { connectionError, type Transaction, withSql } from '../postgres/connect.ts';
-import { projectRoot } from '../server/state.ts';
+import { projectRoot } from '../project.ts';
+import type { Rows } from '../terminal/format.ts';
+import { connectionError, type Transaction, withSql } from './connect.ts';
 
 /** A value that whoever runs a file may choose, passed as a setting of the transaction. */
 export interface Param {
@@ -179,16 +180,15 @@ async function missing(sql: Transaction, needs: string[]): Promise<string | unde
   return undefined;
 }
 
-/** What a file returned, or why it could not be asked here. */
-export type Answer =
-  | { columns: { name: string; type: number }[]; rows: Record<string, unknown>[] }
-  | { needs: string };
-
-type Columns = { name: string; type: number }[];
+/** What a file returned, or why it could not be run here. */
+export type FileResult = Rows | { needs: string };
 
 /** bigint and numeric come as text; sizes, counts and seconds are exact enough as numbers. */
 const numeric = new Set([20, 1700]);
-function withNumbers(row: Record<string, unknown>, columns: Columns): Record<string, unknown> {
+function withNumbers(
+  row: Record<string, unknown>,
+  columns: Rows['columns'],
+): Record<string, unknown> {
   const entries = columns.map(({ name, type }) => {
     const value = row[name];
     return [name, numeric.has(type) && value !== null ? Number(value) : value];
@@ -204,16 +204,16 @@ const notHere = new Set(['42501', '55000']);
  *
  * @throws GwError naming the file when the database refuses it
  */
-export async function runSqlFile(sql: Transaction, file: SqlFile): Promise<Answer> {
+export async function runSqlFile(sql: Transaction, file: SqlFile): Promise<FileResult> {
   try {
-    const answer = await sql.savepoint(async (inner): Promise<Answer> => {
+    const result = await sql.savepoint(async (inner): Promise<FileResult> => {
       const need = await missing(inner, file.needs);
       if (need !== undefined) return { needs: need };
       const rows = await inner.unsafe<Record<string, unknown>[]>(file.text);
       const columns = rows.columns.map(({ name, type }) => ({ name, type }));
       return { columns, rows: rows.map((row) => withNumbers(row, columns)) };
     });
-    return answer as Answer;
+    return result as FileResult;
   } catch (error) {
     const code = codeOf(error) ?? '';
     if (notHere.has(code)) {
@@ -254,21 +254,4 @@ export async function readOnly<Result>(
     },
     { connection: { application_name: 'gw', TimeZone: 'UTC' } },
   );
-}
-
-/**
- * The connection that reading commands use: `--url`, else this checkout's, as gw_monitor.
- *
- * @throws GwError with exit code 2 for what is not a URL, 3 when there is no database
- */
-export async function monitorUrl(url?: string): Promise<{ url: string; variable: string }> {
-  if (url !== undefined) {
-    if (!URL.canParse(url) || !/^postgres(ql)?:/.test(url)) {
-      throw new GwError('--url is not a postgres:// URL', { exitCode: EXIT.usage });
-    }
-    return { url, variable: '--url' };
-  }
-  const { loadConfig } = await import('../config.ts');
-  const { locateDatabase } = await import('../server/source.ts');
-  return { url: locateDatabase(loadConfig()).urls.monitor, variable: 'DATABASE_URL' };
 }

@@ -4,7 +4,7 @@ import type { Attempt } from './channel.ts';
 /** Client errors that time may cure: timeout, conflict, too early, too many. */
 const curable = new Set([408, 409, 425, 429]);
 
-/** Answers of a gateway that does not know what the server behind it did. */
+/** Responses of a gateway that does not know what the server behind it did. */
 const uncertain = new Set([408, 502, 504]);
 
 /** Errors after which it is certain that nothing was delivered: nobody was reached. */
@@ -18,11 +18,11 @@ const unreached = new Set([
 ]);
 
 /**
- * What an HTTP answer makes of a message.
+ * The outcome that an HTTP response means for a message.
  *
  * @param retryAfter the Retry-After header: seconds, or an HTTP date
  */
-export function fromAnswer(code: number, body: string, retryAfter: string | undefined): Attempt {
+export function fromResponse(code: number, body: string, retryAfter: string | undefined): Attempt {
   if (code >= 200 && code < 300) return { status: 'SENT', code, body };
   const error = `the receiver answered ${code}`;
   if (code < 500 && !curable.has(code)) return { status: 'FAILED', code, body, error };
@@ -37,7 +37,7 @@ export function fromAnswer(code: number, body: string, retryAfter: string | unde
   };
 }
 
-/** What a call without an answer makes of a message. */
+/** The outcome of a call without a response. */
 export function fromError(error: unknown, timeoutMs: number): Attempt {
   const code = codeOf(error) ?? 'error';
   return {
