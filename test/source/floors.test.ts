@@ -14,7 +14,9 @@ const floors = [
   ['toolkit/'],
   ['api/', 'worker/', 'cdc/', 'up/'],
   ['commands/'],
-  ['cli.ts', 'bootstrap.mjs'],
+  ['program.ts'],
+  ['cli.ts'],
+  ['bootstrap.mjs'],
 ];
 
 /** Which floor a file stands on, and in which of its rooms; undefined for none. */
