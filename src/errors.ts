@@ -1,4 +1,4 @@
-/** Exit codes of `gw`. Documented in README. */
+/** Exit codes of `gw`; docs/reference/errors.md lists them. */
 export const EXIT = {
   ok: 0,
   /** The command ran and the answer is no, or the work failed. */

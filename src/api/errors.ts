@@ -4,28 +4,32 @@ import { GraphQLError } from 'postgraphile/graphql';
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 
-/** The codes that a frontend may rely on. README lists them. */
-export type ErrorCode =
-  | 'UNAUTHENTICATED'
-  | 'TOKEN_EXPIRED'
-  | 'TOKEN_INVALID'
-  | 'INVALID_CREDENTIALS'
-  | 'INVALID_REFRESH_TOKEN'
-  | 'NOT_A_GUEST'
-  | 'USAGE_LIMIT_REACHED'
-  | 'FORBIDDEN'
-  | 'NOT_FOUND'
-  | 'UNIQUE_VIOLATION'
-  | 'CHECK_VIOLATION'
-  | 'FOREIGN_KEY_VIOLATION'
-  | 'VALIDATION_FAILED'
-  | 'GRAPHQL_VALIDATION_FAILED'
-  | 'TOO_MANY_SUBSCRIPTIONS'
-  | 'BAD_REQUEST'
-  | 'CONFLICT'
-  | 'TIMEOUT'
-  | 'UNAVAILABLE'
-  | 'INTERNAL';
+/** The codes that a frontend may rely on. docs/reference/errors.md lists them. */
+export const errorCodes = [
+  'UNAUTHENTICATED',
+  'TOKEN_EXPIRED',
+  'TOKEN_INVALID',
+  'INVALID_CREDENTIALS',
+  'INVALID_REFRESH_TOKEN',
+  'NOT_A_GUEST',
+  'USAGE_LIMIT_REACHED',
+  'FORBIDDEN',
+  'NOT_FOUND',
+  'UNIQUE_VIOLATION',
+  'CHECK_VIOLATION',
+  'FOREIGN_KEY_VIOLATION',
+  'VALIDATION_FAILED',
+  'GRAPHQL_VALIDATION_FAILED',
+  'TOO_MANY_SUBSCRIPTIONS',
+  'BAD_REQUEST',
+  'BODY_TOO_LARGE',
+  'SIGNATURE_INVALID',
+  'CONFLICT',
+  'TIMEOUT',
+  'UNAVAILABLE',
+  'INTERNAL',
+] as const;
+export type ErrorCode = (typeof errorCodes)[number];
 
 interface DatabaseError extends Error {
   code: string;
@@ -58,6 +62,26 @@ const raised: Record<string, ErrorCode> = {
   GW021: 'VALIDATION_FAILED',
 };
 
+/** The database is away; 55000: it allows no connections at present. */
+const unavailable = ['57P01', '57P02', '57P03', '53300', '55000', '08000', '08003', '08006'];
+
+/**
+ * What SQLSTATEs mean to a frontend. Those of class 22, a value that cannot be what the
+ * column holds, are VALIDATION_FAILED; what is not here is INTERNAL.
+ */
+export const sqlStates: Record<string, ErrorCode> = {
+  ...raised,
+  '23505': 'UNIQUE_VIOLATION',
+  '23514': 'CHECK_VIOLATION',
+  '23503': 'FOREIGN_KEY_VIOLATION',
+  '23502': 'VALIDATION_FAILED',
+  '42501': 'FORBIDDEN',
+  '40001': 'CONFLICT',
+  '40P01': 'CONFLICT',
+  '57014': 'TIMEOUT',
+  ...Object.fromEntries(unavailable.map((sqlState) => [sqlState, 'UNAVAILABLE' as const])),
+};
+
 /** Errors that plugins of ours make, by their message. */
 export const refusals = {
   login: 'e-mail or password is wrong',
@@ -82,41 +106,31 @@ function translate(error: DatabaseError, columnOf: ColumnOf): PublicError | unde
   const column = error.column ?? (constraint === undefined ? undefined : columnOf(constraint));
   const field = column === undefined ? undefined : fieldName(column);
   const subject = field ?? 'this';
-  const known = raised[code];
-  if (known !== undefined) return { message: error.message, code: known, field };
-  switch (code) {
-    case '23505':
-      return { message: `${subject} is taken`, code: 'UNIQUE_VIOLATION', field };
-    case '23514':
-      return {
-        message: `${subject} is not acceptable (${constraint})`,
-        code: 'CHECK_VIOLATION',
-        field,
-      };
-    case '23503':
-      return { message: `${subject} refers to nothing`, code: 'FOREIGN_KEY_VIOLATION', field };
-    case '23502':
-      return { message: `${subject} must not be empty`, code: 'VALIDATION_FAILED', field };
-    case '42501':
-      return { message: 'you may not do that', code: 'FORBIDDEN' };
-    case '40001':
-    case '40P01':
-      return { message: 'somebody else changed this; try again', code: 'CONFLICT' };
-    case '57014':
-      return { message: 'this took longer than 5 seconds', code: 'TIMEOUT' };
+  if (code in raised || code.startsWith('22')) {
+    return { message: error.message, code: raised[code] ?? 'VALIDATION_FAILED', field };
+  }
+  const known = sqlStates[code];
+  switch (known) {
+    case 'UNIQUE_VIOLATION':
+      return { message: `${subject} is taken`, code: known, field };
+    case 'CHECK_VIOLATION':
+      return { message: `${subject} is not acceptable (${constraint})`, code: known, field };
+    case 'FOREIGN_KEY_VIOLATION':
+      return { message: `${subject} refers to nothing`, code: known, field };
+    case 'VALIDATION_FAILED':
+      return { message: `${subject} must not be empty`, code: known, field };
+    case 'FORBIDDEN':
+      return { message: 'you may not do that', code: known };
+    case 'CONFLICT':
+      return { message: 'somebody else changed this; try again', code: known };
+    case 'TIMEOUT':
+      return { message: 'this took longer than 5 seconds', code: known };
     default:
-      // Class 22: a value that cannot be what the column holds.
-      return code.startsWith('22')
-        ? { message: error.message, code: 'VALIDATION_FAILED', field }
-        : undefined;
+      return undefined;
   }
 }
 
-const unavailable = new Set([
-  ...['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND'],
-  // 55000: the database allows no connections at present.
-  ...['57P01', '57P02', '57P03', '53300', '55000', '08000', '08003', '08006'],
-]);
+const brokenConnection = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND']);
 
 /**
  * Makes the function that turns whatever went wrong into what a frontend may see:
@@ -161,7 +175,7 @@ export function makeMaskError(log: Log, columnOf: ColumnOf) {
     const isDown =
       sqlState === undefined
         ? /^Connection terminated|^timeout exceeded when trying to connect/.test(cause.message)
-        : unavailable.has(sqlState);
+        : sqlStates[sqlState] === 'UNAVAILABLE' || brokenConnection.has(sqlState);
     log.error({ errorId, path: error.path, sqlState, err: cause }, 'masked error');
     return isDown
       ? show(

@@ -74,7 +74,7 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
 function sendError(
   response: ServerResponse,
   status: number,
-  code: ErrorCode | 'BODY_TOO_LARGE',
+  code: ErrorCode,
   message: string,
 ): void {
   sendJson(response, status, { errors: [{ message, extensions: { code } }] });

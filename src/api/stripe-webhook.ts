@@ -4,6 +4,7 @@ import type { Pool } from 'pg';
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { readBody } from './body.ts';
+import type { ErrorCode } from './errors.ts';
 
 export const stripeWebhookPath = '/webhooks/stripe';
 
@@ -19,12 +20,12 @@ export interface WebhookAnswer {
   status: 200 | 400 | 404 | 405 | 413 | 503;
   body:
     | { received: true; outcome: Outcome }
-    | { errors: [{ message: string; extensions: { code: string } }] };
+    | { errors: [{ message: string; extensions: { code: ErrorCode } }] };
 }
 
 const refuse = (
   status: Exclude<WebhookAnswer['status'], 200>,
-  code: string,
+  code: ErrorCode,
   message: string,
 ): WebhookAnswer => ({ status, body: { errors: [{ message, extensions: { code } }] } });
 

@@ -9,10 +9,12 @@ import type { Log } from '../../log.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Claims, TokenProblem } from '../tokens.ts';
 
-/** Why sockets are closed. README lists them. */
+/** Why sockets are closed. docs/reference/errors.md lists them. */
 export const closeCodes = {
   /** This process stops. */
   goingAway: 1001,
+  /** A fault of ours; the log has it. */
+  internal: 1011,
   /** Changes may have been missed: reconnect, and read again. */
   restart: 1012,
   /** Answers are not read fast enough. */
@@ -213,7 +215,7 @@ export class Sockets {
               // Sending to a socket that has gone is no fault.
               if (peer.isClosed || socket.readyState !== socket.OPEN) return;
               this.#options.log.error({ err: error }, 'a socket failed');
-              this.#dismiss(peer, 1011, 'an internal error occurred');
+              this.#dismiss(peer, closeCodes.internal, 'an internal error occurred');
             });
           }),
       },
