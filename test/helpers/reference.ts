@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { projectRoot } from '../../src/server/state.ts';
+import { projectRoot } from '../../src/project.ts';
 
 /** A row of a table in a page of docs/reference: its cells by the names of the columns. */
 export type Row = Record<string, string>;
