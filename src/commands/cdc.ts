@@ -124,22 +124,22 @@ async function recount({ yes, dryRun }: { yes?: boolean; dryRun?: boolean }): Pr
 export function registerCdc(program: Command): void {
   const cdc = program
     .command('cdc')
-    .description('keep the dashboard current from the stream of changes')
+    .description('keep the dashboard current from the changes in the write-ahead log')
     .action(consume);
   cdc
     .command('status')
-    .description('how far the consumer is; exit 1 when none runs')
-    .option('--json', 'as JSON')
+    .description('print how far change capture is (exit 1 when no consumer runs)')
+    .option('--json', 'print JSON')
     .action(status);
   cdc
     .command('reconcile')
-    .description('compare the dashboard with the tables at one position; exit 1 on a difference')
-    .option('--repair', 'count everything anew when there is a difference')
-    .option('--json', 'as JSON')
+    .description('compare the dashboard with the tables (exit 1 on a difference)')
+    .option('--repair', 'when there is a difference, do as resnapshot does')
+    .option('--json', 'print JSON')
     .action(compare);
   cdc
     .command('resnapshot')
-    .description('count everything anew')
+    .description('take a new snapshot, and compute the dashboard from it')
     .option('--dry-run', 'say what would be done')
     .option('--yes', 'do not ask')
     .action(recount);

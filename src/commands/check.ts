@@ -53,8 +53,9 @@ const collect = (value: string, before: string[]): string[] => [...before, value
 
 export function registerCheck(program: Command): void {
   program
-    .command('check [name...]')
-    .description('is the database well? (exit 0 yes, 1 warning, 2 critical, 3 cannot tell)')
+    .command('check')
+    .argument('[name...]', 'only these checks (default: all)')
+    .description('check the health of the database (exit 1 warning, 2 critical, 3 cannot tell)')
     .option('--url <url>', 'of any PostgreSQL database (default: ours, as gw_monitor)')
     .option('--param <name=value>', 'a threshold; may be repeated', collect, [])
     .option('--json', 'print JSON')

@@ -32,7 +32,9 @@ function urlOf(role: Role): string {
 }
 
 export function registerDb(program: Command): void {
-  const db = program.command('db').description('the database of this checkout');
+  const db = program
+    .command('db')
+    .description('start, stop, find and open the database of this checkout');
 
   db.command('start')
     .description('start the database server; npm start does this too')
@@ -54,7 +56,7 @@ export function registerDb(program: Command): void {
     });
 
   db.command('status')
-    .description('where the database is and whether it answers (exit 3 when not)')
+    .description('print where the database is, and whether it answers (exit 3 when not)')
     .option('--json', 'print JSON')
     .action(async (options: { json?: boolean }) => {
       const database = locateDatabase(loadConfig());
@@ -94,9 +96,9 @@ export function registerDb(program: Command): void {
     });
 
   db.command('psql')
-    .description('open psql as a role; what follows -- is passed on')
+    .description('open psql as a role')
     .option('--role <role>', roles.join(', '), 'owner')
-    .argument('[args...]')
+    .argument('[args...]', 'passed on to psql; write -- before them')
     .action(async (args: string[], options: { role: string }) => {
       await reachDatabase(loadConfig());
       const url = new URL(urlOf(parseRole(options.role)));

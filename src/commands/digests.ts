@@ -102,13 +102,13 @@ function parseUserId(text: string): string {
 export function registerDigests(program: Command): void {
   program
     .command('digests')
-    .description('weekly digests')
+    .description('make weekly digests')
     .command('backfill')
     .description('make the digests of past weeks that are missing, without sending them')
     .option('--weeks <n>', 'how many complete weeks, 1 to 52', parseWeeks, 12)
-    .option('--user <id>', 'of one user', parseUserId)
-    .option('--recompute', 'count those anew that are there')
-    .option('--dry-run', 'say how many it would make, and make none')
+    .option('--user <id>', 'only of this user', parseUserId)
+    .option('--recompute', 'also compute existing digests again')
+    .option('--dry-run', 'say how many would be made')
     .option('--json', 'print JSON')
     .action(async (options: BackfillOptions & { json?: boolean }) => {
       const { urls } = await reachDatabase(loadConfig());

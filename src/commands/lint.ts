@@ -102,15 +102,18 @@ async function lint(options: LintOptions): Promise<void> {
 export function registerLint(program: Command): void {
   program
     .command('lint')
-    .description('what is wrong with a schema and its migrations (exit 1 on errors)')
-    .option('--scratch', 'of a scratch server with all migrations, as CI does')
-    .option('--url <url>', 'of any PostgreSQL database, without migrations')
+    .description('find faults of a schema and its migrations (exit 1 on errors)')
+    .option('--scratch', 'on a scratch server with all migrations, as CI does')
+    .option('--url <url>', 'on any PostgreSQL database, without its migrations')
     .option('--schema <name...>', 'only these schemas')
-    .option('--exclude-schema <name...>', 'not these (default: cron graphile_migrate pgboss)')
+    .option(
+      '--exclude-schema <name...>',
+      'all but these schemas (default: cron graphile_migrate pgboss)',
+    )
     .option('--exposed <name...>', 'schemas that an API serves (default: app_public)')
-    .option('--tenant-column <name>', 'says whose row it is (default: user_id)')
-    .option('--exceptions <path>', 'findings that were reviewed', standardExceptions)
-    .option('--no-migrations', 'leave out squawk')
+    .option('--tenant-column <name>', 'the column that says whose a row is (default: user_id)')
+    .option('--exceptions <path>', 'a list of reviewed findings', standardExceptions)
+    .option('--no-migrations', 'do not run squawk over the migrations')
     .option('--strict', 'exit 1 on warnings too')
     .option('--json', 'print JSON')
     .action(lint);

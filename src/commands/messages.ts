@@ -100,8 +100,8 @@ function parseLimit(text: string): number | null {
 function registerQueries(messages: Command): void {
   messages
     .command('explain')
-    .description('why a message was, will be, or was not sent')
-    .argument('<user>', 'id or e-mail')
+    .description('explain why a message was, will be, or was not sent')
+    .argument('<user>', 'id or e-mail of the user')
     .argument('<type>', 'BIRTHDAY, ANNIVERSARY or DIGEST', parseType)
     .argument('<date>', 'local date of the occasion', parseDate)
     .option('--json', 'print JSON')
@@ -115,8 +115,8 @@ function registerQueries(messages: Command): void {
     );
 
   withFilters(messages.command('list'))
-    .description('messages, the latest first; of the last 7 days unless a filter says when')
-    .option('--limit <n>', 'at most so many', parseCount, 50)
+    .description('list messages, the latest first; of the last 7 days unless a filter says when')
+    .option('--limit <n>', 'how many messages at most', parseCount, 50)
     .option('--json', 'print JSON')
     .action((options: Filters & Json & { limit: number }) =>
       onDatabase(async (sql) => {
@@ -130,11 +130,23 @@ function registerQueries(messages: Command): void {
 
   messages
     .command('simulate')
-    .description('what goes out by the rules, by hour and zone; nothing is sent')
-    .option('--from <instant>', 'such as 2026-12-24 or 2026-12-24T18:00, UTC (now)', parseInstant)
-    .option('--to <instant>', 'up to 400 days later (a day)', parseInstant)
-    .option('--user <id or e-mail>', "only this user's, to the second")
-    .option('--if <name=value>', 'the difference that a change of the user makes', parseChange)
+    .description('count what the rules would send, by hour and zone; nothing is sent')
+    .option(
+      '--from <instant>',
+      'begin: 2026-12-24, or 2026-12-24T18:00 in UTC (default: now)',
+      parseInstant,
+    )
+    .option(
+      '--to <instant>',
+      'end, up to 400 days after the begin (default: a day after it)',
+      parseInstant,
+    )
+    .option('--user <id or e-mail>', 'only messages to this user, to the second')
+    .option(
+      '--if <name=value>',
+      'show what this change of the user would alter; may be repeated',
+      parseChange,
+    )
     .option('--json', 'print JSON')
     .action(
       (
@@ -156,7 +168,7 @@ function registerQueries(messages: Command): void {
 
   messages
     .command('channels')
-    .description('limits and circuits of the ways out')
+    .description('print the limits and circuit breakers of the channels')
     .option('--json', 'print JSON')
     .action((options: Json) =>
       onDatabase(async (sql) => {
@@ -168,7 +180,7 @@ function registerQueries(messages: Command): void {
 
 function registerChanges(messages: Command): void {
   withConsent(messages.command('replan'))
-    .description('bring what has not gone out up to date with rules, zones and tzdata')
+    .description('apply the present rules, zones and tzdata to messages that are not sent yet')
     .option('--user <id or e-mail>', 'only this user')
     .option('--zone <name>', 'only users in this zone')
     .action((options: ChangeOptions & { user?: string; zone?: string }) =>
@@ -197,8 +209,8 @@ function registerChanges(messages: Command): void {
     );
 
   withConsent(withFilters(messages.command('redrive')))
-    .description('send again what is FAILED or EXPIRED, or of another --status')
-    .option('--even-unknown', 'also what may have been delivered: it may arrive twice')
+    .description('send FAILED and EXPIRED messages again, or those of --status')
+    .option('--even-unknown', 'also messages that may have been delivered: these may arrive twice')
     .action((options: Filters & ChangeOptions & { evenUnknown?: boolean }) => {
       requireFilter(options);
       const filters = boundFilters(options);
@@ -210,8 +222,8 @@ function registerChanges(messages: Command): void {
     });
 
   withConsent(withFilters(messages.command('cancel')))
-    .description('cancel what has not gone out; it is not planned again')
-    .requiredOption('--reason <text>', 'shown to whoever asks')
+    .description('cancel messages that are not sent yet; they are not planned again')
+    .requiredOption('--reason <text>', 'why; gw messages explain shows it')
     .action((options: Filters & ChangeOptions & { reason: string }) => {
       requireFilter(options);
       const filters = boundFilters(options);
@@ -223,10 +235,12 @@ function registerChanges(messages: Command): void {
 
   messages
     .command('resolve')
-    .description('say what became of an UNKNOWN message, as the receiver says')
-    .requiredOption('--message <id>', 'which', parseUuid)
+    .description('record whether an UNKNOWN message was delivered, as the receiver says')
+    .requiredOption('--message <id>', 'the message', parseUuid)
     .addOption(
-      new Option('--as <outcome>', 'what it was').choices(['sent', 'failed']).makeOptionMandatory(),
+      new Option('--as <outcome>', 'sent or failed')
+        .choices(['sent', 'failed'])
+        .makeOptionMandatory(),
     )
     .action((options: { message: string; as: string }) =>
       onDatabase(async (sql) => {
@@ -238,8 +252,8 @@ function registerChanges(messages: Command): void {
 
   messages
     .command('limit')
-    .description('limit a channel, of all workers together, from now on')
-    .argument('<channel>', 'as gw messages channels lists them')
+    .description('limit how many messages a second all workers together send through a channel')
+    .argument('<channel>', 'name of the channel, as gw messages channels prints it')
     .argument('<per second>', 'messages a second, or none', parseLimit)
     .action((channel: string, limit: number | null) =>
       onDatabase(async (sql) => {
@@ -254,7 +268,7 @@ function registerChanges(messages: Command): void {
 export function registerMessages(program: Command): void {
   const messages = program
     .command('messages')
-    .description('answers about messages to users, and what people may do to them');
+    .description('explain, list and change the messages to users');
   registerQueries(messages);
   registerChanges(messages);
 }

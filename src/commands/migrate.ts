@@ -56,7 +56,7 @@ export function registerMigrate(program: Command): void {
   program
     .command('migrate')
     .description('run committed migrations that have not run yet')
-    .option('--shadow', 'in the shadow database')
+    .option('--shadow', 'in the shadow database instead')
     .action(async (options: { shadow?: boolean }) => {
       const urls = await urlsFor('migrate', false);
       const count = await migrate(urls, {
@@ -101,7 +101,7 @@ export function registerMigrate(program: Command): void {
 
   program
     .command('status')
-    .description('what is not migrated (exit 1), not committed (exit 2), or both (exit 3)')
+    .description('say what is not migrated (exit 1), not committed (exit 2), or both (exit 3)')
     .option('--json', 'print JSON')
     .action(async (options: { json?: boolean }) => {
       const urls = await urlsFor('status', false);

@@ -58,11 +58,15 @@ export function registerProve(program: Command): void {
     .description("try to reach one user's rows as another: tables, views, functions, GraphQL")
     .addOption(new Option('--scratch', 'in a new database on a scratch server').default(true))
     .option('--url <url>', "in a database that may be written to, by a superuser's URL")
-    .addOption(new Option('--only <part>', 'one part').choices(['sql', 'graphql']))
-    .option('--object <pattern>', 'only objects whose names match', (text) => new RegExp(text))
+    .addOption(new Option('--only <part>', 'only sql, or only graphql').choices(['sql', 'graphql']))
+    .option(
+      '--object <pattern>',
+      'only objects whose names match this regular expression',
+      (text) => new RegExp(text),
+    )
     .option('--owner-column <name>', 'the column that says whose a row is', 'user_id')
     .option('--users <table>', 'the table of users', 'app_public.users')
-    .option('--declared <file>', 'intended exceptions, instead of sql/prove/declared.json')
+    .option('--declared <file>', 'intended exceptions (default: sql/prove/declared.json)')
     .option('--json', 'print what was tried and found as JSON')
     .action(async (options: Options) => {
       const { matrix } = await import('../toolkit/prove/report.ts');

@@ -130,11 +130,12 @@ const collect = (value: string, before: string[]): string[] => [...before, value
 
 export function registerReport(program: Command): void {
   program
-    .command('report [name]')
-    .description('what the database says of itself; without a name, which reports there are')
+    .command('report')
+    .argument('[name]', 'name of the report, or all')
+    .description('run a report; without a name, list the reports')
     .option('--url <url>', 'of any PostgreSQL database (default: ours, as gw_monitor)')
     .option('--param <name=value>', 'a parameter of the report; may be repeated', collect, [])
-    .option('--watch [seconds]', 'again and again, every 2 seconds unless told otherwise')
+    .option('--watch [seconds]', 'repeat until Ctrl-C, every 2 seconds unless given')
     .option('--csv', 'print CSV: raw bytes and seconds')
     .option('--json', 'print JSON: raw bytes and seconds')
     .action(report);

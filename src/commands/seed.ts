@@ -14,7 +14,7 @@ export function registerSeed(program: Command): void {
   program
     .command('seed')
     .description('add demo users (demo1@example.com, …) with tasks, up to a number of them')
-    .option('--users <n>', 'how many', parseCount, 100)
+    .option('--users <n>', 'how many users there are afterwards', parseCount, 100)
     .option('--json', 'print JSON')
     .action(async (options: { users: number; json?: boolean }) => {
       const config = loadConfig();

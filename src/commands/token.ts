@@ -44,7 +44,7 @@ export function registerToken(program: Command): void {
   program
     .command('token')
     .description('print an access token for a user, valid for 12 hours (development only)')
-    .requiredOption('--email <address>', 'whose')
+    .requiredOption('--email <address>', 'the user')
     .action(async (options: { email: string }) => {
       const config = loadConfig();
       if (config.NODE_ENV === 'production') {

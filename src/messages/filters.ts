@@ -83,12 +83,20 @@ export function parseCount(text: string): number {
 /** Adds the options that say which messages are meant. */
 export const withFilters = (command: Command): Command =>
   command
-    .option('--status <status>', 'of this status; several with commas', parseStatuses)
-    .option('--type <type>', types.join(', '), parseType)
-    .option('--date <date>', 'of this occasion, a local date', parseDate)
-    .option('--user <id or e-mail>', 'of this user')
-    .option('--since <instant>', 'due since then, such as 2026-12-24T18:00 (UTC) or 7d', parseSince)
-    .option('--message <id>', 'only this one', parseUuid);
+    .option(
+      '--status <status>',
+      'only messages of this status, or of several with commas',
+      parseStatuses,
+    )
+    .option('--type <type>', `only messages of this type: ${types.join(', ')}`, parseType)
+    .option('--date <date>', 'only messages for this local date', parseDate)
+    .option('--user <id or e-mail>', 'only messages to this user')
+    .option(
+      '--since <instant>',
+      'only messages due since then: 2026-12-24T18:00 (UTC), or 7d',
+      parseSince,
+    )
+    .option('--message <id>', 'only this message', parseUuid);
 
 /**
  * The filters, with seven days ago for an end when nothing else bounds them: what has
