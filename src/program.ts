@@ -1,5 +1,6 @@
 import process from 'node:process';
 import { Command } from 'commander';
+import { registerBaseline } from './commands/baseline.ts';
 import { registerCdc } from './commands/cdc.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerDb } from './commands/db.ts';
@@ -34,6 +35,7 @@ export function buildProgram(): Command {
     registerCdc,
     registerMessages,
     registerMigrate,
+    registerBaseline,
     registerDb,
     registerSeed,
     registerDigests,

@@ -1,17 +1,15 @@
---! Previous: sha1:8213b360a161a413f030cb2c3080634e2a0462bb
---! Hash: sha1:3e00a7c1763c999e20db9693c370d43f9ba50ed7
+--! Previous: sha1:8ae63d9e89ff371499db8683a28682cf9037f084
+--! Hash: sha1:7e76ed8e86cb9efe0fbb0603a9fb1169e002d7a2
 --! Message: job-queue
+--! Baseline: topics/02-job-queue.sql
 
---! split: 0001-x.sql
 /*
- * pg-boss's own schema, so that the worker needs no right to create anything, the shadow
- * database has it too, and a planner can insert jobs in the transaction that makes their rows.
+ * pg-boss's own schema, and our queues in it.
  *
- * The included file is what pg-boss 12.35.0 prints with getConstructionPlans('pgboss')
- * (schema version 43). When the package is upgraded, a new migration carries
- * getMigrationPlans(); a test compares the two versions.
- *
- * Locks: none on existing tables.
+ * Migrations create the schema, so the worker needs no right to create anything, and a
+ * planner can insert jobs in the transaction that makes their rows. The included file is
+ * what pg-boss 12.35.0 prints with getConstructionPlans('pgboss') (schema version 43). A
+ * test compares it with the installed package.
  */
 
 --! Included pgboss/construction-43.sql
@@ -452,23 +450,26 @@ CREATE INDEX IF NOT EXISTS job_dep_parent_idx ON pgboss.job_dependency (parent_n
 INSERT INTO pgboss.version(version) VALUES ('43');
 --! EndIncluded pgboss/construction-43.sql
 
--- One partition for sends, so that a million of them do not slow other queues.
---
--- A worker that dies is noticed when its heartbeat is 10 s old; its jobs are then retried
--- like refused ones. Retries: after 15 to 30 s, doubling with jitter up to 30 min; 10 of
--- them span 2.5 to 3 hours.
--- Finished jobs are kept a day: message_logs is the record.
+grant usage on schema pgboss to gw_worker, gw_monitor;
+grant select, insert, update, delete on all tables in schema pgboss to gw_worker;
+grant execute on all functions in schema pgboss to gw_worker;
+grant select on all tables in schema pgboss to gw_monitor;
+
+-- The message's row counts its attempts and says when the next one is due: pg-boss only
+-- takes a job back from a worker that died, which it notices when the heartbeat is 10 s old.
+-- A partition of its own, so that a million sends do not slow other queues. Finished jobs
+-- are kept a day: message_logs is the record.
 select pgboss.create_queue('message-send-dead', '{
   "policy": "standard",
   "retentionSeconds": 7776000
 }');
+
 select pgboss.create_queue('message-send', '{
   "policy": "standard",
   "partition": true,
-  "retryLimit": 10,
-  "retryDelay": 30,
-  "retryBackoff": true,
-  "retryDelayMax": 1800,
+  "retryLimit": 1000000,
+  "retryDelay": 1,
+  "retryBackoff": false,
   "heartbeatSeconds": 10,
   "expireInSeconds": 900,
   "retentionSeconds": 604800,
@@ -476,7 +477,21 @@ select pgboss.create_queue('message-send', '{
   "deadLetter": "message-send-dead"
 }');
 
-grant usage on schema pgboss to gw_worker, gw_monitor;
-grant select, insert, update, delete on all tables in schema pgboss to gw_worker;
-grant execute on all functions in schema pgboss to gw_worker;
-grant select on all tables in schema pgboss to gw_monitor;
+-- Retries after 8 to 15 s, doubling with jitter up to 15 min, about two hours in all.
+-- Deliveries of an hour's outage still arrive, in one notice.
+select pgboss.create_queue('alert-notify-dead', '{
+  "policy": "standard",
+  "retentionSeconds": 2592000
+}');
+
+select pgboss.create_queue('alert-notify', '{
+  "policy": "standard",
+  "retryLimit": 14,
+  "retryDelay": 15,
+  "retryBackoff": true,
+  "retryDelayMax": 900,
+  "expireInSeconds": 300,
+  "retentionSeconds": 604800,
+  "deleteAfterSeconds": 86400,
+  "deadLetter": "alert-notify-dead"
+}');

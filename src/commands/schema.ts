@@ -16,21 +16,20 @@ function firstDifference(committed: string, made: string): string {
 export function registerSchema(program: Command): void {
   program
     .command('schema')
-    .description('check functions and docs/schema.* against the migrations, on a scratch server')
-    .option('--write', 'write docs/schema.sql and docs/schema.graphql')
+    .description(
+      'check functions and docs/schema.graphql against the migrations, on a scratch server',
+    )
+    .option('--write', 'write docs/schema.graphql')
     .action(async (options: { write?: boolean }) => {
       const { createMigrated } = await import('../migrations/scratch.ts');
-      const { requireBinaries, startScratch } = await import('../server/scratch.ts');
-      const { checkFunctions, dumpSql, schemaFiles } = await import('../migrations/compare.ts');
+      const { startScratch } = await import('../server/scratch.ts');
+      const { checkFunctions, schemaFiles } = await import('../migrations/compare.ts');
       const { dumpGraphql } = await import('../api/print-schema.ts');
       const progress = new Progress();
       const scratch = await startScratch('gw_schema');
       try {
         const database = await createMigrated(scratch.superuserUrl, 'gw_schema');
-        const made = [
-          [schemaFiles.sql, await dumpSql(await requireBinaries(), database)],
-          [schemaFiles.graphql, await dumpGraphql(database)],
-        ] as const;
+        const made = [[schemaFiles.graphql, await dumpGraphql(database)]] as const;
         for (const [path, text] of made) {
           const name = relative(projectRoot, path);
           await progress.step(name, async () => {

@@ -7,7 +7,6 @@ import { projectRoot } from '../project.ts';
 
 /** What frontends and DBAs read without running anything. */
 export const schemaFiles = {
-  sql: join(projectRoot, 'docs', 'schema.sql'),
   graphql: join(projectRoot, 'docs', 'schema.graphql'),
 };
 

@@ -1,0 +1,144 @@
+--! Previous: -
+--! Hash: sha1:8ae63d9e89ff371499db8683a28682cf9037f084
+--! Message: schemas
+--! Baseline: topics/01-schemas.sql
+
+/*
+ * The schemas, who may enter them, and the few functions that every other topic needs.
+ *
+ * A schema says who its objects are for. Access is closed first and opened by name: USAGE
+ * here, then a grant on each table and function where it is made.
+ */
+
+-- What frontends use. Everything in it is in the GraphQL API, so it needs RLS and a comment.
+create schema app_public;
+
+-- Helpers that app_user may execute but that are not in the API.
+create schema app_hidden;
+
+-- Secrets, sessions, ledgers, trigger functions.
+create schema app_private;
+
+-- Every partition. Grants and policies are not inherited by partitions, so nobody but the
+-- owner may enter: rows are only reachable through the parent.
+create schema app_partitions;
+
+-- The toolkit: partition policies, pg_cron declarations, checks.
+create schema ops;
+
+grant usage on schema app_public to app_user, app_anonymous, gw_readonly, gw_cdc;
+grant usage on schema app_hidden to app_user, app_anonymous, gw_readonly;
+grant usage on schema app_private to gw_authenticator, gw_worker, gw_cdc, gw_monitor;
+grant usage on schema ops to gw_authenticator, gw_monitor, gw_worker, gw_cdc;
+
+-- A function is callable by nobody until it is granted.
+alter default privileges for role gw_owner revoke execute on functions from public;
+
+--! Included functions/app_hidden/current_app_user_id.sql
+-- One statement, SQL, no SET: so it is inlined into every policy and prunes hash
+-- partitions when the plan starts.
+create or replace function app_hidden.current_app_user_id() returns uuid
+language sql stable parallel safe
+as $$
+  select nullif(pg_catalog.current_setting('app.current_user_id', true), '')::uuid
+$$;
+
+grant execute on function app_hidden.current_app_user_id()
+  to app_user, app_anonymous, gw_readonly;
+comment on function app_hidden.current_app_user_id() is
+  'The user of this transaction, or null. Every policy compares user_id with it.';
+--! EndIncluded functions/app_hidden/current_app_user_id.sql
+--! Included functions/app_private/set_app_user.sql
+-- SET LOCAL rather than set_config(): a distributing extension passes only the former on to
+-- its workers. The value is a uuid, so format() cannot be tricked.
+create or replace function app_private.set_app_user(p_user_id uuid) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute pg_catalog.format(
+    'set local app.current_user_id = %L', coalesce(p_user_id::text, ''));
+end
+$$;
+
+grant execute on function app_private.set_app_user(uuid) to gw_authenticator;
+comment on function app_private.set_app_user(uuid) is
+  'Makes a user the current one until the transaction ends. Never exposed to the API.';
+--! EndIncluded functions/app_private/set_app_user.sql
+--! Included functions/ops/last_migration.sql
+-- Definer: graphile_migrate is readable by its owner only, and /readyz asks as a role that
+-- has no other right. It takes no argument and tells only a file's name.
+create or replace function ops.last_migration() returns text
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select migrations.filename
+    from graphile_migrate.migrations
+    order by migrations.filename desc
+    limit 1
+  );
+end
+$$;
+
+grant execute on function ops.last_migration() to gw_authenticator, gw_monitor, gw_worker;
+comment on function ops.last_migration() is
+  'The newest committed migration that this database has run, or null.';
+--! EndIncluded functions/ops/last_migration.sql
+--! Included functions/app_private/tg__append_only.sql
+create or replace function app_private.tg__append_only() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception '%.% is append-only', tg_table_schema, tg_table_name
+    using errcode = 'GW030',
+      hint = 'What was recorded stays. Add a row that corrects it.';
+end
+$$;
+
+comment on function app_private.tg__append_only() is
+  'Refuses update, delete and truncate, the owner''s too.';
+--! EndIncluded functions/app_private/tg__append_only.sql
+--! Included functions/app_private/tg__timestamps.sql
+create or replace function app_private.tg__timestamps() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    -- A loader may bring both along; app_user has no right to write them.
+    new.created_at := coalesce(new.created_at, now());
+    new.updated_at := greatest(new.created_at, coalesce(new.updated_at, now()));
+    return new;
+  end if;
+  new.created_at := old.created_at;
+  -- Strictly later than before, so that a client can tell two versions apart.
+  new.updated_at := case
+    when old.updated_at >= now() then old.updated_at + interval '1 microsecond'
+    else now()
+  end;
+  return new;
+end
+$$;
+
+comment on function app_private.tg__timestamps() is
+  'Fills created_at and updated_at of a new row that brings none; later keeps created_at and sets updated_at, whatever the statement says.';
+--! EndIncluded functions/app_private/tg__timestamps.sql
+--! Included functions/app_hidden/current_traceparent.sql
+-- A session may set whatever it likes; only what has the form is passed on.
+create or replace function app_hidden.current_traceparent() returns text
+language sql stable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select given.traceparent
+  from (values (current_setting('app.traceparent', true))) as given (traceparent)
+  where given.traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+$$;
+
+grant execute on function app_hidden.current_traceparent()
+  to app_user, app_anonymous;
+comment on function app_hidden.current_traceparent() is
+  'The W3C traceparent of the current request, or null; put into the data of its jobs.';
+--! EndIncluded functions/app_hidden/current_traceparent.sql

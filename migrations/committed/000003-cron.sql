@@ -1,0 +1,116 @@
+--! Previous: sha1:7e76ed8e86cb9efe0fbb0603a9fb1169e002d7a2
+--! Hash: sha1:e06179d0aa4935b3a024bcb75116fc6fc906db95
+--! Message: cron
+--! Baseline: topics/03-cron.sql
+
+/*
+ * What pg_cron runs: one row of ops.cron_jobs for each job.
+ *
+ * pg_cron lives in one database of a cluster. Shadow and test databases have to migrate
+ * without it. So jobs are declared in a table of ours, and ops.sync_cron_jobs() makes
+ * pg_cron follow. The rows are in the topic "schedule".
+ */
+
+-- One row for each pg_cron job. pg_cron lives in one database of a cluster; the
+-- declarations live here, and ops.sync_cron_jobs() makes pg_cron follow.
+create table ops.cron_jobs (
+  job_name text not null,
+  schedule text not null,
+  command text not null,
+  is_active boolean not null default true,
+  description text not null,
+  constraint cron_jobs_pkey primary key (job_name),
+  constraint cron_jobs_job_name_check check (job_name ~ '^[a-z][a-z0-9-]{1,60}$'),
+  constraint cron_jobs_schedule_check
+    check (schedule ~ '^\s*(\S+\s+){4}\S+\s*$' or schedule ~ '^[1-5]?[0-9] seconds$')
+);
+
+grant select on ops.cron_jobs to gw_monitor;
+
+comment on table ops.cron_jobs is
+  'What pg_cron runs in this database. Change rows here, never in cron.job.';
+comment on column ops.cron_jobs.schedule is 'Five cron fields, in UTC.';
+comment on column ops.cron_jobs.command is 'One call of one function.';
+
+--! Included functions/ops/delete_cron_history.sql
+-- Dynamic SQL, because the shadow database and test databases have no schema "cron".
+create or replace function ops.delete_cron_history() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  deleted integer := 0;
+begin
+  if exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
+    execute $sql$
+      delete from cron.job_run_details where end_time < now() - interval '14 days'
+    $sql$;
+    get diagnostics deleted = row_count;
+  end if;
+  return deleted;
+end
+$$;
+
+comment on function ops.delete_cron_history() is
+  'Deletes pg_cron''s records of runs that ended 14 days ago. Returns how many.';
+--! EndIncluded functions/ops/delete_cron_history.sql
+--! Included functions/ops/sync_cron_jobs.sql
+-- Dynamic SQL, because the shadow database and test databases have no schema "cron".
+create or replace function ops.sync_cron_jobs() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  removed integer := 0;
+  added integer := 0;
+  removed_names text[];
+  added_names text[];
+begin
+  if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron')
+    or pg_is_in_recovery()
+  then
+    return 0;
+  end if;
+
+  -- What is not exactly as declared goes, a job that somebody switched off included:
+  -- cron.schedule() would leave it off.
+  execute $sync$
+    select count(cron.unschedule(job.jobid)), array_agg(job.jobname order by job.jobname)
+    from cron.job
+    where job.database = current_database()
+      and job.username = current_user
+      and not exists (
+        select from ops.cron_jobs
+        where cron_jobs.job_name = job.jobname
+          and cron_jobs.schedule = job.schedule
+          and cron_jobs.command = job.command
+          and cron_jobs.is_active
+          and job.active
+      )
+  $sync$ into removed, removed_names;
+
+  execute $sync$
+    select
+      count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command)),
+      array_agg(cron_jobs.job_name order by cron_jobs.job_name)
+    from ops.cron_jobs
+    where cron_jobs.is_active
+      and not exists (
+        select from cron.job
+        where job.jobname = cron_jobs.job_name
+          and job.database = current_database()
+          and job.username = current_user
+      )
+  $sync$ into added, added_names;
+
+  if removed + added > 0 then
+    perform ops.audit('cron_jobs.synchronised', jsonb_build_object(
+      'removed', coalesce(removed_names, '{}'), 'added', coalesce(added_names, '{}')));
+  end if;
+  return removed + added;
+end
+$$;
+
+comment on function ops.sync_cron_jobs() is
+  'Makes cron.job equal to ops.cron_jobs. Returns how many jobs were removed and added; 0 without pg_cron.';
+--! EndIncluded functions/ops/sync_cron_jobs.sql

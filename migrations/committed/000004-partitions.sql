@@ -1,0 +1,439 @@
+--! Previous: sha1:e06179d0aa4935b3a024bcb75116fc6fc906db95
+--! Hash: sha1:52a39b5b7a0fbbe656bb212db5461782af134ddd
+--! Message: partitions
+--! Baseline: topics/04-partitions.sql
+
+/*
+ * Range partitions: made ahead of time, detached when they are old, dropped when it is safe.
+ *
+ * ops.partition_policies says which tables, ops.partition_events what happened. The rows
+ * are in the topic "schedule".
+ */
+
+-- One row for each range-partitioned table whose partitions are made for it.
+create table ops.partition_policies (
+  parent_table regclass not null,
+  step interval not null,
+  premake smallint not null,
+  retention interval,
+  retention_action text not null default 'detach',
+  require_backup boolean not null default true,
+  created_at timestamptz not null default now(),
+  constraint partition_policies_pkey primary key (parent_table),
+  constraint partition_policies_step_check
+    check (step in (interval '1 month', interval '1 day')),
+  constraint partition_policies_premake_check check (premake between 1 and 120),
+  constraint partition_policies_retention_check check (retention > interval '0'),
+  constraint partition_policies_retention_action_check
+    check (retention_action in ('detach', 'drop'))
+);
+
+grant select on ops.partition_policies to gw_monitor;
+
+comment on table ops.partition_policies is
+  'Range-partitioned tables that ops.ensure_partitions() keeps supplied with partitions.';
+comment on column ops.partition_policies.step is
+  'What one partition spans: 1 month or 1 day. Bounds are in UTC.';
+comment on column ops.partition_policies.premake is
+  'How many partitions exist ahead of the current one.';
+comment on column ops.partition_policies.retention is
+  'How long ago a partition must have ended before it leaves; null keeps all.';
+comment on column ops.partition_policies.retention_action is
+  'detach: the rows stay in a table of their own in app_partitions. drop: that table is dropped too, once backups and replication slots have what was in it.';
+comment on column ops.partition_policies.require_backup is
+  'Whether a drop waits for a verified backup that began after the partition left.';
+
+-- What became of partitions. A name may come back: the newest row of it counts.
+create table ops.partition_events (
+  id bigint not null generated always as identity,
+  occurred_at timestamptz not null default clock_timestamp(),
+  parent_table text not null,
+  partition_name text not null,
+  event text not null,
+  reason text,
+  will_drop boolean not null default false,
+  wal_position pg_lsn,
+  bytes bigint,
+  constraint partition_events_pkey primary key (id),
+  constraint partition_events_event_check
+    check (event in ('created', 'detached', 'dropped', 'skipped')),
+  constraint partition_events_reason_check
+    check ((event = 'skipped') = (reason is not null)),
+  constraint partition_events_wal_position_check
+    check ((event = 'detached') = (wal_position is not null))
+);
+
+create index partition_events_partition_name_id_idx
+  on ops.partition_events (partition_name, id);
+
+grant select on ops.partition_events to gw_monitor;
+
+create trigger _200_append_only before update or delete or truncate
+  on ops.partition_events
+  for each statement execute function app_private.tg__append_only();
+
+comment on table ops.partition_events is
+  'Partitions that were created, detached and dropped, and those that could not be. Append-only.';
+comment on column ops.partition_events.parent_table is
+  'The partitioned table, by name: it may be gone.';
+comment on column ops.partition_events.reason is 'Why it was skipped; null otherwise.';
+comment on column ops.partition_events.will_drop is
+  'Of a detached one: whether the policy wanted it dropped. A table that was detached to be kept stays, even when the policy changes.';
+comment on column ops.partition_events.wal_position is
+  'Of a detached one: where the write-ahead log was. Every write to it lies before.';
+comment on column ops.partition_events.bytes is
+  'Of a detached or dropped one: its size with indexes.';
+
+--! Included functions/ops/ensure_partitions.sql
+create or replace function ops.ensure_partitions() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+-- Waiting longer for a table's lock would make every query behind us wait too; the next
+-- run tries again.
+set lock_timeout = '5s'
+as $$
+declare
+  wanted record;
+  created integer := 0;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  -- One at a time: a second run would find the partitions half made.
+  perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
+
+  for wanted in
+    select partition_policies.parent_table, partition_policies.step, months.instant
+    from ops.partition_policies
+    -- A policy outlives its table, when somebody drops that and forgets this.
+    inner join pg_catalog.pg_class on pg_class.oid = partition_policies.parent_table
+    cross join lateral generate_series(
+      date_trunc(
+        case when partition_policies.step = interval '1 day' then 'day' else 'month' end,
+        now()),
+      now() + partition_policies.step * partition_policies.premake,
+      partition_policies.step
+    ) as months (instant)
+    order by partition_policies.parent_table::text, months.instant
+  loop
+    if ops.create_range_partition(wanted.parent_table, wanted.instant, wanted.step)
+      is not null
+    then
+      created := created + 1;
+    end if;
+  end loop;
+  return created;
+end
+$$;
+
+comment on function ops.ensure_partitions() is
+  'Creates every partition that the policies ask for. Returns how many were created.';
+--! EndIncluded functions/ops/ensure_partitions.sql
+--! Included functions/ops/is_confirmed_by_cdc.sql
+-- Which write to a table was the last is not recorded, so the caller gives a position
+-- that no write can lie behind: the end of the log, taken while a lock keeps writers out.
+-- Before a transaction releases its locks its commit is in the log, flushed or not: so the
+-- insert position, not the flushed one.
+--
+-- A slot that lost its log counts as one that has not confirmed: whoever reads it has to
+-- start again from the tables.
+create or replace function ops.is_confirmed_by_cdc(
+  p_position pg_lsn default pg_catalog.pg_current_wal_insert_lsn()
+) returns boolean
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select not exists (
+    select from pg_replication_slots
+    where pg_replication_slots.slot_type = 'logical'
+      and pg_replication_slots.database = current_database()
+      and coalesce(pg_replication_slots.confirmed_flush_lsn < p_position, true)
+  )
+$$;
+
+grant execute on function ops.is_confirmed_by_cdc(pg_lsn) to gw_monitor;
+comment on function ops.is_confirmed_by_cdc(pg_lsn) is
+  'Whether every logical replication slot of this database has confirmed a position of the write-ahead log (now, unless given). True without slots.';
+--! EndIncluded functions/ops/is_confirmed_by_cdc.sql
+--! Included functions/ops/create_range_partition.sql
+-- The partition is built as a table of its own, takes the rows that fell into DEFAULT
+-- meanwhile, and is then attached: ATTACH scans DEFAULT under a lock, so the rows must have
+-- gone, in this same transaction, or it is refused.
+create or replace function ops.create_range_partition(
+  p_parent regclass, p_instant timestamptz, p_step interval
+) returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  unit text := case when p_step = interval '1 day' then 'day' else 'month' end;
+  range_start timestamptz := date_trunc(unit, p_instant);
+  range_end timestamptz := date_trunc(unit, p_instant) + p_step;
+  parent_name text;
+  partition_key text;
+  partition_name text;
+  default_partition regclass;
+  written_columns text;
+  moved boolean;
+begin
+  select pg_class.relname, pg_attribute.attname,
+    nullif(pg_partitioned_table.partdefid, 0)::regclass
+  into parent_name, partition_key, default_partition
+  from pg_catalog.pg_class
+  inner join pg_catalog.pg_partitioned_table on pg_partitioned_table.partrelid = pg_class.oid
+  inner join pg_catalog.pg_attribute on pg_attribute.attrelid = pg_class.oid
+    and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+  where pg_class.oid = p_parent
+    and pg_partitioned_table.partstrat = 'r'
+    and pg_partitioned_table.partnatts = 1;
+  if not found then
+    raise exception '% is not range-partitioned by one column', p_parent
+      using errcode = 'GW010',
+        hint = 'ops.partition_policies serves tables PARTITION BY RANGE (one column) only.';
+  end if;
+
+  partition_name := parent_name || '_p'
+    || to_char(range_start, case unit when 'day' then 'YYYYMMDD' else 'YYYYMM' end);
+  if octet_length(partition_name) > 63 then
+    raise exception 'the name of % is too long for its partitions', p_parent
+      using errcode = 'GW010', hint = 'A name has 63 bytes; a partition needs 10 of them.';
+  end if;
+  if exists (
+    select from pg_catalog.pg_inherits
+    where pg_inherits.inhparent = p_parent
+      and pg_inherits.inhrelid = to_regclass(format('app_partitions.%I', partition_name))
+  ) then
+    return null;
+  end if;
+
+  -- An existing table of that name, of another schema's table perhaps, is an error here.
+  execute format('create table app_partitions.%I (like %s including defaults'
+    ' including generated including constraints including storage including compression)',
+    partition_name, p_parent);
+
+  if default_partition is not null then
+    execute format('select exists (select from %1$s where %2$I >= %3$L and %2$I < %4$L)',
+      default_partition, partition_key, range_start, range_end) into moved;
+  end if;
+  if moved then
+    -- Moving is deleting and inserting: a foreign key ON DELETE CASCADE would follow.
+    if exists (
+      select from pg_catalog.pg_constraint
+      where pg_constraint.confrelid = p_parent and pg_constraint.contype = 'f'
+    ) then
+      raise exception 'rows of % in DEFAULT cannot be moved: other tables reference them',
+          p_parent
+        using errcode = 'GW012', hint = 'Drop the foreign key, move, and add it again.';
+    end if;
+    select string_agg(quote_ident(attname), ', ' order by attnum) into written_columns
+    from pg_catalog.pg_attribute
+    where attrelid = p_parent and attnum > 0 and not attisdropped and attgenerated = '';
+    execute format('with moved as (delete from %1$s where %2$I >= %3$L and %2$I < %4$L'
+      ' returning *) insert into app_partitions.%5$I (%6$s) select %6$s from moved',
+      default_partition, partition_key, range_start, range_end, partition_name,
+      written_columns);
+  end if;
+
+  execute format('alter table %s attach partition app_partitions.%I'
+    ' for values from (%L) to (%L)', p_parent, partition_name, range_start, range_end);
+  insert into ops.partition_events (parent_table, partition_name, event)
+  values (p_parent::text, format('app_partitions.%I', partition_name), 'created');
+  return 'app_partitions.' || partition_name;
+end
+$$;
+
+comment on function ops.create_range_partition(regclass, timestamptz, interval) is
+  'Creates the partition that holds an instant, moving rows out of DEFAULT. Returns its name, or null when it exists.';
+--! EndIncluded functions/ops/create_range_partition.sql
+--! Included functions/ops/drop_detached_partitions.sql
+create or replace function ops.drop_detached_partitions() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $$
+declare
+  candidate record;
+  obstacle text;
+  dropped integer := 0;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  -- The lock of ops.ensure_partitions(): one at a time, whatever is done to partitions.
+  perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
+
+  for candidate in
+    select latest.parent_table, latest.partition_name, latest.occurred_at,
+      latest.wal_position, pg_class.oid::regclass as relation,
+      partition_policies.require_backup,
+      pg_total_relation_size(pg_class.oid) as bytes
+    from (
+      select distinct on (partition_events.partition_name) partition_events.*
+      from ops.partition_events
+      where partition_events.event <> 'skipped'
+      order by partition_events.partition_name, partition_events.id desc
+    ) as latest
+    inner join pg_catalog.pg_class on pg_class.oid = to_regclass(latest.partition_name)
+    -- The policy must want it still.
+    inner join ops.partition_policies
+      on partition_policies.parent_table = to_regclass(latest.parent_table)
+    where latest.event = 'detached'
+      and latest.will_drop
+      and partition_policies.retention_action = 'drop'
+      -- Somebody may have attached it again.
+      and not pg_class.relispartition
+    order by latest.id
+  loop
+    obstacle := case
+      when candidate.require_backup
+        and not ops.is_backed_up(candidate.relation, candidate.occurred_at)
+        then 'no verified backup began after it was detached'
+      when not ops.is_confirmed_by_cdc(candidate.wal_position)
+        then 'a logical replication slot has not confirmed its last changes'
+    end;
+
+    if obstacle is null then
+      begin
+        execute format('drop table %s', candidate.relation);
+        insert into ops.partition_events (parent_table, partition_name, event, bytes)
+        values (candidate.parent_table, candidate.partition_name, 'dropped',
+          candidate.bytes);
+        dropped := dropped + 1;
+      exception
+        when lock_not_available or deadlock_detected then
+          obstacle := 'another session is using it';
+        when dependent_objects_still_exist then
+          obstacle := sqlerrm;
+      end;
+    end if;
+
+    -- Said once, not each night.
+    if obstacle is distinct from (
+      select partition_events.reason
+      from ops.partition_events
+      where partition_events.partition_name = candidate.partition_name
+      order by partition_events.id desc
+      limit 1
+    ) then
+      insert into ops.partition_events (parent_table, partition_name, event, reason)
+      values (candidate.parent_table, candidate.partition_name, 'skipped', obstacle);
+    end if;
+    -- A drop also locks the tables that the dropped one references. Waiting again would
+    -- keep them locked: the next run goes on.
+    exit when obstacle = 'another session is using it';
+  end loop;
+  return dropped;
+end
+$$;
+
+comment on function ops.drop_detached_partitions() is
+  'Drops the partitions that left their table to be dropped, once backups and replication slots allow it. Returns how many.';
+--! EndIncluded functions/ops/drop_detached_partitions.sql
+--! Included functions/ops/prune_partitions.sql
+create or replace function ops.prune_partitions() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- Bounds without a zone, of a table partitioned by date, are in UTC.
+set timezone = 'UTC'
+-- Waiting longer for a table's lock would make every query behind us wait too; the next
+-- run tries again.
+set lock_timeout = '5s'
+as $$
+declare
+  due record;
+  pruned integer := 0;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  -- The lock of ops.ensure_partitions(): one at a time, whatever is done to partitions.
+  perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
+
+  for due in
+    select partition_policies.parent_table, partition_policies.retention_action,
+      pg_class.oid::regclass as partition,
+      pg_total_relation_size(pg_class.oid) as bytes
+    from ops.partition_policies
+    inner join pg_catalog.pg_partitioned_table
+      on pg_partitioned_table.partrelid = partition_policies.parent_table
+      and pg_partitioned_table.partstrat = 'r'
+      and pg_partitioned_table.partnatts = 1
+    inner join pg_catalog.pg_attribute
+      on pg_attribute.attrelid = partition_policies.parent_table
+      and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+    inner join pg_catalog.pg_inherits
+      on pg_inherits.inhparent = partition_policies.parent_table
+    inner join pg_catalog.pg_class on pg_class.oid = pg_inherits.inhrelid
+    -- Null for DEFAULT and for MAXVALUE, which never end.
+    cross join lateral (
+      select case
+        when pg_attribute.atttypid::regtype in ('timestamptz', 'timestamp', 'date')
+        then substring(pg_get_expr(pg_class.relpartbound, pg_class.oid)
+          from ' TO \(''([^'']+)''\)$')::timestamptz
+      end
+    ) as bounds (upper_bound)
+    where bounds.upper_bound <= now() - partition_policies.retention
+    -- A table that was in use the last time does not keep the others waiting for ever.
+    order by (
+        select max(partition_events.id)
+        from ops.partition_events
+        where partition_events.parent_table = partition_policies.parent_table::text
+          and partition_events.event = 'skipped'
+      ) nulls first,
+      partition_policies.parent_table::text, bounds.upper_bound
+  loop
+    begin
+      execute format('alter table %s detach partition %s',
+        due.parent_table, due.partition);
+      -- The lock on the partition keeps writers out: none of their writes lies behind.
+      insert into ops.partition_events (parent_table, partition_name, event, will_drop,
+        wal_position, bytes)
+      values (due.parent_table::text, due.partition::text, 'detached',
+        due.retention_action = 'drop', pg_current_wal_insert_lsn(), due.bytes);
+      pruned := pruned + 1;
+    exception
+      when lock_not_available or deadlock_detected then
+        insert into ops.partition_events (parent_table, partition_name, event, reason)
+        values (due.parent_table::text, due.partition::text, 'skipped',
+          'another session is using the table');
+        -- Parents that we have detached from are locked until we end: no more waiting.
+        exit;
+      -- Rows that others reference; DETACH CONCURRENTLY that was interrupted.
+      when foreign_key_violation or object_not_in_prerequisite_state then
+        insert into ops.partition_events (parent_table, partition_name, event, reason)
+        values (due.parent_table::text, due.partition::text, 'skipped', sqlerrm);
+    end;
+  end loop;
+
+  perform ops.drop_detached_partitions();
+  return pruned;
+end
+$$;
+
+comment on function ops.prune_partitions() is
+  'Detaches every partition that is older than its policy keeps, and drops what may be dropped. Returns how many left their table.';
+--! EndIncluded functions/ops/prune_partitions.sql
+--! Included functions/ops/create_next_month_partition.sql
+create or replace function ops.create_next_month_partition() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select ops.ensure_partitions()
+$$;
+
+comment on function ops.create_next_month_partition() is
+  'Creates every partition that the policies ask for, next month''s among them. Returns how many were created.';
+--! EndIncluded functions/ops/create_next_month_partition.sql
+--! Included functions/ops/prune_old_activity_partitions.sql
+create or replace function ops.prune_old_activity_partitions() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select ops.prune_partitions()
+$$;
+
+comment on function ops.prune_old_activity_partitions() is
+  'Does what ops.prune_partitions() does, for every policy.';
+--! EndIncluded functions/ops/prune_old_activity_partitions.sql

@@ -1,0 +1,75 @@
+--! Previous: sha1:52a39b5b7a0fbbe656bb212db5461782af134ddd
+--! Hash: sha1:489f76ccb2f393bb8ee6d12148cf457c8a64f2b4
+--! Message: backups
+--! Baseline: topics/05-backups.sql
+
+/*
+ * The catalogue of backups. A partition is dropped only when a verified backup holds it.
+ */
+
+-- What backups there are. Whoever makes one writes its row when it begins, completes it
+-- when it has ended, and again when it was restored for a trial.
+create table ops.backups (
+  id uuid not null default gen_random_uuid(),
+  kind text not null,
+  tables text[],
+  location text not null,
+  bytes bigint,
+  started_at timestamptz not null default now(),
+  finished_at timestamptz,
+  verified_at timestamptz,
+  constraint backups_pkey primary key (id),
+  constraint backups_kind_check check (kind in ('logical', 'physical')),
+  constraint backups_tables_check
+    check (tables is null or kind = 'logical' and cardinality(tables) > 0),
+  constraint backups_location_check check (location <> ''),
+  constraint backups_bytes_check check (bytes >= 0),
+  constraint backups_finished_at_check check (finished_at >= started_at),
+  constraint backups_verified_at_check
+    check (verified_at is null or finished_at is not null and verified_at >= finished_at)
+);
+
+create index backups_started_at_idx on ops.backups (started_at);
+
+grant select on ops.backups to gw_monitor;
+
+comment on table ops.backups is
+  'Backups of this database. A drop of partitions trusts those that were verified.';
+comment on column ops.backups.kind is 'logical (pg_dump) or physical (the whole server).';
+comment on column ops.backups.tables is
+  'What a logical backup was limited to, as schema.table; a parent stands for the partitions that it had. Null: everything.';
+comment on column ops.backups.started_at is
+  'When it began. It holds nothing that was written later.';
+comment on column ops.backups.finished_at is 'Null while it runs, and when it failed.';
+comment on column ops.backups.verified_at is
+  'When it was last restored for a trial; null when never.';
+
+--! Included functions/ops/is_backed_up.sql
+create or replace function ops.is_backed_up(
+  p_table regclass, p_since timestamptz default '-infinity'
+) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from ops.backups
+    where backups.started_at >= p_since
+      and backups.verified_at is not null
+      and (backups.tables is null or exists (
+        select
+        from (
+          select p_table
+          union
+          select pg_partition_ancestors(p_table)
+        ) as holder (relation)
+        inner join pg_class on pg_class.oid = holder.relation
+        where pg_class.relnamespace::regnamespace || '.' || quote_ident(pg_class.relname)
+          = any (backups.tables)
+      ))
+  )
+$$;
+
+grant execute on function ops.is_backed_up(regclass, timestamptz) to gw_monitor;
+comment on function ops.is_backed_up(regclass, timestamptz) is
+  'Whether a verified backup that began at an instant or later holds a table. Later than the last write, if it is to hold all.';
+--! EndIncluded functions/ops/is_backed_up.sql

@@ -1,0 +1,162 @@
+--! Previous: sha1:4db7f50f04f663b3ee744521a6f030f483d62d31
+--! Hash: sha1:11f2358bca8dafed5ef4170b4d41ad49fdb8438f
+--! Message: time
+--! Baseline: topics/07-time.sql
+
+/*
+ * Time zones, and how a local time becomes an instant.
+ *
+ * PostgreSQL's AT TIME ZONE takes the later instant when a local time occurs twice. People
+ * expect the earlier one, so these functions decide as TC39 Temporal's "compatible" does.
+ */
+
+--! Included functions/app_hidden/month_day.sql
+create or replace function app_hidden.month_day(p_date date) returns integer
+language sql immutable strict parallel safe
+as $$
+  select (pg_catalog.date_part('month', p_date) * 100
+    + pg_catalog.date_part('day', p_date))::integer
+$$;
+
+grant execute on function app_hidden.month_day(date) to app_user, gw_readonly;
+comment on function app_hidden.month_day(date) is
+  'Month and day as one number, 229 for February 29: what a yearly date is found by.';
+--! EndIncluded functions/app_hidden/month_day.sql
+
+-- The zones that a user may live in. A pattern cannot tell: America/Argentina/Buenos_Aires
+-- and UTC are zones, Mars/Olympus_Mons is not. Filled from the server's own tzdata.
+create table app_hidden.timezones (
+  name text not null,
+  constraint timezones_pkey primary key (name)
+);
+
+grant select on app_hidden.timezones to app_user, app_anonymous, gw_readonly;
+
+comment on table app_hidden.timezones is
+  'IANA time zones that this server''s tzdata knows. Kept by app_hidden.sync_timezones().';
+
+--! Included functions/app_hidden/sync_timezones.sql
+create or replace function app_hidden.sync_timezones() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with added as (
+    insert into app_hidden.timezones (name)
+    select pg_timezone_names.name
+    from pg_catalog.pg_timezone_names
+    -- Copies and pseudo-zones that some systems ship beside the real ones.
+    where pg_timezone_names.name !~ '^(posix|right)/'
+      and pg_timezone_names.name not in ('Factory', 'localtime', 'posixrules')
+    order by pg_timezone_names.name
+    on conflict do nothing
+    returning 1
+  )
+  select count(*)::integer from added
+$$;
+
+comment on function app_hidden.sync_timezones() is
+  'Adds zones that a tzdata update brought. Removes none: a user may live there.';
+--! EndIncluded functions/app_hidden/sync_timezones.sql
+
+select app_hidden.sync_timezones();
+
+--! Included functions/app_hidden/earlier_instant.sql
+-- The earlier instant has the offset that was in force some hours before: it is right when it
+-- reads as the same local time. Several distances are tried, because transitions can lie
+-- close together.
+create or replace function app_hidden.earlier_instant(p_local timestamp, p_zone text)
+returns timestamptz
+language sql stable strict parallel safe
+as $$
+  select least(later.instant, min(earlier.instant)
+    filter (where earlier.instant at time zone p_zone = p_local))
+  from (select p_local at time zone p_zone) as later (instant)
+  cross join (values (interval '1 hour'), ('4 hours'), ('12 hours'), ('26 hours'))
+    as probe (distance)
+  cross join lateral (select later.instant - probe.distance) as before (instant)
+  cross join lateral (
+    select (p_local - (before.instant at time zone p_zone - before.instant at time zone 'UTC'))
+      at time zone 'UTC'
+  ) as earlier (instant)
+  group by later.instant
+$$;
+
+grant execute on function app_hidden.earlier_instant(timestamp, text)
+  to app_user, gw_readonly;
+comment on function app_hidden.earlier_instant(timestamp, text) is
+  'The earlier instant of a local time that occurs twice; the slow half of local_to_instant().';
+--! EndIncluded functions/app_hidden/earlier_instant.sql
+--! Included functions/app_hidden/local_to_instant.sql
+-- AT TIME ZONE already uses the offset before a gap. Only in an overlap it gives the later of
+-- the two instants, and then the clock has been put back shortly before: 26 hours earlier
+-- it did not show 26 hours less. Neither strict nor with SET, so that it is inlined.
+create or replace function app_hidden.local_to_instant(p_local timestamp, p_zone text)
+returns timestamptz
+language sql stable parallel safe
+as $$
+  select case
+    when ((p_local at time zone p_zone) - interval '26 hours') at time zone p_zone
+      = p_local - interval '26 hours'
+    then p_local at time zone p_zone
+    else app_hidden.earlier_instant(p_local, p_zone)
+  end
+$$;
+
+grant execute on function app_hidden.local_to_instant(timestamp, text)
+  to app_user, gw_readonly;
+comment on function app_hidden.local_to_instant(timestamp, text) is
+  'The instant of a local time in an IANA zone; in a gap the offset before it, in an overlap the earlier instant (TC39 Temporal''s "compatible").';
+--! EndIncluded functions/app_hidden/local_to_instant.sql
+--! Included functions/app_hidden/occurrence_in_year.sql
+-- Not strict, so that it is inlined.
+create or replace function app_hidden.occurrence_in_year(
+  p_date date, p_year integer, p_leap_day_policy text
+) returns date
+language sql immutable parallel safe
+as $$
+  select case
+    when app_hidden.month_day(p_date) <> 229
+      or pg_catalog.date_part('day', pg_catalog.make_date(p_year, 3, 1) - 1) = 29
+    then pg_catalog.make_date(p_year, pg_catalog.date_part('month', p_date)::integer,
+      pg_catalog.date_part('day', p_date)::integer)
+    when p_leap_day_policy = 'feb28' then pg_catalog.make_date(p_year, 2, 28)
+    when p_leap_day_policy = 'mar1' then pg_catalog.make_date(p_year, 3, 1)
+  end
+$$;
+
+grant execute on function app_hidden.occurrence_in_year(date, integer, text)
+  to app_user, gw_readonly;
+comment on function app_hidden.occurrence_in_year(date, integer, text) is
+  'The day on which a yearly date is celebrated in a year; null for February 29 where the policy is to skip it.';
+--! EndIncluded functions/app_hidden/occurrence_in_year.sql
+--! Included functions/app_hidden/quiet_until.sql
+-- The hours may span midnight: 22:00 to 07:00. An end in the night's second half belongs to
+-- the next day. Where clocks are put back they show the end twice, and the first time may
+-- be past: who waited for that would wait for nothing, again and again.
+create or replace function app_hidden.quiet_until(
+  p_at timestamptz, p_zone text, p_from time, p_until time
+) returns timestamptz
+language sql stable strict parallel safe
+as $$
+  select case
+    when app_hidden.local_to_instant(quiet.until, p_zone) > p_at
+    then app_hidden.local_to_instant(quiet.until, p_zone)
+    else quiet.until at time zone p_zone
+  end
+  from (select p_at at time zone p_zone) as here (now)
+  cross join lateral (
+    select case
+      when here.now::time >= p_from and (here.now::time < p_until or p_until < p_from)
+      then here.now::date + p_until
+        + case when p_until < p_from then interval '1 day' else interval '0' end
+      when here.now::time < p_until and p_until < p_from
+      then here.now::date + p_until
+    end
+  ) as quiet (until)
+$$;
+
+grant execute on function app_hidden.quiet_until(timestamptz, text, time, time)
+  to gw_readonly;
+comment on function app_hidden.quiet_until(timestamptz, text, time, time) is
+  'When the quiet hours end that hold at an instant; null when there are none then.';
+--! EndIncluded functions/app_hidden/quiet_until.sql

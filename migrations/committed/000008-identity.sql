@@ -1,0 +1,194 @@
+--! Previous: sha1:11f2358bca8dafed5ef4170b4d41ad49fdb8438f
+--! Hash: sha1:85a0d36502b75c6f214d9f7122c260c422ab1471
+--! Message: identity
+--! Baseline: topics/08-identity.sql
+
+/*
+ * Users and their preferences.
+ */
+
+-- People. A guest has no e-mail until upgrade_guest(). Deleting is soft, so that the
+-- e-mail is free again and messages already sent can still be explained.
+--
+-- When a message goes out is the local rule (date, send_time, timezone), never a stored
+-- instant, because zones' rules change and people move.
+create table app_public.users (
+  id uuid not null default gen_random_uuid(),
+  email text,
+  email_verified boolean not null default false,
+  is_guest boolean not null default false,
+  first_name text not null,
+  last_name text not null default '',
+  timezone text not null default 'UTC',
+  birthday_date date,
+  anniversary_date date,
+  send_time time not null default '09:00',
+  leap_day_policy text not null default 'feb28',
+  location_city text,
+  location_country text,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  last_login_at timestamptz,
+  deleted_at timestamptz,
+  constraint users_pkey primary key (id),
+  constraint users_timezone_fkey
+    foreign key (timezone) references app_hidden.timezones (name),
+  constraint users_email_check
+    check (length(email) <= 254 and email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+\.[^@\s[:cntrl:]]+$'),
+  constraint users_guest_email_check check (is_guest = (email is null)),
+  constraint users_first_name_check
+    check (length(first_name) between 1 and 100 and first_name !~ '[[:cntrl:]]'),
+  constraint users_last_name_check
+    check (length(last_name) <= 100 and last_name !~ '[[:cntrl:]]'),
+  constraint users_birthday_date_check
+    check (birthday_date between date '1604-01-01' and date '2200-01-01'),
+  constraint users_anniversary_date_check
+    check (anniversary_date between date '1604-01-01' and date '2200-01-01'),
+  constraint users_send_time_check check (send_time < time '24:00'),
+  constraint users_leap_day_policy_check
+    check (leap_day_policy in ('feb28', 'mar1', 'skip')),
+  constraint users_location_city_check check (length(location_city) <= 100),
+  constraint users_location_country_check check (length(location_country) <= 100)
+);
+
+-- Unique among those who have not left, whatever the letters' case.
+create unique index users_email_key on app_public.users (lower(email))
+  where deleted_at is null;
+
+-- The planner looks for the day of the year, not for the year of birth.
+create index users_birthday_idx
+  on app_public.users (app_hidden.month_day(birthday_date), timezone)
+  where deleted_at is null and birthday_date is not null;
+
+create index users_anniversary_idx
+  on app_public.users (app_hidden.month_day(anniversary_date), timezone)
+  where deleted_at is null and anniversary_date is not null;
+
+create index users_timezone_idx on app_public.users (timezone);
+
+create index users_created_at_idx on app_public.users (created_at);
+
+alter table app_public.users enable row level security;
+
+create policy own on app_public.users
+  for all to app_user
+  using (id = app_hidden.current_app_user_id() and deleted_at is null)
+  with check (id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.users
+  for select to gw_readonly
+  using (true);
+
+-- No insert: register() and continue_as_guest() do it. No delete: an account is closed by
+-- setting deleted_at, which is not the user's to write.
+-- No update of email, is_guest: those change with a password's knowledge.
+grant select on app_public.users to app_user;
+
+grant update (first_name, last_name, timezone, birthday_date, anniversary_date,
+  send_time, leap_day_policy, location_city, location_country)
+  on app_public.users to app_user;
+
+grant select on app_public.users to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.users
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.users is
+  E'@behavior -insert -delete\nA person who uses the system. You see yourself only.';
+comment on column app_public.users.id is 'Never changes.';
+comment on column app_public.users.email is
+  'Address to sign in with, unique without regard to case. Null for guests.';
+comment on column app_public.users.email_verified is
+  'Whether the owner of the address has confirmed it.';
+comment on column app_public.users.is_guest is
+  'True until upgradeGuest gives the account an e-mail and a password.';
+comment on column app_public.users.first_name is 'Given name, 1 to 100 characters.';
+comment on column app_public.users.last_name is 'Family name, at most 100 characters.';
+comment on column app_public.users.timezone is
+  'IANA name of the time zone where the user lives, such as Asia/Kathmandu.';
+comment on column app_public.users.birthday_date is
+  'Date of birth. The year 1604 means that the year is not known.';
+comment on column app_public.users.anniversary_date is
+  'Date of the anniversary. The year 1604 means that the year is not known.';
+comment on column app_public.users.send_time is
+  'Local time of day at which messages are sent; 09:00 unless changed.';
+comment on column app_public.users.leap_day_policy is
+  'When February 29 is celebrated in other years: feb28, mar1, or skip.';
+comment on column app_public.users.location_city is 'City, as the user writes it.';
+comment on column app_public.users.location_country is 'Country, as the user writes it.';
+comment on column app_public.users.created_at is 'When the account was made.';
+comment on column app_public.users.updated_at is 'When the row last changed.';
+comment on column app_public.users.last_login_at is
+  'When the user last signed in with e-mail and password; null before the first time.';
+comment on column app_public.users.deleted_at is 'When the account was closed; null while open.';
+
+-- One row a user, made with the user. The time zone is a column of users, because every
+-- message's instant hangs on it.
+create table app_public.user_settings (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  theme text not null default 'system',
+  week_starts_on smallint not null default 1,
+  default_task_priority text not null default 'medium',
+  birthday_messages boolean not null default true,
+  anniversary_messages boolean not null default true,
+  weekly_digest boolean not null default true,
+  locale text not null default 'en',
+  quiet_from time,
+  quiet_until time,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint user_settings_pkey primary key (user_id),
+  constraint user_settings_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint user_settings_theme_check check (theme in ('system', 'light', 'dark')),
+  constraint user_settings_week_starts_on_check check (week_starts_on between 1 and 7),
+  constraint user_settings_default_task_priority_check
+    check (default_task_priority in ('low', 'medium', 'high', 'urgent')),
+  constraint user_settings_locale_check check (locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'),
+  constraint user_settings_quiet_check check (
+    (quiet_from is null) = (quiet_until is null) and quiet_from <> quiet_until
+    and quiet_from < time '24:00' and quiet_until < time '24:00')
+);
+
+alter table app_public.user_settings enable row level security;
+
+create policy own on app_public.user_settings
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.user_settings
+  for select to gw_readonly
+  using (true);
+
+-- No insert, no delete: the row lives as long as the user.
+grant select on app_public.user_settings to app_user, gw_readonly;
+
+grant update (theme, week_starts_on, default_task_priority, birthday_messages,
+  anniversary_messages, weekly_digest, locale, quiet_from, quiet_until)
+  on app_public.user_settings to app_user;
+
+create trigger _100_timestamps before insert or update on app_public.user_settings
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.user_settings is
+  E'@behavior -insert -delete\nA user''s preferences.';
+comment on column app_public.user_settings.user_id is 'Whose preferences these are.';
+comment on column app_public.user_settings.theme is 'system, light or dark.';
+comment on column app_public.user_settings.week_starts_on is
+  'First day of the week, by ISO number: 1 Monday to 7 Sunday.';
+comment on column app_public.user_settings.default_task_priority is
+  'Priority that new tasks start with: low, medium, high or urgent.';
+comment on column app_public.user_settings.birthday_messages is
+  'Whether a message is sent on the birthday.';
+comment on column app_public.user_settings.anniversary_messages is
+  'Whether a message is sent on the anniversary.';
+comment on column app_public.user_settings.weekly_digest is
+  'Whether a digest of the week before is sent on Monday at 08:00, local time.';
+comment on column app_public.user_settings.locale is
+  'Language of messages, such as en or pt-BR; English where there is no text in it.';
+comment on column app_public.user_settings.quiet_from is
+  'Local time from which nothing is sent; null when there are no quiet hours.';
+comment on column app_public.user_settings.quiet_until is
+  'Local time at which held messages are sent; earlier than quietFrom when it is on the next day.';
+comment on column app_public.user_settings.created_at is 'When the row was made.';
+comment on column app_public.user_settings.updated_at is 'When the row last changed.';

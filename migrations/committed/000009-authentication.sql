@@ -1,0 +1,494 @@
+--! Previous: sha1:85a0d36502b75c6f214d9f7122c260c422ab1471
+--! Hash: sha1:afd869de987670ae3c68ea99f205d29053001029
+--! Message: authentication
+--! Baseline: topics/09-authentication.sql
+
+/*
+ * Passwords, sessions and tokens.
+ *
+ * Nobody but the definer functions of this topic can read a password hash or a refresh
+ * token's hash. Access tokens are signed by the API and checked without the database, so a
+ * session that ends is announced to every API process.
+ */
+
+-- What nobody but the sign-in functions may read.
+create table app_private.user_secrets (
+  user_id uuid not null,
+  password_hash text not null,
+  failed_attempts smallint not null default 0,
+  last_failed_at timestamptz,
+  updated_at timestamptz not null default now(),
+  constraint user_secrets_pkey primary key (user_id),
+  constraint user_secrets_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint user_secrets_password_hash_check check (password_hash like '$2_$__$%')
+);
+
+alter table app_private.user_secrets enable row level security;
+
+comment on table app_private.user_secrets is
+  'bcrypt hashes, and how often a wrong password was given lately.';
+
+-- A sign-in. Its refresh tokens form a family: each use replaces the token, and a token
+-- used twice shows that it was stolen, so that the whole session ends.
+create table app_private.sessions (
+  id uuid not null default gen_random_uuid(),
+  user_id uuid not null,
+  refresh_token_hash bytea not null,
+  created_at timestamptz not null default now(),
+  last_used_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  revoked_at timestamptz,
+  revoked_reason text,
+  constraint sessions_pkey primary key (user_id, id),
+  constraint sessions_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint sessions_refresh_token_hash_check check (length(refresh_token_hash) = 32),
+  constraint sessions_revoked_check check ((revoked_at is null) = (revoked_reason is null)),
+  constraint sessions_revoked_reason_check
+    check (revoked_reason in ('logout', 'reuse', 'account'))
+);
+
+create unique index sessions_refresh_token_hash_key
+  on app_private.sessions (refresh_token_hash);
+
+create index sessions_revoked_at_idx on app_private.sessions (revoked_at)
+  where revoked_at is not null;
+
+create index sessions_expires_at_idx on app_private.sessions (expires_at);
+
+alter table app_private.sessions enable row level security;
+
+comment on table app_private.sessions is
+  'Sign-ins. Holds the SHA-256 of the current refresh token, never the token.';
+
+-- Tokens that were replaced; one of them coming back is how theft is noticed.
+create table app_private.spent_refresh_tokens (
+  user_id uuid not null,
+  session_id uuid not null,
+  refresh_token_hash bytea not null,
+  spent_at timestamptz not null default now(),
+  constraint spent_refresh_tokens_pkey primary key (user_id, session_id, refresh_token_hash),
+  constraint spent_refresh_tokens_session_fkey foreign key (user_id, session_id)
+    references app_private.sessions (user_id, id) on delete cascade
+);
+
+create unique index spent_refresh_tokens_refresh_token_hash_key
+  on app_private.spent_refresh_tokens (refresh_token_hash);
+
+alter table app_private.spent_refresh_tokens enable row level security;
+
+comment on table app_private.spent_refresh_tokens is
+  'SHA-256 of refresh tokens that were exchanged for newer ones.';
+
+--! Included functions/app_private/revoke_sessions.sql
+create or replace function app_private.revoke_sessions(
+  p_user_id uuid, p_session_id uuid, p_reason text
+) returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with revoked as (
+    update app_private.sessions
+    set revoked_at = now(), revoked_reason = p_reason
+    where user_id = p_user_id
+      and (p_session_id is null or id = p_session_id)
+      and revoked_at is null
+    returning id
+  ),
+  -- An API process forgets nothing that was sent: on reconnecting it reads
+  -- recently_revoked_sessions().
+  told as (
+    select pg_notify('gw_session_revoked', revoked.id::text) from revoked
+  )
+  select count(*)::integer from told
+$$;
+
+comment on function app_private.revoke_sessions(uuid, uuid, text) is
+  'Ends one session of a user, or all when the session is null; tells every API process.';
+--! EndIncluded functions/app_private/revoke_sessions.sql
+--! Included functions/app_private/tg_users__close.sql
+-- Definer: whoever may close an account has no right to its sessions.
+create or replace function app_private.tg_users__close() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.revoke_sessions(new.id, null, 'account');
+  return null;
+end
+$$;
+
+comment on function app_private.tg_users__close() is
+  'Closing an account ends its sessions.';
+--! EndIncluded functions/app_private/tg_users__close.sql
+--! Included functions/app_private/delete_expired_sessions.sql
+create or replace function app_private.delete_expired_sessions() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with deleted as (
+    delete from app_private.sessions
+    where expires_at < now() - interval '7 days'
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+comment on function app_private.delete_expired_sessions() is
+  'Deletes sessions that ended more than a week ago. Returns how many.';
+--! EndIncluded functions/app_private/delete_expired_sessions.sql
+
+-- Becomes a signed JWT in the API, never an object. exp is seconds since 1970.
+create type app_public.access_token as (
+  sub uuid,
+  sid uuid,
+  exp bigint
+);
+
+comment on type app_public.access_token is
+  'A signed JWT. Send it as "Authorization: Bearer …"; it lives 15 minutes.';
+comment on column app_public.access_token.sub is 'The user''s id.';
+comment on column app_public.access_token.sid is 'The session''s id.';
+comment on column app_public.access_token.exp is
+  'When the token stops working, in seconds since 1970.';
+
+create type app_public.session_tokens as (
+  user_id uuid,
+  access_token app_public.access_token,
+  refresh_token text,
+  expires_at timestamptz
+);
+
+comment on type app_public.session_tokens is 'What a client needs to act as a user.';
+comment on column app_public.session_tokens.user_id is 'Who signed in.';
+comment on column app_public.session_tokens.access_token is
+  'A signed JWT for the Authorization header; it lives 15 minutes.';
+comment on column app_public.session_tokens.refresh_token is
+  'Exchange it once for new tokens, with refreshSession, before expires_at.';
+comment on column app_public.session_tokens.expires_at is
+  'When the refresh token stops working, 30 days from now.';
+
+--! Included functions/app_private/hash_password.sql
+create or replace function app_private.hash_password(p_password text) returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_password is null or length(p_password) < 8 or octet_length(p_password) > 72 then
+    raise exception 'a password has at least 8 characters and at most 72 bytes'
+      using errcode = 'GW002', column = 'password';
+  end if;
+  return public.crypt(p_password, public.gen_salt('bf', 10));
+end
+$$;
+
+comment on function app_private.hash_password(text) is
+  'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
+--! EndIncluded functions/app_private/hash_password.sql
+--! Included functions/app_private/start_session.sql
+create or replace function app_private.start_session(p_user_id uuid)
+returns app_public.session_tokens
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  token text := encode(public.gen_random_bytes(32), 'hex');
+  session app_private.sessions;
+begin
+  insert into app_private.sessions (user_id, refresh_token_hash, expires_at)
+  values (p_user_id, sha256(convert_to(token, 'UTF8')), now() + interval '30 days')
+  returning * into session;
+
+  return row(
+    p_user_id,
+    row(p_user_id, session.id,
+      extract(epoch from now() + interval '15 minutes')::bigint)::app_public.access_token,
+    token,
+    session.expires_at
+  )::app_public.session_tokens;
+end
+$$;
+
+comment on function app_private.start_session(uuid) is
+  'Makes a session and its first tokens.';
+--! EndIncluded functions/app_private/start_session.sql
+--! Included functions/app_private/recently_revoked_sessions.sql
+-- Definer: the API's login role cannot read sessions. Returns ids only.
+create or replace function app_private.recently_revoked_sessions() returns setof uuid
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select id from app_private.sessions where revoked_at > now() - interval '20 minutes'
+$$;
+
+grant execute on function app_private.recently_revoked_sessions() to gw_authenticator;
+comment on function app_private.recently_revoked_sessions() is
+  'Sessions revoked while an access token of theirs may still be alive.';
+--! EndIncluded functions/app_private/recently_revoked_sessions.sql
+--! Included functions/app_public/continue_as_guest.sql
+-- Definer: see register().
+create or replace function app_public.continue_as_guest(timezone text default 'UTC')
+returns app_public.session_tokens
+language plpgsql volatile strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  new_user_id uuid;
+begin
+  insert into app_public.users (is_guest, first_name, timezone)
+  values (true, 'Guest', continue_as_guest.timezone)
+  returning id into new_user_id;
+  insert into app_public.user_settings (user_id) values (new_user_id);
+  return app_private.start_session(new_user_id);
+end
+$$;
+
+grant execute on function app_public.continue_as_guest(text) to app_anonymous;
+comment on function app_public.continue_as_guest(text) is
+  'Makes an account without e-mail and signs in. Keep the refresh token: there is no other way back.';
+--! EndIncluded functions/app_public/continue_as_guest.sql
+--! Included functions/app_public/upgrade_guest.sql
+-- Definer: writes email, is_guest and the secret, of the calling user only.
+create or replace function app_public.upgrade_guest(
+  email text, password text, first_name text, last_name text default ''
+) returns app_public.users
+language plpgsql volatile strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  hash text;
+  upgraded app_public.users;
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  hash := app_private.hash_password(password);
+
+  update app_public.users
+  set is_guest = false,
+    email = trim(upgrade_guest.email),
+    first_name = trim(upgrade_guest.first_name),
+    last_name = trim(upgrade_guest.last_name)
+  where users.id = caller
+    and users.is_guest
+    and users.deleted_at is null
+  returning * into upgraded;
+  if not found then
+    raise exception 'this account already has an e-mail and a password'
+      using errcode = 'GW003';
+  end if;
+  insert into app_private.user_secrets (user_id, password_hash) values (caller, hash);
+  return upgraded;
+end
+$$;
+
+grant execute on function app_public.upgrade_guest(text, text, text, text) to app_user;
+comment on function app_public.upgrade_guest(text, text, text, text) is
+  'Gives a guest''s account an e-mail and a password; everything in it stays. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), VALIDATION_FAILED (password), NOT_A_GUEST.';
+--! EndIncluded functions/app_public/upgrade_guest.sql
+--! Included functions/app_public/refresh_session.sql
+-- Definer: reads sessions. Who holds the token is the caller; there is no other check.
+create or replace function app_public.refresh_session(refresh_token text)
+returns app_public.session_tokens
+language plpgsql volatile strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  given bytea := sha256(convert_to(refresh_token, 'UTF8'));
+  next_token text := encode(public.gen_random_bytes(32), 'hex');
+  session app_private.sessions;
+begin
+  -- Of two calls with one token, the second waits here, then finds the token spent.
+  update app_private.sessions
+  set refresh_token_hash = sha256(convert_to(next_token, 'UTF8')),
+    last_used_at = now(),
+    expires_at = now() + interval '30 days'
+  where refresh_token_hash = given
+    and revoked_at is null
+    and expires_at > now()
+    and exists (
+      select from app_public.users
+      where users.id = sessions.user_id
+        and users.deleted_at is null
+    )
+  returning * into session;
+
+  if found then
+    insert into app_private.spent_refresh_tokens (user_id, session_id, refresh_token_hash)
+    values (session.user_id, session.id, given);
+    return row(
+      session.user_id,
+      row(session.user_id, session.id,
+        extract(epoch from now() + interval '15 minutes')::bigint)::app_public.access_token,
+      next_token,
+      session.expires_at
+    )::app_public.session_tokens;
+  end if;
+
+  -- Spent before: somebody has a copy. Who is who cannot be told, so the session ends.
+  perform app_private.revoke_sessions(spent.user_id, spent.session_id, 'reuse')
+  from app_private.spent_refresh_tokens as spent
+  where spent.refresh_token_hash = given;
+  return null;
+end
+$$;
+
+grant execute on function app_public.refresh_session(text) to app_anonymous, app_user;
+comment on function app_public.refresh_session(text) is
+  'Exchanges a refresh token for new tokens. Each works once: using one again ends the session. Error: INVALID_REFRESH_TOKEN.';
+--! EndIncluded functions/app_public/refresh_session.sql
+--! Included functions/app_public/logout.sql
+-- Definer: writes sessions, of the calling user only.
+create or replace function app_public.logout(everywhere boolean default false)
+returns integer
+language plpgsql volatile strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  session_id uuid := nullif(current_setting('app.current_session_id', true), '')::uuid;
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  if session_id is null and not everywhere then
+    return 0;
+  end if;
+  return app_private.revoke_sessions(
+    caller, case when not everywhere then session_id end, 'logout');
+end
+$$;
+
+grant execute on function app_public.logout(boolean) to app_user;
+comment on function app_public.logout(boolean) is
+  'Ends this session, or all sessions of the user when everywhere is true. Returns how many ended. Their access tokens stop working too.';
+--! EndIncluded functions/app_public/logout.sql
+--! Included functions/app_public/viewer.sql
+-- plpgsql, so that app_anonymous, which may not read users, gets null and no error.
+create or replace function app_public.viewer() returns app_public.users
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  result app_public.users;
+begin
+  if app_hidden.current_app_user_id() is null then
+    return null;
+  end if;
+  select users.* into result
+  from app_public.users
+  where users.id = app_hidden.current_app_user_id();
+  if not found then
+    return null;
+  end if;
+  return result;
+end
+$$;
+
+grant execute on function app_public.viewer() to app_user, app_anonymous;
+comment on function app_public.viewer() is 'The signed-in user, or null.';
+--! EndIncluded functions/app_public/viewer.sql
+--! Included functions/app_public/login.sql
+-- Definer: reads password hashes. It answers null for every kind of refusal, and always
+-- computes one bcrypt of the same cost, so that neither answer nor time tells which it was.
+create or replace function app_public.login(email text, password text)
+returns app_public.session_tokens
+language plpgsql volatile strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- The hash of a random string that was thrown away.
+  nobody constant text := '$2a$10$7EqJtq98hPqEX7fNZaFWoOhi5B0x8A8Qv7lQ0i0m6G3nS3nq2mYyS';
+  secret app_private.user_secrets;
+  is_locked boolean;
+  is_right boolean;
+begin
+  select user_secrets.* into secret
+  from app_public.users
+  inner join app_private.user_secrets on user_secrets.user_id = users.id
+  where lower(users.email) = lower(trim(login.email))
+    and users.deleted_at is null
+  -- Parallel guesses at one account take turns, so that each is counted.
+  for no key update of user_secrets;
+
+  is_right := public.crypt(password, coalesce(secret.password_hash, nobody))
+      = coalesce(secret.password_hash, '')
+    and octet_length(password) <= 72;
+  is_locked := secret.failed_attempts >= 20
+    and secret.last_failed_at > now() - interval '15 minutes';
+
+  if secret.user_id is null then
+    return null;
+  end if;
+  if is_locked then
+    return null;
+  end if;
+  if not is_right then
+    update app_private.user_secrets
+    set failed_attempts = case
+        when last_failed_at > now() - interval '15 minutes' then failed_attempts + 1
+        else 1
+      end,
+      last_failed_at = now()
+    where user_id = secret.user_id;
+    return null;
+  end if;
+
+  if secret.failed_attempts > 0 then
+    update app_private.user_secrets
+    set failed_attempts = 0, last_failed_at = null
+    where user_id = secret.user_id;
+  end if;
+
+  -- An account that was closed meanwhile stays closed.
+  update app_public.users
+  set last_login_at = now()
+  where users.id = secret.user_id
+    and users.deleted_at is null;
+  if not found then
+    return null;
+  end if;
+  return app_private.start_session(secret.user_id);
+end
+$$;
+
+grant execute on function app_public.login(text, text) to app_anonymous, app_user;
+comment on function app_public.login(text, text) is
+  'Signs in. Error: INVALID_CREDENTIALS, after the same time whether or not the e-mail is known; also for 15 minutes after 20 wrong passwords.';
+--! EndIncluded functions/app_public/login.sql
+--! Included functions/app_public/register.sql
+-- Definer: nobody may insert users, secrets or sessions by themselves. There is no caller
+-- to check: anyone may sign up, and only for a new account.
+create or replace function app_public.register(
+  email text, password text, first_name text,
+  last_name text default '', timezone text default 'UTC'
+) returns app_public.session_tokens
+language plpgsql volatile strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Hashed first: an e-mail that is taken costs the same time as one that is free.
+  hash text := app_private.hash_password(password);
+  new_user_id uuid;
+begin
+  insert into app_public.users (email, first_name, last_name, timezone, last_login_at)
+  values (trim(register.email), trim(register.first_name), trim(register.last_name),
+    register.timezone, now())
+  returning id into new_user_id;
+  insert into app_private.user_secrets (user_id, password_hash) values (new_user_id, hash);
+  insert into app_public.user_settings (user_id) values (new_user_id);
+  return app_private.start_session(new_user_id);
+end
+$$;
+
+grant execute on function app_public.register(text, text, text, text, text)
+  to app_anonymous, app_user;
+comment on function app_public.register(text, text, text, text, text) is
+  'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED (password).';
+--! EndIncluded functions/app_public/register.sql
+
+create trigger _500_close after update of deleted_at on app_public.users
+  for each row when (old.deleted_at is null and new.deleted_at is not null)
+  execute function app_private.tg_users__close();

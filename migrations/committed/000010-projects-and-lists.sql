@@ -1,0 +1,128 @@
+--! Previous: sha1:afd869de987670ae3c68ea99f205d29053001029
+--! Hash: sha1:35cbc3b5040adbd09031aaf9699bbb11af5d24cf
+--! Message: projects-and-lists
+--! Baseline: topics/10-projects-and-lists.sql
+
+/*
+ * Projects gather lists, tasks and slides. Lists keep tasks in an order.
+ */
+
+-- The tables are empty: no release has them. What would lock a full table does not here.
+
+create table app_public.projects (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  description text not null default '',
+  context_metadata jsonb not null default '{}',
+  topics jsonb not null default '[]',
+  archived_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint projects_pkey primary key (user_id, id),
+  constraint projects_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint projects_name_check
+    check (length(name) between 1 and 200 and name !~ '^\s+$'),
+  constraint projects_description_check check (length(description) <= 20000),
+  constraint projects_context_metadata_check
+    check (jsonb_typeof(context_metadata) = 'object'),
+  constraint projects_topics_check check (jsonb_typeof(topics) = 'array')
+);
+
+create index projects_user_id_created_at_idx on app_public.projects (user_id, created_at);
+
+create index projects_user_id_updated_at_idx on app_public.projects (user_id, updated_at);
+
+alter table app_public.projects enable row level security;
+
+create policy own on app_public.projects
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.projects
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.projects to app_user;
+
+grant insert (id, name, description, context_metadata, topics, archived_at),
+  update (name, description, context_metadata, topics, archived_at)
+  on app_public.projects to app_user;
+
+grant select on app_public.projects to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.projects
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.projects is
+  'What lists, tasks and visualizations are gathered under.';
+comment on column app_public.projects.user_id is 'Whose project it is.';
+comment on column app_public.projects.id is
+  'Unique among the user''s projects. A client may choose it, to make retries safe.';
+comment on column app_public.projects.name is '1 to 200 characters.';
+comment on column app_public.projects.description is 'At most 20,000 characters.';
+comment on column app_public.projects.context_metadata is
+  'A JSON object that the studio keeps for a project.';
+comment on column app_public.projects.topics is 'A JSON array of topics.';
+comment on column app_public.projects.archived_at is
+  'When the project was put away; null while it is in use.';
+comment on column app_public.projects.created_at is 'When the project was made.';
+comment on column app_public.projects.updated_at is 'When the project last changed.';
+
+-- A list may stand in a project or by itself. Its place among its siblings is list_order.
+create table app_public.lists (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  project_id uuid,
+  name text not null,
+  list_order integer not null default 0,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint lists_pkey primary key (user_id, id),
+  constraint lists_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint lists_user_id_project_id_fkey
+    foreign key (user_id, project_id) references app_public.projects (user_id, id)
+    on delete cascade,
+  constraint lists_name_check
+    check (length(name) between 1 and 200 and name !~ '^\s+$'),
+  constraint lists_list_order_check check (list_order >= 0)
+);
+
+create index lists_user_id_project_id_list_order_idx
+  on app_public.lists (user_id, project_id, list_order);
+
+create index lists_user_id_created_at_idx on app_public.lists (user_id, created_at);
+
+alter table app_public.lists enable row level security;
+
+create policy own on app_public.lists
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.lists
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.lists to app_user;
+
+grant insert (id, project_id, name, list_order), update (project_id, name, list_order)
+  on app_public.lists to app_user;
+
+grant select on app_public.lists to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.lists
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.lists is
+  'An ordered list of tasks. Deleting a project deletes its lists; their tasks stay.';
+comment on column app_public.lists.user_id is 'Whose list it is.';
+comment on column app_public.lists.id is 'Unique among the user''s lists.';
+comment on column app_public.lists.project_id is
+  'The project that it stands in; null when it stands by itself.';
+comment on column app_public.lists.name is '1 to 200 characters.';
+comment on column app_public.lists.list_order is
+  'Its place among the lists of the project, 0 first. Equal places are allowed.';
+comment on column app_public.lists.created_at is 'When the list was made.';
+comment on column app_public.lists.updated_at is 'When the list last changed.';

@@ -1,0 +1,257 @@
+--! Previous: sha1:e4ac699aaa717700ecb3e9d6509cbf4944e1f4df
+--! Hash: sha1:288e2c4b01ec607ae20afe506c46bd45c7197dee
+--! Message: goals-and-habits
+--! Baseline: topics/12-goals-and-habits.sql
+
+/*
+ * Goals are reached by tasks. Habits are kept day by day.
+ */
+
+create table app_public.goals (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  title text not null,
+  description text not null default '',
+  status text not null default 'active',
+  target_date date,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint goals_pkey primary key (user_id, id),
+  constraint goals_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint goals_title_check
+    check (length(title) between 1 and 500 and title !~ '^\s+$'),
+  constraint goals_description_check check (length(description) <= 20000),
+  constraint goals_status_check
+    check (status in ('active', 'achieved', 'paused', 'abandoned')),
+  constraint goals_target_date_check
+    check (target_date between date '1970-01-01' and date '9999-12-31')
+);
+
+create index goals_user_id_status_target_date_idx
+  on app_public.goals (user_id, status, target_date);
+
+create index goals_user_id_created_at_idx on app_public.goals (user_id, created_at);
+
+alter table app_public.goals enable row level security;
+
+create policy own on app_public.goals
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.goals
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.goals to app_user;
+
+grant insert (id, title, description, status, target_date),
+  update (title, description, status, target_date)
+  on app_public.goals to app_user;
+
+grant select on app_public.goals to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.goals
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.goals is 'A long-term objective of a user.';
+comment on column app_public.goals.user_id is 'Whose goal it is.';
+comment on column app_public.goals.id is 'Unique among the user''s goals.';
+comment on column app_public.goals.title is '1 to 500 characters.';
+comment on column app_public.goals.description is 'At most 20,000 characters.';
+comment on column app_public.goals.status is 'active, achieved, paused or abandoned.';
+comment on column app_public.goals.target_date is
+  'The day by which it should be reached, in the user''s time zone.';
+comment on column app_public.goals.created_at is 'When the row was made.';
+comment on column app_public.goals.updated_at is 'When the row last changed.';
+
+-- Which tasks work towards which goals.
+create table app_public.goals_tasks (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  goal_id uuid not null,
+  task_id uuid not null,
+  created_at timestamptz not null default now(),
+  constraint goals_tasks_pkey primary key (user_id, goal_id, task_id),
+  constraint goals_tasks_user_id_goal_id_fkey
+    foreign key (user_id, goal_id) references app_public.goals (user_id, id)
+    on delete cascade,
+  constraint goals_tasks_user_id_task_id_fkey
+    foreign key (user_id, task_id) references app_public.tasks (user_id, id)
+    on delete cascade
+);
+
+create index goals_tasks_user_id_task_id_idx on app_public.goals_tasks (user_id, task_id);
+
+alter table app_public.goals_tasks enable row level security;
+
+create policy own on app_public.goals_tasks
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.goals_tasks
+  for select to gw_readonly
+  using (true);
+
+-- No update: a link is made or removed.
+grant select, delete, insert (goal_id, task_id) on app_public.goals_tasks to app_user;
+
+grant select on app_public.goals_tasks to gw_readonly;
+
+comment on table app_public.goals_tasks is 'A task that works towards a goal.';
+comment on column app_public.goals_tasks.user_id is 'Whose goal and task they are.';
+comment on column app_public.goals_tasks.goal_id is 'The goal.';
+comment on column app_public.goals_tasks.task_id is 'The task.';
+comment on column app_public.goals_tasks.created_at is 'When the two were linked.';
+
+create table app_public.habits (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  description text not null default '',
+  archived_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint habits_pkey primary key (user_id, id),
+  constraint habits_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint habits_name_check
+    check (length(name) between 1 and 200 and name !~ '^\s+$'),
+  constraint habits_description_check check (length(description) <= 20000)
+);
+
+create index habits_user_id_created_at_idx on app_public.habits (user_id, created_at);
+
+alter table app_public.habits enable row level security;
+
+create policy own on app_public.habits
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.habits
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.habits to app_user;
+
+grant insert (id, name, description, archived_at),
+  update (name, description, archived_at)
+  on app_public.habits to app_user;
+
+grant select on app_public.habits to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.habits
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.habits is 'A daily activity that a user keeps up.';
+comment on column app_public.habits.user_id is 'Whose habit it is.';
+comment on column app_public.habits.id is 'Unique among the user''s habits.';
+comment on column app_public.habits.name is '1 to 200 characters.';
+comment on column app_public.habits.description is 'At most 20,000 characters.';
+comment on column app_public.habits.archived_at is
+  'When the habit was given up; null while it is kept.';
+comment on column app_public.habits.created_at is 'When the row was made.';
+comment on column app_public.habits.updated_at is 'When the row last changed.';
+
+-- The key makes it one a day.
+create table app_public.habit_logs (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  habit_id uuid not null,
+  log_date date not null,
+  note text not null default '',
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint habit_logs_pkey primary key (user_id, habit_id, log_date),
+  constraint habit_logs_user_id_habit_id_fkey
+    foreign key (user_id, habit_id) references app_public.habits (user_id, id)
+    on delete cascade,
+  constraint habit_logs_log_date_check
+    check (log_date between date '1970-01-01' and date '9999-12-31'),
+  constraint habit_logs_note_check check (length(note) <= 2000)
+);
+
+create index habit_logs_user_id_log_date_idx on app_public.habit_logs (user_id, log_date);
+
+alter table app_public.habit_logs enable row level security;
+
+create policy own on app_public.habit_logs
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.habit_logs
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.habit_logs to app_user;
+
+grant insert (habit_id, log_date, note), update (note) on app_public.habit_logs to app_user;
+
+grant select on app_public.habit_logs to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.habit_logs
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.habit_logs is
+  'A day on which a habit was kept; at most one a day.';
+comment on column app_public.habit_logs.user_id is 'Whose habit it is.';
+comment on column app_public.habit_logs.habit_id is 'The habit.';
+comment on column app_public.habit_logs.log_date is 'The day, in the user''s time zone.';
+comment on column app_public.habit_logs.note is 'At most 2,000 characters.';
+comment on column app_public.habit_logs.created_at is 'When the row was made.';
+comment on column app_public.habit_logs.updated_at is 'When the row last changed.';
+
+--! Included functions/app_public/habits_streak.sql
+-- Days in a row have the same distance to their number, counted backwards.
+create or replace function app_public.habits_streak(habit app_public.habits)
+returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with today as (
+    select (now() at time zone users.timezone)::date as day
+    from app_public.users
+    where users.id = habit.user_id
+  ),
+  days as (
+    select habit_logs.log_date,
+      habit_logs.log_date
+        + row_number() over (order by habit_logs.log_date desc)::integer as run
+    from app_public.habit_logs
+    inner join today on habit_logs.log_date <= today.day
+    where habit_logs.user_id = habit.user_id
+      and habit_logs.habit_id = habit.id
+  )
+  select count(*)::integer
+  from days
+  cross join today
+  where days.run = (select max(run) from days)
+    and (select max(log_date) from days) >= today.day - 1
+$$;
+
+grant execute on function app_public.habits_streak(app_public.habits) to app_user;
+comment on function app_public.habits_streak(app_public.habits) is
+  'Days in a row on which the habit was kept, up to today or, while today is not over, yesterday; 0 when neither.';
+--! EndIncluded functions/app_public/habits_streak.sql
+--! Included functions/app_public/habits_longest_streak.sql
+create or replace function app_public.habits_longest_streak(habit app_public.habits)
+returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(max(run.days), 0)::integer
+  from (
+    select count(*) as days
+    from (
+      select habit_logs.log_date
+        - row_number() over (order by habit_logs.log_date)::integer as run
+      from app_public.habit_logs
+      where habit_logs.user_id = habit.user_id
+        and habit_logs.habit_id = habit.id
+    ) as numbered
+    group by numbered.run
+  ) as run
+$$;
+
+grant execute on function app_public.habits_longest_streak(app_public.habits) to app_user;
+comment on function app_public.habits_longest_streak(app_public.habits) is
+  'The most days in a row on which the habit was ever kept.';
+--! EndIncluded functions/app_public/habits_longest_streak.sql

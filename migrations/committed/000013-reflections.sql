@@ -1,0 +1,180 @@
+--! Previous: sha1:288e2c4b01ec607ae20afe506c46bd45c7197dee
+--! Hash: sha1:9cab618cbe8a148f7ad69aba0cb35c5a413df8a6
+--! Message: reflections
+--! Baseline: topics/13-reflections.sql
+
+/*
+ * The journal: reflections with a mood, and the tasks, goals and habits they are about.
+ */
+
+create table app_public.reflections (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  reflection_date date not null,
+  mood_score smallint,
+  content text not null default '',
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint reflections_pkey primary key (user_id, id),
+  constraint reflections_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint reflections_reflection_date_check
+    check (reflection_date between date '1970-01-01' and date '9999-12-31'),
+  constraint reflections_mood_score_check check (mood_score between 1 and 5),
+  constraint reflections_content_check check (length(content) <= 100000)
+)
+-- Entries are edited for days: vacuum at 10 % dead rows, not 20 %.
+with (autovacuum_vacuum_scale_factor = 0.1);
+
+create index reflections_user_id_reflection_date_idx
+  on app_public.reflections (user_id, reflection_date);
+
+alter table app_public.reflections enable row level security;
+
+create policy own on app_public.reflections
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.reflections
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.reflections to app_user;
+
+grant insert (id, reflection_date, mood_score, content),
+  update (reflection_date, mood_score, content)
+  on app_public.reflections to app_user;
+
+grant select on app_public.reflections to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.reflections
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.reflections is 'An entry of a user''s journal.';
+comment on column app_public.reflections.user_id is 'Whose journal it is.';
+comment on column app_public.reflections.id is 'Unique among the user''s reflections.';
+comment on column app_public.reflections.reflection_date is
+  'The day that it is about, in the user''s time zone.';
+comment on column app_public.reflections.mood_score is
+  'From 1 (bad) to 5 (good); null when not given.';
+comment on column app_public.reflections.content is 'At most 100,000 characters.';
+comment on column app_public.reflections.created_at is 'When the row was made.';
+comment on column app_public.reflections.updated_at is 'When the row last changed.';
+
+-- What a reflection is about is said by the user, not guessed from its text.
+create table app_public.reflection_tasks (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  reflection_id uuid not null,
+  task_id uuid not null,
+  created_at timestamptz not null default now(),
+  constraint reflection_tasks_pkey primary key (user_id, reflection_id, task_id),
+  constraint reflection_tasks_user_id_reflection_id_fkey
+    foreign key (user_id, reflection_id) references app_public.reflections (user_id, id)
+    on delete cascade,
+  constraint reflection_tasks_user_id_task_id_fkey
+    foreign key (user_id, task_id) references app_public.tasks (user_id, id)
+    on delete cascade
+);
+
+create index reflection_tasks_user_id_task_id_idx
+  on app_public.reflection_tasks (user_id, task_id);
+
+alter table app_public.reflection_tasks enable row level security;
+
+create policy own on app_public.reflection_tasks
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.reflection_tasks
+  for select to gw_readonly
+  using (true);
+
+-- No update: a link is made or removed.
+grant select, delete, insert (reflection_id, task_id)
+  on app_public.reflection_tasks to app_user;
+
+grant select on app_public.reflection_tasks to gw_readonly;
+
+comment on table app_public.reflection_tasks is 'A task that a reflection is about.';
+comment on column app_public.reflection_tasks.user_id is 'Whose they are.';
+comment on column app_public.reflection_tasks.reflection_id is 'The reflection.';
+comment on column app_public.reflection_tasks.task_id is 'The task.';
+comment on column app_public.reflection_tasks.created_at is 'When the two were linked.';
+
+create table app_public.reflection_goals (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  reflection_id uuid not null,
+  goal_id uuid not null,
+  created_at timestamptz not null default now(),
+  constraint reflection_goals_pkey primary key (user_id, reflection_id, goal_id),
+  constraint reflection_goals_user_id_reflection_id_fkey
+    foreign key (user_id, reflection_id) references app_public.reflections (user_id, id)
+    on delete cascade,
+  constraint reflection_goals_user_id_goal_id_fkey
+    foreign key (user_id, goal_id) references app_public.goals (user_id, id)
+    on delete cascade
+);
+
+create index reflection_goals_user_id_goal_id_idx
+  on app_public.reflection_goals (user_id, goal_id);
+
+alter table app_public.reflection_goals enable row level security;
+
+create policy own on app_public.reflection_goals
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.reflection_goals
+  for select to gw_readonly
+  using (true);
+
+-- No update: a link is made or removed.
+grant select, delete, insert (reflection_id, goal_id)
+  on app_public.reflection_goals to app_user;
+
+grant select on app_public.reflection_goals to gw_readonly;
+
+comment on table app_public.reflection_goals is 'A goal that a reflection is about.';
+comment on column app_public.reflection_goals.user_id is 'Whose they are.';
+comment on column app_public.reflection_goals.reflection_id is 'The reflection.';
+comment on column app_public.reflection_goals.goal_id is 'The goal.';
+comment on column app_public.reflection_goals.created_at is 'When the two were linked.';
+
+create table app_public.reflection_habits (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  reflection_id uuid not null,
+  habit_id uuid not null,
+  created_at timestamptz not null default now(),
+  constraint reflection_habits_pkey primary key (user_id, reflection_id, habit_id),
+  constraint reflection_habits_user_id_reflection_id_fkey
+    foreign key (user_id, reflection_id) references app_public.reflections (user_id, id)
+    on delete cascade,
+  constraint reflection_habits_user_id_habit_id_fkey
+    foreign key (user_id, habit_id) references app_public.habits (user_id, id)
+    on delete cascade
+);
+
+create index reflection_habits_user_id_habit_id_idx
+  on app_public.reflection_habits (user_id, habit_id);
+
+alter table app_public.reflection_habits enable row level security;
+
+create policy own on app_public.reflection_habits
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.reflection_habits
+  for select to gw_readonly
+  using (true);
+
+-- No update: a link is made or removed.
+grant select, delete, insert (reflection_id, habit_id)
+  on app_public.reflection_habits to app_user;
+
+grant select on app_public.reflection_habits to gw_readonly;
+
+comment on table app_public.reflection_habits is 'A habit that a reflection is about.';
+comment on column app_public.reflection_habits.user_id is 'Whose they are.';
+comment on column app_public.reflection_habits.reflection_id is 'The reflection.';
+comment on column app_public.reflection_habits.habit_id is 'The habit.';
+comment on column app_public.reflection_habits.created_at is 'When the two were linked.';

@@ -1,0 +1,198 @@
+--! Previous: sha1:9cab618cbe8a148f7ad69aba0cb35c5a413df8a6
+--! Hash: sha1:c8ff212f74b6a849b869c1ed1ddf279913d26329
+--! Message: activity
+--! Baseline: topics/14-activity.sql
+
+/*
+ * What users did, written by triggers: one statement for each statement of the user.
+ */
+
+-- Append-only: what happened stays. Written by triggers, one statement for each statement
+-- of the user.
+create table app_public.user_activity (
+  user_id uuid not null,
+  id uuid not null default gen_random_uuid(),
+  activity_date date not null default (now() at time zone 'UTC')::date,
+  occurred_at timestamptz not null default now(),
+  action text not null,
+  entity_type text not null,
+  entity_id uuid not null,
+  constraint user_activity_pkey primary key (user_id, activity_date, id),
+  constraint user_activity_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint user_activity_action_check
+    check (action in ('created', 'updated', 'completed', 'deleted')),
+  constraint user_activity_entity_type_check
+    check (entity_type in ('task', 'goal', 'habit', 'habit_log', 'reflection'))
+) partition by range (activity_date);
+
+create table app_partitions.user_activity_default
+  partition of app_public.user_activity default;
+
+create index user_activity_user_id_occurred_at_idx
+  on app_public.user_activity (user_id, occurred_at);
+
+alter table app_public.user_activity enable row level security;
+
+create policy own on app_public.user_activity
+  for select to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.user_activity
+  for select to gw_readonly
+  using (true);
+
+-- No insert, update or delete: triggers write it, nobody corrects it.
+grant select on app_public.user_activity to app_user, gw_readonly;
+
+comment on table app_public.user_activity is 'What a user did.';
+comment on column app_public.user_activity.user_id is 'Who did it.';
+comment on column app_public.user_activity.id is 'Unique.';
+comment on column app_public.user_activity.activity_date is
+  'The day in UTC on which it happened; rows are stored by it.';
+comment on column app_public.user_activity.occurred_at is
+  'The instant at which it happened.';
+comment on column app_public.user_activity.action is
+  'created, updated, completed (tasks) or deleted.';
+comment on column app_public.user_activity.entity_type is
+  'task, goal, habit, habit_log or reflection.';
+comment on column app_public.user_activity.entity_id is
+  'The id of that row; of a habit_log, the habit''s.';
+
+--! Included functions/app_private/tg__activity.sql
+-- Definer: nobody may write user_activity by themselves. It writes what the statement has
+-- just done, under the user_id of the rows. A user who is being deleted, rows cascading,
+-- leaves no trace.
+create or replace function app_private.tg__activity() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', tg_argv[0], new_rows.id
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', tg_argv[0], old_rows.id
+    from old_rows
+    inner join app_public.users on users.id = old_rows.user_id;
+  else
+    -- As JSON, because only tasks have a status that can be done.
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select changed.user_id,
+      case when changed.new_row ->> 'status' = 'done'
+          and changed.old_row ->> 'status' <> 'done'
+        then 'completed' else 'updated' end,
+      tg_argv[0], changed.id
+    from (
+      select new_rows.user_id, new_rows.id, to_jsonb(new_rows) as new_row,
+        to_jsonb(old_rows) as old_row
+      from new_rows
+      inner join old_rows on old_rows.user_id = new_rows.user_id
+        and old_rows.id = new_rows.id
+    ) as changed
+    -- A list that goes with its user releases tasks that go with them too.
+    inner join app_public.users on users.id = changed.user_id
+    where (changed.new_row - 'updated_at') is distinct from (changed.old_row - 'updated_at');
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg__activity() is
+  'Writes user_activity for a statement on a table with an id. Argument: the entity''s type.';
+--! EndIncluded functions/app_private/tg__activity.sql
+--! Included functions/app_private/tg_habit_logs__activity.sql
+-- Definer: see tg__activity(). A log has no id of its own: its habit's stands in the
+-- activity.
+create or replace function app_private.tg_habit_logs__activity() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', 'habit_log', new_rows.habit_id
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', 'habit_log', old_rows.habit_id
+    from old_rows
+    inner join app_public.users on users.id = old_rows.user_id;
+  else
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'updated', 'habit_log', new_rows.habit_id
+    from new_rows
+    inner join old_rows on old_rows.user_id = new_rows.user_id
+      and old_rows.habit_id = new_rows.habit_id
+      and old_rows.log_date = new_rows.log_date
+    where old_rows.note <> new_rows.note;
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_habit_logs__activity() is
+  'Writes user_activity for a statement on habit_logs.';
+--! EndIncluded functions/app_private/tg_habit_logs__activity.sql
+
+create trigger _900_activity_insert after insert on app_public.tasks
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('task');
+
+create trigger _900_activity_update after update on app_public.tasks
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('task');
+
+create trigger _900_activity_delete after delete on app_public.tasks
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('task');
+
+create trigger _900_activity_insert after insert on app_public.goals
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('goal');
+
+create trigger _900_activity_update after update on app_public.goals
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('goal');
+
+create trigger _900_activity_delete after delete on app_public.goals
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('goal');
+
+create trigger _900_activity_insert after insert on app_public.habits
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('habit');
+
+create trigger _900_activity_update after update on app_public.habits
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('habit');
+
+create trigger _900_activity_delete after delete on app_public.habits
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('habit');
+
+create trigger _900_activity_insert after insert on app_public.habit_logs
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_habit_logs__activity();
+
+create trigger _900_activity_update after update on app_public.habit_logs
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_habit_logs__activity();
+
+create trigger _900_activity_delete after delete on app_public.habit_logs
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_habit_logs__activity();
+
+create trigger _900_activity_insert after insert on app_public.reflections
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__activity('reflection');
+
+create trigger _900_activity_update after update on app_public.reflections
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__activity('reflection');
+
+create trigger _900_activity_delete after delete on app_public.reflections
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__activity('reflection');

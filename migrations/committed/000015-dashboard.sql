@@ -1,0 +1,148 @@
+--! Previous: sha1:c8ff212f74b6a849b869c1ed1ddf279913d26329
+--! Hash: sha1:f036aa77e57ea7f977fbc743ed16065605eba2c8
+--! Message: dashboard
+--! Baseline: topics/15-dashboard.sql
+
+/*
+ * Counts by day and by week, for charts.
+ *
+ * Change capture keeps user_dashboard_aggregates up to date within moments. The weekly
+ * summary is a materialized view, refreshed each hour.
+ *
+ * squawk takes a new materialized view for one with readers; nobody waits for these indexes.
+ */
+
+-- The target of change data capture. Mood is kept as sum and count, so that the average
+-- stays exact whatever is added and taken away.
+create table app_public.user_dashboard_aggregates (
+  user_id uuid not null,
+  agg_date date not null,
+  tasks_created integer not null default 0,
+  tasks_completed integer not null default 0,
+  reflections_count integer not null default 0,
+  mood_sum integer not null default 0,
+  mood_count integer not null default 0,
+  avg_mood numeric(3, 2) generated always as (
+    case when mood_count > 0 then round(mood_sum::numeric / mood_count, 2) end) stored,
+  last_updated timestamptz not null default now(),
+  constraint user_dashboard_aggregates_pkey primary key (user_id, agg_date),
+  constraint user_dashboard_aggregates_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint user_dashboard_aggregates_counts_check check (
+    least(tasks_created, tasks_completed, reflections_count, mood_sum, mood_count) >= 0)
+);
+
+alter table app_public.user_dashboard_aggregates enable row level security;
+
+create policy own on app_public.user_dashboard_aggregates
+  for select to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.user_dashboard_aggregates
+  for select to gw_readonly
+  using (true);
+
+create policy capture on app_public.user_dashboard_aggregates
+  for all to gw_cdc
+  using (true);
+
+-- No writing by users: the consumer of the change stream does.
+grant select on app_public.user_dashboard_aggregates to app_user, gw_readonly;
+
+grant select, insert, update, delete on app_public.user_dashboard_aggregates to gw_cdc;
+
+comment on table app_public.user_dashboard_aggregates is
+  'What a user did on a day, counted.';
+comment on column app_public.user_dashboard_aggregates.user_id is 'Whose day it is.';
+comment on column app_public.user_dashboard_aggregates.agg_date is
+  'The day, in the user''s time zone.';
+comment on column app_public.user_dashboard_aggregates.tasks_created is
+  'Tasks made on that day.';
+comment on column app_public.user_dashboard_aggregates.tasks_completed is
+  'Tasks completed on that day.';
+comment on column app_public.user_dashboard_aggregates.reflections_count is
+  'Reflections about that day.';
+comment on column app_public.user_dashboard_aggregates.mood_sum is
+  'Sum of the mood scores of that day.';
+comment on column app_public.user_dashboard_aggregates.mood_count is
+  'How many mood scores that is.';
+comment on column app_public.user_dashboard_aggregates.avg_mood is
+  'Their average, 1.00 to 5.00; null when there is none.';
+comment on column app_public.user_dashboard_aggregates.last_updated is
+  'When the row last changed.';
+
+-- The chart of the last twelve weeks. Counting tasks and reflections in one join would
+-- multiply each by the other and lose the weeks that have reflections only: they are
+-- counted apart and put together by week.
+create materialized view app_private.mv_user_weekly_summary as
+  with task_weeks as (
+    select user_id,
+      date_trunc('week', created_at at time zone 'UTC')::date as week_start,
+      count(*) filter (where status = 'done') as tasks_completed,
+      count(*) as tasks_total
+    from app_public.tasks
+    where created_at >= date_trunc('week', now() at time zone 'UTC') at time zone 'UTC'
+      - interval '12 weeks'
+    group by 1, 2
+  ),
+  reflection_weeks as (
+    select user_id,
+      date_trunc('week', reflection_date::timestamp)::date as week_start,
+      round(avg(mood_score), 2) as avg_mood,
+      count(*) as reflections_count
+    from app_public.reflections
+    where reflection_date >= date_trunc('week', now() at time zone 'UTC')::date - 84
+    group by 1, 2
+  )
+  select user_id,
+    week_start,
+    coalesce(task_weeks.tasks_completed, 0) as tasks_completed,
+    coalesce(task_weeks.tasks_total, 0) as tasks_total,
+    reflection_weeks.avg_mood,
+    coalesce(reflection_weeks.reflections_count, 0) as reflections_count
+  from task_weeks
+  full join reflection_weeks using (user_id, week_start);
+
+-- REFRESH … CONCURRENTLY needs it, and readers are not stopped then.
+-- squawk-ignore require-concurrent-index-creation
+create unique index mv_user_weekly_summary_user_id_week_start_key
+  on app_private.mv_user_weekly_summary (user_id, week_start);
+
+comment on materialized view app_private.mv_user_weekly_summary is
+  'Tasks and reflections of each user and week (Monday, UTC), refreshed each hour.';
+
+-- A materialized view has no row-level security: nobody may read it, and this view, which
+-- runs with its owner's rights, shows each user their own rows only.
+create view app_public.weekly_summaries with (security_barrier = true) as
+  select user_id, week_start, tasks_completed, tasks_total, avg_mood, reflections_count
+  from app_private.mv_user_weekly_summary
+  where user_id = app_hidden.current_app_user_id();
+
+grant select on app_public.weekly_summaries to app_user;
+
+comment on view app_public.weekly_summaries is
+  E'@primaryKey user_id,week_start\n@foreignKey (user_id) references app_public.users (id)\nYour weeks of the last twelve, up to an hour old.';
+comment on column app_public.weekly_summaries.user_id is 'Whose week it is.';
+comment on column app_public.weekly_summaries.week_start is
+  'The Monday on which the week began, in UTC.';
+comment on column app_public.weekly_summaries.tasks_completed is
+  'Tasks made in that week that are done by now.';
+comment on column app_public.weekly_summaries.tasks_total is 'Tasks made in that week.';
+comment on column app_public.weekly_summaries.avg_mood is
+  'Average mood of that week''s reflections, 1.00 to 5.00; null without one.';
+comment on column app_public.weekly_summaries.reflections_count is
+  'Reflections about that week.';
+
+--! Included functions/app_private/refresh_weekly_summary.sql
+create or replace function app_private.refresh_weekly_summary() returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  refresh materialized view concurrently app_private.mv_user_weekly_summary;
+end
+$$;
+
+comment on function app_private.refresh_weekly_summary() is
+  'Brings mv_user_weekly_summary up to date without stopping readers.';
+--! EndIncluded functions/app_private/refresh_weekly_summary.sql

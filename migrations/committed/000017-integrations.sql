@@ -1,0 +1,71 @@
+--! Previous: sha1:27ae5b455322253a669cffb93c1292879744dfc1
+--! Hash: sha1:49129aa278430d0ae496ff54507f14fb88c6d6e3
+--! Message: integrations
+--! Baseline: topics/17-integrations.sql
+
+/*
+ * Connections to other services. A credential stays in a secret store.
+ */
+
+-- Connections to other services. The credential itself is in a secret store; here is only
+-- where. What looks like a credential is refused, in settings too.
+create table app_public.integrations (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  provider text not null,
+  credential_reference text not null,
+  settings jsonb not null default '{}',
+  is_enabled boolean not null default true,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint integrations_pkey primary key (user_id, id),
+  constraint integrations_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint integrations_user_id_provider_key unique (user_id, provider),
+  constraint integrations_provider_check check (provider ~ '^[a-z][a-z0-9_-]{1,49}$'),
+  constraint integrations_credential_reference_check check (
+    credential_reference
+      ~ '^(vault|env|aws-sm|gcp-sm|azure-kv)://[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$'
+    -- Tokens are long runs without a separator, or begin as their issuers make them.
+    and credential_reference !~ '[A-Za-z0-9]{24,}'
+    and credential_reference
+      !~* '(sk|pk|rk)_(live|test)_|gh[pousr]_|github_pat|xox[abprs]-|akia|eyj'),
+  constraint integrations_settings_check check (
+    jsonb_typeof(settings) = 'object'
+    and settings::text !~* ('"[^"]*(password|passwd|secret|token|api_?key|private_?key'
+      || '|access_?key|credential)[^"]*" *:'))
+);
+
+alter table app_public.integrations enable row level security;
+
+create policy own on app_public.integrations
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.integrations
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.integrations to app_user;
+
+grant insert (id, provider, credential_reference, settings, is_enabled),
+  update (provider, credential_reference, settings, is_enabled)
+  on app_public.integrations to app_user;
+
+grant select on app_public.integrations to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.integrations
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.integrations is
+  'A connection to another service; one for each provider.';
+comment on column app_public.integrations.user_id is 'Whose connection it is.';
+comment on column app_public.integrations.id is 'Unique among the user''s integrations.';
+comment on column app_public.integrations.provider is
+  'Lower-case name, such as google_calendar.';
+comment on column app_public.integrations.credential_reference is
+  'Where the credential is kept, such as vault://users/calendar. Never the credential.';
+comment on column app_public.integrations.settings is 'A JSON object without secrets.';
+comment on column app_public.integrations.is_enabled is 'Whether it is used.';
+comment on column app_public.integrations.created_at is 'When the row was made.';
+comment on column app_public.integrations.updated_at is 'When the row last changed.';

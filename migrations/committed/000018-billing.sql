@@ -1,0 +1,467 @@
+--! Previous: sha1:49129aa278430d0ae496ff54507f14fb88c6d6e3
+--! Hash: sha1:3ec6e78cc20a03201c209042e1a30495418d0065
+--! Message: billing
+--! Baseline: topics/18-billing.sql
+
+/*
+ * Subscriptions, what a tier may use, and what Stripe tells us.
+ */
+
+-- What a tier may use in a period. A table, not a CASE, so that a limit changes without a
+-- release.
+create table app_private.tier_limits (
+  tier text not null,
+  monthly_limit integer not null,
+  constraint tier_limits_pkey primary key (tier),
+  constraint tier_limits_monthly_limit_check check (monthly_limit >= 0)
+);
+
+alter table app_private.tier_limits enable row level security;
+
+comment on table app_private.tier_limits is
+  'How much each tier may use in a period. Takes effect with the next use.';
+
+-- One row a user, made with the user, so that a free user is counted like any other. Not
+-- columns of users: the counter moves often, and users is read everywhere.
+--
+-- Without Stripe a period is a month from when the account was made; with Stripe it is
+-- what Stripe says.
+create table app_public.subscriptions (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  tier text not null default 'free',
+  status text not null default 'active',
+  stripe_customer_id text,
+  stripe_subscription_id text,
+  current_period_start timestamptz not null default now(),
+  current_period_end timestamptz not null default now() + interval '1 month',
+  usage_count integer not null default 0,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint subscriptions_pkey primary key (user_id),
+  constraint subscriptions_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint subscriptions_tier_fkey
+    foreign key (tier) references app_private.tier_limits (tier),
+  constraint subscriptions_tier_check check (tier in ('free', 'pro', 'team')),
+  constraint subscriptions_status_check
+    check (status in ('active', 'canceled', 'past_due', 'trialing', 'incomplete',
+      'incomplete_expired', 'unpaid', 'paused')),
+  constraint subscriptions_stripe_customer_id_check
+    check (stripe_customer_id ~ '^cus_[A-Za-z0-9]{1,250}$'),
+  constraint subscriptions_stripe_subscription_id_check
+    check (stripe_subscription_id ~ '^sub_[A-Za-z0-9]{1,250}$'),
+  constraint subscriptions_stripe_ids_check
+    check (stripe_subscription_id is null or stripe_customer_id is not null),
+  constraint subscriptions_current_period_check
+    check (current_period_start < current_period_end),
+  constraint subscriptions_usage_count_check check (usage_count >= 0)
+);
+
+-- Indexes, not constraints: the API would make a query of each constraint.
+create unique index subscriptions_stripe_customer_id_key
+  on app_public.subscriptions (stripe_customer_id);
+
+create unique index subscriptions_stripe_subscription_id_key
+  on app_public.subscriptions (stripe_subscription_id);
+
+-- Reports count by tier and status; the foreign key to tier_limits needs it too.
+create index subscriptions_tier_status_idx on app_public.subscriptions (tier, status);
+
+alter table app_public.subscriptions enable row level security;
+
+create policy own on app_public.subscriptions
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.subscriptions
+  for select to gw_readonly
+  using (true);
+
+-- No insert, update, delete: a trigger makes the row, Stripe's events and consume_usage()
+-- change it.
+grant select on app_public.subscriptions to app_user, gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.subscriptions
+  for each row execute function app_private.tg__timestamps();
+
+-- Named otherwise in GraphQL, where Subscription is the root of all subscriptions.
+comment on table app_public.subscriptions is
+  E'@name user_subscriptions\n@behavior -insert -update -delete\nWhat a user has subscribed to, and how much of it is used.';
+comment on column app_public.subscriptions.user_id is 'Whose subscription it is.';
+comment on column app_public.subscriptions.tier is 'free, pro or team.';
+comment on column app_public.subscriptions.status is
+  'Stripe''s word: active, trialing, past_due, incomplete, incomplete_expired, unpaid, paused or canceled. Only the first three give the tier''s limit; the others give that of free.';
+comment on column app_public.subscriptions.stripe_customer_id is
+  'The customer at Stripe; null until there is one.';
+comment on column app_public.subscriptions.stripe_subscription_id is
+  'The latest subscription at Stripe; null until there is one.';
+comment on column app_public.subscriptions.current_period_start is
+  'When usage_count began at 0.';
+comment on column app_public.subscriptions.current_period_end is
+  'When usage_count begins at 0 again. In the past: with the next use.';
+comment on column app_public.subscriptions.usage_count is
+  'How much was used in this period. Counted by consumeUsage.';
+comment on column app_public.subscriptions.created_at is 'When the row was made.';
+comment on column app_public.subscriptions.updated_at is 'When the row last changed.';
+
+-- What Stripe told us about subscriptions. The key makes a second delivery harmless; the
+-- times tell when one arrives after a newer one. No user_id: an event whose customer is
+-- not known (yet) is kept too, to be applied later.
+create table app_private.stripe_events (
+  event_id text not null,
+  type text not null,
+  stripe_subscription_id text not null,
+  occurred_at timestamptz not null,
+  received_at timestamptz not null default now(),
+  payload jsonb not null,
+  applied boolean not null default false,
+  reason text,
+  constraint stripe_events_pkey primary key (event_id),
+  constraint stripe_events_event_id_check check (event_id ~ '^evt_[A-Za-z0-9_]{1,250}$'),
+  constraint stripe_events_payload_check check (jsonb_typeof(payload) = 'object'),
+  constraint stripe_events_reason_check check (applied = (reason is null))
+);
+
+-- "Has a newer one been applied?" is asked for each event.
+create index stripe_events_stripe_subscription_id_occurred_at_idx
+  on app_private.stripe_events (stripe_subscription_id, occurred_at)
+  where applied;
+
+create index stripe_events_received_at_idx on app_private.stripe_events (received_at);
+
+alter table app_private.stripe_events enable row level security;
+
+comment on table app_private.stripe_events is
+  'Events about subscriptions, as Stripe sent them. One that was not applied says why in reason.';
+comment on column app_private.stripe_events.occurred_at is
+  'Stripe''s "created", in whole seconds.';
+
+--! Included functions/app_private/tg_users__subscribe.sql
+create or replace function app_private.tg_users__subscribe() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into app_public.subscriptions (user_id) values (new.id) on conflict do nothing;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_users__subscribe() is
+  'Every user has a subscription, free at first.';
+--! EndIncluded functions/app_private/tg_users__subscribe.sql
+--! Included functions/app_private/monthly_limit.sql
+create or replace function app_private.monthly_limit(p_tier text, p_status text)
+returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select tier_limits.monthly_limit
+  from app_private.tier_limits
+  -- past_due keeps its limit: Stripe is still trying the card.
+  where tier_limits.tier = case
+    when p_status in ('active', 'trialing', 'past_due') then p_tier
+    else 'free'
+  end
+$$;
+
+comment on function app_private.monthly_limit(text, text) is
+  'How much a subscription of this tier and status may use in a period.';
+--! EndIncluded functions/app_private/monthly_limit.sql
+--! Included functions/app_private/latest_period_start.sql
+-- In UTC, so that a month is as long for every session. One month too many is tried,
+-- because age() counts days: from January 30 to February 28 it sees no month, and yet
+-- "January 30 and a month" is February 28.
+create or replace function app_private.latest_period_start(
+  p_period_end timestamptz, p_now timestamptz
+) returns timestamptz
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  select max(p_period_end + make_interval(months => months))
+  from generate_series(0, 1 + (
+    extract(year from age(p_now, p_period_end)) * 12
+    + extract(month from age(p_now, p_period_end)))::integer) as months
+  where p_period_end + make_interval(months => months) <= p_now
+$$;
+
+comment on function app_private.latest_period_start(timestamptz, timestamptz) is
+  'The start of the monthly period that an instant lies in, when one period ended before it.';
+--! EndIncluded functions/app_private/latest_period_start.sql
+--! Included functions/app_public/subscriptions_monthly_limit.sql
+-- Definer: reads tier_limits, which holds nothing of any user; so no caller is checked.
+create or replace function app_public.subscriptions_monthly_limit(
+  subscription app_public.subscriptions
+) returns integer
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select app_private.monthly_limit(subscription.tier, subscription.status)
+$$;
+
+grant execute on function app_public.subscriptions_monthly_limit(app_public.subscriptions)
+  to app_user;
+comment on function app_public.subscriptions_monthly_limit(app_public.subscriptions) is
+  'How much may be used in a period, by tier and status.';
+--! EndIncluded functions/app_public/subscriptions_monthly_limit.sql
+--! Included functions/app_public/consume_usage.sql
+-- Definer: a user may not write subscriptions. Changes the caller's row only.
+create or replace function app_public.consume_usage(n integer default 1)
+returns app_public.subscriptions
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  subscription app_public.subscriptions;
+begin
+  if caller is null then
+    raise exception 'sign in first' using errcode = 'GW001';
+  end if;
+  if n is null or n < 1 then
+    raise exception 'n must be at least 1' using errcode = 'GW002', column = 'n';
+  end if;
+
+  -- One statement: whoever waits for the row sees what the others have used, in SET and
+  -- in WHERE. A period that is over counts as used by nothing. If Stripe renews it, its
+  -- event names the same start, and may arrive after this.
+  update app_public.subscriptions
+  set usage_count = n + case when current_period_end > now() then usage_count else 0 end,
+    current_period_start = case
+      when current_period_end > now() then current_period_start
+      else app_private.latest_period_start(current_period_end, now())
+    end,
+    current_period_end = case
+      when current_period_end > now() then current_period_end
+      else app_private.latest_period_start(current_period_end, now()) + interval '1 month'
+    end
+  where subscriptions.user_id = caller
+    -- bigint: n may be as large as an integer can be.
+    and n::bigint + case when current_period_end > now() then usage_count else 0 end
+      <= app_private.monthly_limit(tier, status)
+  returning subscriptions.* into subscription;
+  if found then
+    return subscription;
+  end if;
+
+  select subscriptions.* into subscription
+  from app_public.subscriptions
+  where subscriptions.user_id = caller;
+  if not found then
+    raise exception 'user % has no subscription', caller;
+  end if;
+  raise exception 'the limit of % in a period would be passed',
+      app_private.monthly_limit(subscription.tier, subscription.status)
+    using errcode = 'GW020',
+      hint = pg_catalog.format('%s are used; the count begins again at %s.',
+        case when subscription.current_period_end > now()
+          then subscription.usage_count else 0 end,
+        greatest(subscription.current_period_end, now()));
+end
+$$;
+
+grant execute on function app_public.consume_usage(integer) to app_user;
+comment on function app_public.consume_usage(integer) is
+  'Counts n uses of the signed-in user, or none when they would pass the limit. Errors: USAGE_LIMIT_REACHED, VALIDATION_FAILED (n), UNAUTHENTICATED.';
+--! EndIncluded functions/app_public/consume_usage.sql
+--! Included functions/app_private/apply_subscription_event.sql
+-- Definer: the API's login role may call this and read no table. There is no caller to
+-- check: who calls has verified Stripe's signature.
+--
+-- A customer is found by stripe_customer_id. The first time, by the user_id that the
+-- server which opened the checkout wrote into the subscription's metadata.
+create or replace function app_private.apply_subscription_event(p_event jsonb)
+returns text
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- An API connection does not wait longer; Stripe delivers again.
+set lock_timeout = '5s'
+as $$
+declare
+  -- In the order in which they happen: that of two events of one second.
+  kinds constant text[] := array['customer.subscription.created',
+    'customer.subscription.updated', 'customer.subscription.deleted'];
+  statuses constant text[] := array['active', 'canceled', 'past_due', 'trialing',
+    'incomplete', 'incomplete_expired', 'unpaid', 'paused'];
+  kind integer := array_position(kinds, p_event ->> 'type');
+  object jsonb := p_event #> '{data,object}';
+  item jsonb := object #> '{items,data,0}';
+  is_deleted boolean;
+  given_id text := p_event ->> 'id';
+  given_subscription text := object ->> 'id';
+  given_customer text;
+  given_user uuid;
+  given_tier text;
+  given_status text;
+  given_at timestamptz;
+  given_start timestamptz;
+  given_end timestamptz;
+  is_given_period boolean;
+  current_row app_public.subscriptions;
+  refusal text;
+begin
+  if jsonb_typeof(p_event) is distinct from 'object'
+    or given_id is null
+    or p_event ->> 'type' is null
+  then
+    raise exception 'this is not an event of Stripe' using errcode = 'GW022';
+  end if;
+  -- Other events are not kept: they may hold personal data, and nothing needs them.
+  if kind is null then
+    return 'ignored';
+  end if;
+  -- The customer is an id, or the whole customer where the endpoint expands it.
+  given_customer := case jsonb_typeof(object -> 'customer')
+    when 'object' then object #>> '{customer,id}'
+    else object ->> 'customer'
+  end;
+  is_deleted := kind = 3;
+  if given_id !~ '^evt_[A-Za-z0-9_]{1,250}$'
+    or jsonb_typeof(p_event -> 'created') is distinct from 'number'
+    or given_subscription ~ '^sub_[A-Za-z0-9]{1,250}$' is not true
+    or given_customer ~ '^cus_[A-Za-z0-9]{1,250}$' is not true
+  then
+    raise exception 'this is not an event about a subscription' using errcode = 'GW022';
+  end if;
+  given_user := case
+    when object #>> '{metadata,user_id}' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+      then (object #>> '{metadata,user_id}')::uuid
+  end;
+  given_at := to_timestamp((p_event ->> 'created')::double precision);
+  -- In Stripe's API since 2025-03-31 a period belongs to an item, before to the whole.
+  given_start := to_timestamp(coalesce(item ->> 'current_period_start',
+    object ->> 'current_period_start')::double precision);
+  given_end := to_timestamp(coalesce(item ->> 'current_period_end',
+    object ->> 'current_period_end')::double precision);
+  given_status := case when is_deleted then 'canceled' else object ->> 'status' end;
+  -- The price first: a change of plan changes the price, not the metadata.
+  given_tier := case when is_deleted then 'free' else (
+    select tier_limits.tier
+    from unnest(array[
+      item #>> '{price,metadata,tier}',
+      split_part(item #>> '{price,lookup_key}', '_', 1),
+      object #>> '{metadata,tier}'
+    ]) with ordinality as candidate (tier, place)
+    inner join app_private.tier_limits on tier_limits.tier = candidate.tier
+    order by candidate.place
+    limit 1
+  ) end;
+
+  -- A second delivery waits here for the first. One that was not applied is tried again.
+  insert into app_private.stripe_events
+    (event_id, type, stripe_subscription_id, occurred_at, payload, reason)
+  values (given_id, kinds[kind], given_subscription, given_at, p_event, 'not tried yet')
+  on conflict (event_id) do update
+  set reason = 'not tried yet'
+  where not stripe_events.applied
+    and stripe_events.reason like 'unknown %';
+  if not found then
+    return 'duplicate';
+  end if;
+
+  -- Locked, so that two events of one customer are compared one after the other; also the
+  -- first two, which both find the user before there is a customer.
+  select subscriptions.* into current_row
+  from app_public.subscriptions
+  where subscriptions.stripe_customer_id = given_customer
+    or subscriptions.user_id = given_user
+  order by subscriptions.stripe_customer_id = given_customer desc nulls last
+  limit 1
+  for no key update;
+
+  refusal := case
+    when current_row.user_id is null
+      or current_row.stripe_customer_id <> given_customer
+      then 'unknown customer ' || given_customer
+    when exists (
+      select
+      from app_private.stripe_events as other
+      where other.applied
+        and (
+          other.stripe_subscription_id = given_subscription
+            and (other.occurred_at, array_position(kinds, other.type)) > (given_at, kind)
+          or other.stripe_subscription_id = current_row.stripe_subscription_id
+            and other.occurred_at > given_at
+        )
+    ) then 'stale'
+    -- What becomes of a former subscription, or of one that was never paid, does not
+    -- touch the one that is in use.
+    when current_row.stripe_subscription_id <> given_subscription
+      and current_row.status not in ('canceled', 'incomplete_expired')
+      and (is_deleted or given_status not in ('active', 'trialing'))
+      then 'another subscription is in use: ' || current_row.stripe_subscription_id
+    when given_tier is null then 'unknown tier'
+    when given_status = any (statuses) is not true
+      then 'unknown status ' || coalesce(given_status, '(none)')
+  end;
+  if refusal is not null then
+    update app_private.stripe_events
+    set reason = refusal
+    where stripe_events.event_id = given_id;
+    return case refusal when 'stale' then 'stale' else 'ignored' end;
+  end if;
+
+  -- A period counts when it is paid for: else an unpaid checkout would set usage to 0.
+  -- One with an earlier start was sent before consume_usage() began the current one.
+  is_given_period := given_status in ('active', 'trialing', 'past_due')
+    and given_start >= current_row.current_period_start
+    and given_start < given_end;
+  update app_public.subscriptions
+  set tier = given_tier,
+    status = given_status,
+    stripe_customer_id = given_customer,
+    stripe_subscription_id = given_subscription,
+    usage_count = case
+      -- With the same start it is the one that consume_usage() began already.
+      when is_given_period and given_start > current_row.current_period_start then 0
+      else subscriptions.usage_count
+    end,
+    current_period_start = case
+      when is_given_period then given_start
+      else subscriptions.current_period_start
+    end,
+    current_period_end = case
+      when is_given_period then given_end
+      -- The rest of a paid year is not a period of the free tier.
+      when is_deleted then least(subscriptions.current_period_end,
+        greatest(given_at, subscriptions.current_period_start) + interval '1 month')
+      else subscriptions.current_period_end
+    end
+  where subscriptions.user_id = current_row.user_id;
+  update app_private.stripe_events
+  set applied = true, reason = null
+  where stripe_events.event_id = given_id;
+  return 'applied';
+end
+$$;
+
+grant execute on function app_private.apply_subscription_event(jsonb) to gw_authenticator;
+comment on function app_private.apply_subscription_event(jsonb) is
+  'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. Events that waited for their customer: select app_private.apply_subscription_event(payload) from app_private.stripe_events where not applied order by occurred_at.';
+--! EndIncluded functions/app_private/apply_subscription_event.sql
+--! Included functions/app_private/delete_old_stripe_events.sql
+create or replace function app_private.delete_old_stripe_events() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with deleted as (
+    delete from app_private.stripe_events
+    where stripe_events.received_at < now() - interval '1 year'
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+comment on function app_private.delete_old_stripe_events() is
+  'Deletes events of more than a year ago. Stripe repeats one for 3 days, by hand for 30.';
+--! EndIncluded functions/app_private/delete_old_stripe_events.sql
+
+create trigger _500_subscribe after insert on app_public.users
+  for each row execute function app_private.tg_users__subscribe();
+
+insert into app_private.tier_limits (tier, monthly_limit) values
+  ('free', 50),
+  ('pro', 2000),
+  ('team', 20000);

@@ -1,0 +1,206 @@
+--! Previous: sha1:b1149f4043592a0a360a828f489a63b271f283f6
+--! Hash: sha1:ae0f96d29ba7dbd33f1a319a9638dfa80acf5b54
+--! Message: studio
+--! Baseline: topics/20-studio.sql
+
+/*
+ * Workspaces, and the slides of projects.
+ */
+
+-- The state of a visualization that is being worked on, outside any project.
+create table app_public.workspaces (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  name text not null,
+  data jsonb not null default '{}',
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint workspaces_pkey primary key (user_id, id),
+  constraint workspaces_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint workspaces_name_check
+    check (length(name) between 1 and 200 and name !~ '^\s+$'),
+  constraint workspaces_data_check check (jsonb_typeof(data) = 'object')
+);
+
+create index workspaces_user_id_created_at_idx
+  on app_public.workspaces (user_id, created_at);
+
+create index workspaces_user_id_updated_at_idx
+  on app_public.workspaces (user_id, updated_at);
+
+alter table app_public.workspaces enable row level security;
+
+create policy own on app_public.workspaces
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.workspaces
+  for select to gw_readonly
+  using (true);
+
+grant select, delete on app_public.workspaces to app_user;
+
+grant insert (id, name, data), update (name, data) on app_public.workspaces to app_user;
+
+grant select on app_public.workspaces to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.workspaces
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.workspaces is 'Where a user works on a visualization.';
+comment on column app_public.workspaces.user_id is 'Whose workspace it is: its owner.';
+comment on column app_public.workspaces.id is
+  'Unique among the user''s workspaces. A client may choose it, to make retries safe.';
+comment on column app_public.workspaces.name is '1 to 200 characters.';
+comment on column app_public.workspaces.data is
+  'A JSON object: the state of the visualization.';
+comment on column app_public.workspaces.created_at is 'When the workspace was made.';
+comment on column app_public.workspaces.updated_at is 'When the workspace last changed.';
+
+-- The slides of a project. Their numbers are unique but checked at the end of a
+-- statement, so that one update may exchange them. The price of "deferrable": no
+-- statement on this table can say "on conflict".
+create table app_public.project_visualizations (
+  user_id uuid not null default app_hidden.current_app_user_id(),
+  id uuid not null default gen_random_uuid(),
+  project_id uuid not null,
+  slide_number integer not null,
+  title text not null default '',
+  data jsonb not null default '{}',
+  annotations jsonb not null default '[]',
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint project_visualizations_pkey primary key (user_id, id),
+  constraint project_visualizations_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint project_visualizations_user_id_project_id_fkey
+    foreign key (user_id, project_id) references app_public.projects (user_id, id)
+    on delete cascade,
+  -- Serves the foreign key to projects and the slides in their order.
+  constraint project_visualizations_user_id_project_id_slide_number_key
+    unique (user_id, project_id, slide_number) deferrable initially immediate,
+  constraint project_visualizations_slide_number_check check (slide_number >= 1),
+  constraint project_visualizations_title_check check (length(title) <= 200),
+  constraint project_visualizations_data_check check (jsonb_typeof(data) = 'object'),
+  constraint project_visualizations_annotations_check
+    check (jsonb_typeof(annotations) = 'array')
+);
+
+alter table app_public.project_visualizations enable row level security;
+
+create policy own on app_public.project_visualizations
+  for all to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.project_visualizations
+  for select to gw_readonly
+  using (true);
+
+-- No update of project_id: a slide stays in its project.
+grant select, delete on app_public.project_visualizations to app_user;
+
+grant insert (id, project_id, slide_number, title, data, annotations),
+  update (slide_number, title, data, annotations)
+  on app_public.project_visualizations to app_user;
+
+grant select on app_public.project_visualizations to gw_readonly;
+
+create trigger _100_timestamps before insert or update
+  on app_public.project_visualizations
+  for each row execute function app_private.tg__timestamps();
+
+-- Slides are found by their id; of three ways to change one the API offers one.
+comment on constraint project_visualizations_user_id_project_id_slide_number_key
+  on app_public.project_visualizations is
+  E'@behavior -single -update -delete\nA place in a project is taken once.';
+comment on table app_public.project_visualizations is
+  'A visualization of a project, shown as a slide. Deleting the project deletes it.';
+comment on column app_public.project_visualizations.user_id is 'Whose project it is in.';
+comment on column app_public.project_visualizations.id is
+  'Unique among the user''s visualizations. A client may choose it, to make retries safe.';
+comment on column app_public.project_visualizations.project_id is
+  'The project that it is in.';
+comment on column app_public.project_visualizations.slide_number is
+  'Its place among the slides of the project, 1 first; unique there. Gaps are allowed.';
+comment on column app_public.project_visualizations.title is 'At most 200 characters.';
+comment on column app_public.project_visualizations.data is
+  'A JSON object: what is shown.';
+comment on column app_public.project_visualizations.annotations is
+  'A JSON array of what is written on it.';
+comment on column app_public.project_visualizations.created_at is
+  'When the visualization was made.';
+comment on column app_public.project_visualizations.updated_at is
+  'When the visualization last changed.';
+
+--! Included functions/app_public/reorder_visualizations.sql
+create or replace function app_public.reorder_visualizations(
+  project_id uuid, visualization_ids uuid[]
+) returns setof app_public.project_visualizations
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  caller uuid := app_hidden.current_app_user_id();
+  present uuid[];
+begin
+  -- A slide that is being added holds a weaker lock on its project, and one that is being
+  -- reordered this one: both are over before the slides are counted.
+  perform
+  from app_public.projects
+  where projects.user_id = caller
+    and projects.id = reorder_visualizations.project_id
+  for update;
+  -- Somebody else's project looks like one that does not exist, and like a wrong list.
+  if not found then
+    visualization_ids := null;
+  end if;
+  -- Locked as well: one that is being deleted, or moved by itself, is waited for.
+  present := array(
+    select locked.id
+    from (
+      select project_visualizations.id
+      from app_public.project_visualizations
+      where project_visualizations.user_id = caller
+        and project_visualizations.project_id = reorder_visualizations.project_id
+      order by project_visualizations.id
+      for no key update
+    ) as locked
+    order by locked.id
+  );
+  if present is distinct from array(
+      select given.id
+      from unnest(reorder_visualizations.visualization_ids) as given (id)
+      order by given.id
+    )
+    or reorder_visualizations.visualization_ids is null
+  then
+    raise exception 'name each visualization of the project exactly once'
+      using errcode = 'GW021',
+        column = 'visualization_ids',
+        hint = 'Read the visualizations again: some were added or deleted.';
+  end if;
+
+  -- One statement, so that numbers may be exchanged.
+  update app_public.project_visualizations
+  set slide_number = given.place
+  from unnest(reorder_visualizations.visualization_ids)
+    with ordinality as given (id, place)
+  where project_visualizations.user_id = caller
+    and project_visualizations.id = given.id
+    and project_visualizations.slide_number <> given.place;
+
+  return query
+    select project_visualizations.*
+    from app_public.project_visualizations
+    where project_visualizations.user_id = caller
+      and project_visualizations.project_id = reorder_visualizations.project_id
+    order by project_visualizations.slide_number;
+end
+$$;
+
+grant execute on function app_public.reorder_visualizations(uuid, uuid[]) to app_user;
+comment on function app_public.reorder_visualizations(uuid, uuid[]) is
+  'Numbers the slides of a project 1, 2, 3 in the order given, all or none. Error: VALIDATION_FAILED (visualizationIds) unless each of its slides is named exactly once.';
+--! EndIncluded functions/app_public/reorder_visualizations.sql

@@ -1,0 +1,232 @@
+--! Previous: sha1:0694e54d2625fa44c0a7d45525b7246a76882746
+--! Hash: sha1:85132878fd651cfc5d07a01784f7a4ac28a1cb38
+--! Message: messages
+--! Baseline: topics/22-messages.sql
+
+/*
+ * Messages, what makes each unique, and the channels that deliver them.
+ *
+ * message_ledger has one row for each user, type and local date: whoever inserts it sends
+ * the message. message_logs records what became of it.
+ */
+
+-- Who makes a row here first sends the message; everybody else has nothing to do.
+create table app_private.message_ledger (
+  user_id uuid not null,
+  message_type text not null,
+  delivery_date date not null,
+  message_id uuid not null,
+  scheduled_send_time timestamptz not null,
+  planned_at timestamptz not null default now(),
+  constraint message_ledger_pkey primary key (user_id, message_type, delivery_date),
+  constraint message_ledger_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint message_ledger_message_type_check
+    check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST'))
+) partition by hash (user_id);
+
+do $partitions$
+begin
+  for remainder in 0..15 loop
+    execute pg_catalog.format('create table app_partitions.message_ledger_h%s'
+      ' partition of app_private.message_ledger for values with (modulus 16, remainder %s)',
+      pg_catalog.lpad(remainder::text, 2, '0'), remainder);
+  end loop;
+end
+$partitions$;
+
+alter table app_private.message_ledger enable row level security;
+
+comment on table app_private.message_ledger is
+  'One row for each message that was planned and not taken back: user, occasion, local date.';
+
+create table app_public.message_logs (
+  user_id uuid not null,
+  id uuid not null,
+  message_type text not null,
+  delivery_date date not null,
+  message_content text not null,
+  scheduled_send_time timestamptz not null,
+  actual_send_time timestamptz,
+  status text not null default 'SCHEDULED',
+  retry_count integer not null default 0,
+  last_retry_at timestamptz,
+  api_response_code integer,
+  api_response_body text,
+  error_message text,
+  idempotency_key text not null,
+  message_subject text not null default '',
+  job_id uuid,
+  recipient_email text,
+  recipient_name text,
+  attempted_at timestamptz,
+  attempts jsonb,
+  uncertain_since timestamptz,
+  send_until timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint message_logs_pkey primary key (user_id, id, scheduled_send_time),
+  constraint message_logs_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint message_logs_message_type_check
+    check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')),
+  constraint message_logs_status_check
+    check (status in ('SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
+      'CANCELLED', 'EXPIRED', 'UNKNOWN')),
+  constraint message_logs_retry_count_check check (retry_count >= 0),
+  constraint message_logs_sent_check
+    check ((status = 'SENT') = (actual_send_time is not null)),
+  constraint message_logs_api_response_body_check
+    check (octet_length(api_response_body) <= 4096),
+  constraint message_logs_attempts_check check (jsonb_typeof(attempts) = 'array')
+) partition by range (scheduled_send_time);
+
+create table app_partitions.message_logs_default
+  partition of app_public.message_logs default;
+
+-- What is planned or was sent, by type.
+create index message_logs_message_type_status_scheduled_send_time_idx
+  on app_public.message_logs (message_type, status, scheduled_send_time);
+
+-- What a person on call looks for: everything due that is not SENT.
+create index message_logs_scheduled_send_time_idx_where_unsent
+  on app_public.message_logs (scheduled_send_time, status) where status <> 'SENT';
+
+create index message_logs_user_id_scheduled_send_time_idx
+  on app_public.message_logs (user_id, scheduled_send_time);
+
+-- What is planned and what is on its way, without what is done.
+create index message_logs_status_scheduled_send_time_idx_where_open
+  on app_public.message_logs (status, scheduled_send_time)
+  where status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING');
+
+alter table app_public.message_logs enable row level security;
+
+create policy own on app_public.message_logs
+  for select to app_user
+  using (user_id = app_hidden.current_app_user_id());
+
+create policy everyone on app_public.message_logs
+  for select to gw_readonly
+  using (true);
+
+-- Read only: planner and worker write it. What the vendor answered is not the user's matter.
+grant select (user_id, id, message_type, delivery_date, message_subject, message_content,
+  scheduled_send_time, actual_send_time, status, retry_count, created_at, updated_at)
+  on app_public.message_logs to app_user;
+
+grant select on app_public.message_logs to gw_readonly;
+
+create trigger _100_timestamps before insert or update on app_public.message_logs
+  for each row execute function app_private.tg__timestamps();
+
+comment on table app_public.message_logs is
+  'A message to a user: what it says, when it is due, and what became of it.';
+comment on column app_public.message_logs.user_id is 'Who receives it.';
+comment on column app_public.message_logs.id is 'Unique among the user''s messages.';
+comment on column app_public.message_logs.message_type is 'BIRTHDAY, ANNIVERSARY or DIGEST.';
+comment on column app_public.message_logs.delivery_date is
+  'The day it belongs to, in the user''s time zone.';
+comment on column app_public.message_logs.message_content is
+  'The text, composed when the message was planned; a digest''s when it is sent.';
+comment on column app_public.message_logs.scheduled_send_time is
+  'The instant at which it is due.';
+comment on column app_public.message_logs.actual_send_time is
+  'When it was accepted for delivery; null until status is SENT.';
+comment on column app_public.message_logs.status is
+  'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELLED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
+comment on column app_public.message_logs.retry_count is 'How often it was put back to be tried again.';
+comment on column app_public.message_logs.last_retry_at is
+  'When it was put back last.';
+comment on column app_public.message_logs.api_response_code is
+  'HTTP status of the latest answer.';
+comment on column app_public.message_logs.api_response_body is
+  'The latest answer, cut to 4 KB.';
+comment on column app_public.message_logs.error_message is
+  'Why the latest attempt failed, or why it is not sent; null after success.';
+comment on column app_public.message_logs.idempotency_key is
+  'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
+comment on column app_public.message_logs.message_subject is
+  'What it is called where a channel has subjects.';
+comment on column app_public.message_logs.job_id is
+  'The job that may send it; null when none may.';
+comment on column app_public.message_logs.recipient_email is
+  'The address of the first attempt; every attempt has the same, until it is sent again by hand.';
+comment on column app_public.message_logs.recipient_name is
+  'The name of the first attempt; every attempt has the same, until it is sent again by hand.';
+comment on column app_public.message_logs.attempted_at is 'When the latest call began.';
+comment on column app_public.message_logs.attempts is
+  'The attempts that did not deliver (when, code, answer, error), and what people did to it (change).';
+comment on column app_public.message_logs.uncertain_since is
+  'When the first attempt began of which nobody knows whether it was delivered.';
+comment on column app_public.message_logs.send_until is
+  'When it is too late; null means the late window after scheduled_send_time.';
+comment on column app_public.message_logs.created_at is 'When it was planned.';
+comment on column app_public.message_logs.updated_at is 'When its status last changed.';
+
+-- One row. How long after its time a message may still be sent.
+create table app_private.message_settings (
+  only_row boolean not null default true,
+  late_window interval not null default '12 hours',
+  constraint message_settings_pkey primary key (only_row),
+  constraint message_settings_only_row_check check (only_row),
+  constraint message_settings_late_window_check
+    check (late_window between interval '1 minute' and interval '7 days')
+);
+
+alter table app_private.message_settings enable row level security;
+
+comment on table app_private.message_settings is 'One row: what holds for all messages.';
+comment on column app_private.message_settings.late_window is
+  'How long after its time a message may still be sent.';
+
+-- One row for each way out: its limits, and whether anybody answers there.
+create table app_private.delivery_channels (
+  name text not null,
+  messages_per_second double precision,
+  max_attempts integer not null default 20,
+  retry_base interval not null default '30 seconds',
+  retry_cap interval not null default '30 minutes',
+  key_lifetime interval not null default '24 hours',
+  failures_to_open integer not null default 50,
+  circuit text not null default 'closed',
+  failures integer not null default 0,
+  opened_at timestamptz,
+  pause interval not null default '15 seconds',
+  probe_after timestamptz,
+  permits double precision not null default 0,
+  permits_at timestamptz not null default now(),
+  constraint delivery_channels_pkey primary key (name),
+  constraint delivery_channels_messages_per_second_check
+    check (messages_per_second between 0.01 and 1000000),
+  constraint delivery_channels_max_attempts_check check (max_attempts between 1 and 1000),
+  constraint delivery_channels_retry_check
+    check (retry_base > interval '0' and retry_cap >= retry_base),
+  constraint delivery_channels_failures_to_open_check check (failures_to_open > 0),
+  constraint delivery_channels_circuit_check
+    check (circuit in ('closed', 'open', 'half-open')),
+  constraint delivery_channels_probe_after_check
+    check ((circuit = 'closed') = (probe_after is null))
+) with (fillfactor = 50);
+
+alter table app_private.delivery_channels enable row level security;
+
+comment on table app_private.delivery_channels is
+  'The limits of each way out, and the state of its circuit breaker.';
+comment on column app_private.delivery_channels.messages_per_second is
+  'Of all workers together; null means no limit.';
+comment on column app_private.delivery_channels.max_attempts is
+  'After so many a message is FAILED.';
+comment on column app_private.delivery_channels.retry_base is
+  'The first wait is up to this, each next up to twice as long.';
+comment on column app_private.delivery_channels.retry_cap is 'No wait is longer.';
+comment on column app_private.delivery_channels.key_lifetime is
+  'How long the receiver remembers an idempotency key. An uncertain attempt that is older is not repeated.';
+comment on column app_private.delivery_channels.failures_to_open is
+  'So many calls in a row without an answer open the circuit: nothing is sent.';
+comment on column app_private.delivery_channels.probe_after is
+  'When one message is sent to see whether the receiver is back.';
+
+insert into app_private.message_settings default values;
+
+insert into app_private.delivery_channels (name) values ('http'), ('smtp'), ('file');

@@ -1,0 +1,635 @@
+--! Previous: sha1:85132878fd651cfc5d07a01784f7a4ac28a1cb38
+--! Hash: sha1:d015bd45adfa72f55698bceaecb6b4653514d95f
+--! Message: message-planning
+--! Baseline: topics/23-message-planning.sql
+
+/*
+ * Planning: which message is due when.
+ *
+ * message_schedule holds the next occasion of each user and type, so that a tick with
+ * nothing due reads a few index pages, whatever the number of users. Triggers on users and
+ * user_settings keep it, and move or cancel what has not gone out.
+ */
+
+-- The next occasion of each user and type that is not in the ledger.
+create table app_private.message_schedule (
+  user_id uuid not null,
+  message_type text not null,
+  delivery_date date not null,
+  scheduled_send_time timestamptz not null,
+  constraint message_schedule_pkey primary key (user_id, message_type),
+  constraint message_schedule_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint message_schedule_message_type_check
+    check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST'))
+);
+
+create index message_schedule_scheduled_send_time_idx
+  on app_private.message_schedule (scheduled_send_time);
+
+alter table app_private.message_schedule enable row level security;
+
+comment on table app_private.message_schedule is
+  'The next message of each user and type that is to be planned. Follows the users'' rules.';
+
+-- Who gets which messages by what rule: open accounts and what they have not opted out of.
+-- The digest's base date is the day on which the user joined: the first Monday after it
+-- is the first one that has a week to tell of.
+create view app_private.message_rules with (security_invoker = true) as
+select users.id as user_id, wanted.message_type, wanted.base_date, wanted.send_time,
+  users.timezone, users.leap_day_policy, users.first_name, users.last_name,
+  coalesce(user_settings.locale, 'en') as locale, users.email, user_settings.quiet_from,
+  user_settings.quiet_until
+from app_public.users
+left join app_public.user_settings on user_settings.user_id = users.id
+cross join lateral (
+  values
+    ('BIRTHDAY', users.birthday_date, users.send_time,
+      coalesce(user_settings.birthday_messages, true) and users.birthday_date is not null),
+    ('ANNIVERSARY', users.anniversary_date, users.send_time,
+      coalesce(user_settings.anniversary_messages, true)
+        and users.anniversary_date is not null),
+    ('DIGEST', (users.created_at at time zone users.timezone)::date, time '08:00',
+      coalesce(user_settings.weekly_digest, true))
+) as wanted (message_type, base_date, send_time, is_wanted)
+where users.deleted_at is null
+  and wanted.is_wanted;
+
+comment on view app_private.message_rules is
+  'One row for each user and message type that is to be sent: the date, time and zone it hangs on.';
+
+--! Included functions/app_private/next_occasions.sql
+-- Cheap bounds on the date come first: an instant costs far more to compute.
+--
+-- The occasion that the schedule holds stays the next one as long as the rules have it. When
+-- it was still to come it is not missed because its instant moved into the past: it is due
+-- now. When it was missed already, the planner is yet to say so.
+create or replace function app_private.next_occasions(p_user_ids uuid[], p_now timestamptz)
+returns table (
+  user_id uuid,
+  message_type text,
+  delivery_date date,
+  scheduled_send_time timestamptz
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  select rules.user_id, rules.message_type, next.delivery_date, next.instant
+  from app_private.message_rules as rules
+  left join app_private.message_schedule
+    on message_schedule.user_id = rules.user_id
+    and message_schedule.message_type = rules.message_type
+  cross join (
+    select late_window, (p_now - late_window)::date - 2 as first_day,
+      (p_now + interval '3 days')::date as last_planned_day
+    from app_private.message_settings
+    where only_row
+  ) as settings
+  cross join lateral (
+    select candidate.delivery_date,
+      case
+        when message_schedule.delivery_date = candidate.delivery_date
+          and message_schedule.scheduled_send_time > p_now
+        then greatest(moment.instant, p_now)
+        else moment.instant
+      end as instant
+    from (
+      select app_hidden.occurrence_in_year(
+        rules.base_date, year, rules.leap_day_policy) as delivery_date
+      from generate_series(
+        extract(year from least(message_schedule.delivery_date, settings.first_day))::integer,
+        -- February 29 can be eight years away for those who skip it.
+        -- Whoever is told on January 1 is planned in the year before.
+        extract(year from settings.last_planned_day)::integer + case rules.leap_day_policy
+          when 'skip' then 9 else 1 end) as year
+      where rules.message_type <> 'DIGEST'
+      union all
+      -- On Sunday the next one is tomorrow, and when that is planned, a week later. One
+      -- that was missed weeks ago is for the planner to say.
+      select monday::date
+      from generate_series(
+        least(date_trunc('week', p_now at time zone 'UTC') - interval '7 days',
+          message_schedule.delivery_date),
+        date_trunc('week', p_now at time zone 'UTC') + interval '14 days',
+        interval '7 days') as monday
+      where rules.message_type = 'DIGEST'
+    ) as candidate
+    cross join lateral (
+      select app_hidden.local_to_instant(
+        candidate.delivery_date + rules.send_time, rules.timezone)
+      offset 0
+    ) as moment (instant)
+    where candidate.delivery_date >= least(message_schedule.delivery_date, settings.first_day)
+      and candidate.delivery_date > rules.base_date
+      and (moment.instant > p_now - settings.late_window
+        or message_schedule.delivery_date = candidate.delivery_date)
+      -- Whoever moves February 29 from one day to the next has been greeted already.
+      and (candidate.delivery_date > settings.last_planned_day
+        or not exists (
+          select from app_private.message_ledger
+          where message_ledger.user_id = rules.user_id
+            and message_ledger.message_type = rules.message_type
+            and message_ledger.delivery_date
+              between candidate.delivery_date - 2 and candidate.delivery_date + 2
+        ))
+    order by candidate.delivery_date
+    limit 1
+  ) as next
+  where rules.user_id = any (p_user_ids)
+$$;
+
+comment on function app_private.next_occasions(uuid[], timestamptz) is
+  'For each of the users and message types the next occasion that is not in the ledger.';
+--! EndIncluded functions/app_private/next_occasions.sql
+--! Included functions/app_private/schedule_messages.sql
+create or replace function app_private.schedule_messages(
+  p_user_ids uuid[], p_now timestamptz default now()
+) returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with next as materialized (
+    select * from app_private.next_occasions(p_user_ids, p_now)
+  ),
+  removed as (
+    delete from app_private.message_schedule
+    where message_schedule.user_id = any (p_user_ids)
+      and not exists (
+        select from next
+        where next.user_id = message_schedule.user_id
+          and next.message_type = message_schedule.message_type
+      )
+    returning 1
+  ),
+  written as (
+    insert into app_private.message_schedule
+      (user_id, message_type, delivery_date, scheduled_send_time)
+    select user_id, message_type, delivery_date, scheduled_send_time
+    from next
+    order by user_id, message_type
+    on conflict (user_id, message_type) do update
+    set delivery_date = excluded.delivery_date,
+      scheduled_send_time = excluded.scheduled_send_time
+    where (message_schedule.delivery_date, message_schedule.scheduled_send_time)
+      is distinct from (excluded.delivery_date, excluded.scheduled_send_time)
+    returning 1
+  )
+  select (select count(*) from removed)::integer + (select count(*) from written)::integer
+$$;
+
+comment on function app_private.schedule_messages(uuid[], timestamptz) is
+  'Brings the schedule of these users up to date. Returns how many rows changed.';
+--! EndIncluded functions/app_private/schedule_messages.sql
+--! Included functions/app_private/enqueue_messages.sql
+-- Gives each message a new job, and makes it the only one that may send it.
+create or replace function app_private.enqueue_messages(
+  p_user_ids uuid[], p_message_ids uuid[], p_times timestamptz[], p_not_before timestamptz
+) returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  with queued as (
+    update app_public.message_logs
+    set status = case message_logs.status
+        when 'SENDING' then 'SENDING' when 'RETRYING' then 'RETRYING' else 'QUEUED' end,
+      job_id = gen_random_uuid()
+    from unnest(p_user_ids, p_message_ids, p_times)
+      as wanted (user_id, id, scheduled_send_time)
+    where message_logs.user_id = wanted.user_id
+      and message_logs.id = wanted.id
+      and message_logs.scheduled_send_time = wanted.scheduled_send_time
+    returning message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.message_type, message_logs.job_id
+  ),
+  jobs as (
+    insert into pgboss.job (id, name, data, start_after, created_on, keep_until,
+      retry_limit, retry_delay, retry_backoff, retry_delay_max, expire_seconds,
+      deletion_seconds, heartbeat_seconds, policy, dead_letter)
+    select queued.job_id, queue.name,
+      jsonb_strip_nulls(jsonb_build_object(
+        'user_id', queued.user_id,
+        'message_id', queued.id,
+        'message_type', queued.message_type,
+        'scheduled_send_time', queued.scheduled_send_time,
+        'traceparent', app_hidden.current_traceparent())),
+      greatest(queued.scheduled_send_time, p_not_before),
+      -- pg-boss serves the oldest job first: let that be what is due first.
+      least(queued.scheduled_send_time, now()),
+      greatest(queued.scheduled_send_time, now())
+        + queue.retention_seconds * interval '1 second',
+      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
+      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
+      queue.dead_letter
+    from queued
+    inner join pgboss.queue on queue.name = 'message-send'
+    returning 1
+  )
+  select count(*)::integer from jobs
+$$;
+
+comment on function app_private.enqueue_messages(uuid[], uuid[], timestamptz[], timestamptz) is
+  'Gives messages jobs that run when they are due, and not before the instant given.';
+--! EndIncluded functions/app_private/enqueue_messages.sql
+--! Included functions/app_private/queue_due_messages.sql
+-- A job exists only for what is due: the queue stays short, and a message that is moved or
+-- cancelled before then has no job to look for.
+create or replace function app_private.queue_due_messages(p_now timestamptz default now())
+returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with due as (
+    select user_id, id, scheduled_send_time
+    from app_public.message_logs
+    where status = 'SCHEDULED'
+      -- Also tells the planner in which partitions there is nothing to look for.
+      and scheduled_send_time > p_now - interval '1 year'
+      -- Until the next tick comes, and some more.
+      and scheduled_send_time <= p_now + interval '90 seconds'
+    order by user_id, id
+    for update skip locked
+  )
+  select coalesce(app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
+    array_agg(due.scheduled_send_time), '-infinity'), 0)
+  from due
+  having count(*) > 0
+$$;
+
+comment on function app_private.queue_due_messages(timestamptz) is
+  'Queues what is planned and due by the next tick. Returns how many.';
+--! EndIncluded functions/app_private/queue_due_messages.sql
+--! Included functions/app_private/plan_due_messages.sql
+-- One statement plans: the ledger's row, the log's row and the next place in the schedule
+-- change together or not at all. What they all need is looked for first, because a ledger
+-- row without the others would keep the message from ever being sent.
+create or replace function app_private.plan_due_messages(
+  p_now timestamptz default now(), p_limit integer default 100000
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  planned integer;
+  planned_users uuid[];
+begin
+  if not exists (select from pgboss.queue where name = 'message-send') then
+    raise exception 'the queue message-send does not exist'
+      using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
+  end if;
+  if (select count(*) from app_private.message_templates where locale = 'en'
+    and message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')) < 3
+  then
+    raise exception 'a message type has no template in English'
+      using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
+  end if;
+
+  -- Whoever changes a user waits for these rows, and then sees what was planned; what is
+  -- being changed at this moment is left for the next tick. The first due go first.
+  with due as materialized (
+    select message_schedule.*
+    from app_private.message_schedule
+    where message_schedule.scheduled_send_time <= p_now + interval '24 hours'
+    order by message_schedule.scheduled_send_time
+    limit p_limit
+    for update skip locked
+  ),
+  -- The order is what keeps two planners from waiting for each other.
+  claimed as (
+    insert into app_private.message_ledger
+      (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+    select due.user_id, due.message_type, due.delivery_date, gen_random_uuid(),
+      due.scheduled_send_time
+    from due
+    inner join app_private.message_rules
+      on message_rules.user_id = due.user_id
+      and message_rules.message_type = due.message_type
+    order by due.user_id, due.message_type
+    on conflict do nothing
+    returning *
+  ),
+  logged as (
+    insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+      message_subject, message_content, scheduled_send_time, idempotency_key, status,
+      error_message)
+    select claimed.user_id, claimed.message_id, claimed.message_type,
+      claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
+      claimed.scheduled_send_time,
+      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date),
+      case when is_late then 'EXPIRED' else 'SCHEDULED' end,
+      case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
+        || ', after the late window of ' || settings.late_window || ' had passed' end
+    from claimed
+    inner join app_private.message_rules as rules
+      on rules.user_id = claimed.user_id
+      and rules.message_type = claimed.message_type
+    inner join app_private.message_settings as settings on settings.only_row
+    cross join lateral (
+      select claimed.scheduled_send_time <= p_now - settings.late_window
+    ) as lateness (is_late)
+    -- What a digest says is known when its week is over: it is composed when it is sent.
+    left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      on rules.message_type <> 'DIGEST'
+    returning 1
+  )
+  select (select count(*) from logged), array_agg(distinct due.user_id)
+  into planned, planned_users
+  from due;
+
+  if planned_users is not null then
+    perform app_private.schedule_messages(planned_users, p_now);
+  end if;
+  perform app_private.queue_due_messages(p_now);
+  return planned;
+end
+$$;
+
+comment on function app_private.plan_due_messages(timestamptz, integer) is
+  'Plans what is due in the next 24 hours, the earliest first, up to a limit; then queues what is due. Returns how many were planned.';
+--! EndIncluded functions/app_private/plan_due_messages.sql
+--! Included functions/app_private/replan_messages.sql
+-- What has not gone out follows the user's new rules, in the transaction that changes them.
+-- SENDING is left alone: the call is on its way. A cancelled occasion leaves the ledger, so
+-- that it is planned again when the change is taken back.
+create or replace function app_private.replan_messages(
+  p_user_ids uuid[], p_now timestamptz default now()
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  changed integer;
+begin
+  -- One change of a user at a time, and none while the planner has the user's rows.
+  perform from app_public.users
+  where id = any (p_user_ids)
+  order by id
+  for no key update;
+  perform from app_private.message_schedule
+  where user_id = any (p_user_ids)
+  order by user_id, message_type
+  for update;
+
+  with unsent as materialized (
+    select *
+    from app_public.message_logs
+    where user_id = any (p_user_ids)
+      and status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and scheduled_send_time > p_now - interval '1 year'
+    order by user_id, id
+    for update
+  ),
+  decided as (
+    select unsent.*,
+      case
+        when rules.user_id is not null
+          and (unsent.message_type = 'DIGEST'
+            or (rules.base_date < unsent.delivery_date
+              and unsent.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
+                extract(year from unsent.delivery_date)::integer, rules.leap_day_policy)))
+        then null
+        when users.deleted_at is not null then 'the account was closed'
+        when rules.user_id is null then 'the user does not want this message any more'
+        else 'the date was changed'
+      end as reason,
+      -- What was still to come is not missed because it moved into the past.
+      greatest(
+        app_hidden.local_to_instant(
+          unsent.delivery_date + rules.send_time, rules.timezone),
+        least(p_now, unsent.scheduled_send_time)) as instant,
+      text.subject, text.body
+    from unsent
+    inner join app_public.users on users.id = unsent.user_id
+    left join app_private.message_rules as rules
+      on rules.user_id = unsent.user_id
+      and rules.message_type = unsent.message_type
+    -- Every attempt under one key says the same.
+    left join lateral app_private.compose_message(unsent.message_type, unsent.delivery_date,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      on unsent.attempted_at is null and unsent.message_type <> 'DIGEST'
+  ),
+  written as (
+    update app_public.message_logs
+    set status = case
+        when decided.reason is not null then 'CANCELLED'
+        when decided.instant <> decided.scheduled_send_time then 'SCHEDULED'
+        else message_logs.status
+      end,
+      error_message = coalesce(decided.reason, message_logs.error_message),
+      scheduled_send_time = case when decided.reason is null
+        then decided.instant else message_logs.scheduled_send_time end,
+      -- The job of before finds nothing to do.
+      job_id = case when decided.reason is null
+        and decided.instant = decided.scheduled_send_time then message_logs.job_id end,
+      message_subject = coalesce(decided.subject, message_logs.message_subject),
+      message_content = coalesce(decided.body, message_logs.message_content)
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+      and (decided.reason is not null
+        or decided.instant <> decided.scheduled_send_time
+        or coalesce(decided.body, decided.message_content) <> decided.message_content
+        or coalesce(decided.subject, decided.message_subject) <> decided.message_subject)
+    returning message_logs.user_id, message_logs.message_type, message_logs.delivery_date,
+      message_logs.status, message_logs.scheduled_send_time
+  ),
+  released as (
+    delete from app_private.message_ledger
+    using written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status = 'CANCELLED'
+  ),
+  moved as (
+    update app_private.message_ledger
+    set scheduled_send_time = written.scheduled_send_time
+    from written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status <> 'CANCELLED'
+      and message_ledger.scheduled_send_time <> written.scheduled_send_time
+  )
+  select count(*) into changed from written;
+
+  return changed + app_private.schedule_messages(p_user_ids, p_now);
+end
+$$;
+
+comment on function app_private.replan_messages(uuid[], timestamptz) is
+  'Moves, rewrites or cancels what has not gone out, as the users'' rules now are. Returns how many rows changed.';
+--! EndIncluded functions/app_private/replan_messages.sql
+--! Included functions/app_private/tg_users__replan.sql
+-- Definer: whoever may change a user has no right to what is planned. Only what the rules of
+-- messages read counts as a change.
+create or replace function app_private.tg_users__replan() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed uuid[];
+begin
+  if tg_op = 'INSERT' then
+    select array_agg(new_rows.id) into changed from new_rows;
+    if changed is not null then
+      perform app_private.schedule_messages(changed);
+    end if;
+    return null;
+  end if;
+  select array_agg(new_rows.id)
+  into changed
+  from new_rows
+  inner join old_rows on old_rows.id = new_rows.id
+  where (new_rows.timezone, new_rows.birthday_date, new_rows.anniversary_date,
+      new_rows.send_time, new_rows.leap_day_policy, new_rows.deleted_at is null,
+      new_rows.first_name, new_rows.last_name)
+    is distinct from (old_rows.timezone, old_rows.birthday_date, old_rows.anniversary_date,
+      old_rows.send_time, old_rows.leap_day_policy, old_rows.deleted_at is null,
+      old_rows.first_name, old_rows.last_name);
+  if changed is not null then
+    perform app_private.replan_messages(changed);
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_users__replan() is
+  'Messages that have not gone out follow the user.';
+--! EndIncluded functions/app_private/tg_users__replan.sql
+--! Included functions/app_private/tg_user_settings__replan.sql
+-- Definer: see tg_users__replan().
+create or replace function app_private.tg_user_settings__replan() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed uuid[];
+begin
+  if tg_op = 'INSERT' then
+    -- A user without settings counts as one with these.
+    select array_agg(user_id)
+    into changed
+    from new_rows
+    where (birthday_messages, anniversary_messages, weekly_digest, locale)
+      is distinct from (true, true, true, 'en');
+  else
+    select array_agg(new_rows.user_id)
+    into changed
+    from new_rows
+    inner join old_rows on old_rows.user_id = new_rows.user_id
+    where (new_rows.birthday_messages, new_rows.anniversary_messages,
+        new_rows.weekly_digest, new_rows.locale)
+      is distinct from (old_rows.birthday_messages, old_rows.anniversary_messages,
+        old_rows.weekly_digest, old_rows.locale);
+  end if;
+  if changed is not null then
+    perform app_private.replan_messages(changed);
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_user_settings__replan() is
+  'Messages that have not gone out follow the user''s wishes.';
+--! EndIncluded functions/app_private/tg_user_settings__replan.sql
+--! Included functions/app_private/requeue_lost_messages.sql
+-- A job can be lost: deleted by hand, or expired because no worker ran for a week. The
+-- message then waits for nothing. claim_messages() decides whether it may still be sent.
+create or replace function app_private.requeue_lost_messages() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with lost as (
+    select user_id, id, scheduled_send_time
+    from app_public.message_logs
+    where status in ('QUEUED', 'SENDING', 'RETRYING')
+      and scheduled_send_time > now() - interval '1 year'
+      and updated_at < now() - interval '15 minutes'
+      and not exists (
+        select from pgboss.job
+        where job.name = 'message-send'
+          and job.id = message_logs.job_id
+          and job.state in ('created', 'retry', 'active')
+      )
+    order by user_id, id
+    for update skip locked
+  )
+  select coalesce(app_private.enqueue_messages(array_agg(lost.user_id), array_agg(lost.id),
+    array_agg(lost.scheduled_send_time), now()), 0)
+  from lost
+$$;
+
+comment on function app_private.requeue_lost_messages() is
+  'Gives a new job to each message that waits for one that is gone. Returns how many.';
+--! EndIncluded functions/app_private/requeue_lost_messages.sql
+--! Included functions/app_private/prune_message_ledger.sql
+-- An occasion is looked for in the ledger until its late window is over, which is 7 days at
+-- most. What became of it is in message_logs.
+create or replace function app_private.prune_message_ledger() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with pruned as (
+    delete from app_private.message_ledger
+    where delivery_date < (now() - interval '60 days')::date
+    returning 1
+  )
+  select count(*)::integer from pruned
+$$;
+
+comment on function app_private.prune_message_ledger() is
+  'Deletes ledger rows of occasions more than 60 days ago. Returns how many.';
+--! EndIncluded functions/app_private/prune_message_ledger.sql
+--! Included functions/app_private/unsubscribe.sql
+-- Definer: the API's login role may call this and read no table. There is no caller to
+-- check: who calls has verified the token of a link, and all that it can do is this.
+-- A user without settings has all messages, so a row is made; one who is gone has none.
+create or replace function app_private.unsubscribe(p_user_id uuid, p_message_type text)
+returns void
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- An API connection does not wait longer.
+set lock_timeout = '5s'
+as $$
+  insert into app_public.user_settings as settings
+    (user_id, birthday_messages, anniversary_messages, weekly_digest)
+  select id, p_message_type <> 'BIRTHDAY', p_message_type <> 'ANNIVERSARY',
+    p_message_type <> 'DIGEST'
+  from app_public.users
+  where id = p_user_id
+  on conflict (user_id) do update
+  set birthday_messages = settings.birthday_messages and excluded.birthday_messages,
+    anniversary_messages = settings.anniversary_messages and excluded.anniversary_messages,
+    weekly_digest = settings.weekly_digest and excluded.weekly_digest
+  -- What is off already is not written again.
+  where settings.birthday_messages and not excluded.birthday_messages
+    or settings.anniversary_messages and not excluded.anniversary_messages
+    or settings.weekly_digest and not excluded.weekly_digest
+$$;
+
+grant execute on function app_private.unsubscribe(uuid, text) to gw_authenticator;
+comment on function app_private.unsubscribe(uuid, text) is
+  'Turns one type of messages off for a user: BIRTHDAY, ANNIVERSARY or DIGEST. Does nothing when it is off, or when the user is gone.';
+--! EndIncluded functions/app_private/unsubscribe.sql
+
+create trigger _600_replan_insert after insert on app_public.users
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_users__replan();
+
+create trigger _600_replan_update after update on app_public.users
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_users__replan();
+
+create trigger _600_replan_insert after insert on app_public.user_settings
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_user_settings__replan();
+
+create trigger _600_replan_update after update on app_public.user_settings
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_user_settings__replan();

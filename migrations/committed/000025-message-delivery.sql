@@ -1,0 +1,515 @@
+--! Previous: sha1:595fcffba7ff70df1c6a2ae6040268b804e338d7
+--! Hash: sha1:b7f119d91c024b932ef895252d38f31021933af3
+--! Message: message-delivery
+--! Baseline: topics/25-message-delivery.sql
+
+/*
+ * Delivery: what the worker claims, and what it says became of it.
+ *
+ * A batch is claimed and recorded in one statement each. A message is marked before its
+ * call begins, so a crash leaves an attempt whose outcome is unknown, never a silent repeat.
+ */
+
+--! Included functions/app_private/take_send_permits.sql
+-- Definer: the worker may not write what it is limited by. Without a limit and with the
+-- circuit closed nothing is written, so that workers do not wait for each other.
+create or replace function app_private.take_send_permits(p_channel text, p_wanted integer)
+returns table (permits integer, wait_ms integer)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  channel app_private.delivery_channels;
+  instant timestamptz;
+  available double precision;
+begin
+  select * into channel from app_private.delivery_channels where name = p_channel;
+  if not found then
+    raise exception 'there is no channel %', p_channel
+      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  end if;
+  if channel.circuit = 'closed' and channel.messages_per_second is null then
+    return query select p_wanted, 0;
+    return;
+  end if;
+
+  select * into channel from app_private.delivery_channels where name = p_channel for update;
+  -- The lock may have taken time.
+  instant := clock_timestamp();
+  if channel.circuit <> 'closed' then
+    if channel.probe_after > instant then
+      return query select 0, least(ceil(extract(epoch from channel.probe_after - instant) * 1000),
+        60000)::integer;
+      return;
+    end if;
+    -- Without a message there is no probe, and what becomes due meanwhile need not wait.
+    if not exists (
+      select from pgboss.job
+      where job.name = 'message-send'
+        and job.state < 'active'
+        and job.start_after <= instant
+    ) then
+      return query select 0, 1000;
+      return;
+    end if;
+    -- One message tries whether the receiver is back. Its worker may die: then the next
+    -- one tries a minute later.
+    update app_private.delivery_channels
+    set circuit = 'half-open', probe_after = instant + interval '1 minute'
+    where name = p_channel;
+    return query select 1, 0;
+    return;
+  end if;
+
+  -- A bucket that holds one second's permits and fills evenly.
+  available := case when channel.messages_per_second is null then p_wanted
+    else least(greatest(channel.messages_per_second, 1), channel.permits
+      + channel.messages_per_second * extract(epoch from instant - channel.permits_at)) end;
+  if available < 1 then
+    return query select 0, ceil((1 - available) / channel.messages_per_second * 1000)::integer;
+    return;
+  end if;
+  update app_private.delivery_channels
+  set permits = available - least(p_wanted, floor(available)), permits_at = instant
+  where name = p_channel;
+  return query select least(p_wanted, floor(available))::integer, 0;
+end
+$$;
+
+grant execute on function app_private.take_send_permits(text, integer) to gw_worker;
+comment on function app_private.take_send_permits(text, integer) is
+  'How many messages may be sent now, up to those wanted, and if none how many milliseconds to wait.';
+--! EndIncluded functions/app_private/take_send_permits.sql
+--! Included functions/app_private/note_channel_health.sql
+-- In the normal case, all well and the circuit closed, nothing is written; nor when nobody
+-- was called.
+create or replace function app_private.note_channel_health(
+  p_channel text, p_reached integer, p_unreachable integer
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  channel app_private.delivery_channels;
+  all_failures integer;
+  next_pause interval;
+begin
+  if p_reached = 0 and p_unreachable = 0 then
+    return;
+  end if;
+  select * into channel from app_private.delivery_channels where name = p_channel;
+  if p_unreachable = 0 and channel.circuit = 'closed' and channel.failures = 0 then
+    return;
+  end if;
+  select * into channel from app_private.delivery_channels where name = p_channel for update;
+
+  if p_reached > 0 then
+    if channel.circuit <> 'closed' or channel.failures > 0 then
+      update app_private.delivery_channels
+      set circuit = 'closed', failures = 0, pause = default, probe_after = null,
+        opened_at = null
+      where name = p_channel;
+    end if;
+    if channel.circuit <> 'closed' then
+      perform ops.resolve_alert('message-channel', p_channel);
+    end if;
+    return;
+  end if;
+
+  all_failures := channel.failures + p_unreachable;
+  if channel.circuit = 'closed' and all_failures < channel.failures_to_open then
+    update app_private.delivery_channels
+    set failures = all_failures
+    where name = p_channel;
+    return;
+  end if;
+  -- Calls that were on their way when it opened say nothing new.
+  if channel.circuit = 'open' then
+    return;
+  end if;
+  next_pause := case channel.circuit when 'half-open' then least(channel.pause * 2, '5 minutes')
+    else channel.pause end;
+  update app_private.delivery_channels
+  set circuit = 'open', failures = all_failures,
+    pause = next_pause,
+    opened_at = coalesce(channel.opened_at, clock_timestamp()),
+    probe_after = clock_timestamp() + next_pause
+  where name = p_channel;
+  perform ops.raise_alert('message-channel', p_channel, 'critical',
+    'the receiver does not answer; messages wait',
+    'Sending goes on by itself when a probe, every 5 minutes at most, is answered.');
+end
+$$;
+
+comment on function app_private.note_channel_health(text, integer, integer) is
+  'Opens or closes a channel''s circuit after some calls, of which so many were answered.';
+--! EndIncluded functions/app_private/note_channel_health.sql
+--! Included functions/app_private/claim_messages.sql
+-- Definer: the worker has no right to tenants' tables, only to move messages on. Each job
+-- says where its message is, so that one partition is touched; a message that has moved
+-- since, or that another job has, leaves this job nothing to do.
+create or replace function app_private.claim_messages(p_jobs jsonb, p_channel text)
+returns table (
+  job_id uuid,
+  message_id uuid,
+  user_id uuid,
+  scheduled_send_time text,
+  message_type text,
+  delivery_date date,
+  email text,
+  full_name text,
+  message_subject text,
+  message_content text,
+  idempotency_key text,
+  attempt integer,
+  was_attempted boolean
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+-- Planned once a session: planning for each batch anew costs a third of running it.
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  empty_digests uuid[];
+  returned integer;
+begin
+  -- A job that does not say its message's type may be a digest's.
+  begin
+    empty_digests := coalesce((
+      select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
+        array_agg(job.scheduled_send_time))
+      from jsonb_to_recordset(p_jobs) as job (
+        user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
+      where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
+      having count(*) > 0
+    ), array[]::uuid[]);
+  exception when others then
+    empty_digests := app_private.compose_digests_singly(p_jobs, p_channel);
+  end;
+
+  return query
+  with given as materialized (
+    select *
+    from jsonb_to_recordset(p_jobs) as given (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+  ),
+  found as (
+    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.status, message_logs.job_id, message_logs.retry_count,
+      message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
+      -- A worker died in the call: what became of it is not known.
+      case when message_logs.status = 'SENDING'
+        then least(message_logs.uncertain_since, message_logs.attempted_at)
+        else message_logs.uncertain_since end as uncertain_since,
+      coalesce(message_logs.send_until,
+        message_logs.scheduled_send_time + settings.late_window) as send_until
+    from given
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+      and message_logs.job_id = given.job_id
+    inner join app_private.message_settings as settings on settings.only_row
+    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+  ),
+  -- The same rules as those of the planner, asked again at the last moment.
+  decided as materialized (
+    select found.*, quiet.until as quiet_until, rules.user_id is not null as is_wanted,
+      rules.email, btrim(rules.first_name || ' ' || rules.last_name) as full_name,
+      case
+        when rules.user_id is null then 'CANCELLED'
+        when rules.message_type <> 'DIGEST'
+          and found.delivery_date is distinct from app_hidden.occurrence_in_year(
+            rules.base_date, extract(year from found.delivery_date)::integer,
+            rules.leap_day_policy) then 'CANCELLED'
+        when found.id = any (empty_digests) then 'CANCELLED'
+        when found.uncertain_since < now() - channel.key_lifetime then 'UNKNOWN'
+        when found.retry_count >= channel.max_attempts then 'UNKNOWN'
+        when now() > found.send_until then
+          case when found.uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
+        when quiet.until is not null then 'QUEUED'
+        else 'SENDING'
+      end as next_status
+    from found
+    inner join app_private.delivery_channels as channel on channel.name = p_channel
+    left join app_private.message_rules as rules
+      on rules.user_id = found.user_id
+      and rules.message_type = found.message_type
+    cross join lateral (
+      select app_hidden.quiet_until(
+        now(), rules.timezone, rules.quiet_from, rules.quiet_until)
+    ) as quiet (until)
+    -- Whoever else changes many of these rows takes them in this order too.
+    order by found.user_id, found.id
+  ),
+  written as (
+    update app_public.message_logs
+    set status = decided.next_status,
+      uncertain_since = decided.uncertain_since,
+      attempted_at = case when decided.next_status = 'SENDING'
+        then clock_timestamp() else message_logs.attempted_at end,
+      -- A worker that died leaves an attempt that nobody else writes down.
+      retry_count = message_logs.retry_count + (decided.status = 'SENDING')::integer,
+      attempts = case when decided.status = 'SENDING'
+        then coalesce(message_logs.attempts, '[]') || jsonb_build_array(jsonb_build_object(
+          'started_at', decided.attempted_at, 'error', 'the worker died in the call'))
+        else message_logs.attempts end,
+      recipient_email = case when decided.next_status = 'SENDING' then coalesce(
+        message_logs.recipient_email, decided.email) else message_logs.recipient_email end,
+      recipient_name = case when decided.next_status = 'SENDING' then coalesce(
+        message_logs.recipient_name, decided.full_name) else message_logs.recipient_name end,
+      error_message = case decided.next_status
+        when 'SENDING' then message_logs.error_message
+        when 'QUEUED' then 'held until '
+          || to_char(decided.quiet_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ': these are the user''s quiet hours'
+        when 'UNKNOWN' then concat_ws('; ', message_logs.error_message,
+          'an attempt of ' || to_char(decided.uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ' may have been delivered, and it is too late to repeat it')
+        when 'EXPIRED' then 'not sent until '
+          || to_char(decided.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
+          || ', the end of its late window'
+        else case
+          when decided.id = any (empty_digests) then 'nothing happened in that week'
+          when decided.is_wanted then 'the date was changed'
+          when (
+            select users.deleted_at from app_public.users where users.id = decided.user_id
+          ) is not null then 'the account was closed'
+          else 'the user does not want this message any more'
+        end
+      end
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+      -- Asked again of what somebody has just changed.
+      and message_logs.status = decided.status
+      and message_logs.job_id = decided.job_id
+    returning message_logs.*
+  ),
+  finished as (
+    delete from pgboss.job
+    using given
+    where job.name = 'message-send'
+      and job.id = given.job_id
+      and not exists (
+        select from decided
+        where decided.job_id = given.job_id
+          and decided.next_status in ('SENDING', 'QUEUED')
+      )
+  ),
+  held as (
+    update pgboss.job
+    set state = 'retry', start_after = decided.quiet_until, heartbeat_on = null
+    from decided
+    where job.name = 'message-send'
+      and job.id = decided.job_id
+      and decided.next_status = 'QUEUED'
+  ),
+  -- A cancelled occasion can come back, see replan_messages(). A week that is over and
+  -- empty does not.
+  released as (
+    delete from app_private.message_ledger
+    using written
+    where message_ledger.user_id = written.user_id
+      and message_ledger.message_type = written.message_type
+      and message_ledger.delivery_date = written.delivery_date
+      and written.status = 'CANCELLED'
+      and written.id <> all (empty_digests)
+  )
+  select written.job_id, written.id, written.user_id,
+    to_json(written.scheduled_send_time) #>> '{}', written.message_type,
+    written.delivery_date, written.recipient_email, written.recipient_name,
+    written.message_subject, written.message_content, written.idempotency_key,
+    written.retry_count,
+    written.uncertain_since is not null or written.attempts is not null
+  from written
+  where written.status = 'SENDING';
+
+  get diagnostics returned = row_count;
+  if returned < jsonb_array_length(p_jobs) and exists (
+    select
+    from jsonb_to_recordset(p_jobs)
+      as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+    where message_logs.status = 'UNKNOWN'
+  ) then
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-unknown-deliveries', 'message-send', 'warning',
+      'messages may or may not have been delivered',
+      'gw messages list --status UNKNOWN; then gw messages resolve or redrive');
+  end if;
+end
+$$;
+
+grant execute on function app_private.claim_messages(jsonb, text) to gw_worker;
+comment on function app_private.claim_messages(jsonb, text) is
+  'Marks a batch SENDING and returns what to send now; composes the digests among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Jobs of messages that are not to be sent are removed.';
+--! EndIncluded functions/app_private/claim_messages.sql
+--! Included functions/app_private/record_send_results.sql
+-- Definer: see claim_messages(). What was delivered is SENT, whoever says so and however
+-- late. Any other outcome counts only for the attempt that is the message's latest.
+create or replace function app_private.record_send_results(p_results jsonb, p_channel text)
+returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+-- Planned once a session: planning for each batch anew costs a third of running it.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  recorded integer;
+  reached integer;
+  unreachable integer;
+  given_up integer;
+begin
+  with result as materialized (
+    select *
+    from jsonb_to_recordset(p_results) as result (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
+      attempt integer, status text, code integer, body text, error text,
+      retry_after_seconds double precision, is_uncertain boolean)
+  ),
+  decided as materialized (
+    select result.*, tries.counted,
+      case when result.status = 'RETRYING'
+        and result.attempt + tries.counted >= channel.max_attempts
+        then 'FAILED' else result.status end as next_status,
+      -- Exponential, with full jitter: those that failed together do not come back together.
+      clock_timestamp() + greatest(
+        random() * least(channel.retry_cap,
+          channel.retry_base * 2 ^ least(result.attempt, 20)),
+        -- Of a receiver that asks for more than a day, a day is believed.
+        least(coalesce(result.retry_after_seconds, 0), 86400) * interval '1 second')
+        as retry_at
+    from result
+    inner join app_private.delivery_channels as channel on channel.name = p_channel
+    -- A probe of a receiver that is down uses up no attempt of the message that made it.
+    cross join lateral (
+      select (channel.circuit = 'closed' or coalesce(result.code, 500) < 500)::integer
+    ) as tries (counted)
+    -- Whoever else changes many of these rows takes them in this order too.
+    order by result.user_id, result.message_id
+  ),
+  written as (
+    update app_public.message_logs
+    set status = decided.next_status,
+      actual_send_time = case when decided.status = 'SENT' then clock_timestamp() end,
+      retry_count = message_logs.retry_count
+        + case decided.next_status when 'RETRYING' then decided.counted else 0 end,
+      last_retry_at = case when decided.next_status = 'RETRYING'
+        then clock_timestamp() else message_logs.last_retry_at end,
+      api_response_code = decided.code,
+      api_response_body = decided.body,
+      error_message = decided.error,
+      attempts = case when decided.status = 'SENT' then message_logs.attempts
+        else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+          jsonb_strip_nulls(jsonb_build_object(
+            'started_at', message_logs.attempted_at,
+            'ended_at', clock_timestamp(),
+            'code', decided.code,
+            'body', left(decided.body, 500),
+            'error', decided.error,
+            'retry_at', case when decided.next_status = 'RETRYING'
+              then decided.retry_at end)))
+        end,
+      uncertain_since = case
+        when decided.status = 'SENT' then null
+        when decided.is_uncertain
+        then least(message_logs.uncertain_since, message_logs.attempted_at)
+        else message_logs.uncertain_since
+      end
+    from decided
+    where message_logs.user_id = decided.user_id
+      and message_logs.id = decided.message_id
+      and message_logs.scheduled_send_time = decided.scheduled_send_time
+      and message_logs.status <> 'SENT'
+      and (decided.status = 'SENT'
+        or (message_logs.status = 'SENDING' and message_logs.retry_count = decided.attempt))
+    returning message_logs.user_id, message_logs.id, message_logs.status,
+      message_logs.job_id, message_logs.retry_count, message_logs.error_message,
+      decided.retry_at
+  ),
+  finished as (
+    delete from pgboss.job
+    using written
+    where job.name = 'message-send'
+      and job.id = written.job_id
+      and written.status <> 'RETRYING'
+    returning job.*, written.status as outcome, written.retry_count as tries,
+      written.error_message as reason
+  ),
+  postponed as (
+    update pgboss.job
+    set state = 'retry', start_after = written.retry_at, heartbeat_on = null,
+      output = jsonb_build_object('error', written.error_message)
+    from written
+    where job.name = 'message-send'
+      and job.id = written.job_id
+      and written.status = 'RETRYING'
+  ),
+  -- As pg-boss itself does it.
+  dead as (
+    insert into pgboss.job (name, data, retry_limit, retry_backoff, retry_delay, keep_until,
+      deletion_seconds, expire_seconds, heartbeat_seconds, source_name, source_id,
+      source_created_on, source_retry_count, source_output, source_root_id)
+    select queue.name, finished.data, queue.retry_limit, queue.retry_backoff,
+      queue.retry_delay, now() + queue.retention_seconds * interval '1 second',
+      queue.deletion_seconds, queue.expire_seconds, queue.heartbeat_seconds, finished.name,
+      finished.id, finished.created_on, finished.tries,
+      jsonb_build_object('error', finished.reason), finished.id
+    from finished
+    inner join pgboss.queue on queue.name = finished.dead_letter
+    where finished.outcome = 'FAILED'
+  )
+  select count(*), count(*) filter (where status = 'FAILED')
+  into recorded, given_up
+  from written;
+
+  -- Too many requests, or a refusal: somebody is there. What failed without an answer, such
+  -- as a message to no address, was never sent and says nothing.
+  select count(*) filter (where result.status = 'SENT' or result.code < 500
+      or result.status = 'FAILED' and result.code is not null),
+    count(*) filter (where result.status = 'RETRYING'
+      and (result.code is null or result.code >= 500))
+  into reached, unreachable
+  from jsonb_to_recordset(p_results) as result (status text, code integer);
+  perform app_private.note_channel_health(p_channel, reached, unreachable);
+
+  if given_up > 0 then
+    -- The health check of that name says more, and when it is over.
+    perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
+      'messages were given up',
+      'gw messages list --status FAILED; then gw messages redrive');
+  end if;
+  return recorded;
+end
+$$;
+
+grant execute on function app_private.record_send_results(jsonb, text) to gw_worker;
+comment on function app_private.record_send_results(jsonb, text) is
+  'Records what became of a batch of attempts, and finishes or postpones their jobs: an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
+--! EndIncluded functions/app_private/record_send_results.sql
+--! Included functions/ops/unknown_deliveries.sql
+-- Definer: as message_status(). An older one waits no more.
+create or replace function ops.unknown_deliveries()
+returns table (message_type text, messages bigint, oldest timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select message_logs.message_type, count(*), min(message_logs.scheduled_send_time)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time between now() - interval '90 days' and now()
+    and message_logs.status = 'UNKNOWN'
+  group by 1
+$$;
+
+grant execute on function ops.unknown_deliveries() to gw_monitor;
+comment on function ops.unknown_deliveries() is
+  'How many messages of each type may or may not have been delivered in the last 90 days.';
+--! EndIncluded functions/ops/unknown_deliveries.sql

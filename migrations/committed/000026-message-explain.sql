@@ -1,0 +1,572 @@
+--! Previous: sha1:b7f119d91c024b932ef895252d38f31021933af3
+--! Hash: sha1:04960c4994e8ec3ab3aad2b4db66d18407bfa790
+--! Message: message-explain
+--! Baseline: topics/26-message-explain.sql
+
+/*
+ * Why a message was sent, will be sent, or was not: for "gw messages explain".
+ */
+
+--! Included functions/app_private/without_addresses.sql
+create or replace function app_private.without_addresses(p_text text, p_length integer)
+returns text
+language sql immutable strict parallel safe
+as $$
+  select case when pg_catalog.length(hidden.text) > p_length
+    then pg_catalog.left(hidden.text, p_length) || '…' else hidden.text end
+  from (
+    select pg_catalog.regexp_replace(
+      pg_catalog.regexp_replace(
+        p_text, '[^\s<>"'',;:()]+@[^\s<>"'',;:()]+', '<address>', 'g'),
+      '\s+', ' ', 'g')
+  ) as hidden (text)
+$$;
+
+comment on function app_private.without_addresses(text, integer) is
+  'A text on one line, e-mail addresses hidden, cut to a length in characters.';
+--! EndIncluded functions/app_private/without_addresses.sql
+--! Included functions/app_private/describe_instant.sql
+-- The name that a zone's clocks have at an instant is only to be had by setting the zone;
+-- the clause below puts the session's own back.
+create or replace function app_private.describe_instant(p_local timestamp, p_zone text)
+returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  instant timestamptz := app_hidden.local_to_instant(p_local, p_zone);
+  -- In an overlap, AT TIME ZONE means the second.
+  later timestamptz := p_local at time zone p_zone;
+  read_there timestamp := instant at time zone p_zone;
+  hours constant text := case when extract(second from p_local) = 0
+    then 'HH24:MI' else 'HH24:MI:SS' end;
+  local_time constant text := to_char(p_local, hours);
+  local_date constant text := to_char(p_local, 'YYYY-MM-DD');
+  zone_name text;
+  zone_offset text;
+  name_before text;
+  offset_before text;
+  name_later text;
+begin
+  perform set_config('timezone', p_zone, true);
+  zone_name := to_char(instant, 'TZ');
+  zone_offset := to_char(instant, 'TZH:TZM');
+  name_later := to_char(later, 'TZ');
+  -- A gap may be a whole day long.
+  name_before := to_char(instant - interval '25 hours', 'TZ');
+  offset_before := to_char(instant - interval '25 hours', 'TZH:TZM');
+  perform set_config('timezone', 'UTC', true);
+
+  if read_there <> p_local then
+    return format(
+      '%s does not exist in %s on %s; the offset before, %s (%s), is used: %s %s, %s UTC',
+      local_time, p_zone, local_date, name_before, offset_before,
+      to_char(read_there, case when read_there::date = p_local::date
+        then hours else 'YYYY-MM-DD ' || hours end),
+      zone_name, to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+  end if;
+  if later <> instant then
+    return format(
+      '%s occurs twice in %s on %s; the first is used, %s (%s) rather than %s: %s UTC',
+      local_time, p_zone, local_date, zone_name, zone_offset, name_later,
+      to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+  end if;
+  return format('%s in %s on %s, an ordinary time there, %s (%s): %s UTC',
+    local_time, p_zone, local_date, zone_name, zone_offset,
+    to_char(instant, 'YYYY-MM-DD HH24:MI:SS'));
+end
+$$;
+
+comment on function app_private.describe_instant(timestamp, text) is
+  'How a local time becomes an instant: ordinary, in a gap, or in an overlap.';
+--! EndIncluded functions/app_private/describe_instant.sql
+--! Included functions/app_private/describe_occasion.sql
+-- Whether a day is an occasion, and why: its leap-day decision, or which day is one.
+create or replace function app_private.describe_occasion(
+  p_message_type text, p_base_date date, p_leap_day_policy text, p_date date,
+  out is_occasion boolean, out detail text
+)
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  what constant text := case p_message_type
+    when 'BIRTHDAY' then 'birthday' else 'anniversary' end;
+  year constant integer := extract(year from p_date)::integer;
+  is_leap_day constant boolean := to_char(p_base_date, 'MM-DD') = '02-29';
+  occasion date;
+  leap_year integer := year;
+begin
+  is_occasion := false;
+  if p_message_type = 'DIGEST' then
+    is_occasion := extract(isodow from p_date) = 1;
+    detail := case when is_occasion then 'digests are of Mondays, and this is one'
+      else format('digests are of Mondays, this is a %s; that of its week is of %s',
+        to_char(p_date, 'FMDay'), date_trunc('week', p_date)::date) end;
+    return;
+  end if;
+  if p_base_date is null then
+    detail := format('the user has set no %s', what);
+    return;
+  end if;
+  if p_date <= p_base_date then
+    detail := format('the date itself is %s: there is no %s before the next year',
+      p_base_date, what);
+    return;
+  end if;
+
+  occasion := app_hidden.occurrence_in_year(p_base_date, year, p_leap_day_policy);
+  if is_leap_day and occasion is null then
+    loop
+      leap_year := leap_year + 1;
+      exit when to_char(make_date(leap_year, 3, 1) - 1, 'DD') = '29';
+    end loop;
+    detail := format(
+      'February 29 is skipped in %s: policy skip; the next %s is on %s-02-29',
+      year, what, leap_year);
+    return;
+  end if;
+  is_occasion := occasion = p_date;
+  detail := concat_ws('; ',
+    case
+      when is_leap_day and to_char(occasion, 'MM-DD') = '02-29'
+      then format('February 29 exists in %s: policy %s is not needed',
+        year, p_leap_day_policy)
+      when is_leap_day
+      then format('February 29 is celebrated on %s in %s: policy %s',
+        to_char(occasion, 'FMMonth FMDD'), year, p_leap_day_policy)
+    end,
+    case when is_occasion then format('this is the user''s %s of %s', what, year)
+      else format('this is not the user''s %s: that of %s is on %s',
+        what, year, occasion) end);
+end
+$$;
+
+comment on function app_private.describe_occasion(text, date, text, date) is
+  'Whether a day is an occasion, and why.';
+--! EndIncluded functions/app_private/describe_occasion.sql
+--! Included functions/app_private/explain_attempts.sql
+-- The attempts of before are in the array, with what people did to the message; the one
+-- that is running, or that delivered, is in the columns.
+create or replace function app_private.explain_attempts(p_message app_public.message_logs)
+returns table (at timestamptz, topic text, detail text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  select (attempt.entry ->> 'started_at')::timestamptz, 'attempt',
+    concat_ws('; ',
+      count(attempt.entry ->> 'started_at') over (order by attempt.number) || ': '
+        || coalesce('answer ' || (attempt.entry ->> 'code'), 'no answer')
+        || coalesce(' after ' || round(extract(epoch from
+          (attempt.entry ->> 'ended_at')::timestamptz
+          - (attempt.entry ->> 'started_at')::timestamptz), 1) || ' s', ''),
+      app_private.without_addresses(attempt.entry ->> 'error', 200),
+      'it said "' || app_private.without_addresses(
+        nullif(attempt.entry ->> 'body', ''), 200) || '"',
+      'to be tried again at ' || to_char((attempt.entry ->> 'retry_at')::timestamptz,
+        'YYYY-MM-DD HH24:MI:SS "UTC"'))
+  from jsonb_array_elements(p_message.attempts)
+    with ordinality as attempt (entry, number)
+  where attempt.entry ? 'started_at'
+  union all
+  select (attempt.entry ->> 'changed_at')::timestamptz, 'by hand',
+    concat_ws(': ',
+      (attempt.entry ->> 'change') || ', was ' || (attempt.entry ->> 'status'),
+      app_private.without_addresses(attempt.entry ->> 'error', 200))
+  from jsonb_array_elements(p_message.attempts) as attempt (entry)
+  where attempt.entry ? 'change'
+  union all
+  select p_message.attempted_at, 'attempt',
+    case p_message.status
+      when 'SENDING' then 'the latest: it is being made, or its worker died'
+      else concat_ws('; ',
+        'the latest: delivered'
+          || coalesce(', answer ' || p_message.api_response_code, ''),
+        'it said "' || app_private.without_addresses(
+          nullif(p_message.api_response_body, ''), 200) || '"')
+    end
+  where p_message.attempted_at is not null
+    and p_message.status in ('SENDING', 'SENT')
+    -- A person may have said that an attempt of the array delivered.
+    and not exists (
+      select from jsonb_array_elements(p_message.attempts) as attempt (entry)
+      where (attempt.entry ->> 'started_at')::timestamptz = p_message.attempted_at
+    )
+  order by 1
+$$;
+
+comment on function app_private.explain_attempts(app_public.message_logs) is
+  'Each attempt to send a message, and what people did to it, in the order of time.';
+--! EndIncluded functions/app_private/explain_attempts.sql
+--! Included functions/app_private/explain_unplanned.sql
+-- For an occasion of the user's rules that the ledger does not have.
+create or replace function app_private.explain_unplanned(
+  p_user_id uuid, p_message_type text, p_date date, p_instant timestamptz,
+  out at timestamptz, out detail text
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  schedule app_private.message_schedule;
+  neighbour date;
+  late_window interval;
+  joined_at timestamptz;
+begin
+  select message_schedule.*
+  into schedule
+  from app_private.message_schedule
+  where message_schedule.user_id = p_user_id
+    and message_schedule.message_type = p_message_type;
+  if schedule.delivery_date = p_date then
+    at := schedule.scheduled_send_time - interval '24 hours';
+    detail := 'not planned yet: ' || case when at > now()
+      then 'a message is planned 24 hours before its time'
+      else 'the planner''s next tick does it; if it does not, pg_cron''s job '
+        'plan-due-messages does not run' end;
+    if schedule.scheduled_send_time <> (case when schedule.scheduled_send_time > now()
+      then greatest(p_instant, now()) else p_instant end)
+    then
+      detail := detail || format('. The schedule says %s, the rules now say %s: '
+        'gw messages replan --user %s',
+        to_char(schedule.scheduled_send_time, 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+        to_char(p_instant, 'YYYY-MM-DD HH24:MI:SS "UTC"'), p_user_id);
+    end if;
+    return;
+  end if;
+
+  select message_ledger.delivery_date
+  into neighbour
+  from app_private.message_ledger
+  where message_ledger.user_id = p_user_id
+    and message_ledger.message_type = p_message_type
+    and message_ledger.delivery_date between p_date - 2 and p_date + 2
+  limit 1;
+  if neighbour is not null then
+    detail := format('not planned: the message of %s counts for this occasion',
+      neighbour);
+    return;
+  end if;
+
+  select message_settings.late_window into late_window from app_private.message_settings;
+  if p_instant <= now() - late_window then
+    at := p_instant;
+    select users.created_at
+    into joined_at
+    from app_public.users
+    where users.id = p_user_id;
+    detail := case when joined_at > p_instant
+      then 'not planned: the account was made after it'
+      else 'not planned: it had passed when the user''s date, zone or wish became what '
+        'it is now' end;
+    return;
+  end if;
+  detail := case
+    when schedule.delivery_date < p_date
+    then format('not planned yet: the schedule comes to it after the occasion of %s',
+      schedule.delivery_date)
+    else format('not planned: the schedule lacks it; gw messages replan --user %s',
+      p_user_id)
+  end;
+end
+$$;
+
+comment on function app_private.explain_unplanned(uuid, text, date, timestamptz) is
+  'Why there is no message for an occasion of the user''s rules.';
+--! EndIncluded functions/app_private/explain_unplanned.sql
+--! Included functions/app_private/explain_planned.sql
+-- Of one message: when it was planned, whether it follows the rules, its job, its
+-- attempts, and what comes next. p_instant is what the rules say now; null when they have
+-- no such message.
+create or replace function app_private.explain_planned(
+  p_message app_public.message_logs, p_instant timestamptz
+) returns table (at timestamptz, topic text, detail text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  stamp constant text := 'YYYY-MM-DD HH24:MI:SS "UTC"';
+  status constant text := p_message.status;
+  is_waiting constant boolean := status in ('SCHEDULED', 'QUEUED', 'RETRYING');
+  is_taken boolean;
+  send_until timestamptz;
+  job pgboss.job;
+begin
+  select exists (
+    select from app_private.message_ledger
+    where message_ledger.user_id = p_message.user_id
+      and message_ledger.message_type = p_message.message_type
+      and message_ledger.delivery_date = p_message.delivery_date
+      and message_ledger.message_id = p_message.id
+  ) into is_taken;
+  select coalesce(p_message.send_until,
+    p_message.scheduled_send_time + message_settings.late_window)
+  into send_until
+  from app_private.message_settings;
+
+  at := p_message.created_at;
+  topic := 'plan';
+  detail := format('planned as message %s, due at %s', p_message.id,
+    to_char(p_message.scheduled_send_time, stamp));
+  if p_instant is not null and p_instant <> p_message.scheduled_send_time then
+    detail := detail || case
+      when is_waiting and p_message.scheduled_send_time
+        <> greatest(p_instant, least(now(), p_message.scheduled_send_time))
+      then format('; the rules now say %s: gw messages replan --user %s',
+        to_char(p_instant, stamp), p_message.user_id)
+      when p_instant < p_message.scheduled_send_time
+      then '; a change moved its time into the past, and made it due at once'
+      else format('; the rules of then, those of now say %s', to_char(p_instant, stamp))
+    end;
+  end if;
+  return next;
+
+  if is_waiting or status = 'SENDING' then
+    topic := 'job';
+    select * into job from pgboss.job
+    where name = 'message-send' and id = p_message.job_id;
+    at := job.start_after;
+    detail := case
+      when job.id is not null then format('job %s is %s%s', job.id, job.state,
+        case when job.retry_count > 0
+          then format('; taken back %s times from workers that died', job.retry_count)
+          else '' end)
+      when status = 'SCHEDULED' then 'none yet: it gets one 90 seconds before it is due'
+      else 'it is gone; pg_cron''s job requeue-lost-messages makes a new one soon'
+    end;
+    return next;
+  end if;
+
+  return query select * from app_private.explain_attempts(p_message);
+
+  select * into job from pgboss.job
+  where name = 'message-send-dead' and data ->> 'message_id' = p_message.id::text
+  order by created_on desc
+  limit 1;
+  if found then
+    at := job.created_on;
+    topic := 'dead letter';
+    detail := format('kept in queue message-send-dead until %s',
+      to_char(job.keep_until, stamp));
+    return next;
+  end if;
+
+  topic := 'state';
+  at := case status
+    when 'SCHEDULED' then p_message.scheduled_send_time
+    when 'SENT' then p_message.actual_send_time
+    when 'SENDING' then p_message.attempted_at
+    when 'UNKNOWN' then p_message.uncertain_since
+    else p_message.updated_at end;
+  detail := status || ': ' || case status
+    when 'SCHEDULED' then 'waits for its time'
+    when 'QUEUED' then coalesce(p_message.error_message, 'due, and waits for a worker')
+    when 'SENDING' then 'a worker makes the call; should it die, another gets its job'
+    when 'RETRYING' then 'tried again until it is delivered, refused, or too late'
+    when 'SENT' then 'the receiver has accepted it'
+    when 'FAILED' then coalesce(p_message.error_message, 'refused, or given up')
+      || '. To send it again: gw messages redrive --message ' || p_message.id
+    when 'EXPIRED' then coalesce(p_message.error_message, 'it was too late')
+      || '. To send it all the same: gw messages redrive --message ' || p_message.id
+    when 'CANCELLED' then coalesce(p_message.error_message, 'not wanted any more')
+      || case when is_taken then '. It is not planned again, but can be sent: '
+        || 'gw messages redrive --message ' || p_message.id
+        else '. It is planned again when the rules have it again in time' end
+    when 'UNKNOWN' then coalesce(p_message.error_message, 'it may have been delivered')
+      || '. A person asks the receiver, then: gw messages resolve --message '
+      || p_message.id || ' --as sent|failed'
+  end;
+  detail := app_private.without_addresses(detail, 600);
+  return next;
+  if is_waiting then
+    at := send_until;
+    topic := 'expires';
+    detail := case when p_message.uncertain_since is null
+      then 'too late from then on: it becomes EXPIRED'
+      else 'too late from then on: it becomes UNKNOWN: an attempt may have delivered it'
+    end;
+    return next;
+  end if;
+end
+$$;
+
+comment on function app_private.explain_planned(app_public.message_logs, timestamptz) is
+  'What became of a message, and what comes next.';
+--! EndIncluded functions/app_private/explain_planned.sql
+--! Included functions/ops/explain_message.sql
+-- Definer: who is on call may ask about one message, and need not be able to read users
+-- and their messages for that. The answer has no address, no name and no text of it.
+create or replace function ops.explain_message(
+  p_user_id uuid, p_message_type text, p_date date
+) returns table (step integer, at timestamptz, topic text, detail text)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  person app_public.users;
+  wishes app_public.user_settings;
+  message app_public.message_logs;
+  is_wanted boolean;
+  is_occasion boolean;
+  instant timestamptz;
+  local_time timestamp;
+  held_until timestamptz;
+  planned_at timestamptz;
+  is_over boolean := true;
+  has_messages boolean := false;
+begin
+  if p_message_type is null
+    or p_message_type not in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')
+  then
+    raise exception 'there is no message type %', p_message_type
+      using errcode = 'GW040', hint = 'One of BIRTHDAY, ANNIVERSARY, DIGEST.';
+  end if;
+  if p_date is null or p_date not between date '1604-01-01' and date '2300-01-01' then
+    raise exception 'the date % is not between 1604 and 2300', p_date
+      using errcode = 'GW040', hint = 'It is the local date of the occasion.';
+  end if;
+
+  step := 1;
+  topic := 'user';
+  select * into person from app_public.users where id = p_user_id;
+  if not found then
+    detail := 'there is no user with this id';
+    return next;
+    return;
+  end if;
+  select * into wishes from app_public.user_settings where user_id = p_user_id;
+  at := coalesce(person.deleted_at, person.created_at);
+  detail := format('the account %s; time zone %s, language %s',
+    case when person.deleted_at is null then 'is open' else 'was closed' end,
+    person.timezone, coalesce(wishes.locale, 'en'));
+  return next;
+
+  is_wanted := coalesce(case p_message_type
+    when 'BIRTHDAY' then wishes.birthday_messages
+    when 'ANNIVERSARY' then wishes.anniversary_messages
+    else wishes.weekly_digest end, true);
+  step := step + 1;
+  at := null;
+  topic := 'wish';
+  detail := case when is_wanted then 'the user wants messages of this type'
+    else 'the user has opted out of messages of this type' end;
+  return next;
+
+  step := step + 1;
+  topic := 'occasion';
+  select described.is_occasion, described.detail
+  into is_occasion, detail
+  from app_private.describe_occasion(p_message_type,
+    case p_message_type when 'BIRTHDAY' then person.birthday_date
+      when 'ANNIVERSARY' then person.anniversary_date end,
+    person.leap_day_policy, p_date) as described;
+  return next;
+
+  if is_occasion then
+    local_time := p_date + coalesce(
+      (select message_rules.send_time from app_private.message_rules
+        where message_rules.user_id = p_user_id
+          and message_rules.message_type = p_message_type),
+      case p_message_type when 'DIGEST' then time '08:00' else person.send_time end);
+    instant := app_hidden.local_to_instant(local_time, person.timezone);
+    step := step + 1;
+    at := instant;
+    topic := 'instant';
+    detail := app_private.describe_instant(local_time, person.timezone);
+    return next;
+
+    step := step + 1;
+    topic := 'quiet hours';
+    held_until := app_hidden.quiet_until(
+      instant, person.timezone, wishes.quiet_from, wishes.quiet_until);
+    at := held_until;
+    detail := case
+      when wishes.quiet_from is null then 'none'
+      else format('%s to %s, local time: it is %s', to_char(wishes.quiet_from, 'HH24:MI'),
+        to_char(wishes.quiet_until, 'HH24:MI'),
+        case when held_until is null then 'not in them' else 'held until they end' end)
+    end;
+    return next;
+  end if;
+
+  for message in
+    select message_logs.*
+    from app_public.message_logs
+    where message_logs.user_id = p_user_id
+      and message_logs.message_type = p_message_type
+      and message_logs.delivery_date = p_date
+      -- No zone is further from UTC.
+      and message_logs.scheduled_send_time between p_date - 3 and p_date + 4
+    order by message_logs.created_at, message_logs.id
+  loop
+    has_messages := true;
+    is_over := message.status not in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING');
+    for at, topic, detail in
+      select * from app_private.explain_planned(message, case
+        when is_occasion and is_wanted and person.deleted_at is null then instant end)
+    loop
+      step := step + 1;
+      return next;
+    end loop;
+  end loop;
+
+  if not has_messages then
+    step := step + 1;
+    topic := 'plan';
+    select message_ledger.planned_at
+    into planned_at
+    from app_private.message_ledger
+    where message_ledger.user_id = p_user_id
+      and message_ledger.message_type = p_message_type
+      and message_ledger.delivery_date = p_date;
+    at := planned_at;
+    if planned_at is not null then
+      detail := 'it was planned then; what became of it has left the database';
+    elsif person.deleted_at is not null then
+      detail := 'no message: the account was closed';
+    elsif not is_occasion then
+      detail := 'no message: the day is not an occasion';
+    elsif not is_wanted then
+      detail := 'no message: the user does not want it';
+    else
+      is_over := false;
+      select unplanned.at, unplanned.detail
+      into at, detail
+      from app_private.explain_unplanned(
+        p_user_id, p_message_type, p_date, instant) as unplanned;
+    end if;
+    return next;
+  end if;
+
+  -- What may hold up whatever is still to go out.
+  if not is_over then
+    for at, detail in
+      select delivery_channels.opened_at, delivery_channels.name || ': '
+        || concat_ws('; ',
+        case when delivery_channels.circuit <> 'closed' then format(
+          'the circuit is %s, because the receiver does not answer; next probe %s',
+          delivery_channels.circuit,
+          to_char(delivery_channels.probe_after, 'YYYY-MM-DD HH24:MI:SS "UTC"')) end,
+        'at most ' || delivery_channels.messages_per_second || ' messages a second')
+      from app_private.delivery_channels
+      where delivery_channels.circuit <> 'closed'
+        or delivery_channels.messages_per_second is not null
+      order by delivery_channels.name
+    loop
+      step := step + 1;
+      topic := 'channel';
+      return next;
+    end loop;
+  end if;
+end
+$$;
+
+grant execute on function ops.explain_message(uuid, text, date) to gw_monitor;
+comment on function ops.explain_message(uuid, text, date) is
+  'Why a user''s message of a type and local date was, will be, or was not sent, step by step.';
+--! EndIncluded functions/ops/explain_message.sql

@@ -1,0 +1,294 @@
+--! Previous: sha1:04960c4994e8ec3ab3aad2b4db66d18407bfa790
+--! Hash: sha1:76ca6211f7c0b8614d2ea7e54f8b1e8d109ea360
+--! Message: message-simulate
+--! Baseline: topics/27-message-simulate.sql
+
+/*
+ * What goes out in a range of time, by the rules as they are or would be: for
+ * "gw messages simulate".
+ */
+
+--! Included functions/app_private/find_occasions.sql
+-- Users with the same rule are counted together before the dear part, the instants. Looks
+-- at rules alone, then at what message_logs has of the same occasions. By hour, or for one
+-- user as it is.
+create or replace function app_private.find_occasions(
+  p_from timestamptz, p_to timestamptz, p_user_id uuid
+) returns table (
+  at timestamptz,
+  timezone text,
+  message_type text,
+  delivery_date date,
+  messages bigint,
+  held bigint,
+  planned bigint,
+  sent bigint,
+  stopped bigint
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  with rules as materialized (
+    select message_rules.user_id, message_rules.message_type, message_rules.base_date,
+      message_rules.leap_day_policy, message_rules.timezone, message_rules.send_time,
+      user_settings.quiet_from, user_settings.quiet_until
+    from app_private.message_rules
+    left join app_public.user_settings on user_settings.user_id = message_rules.user_id
+    where p_user_id is null or message_rules.user_id = p_user_id
+  ),
+  -- No zone is further from UTC, and no quiet hours last longer than a day.
+  days as (
+    select p_from::date - 3 as first, p_to::date + 2 as last
+  ),
+  occasions as (
+    select rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
+      rules.quiet_from, rules.quiet_until, sum(rules.users) as users
+    from (
+      select message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
+        quiet_until, count(*) as users
+      from rules
+      group by message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
+        quiet_until
+    ) as rules
+    cross join days
+    cross join lateral (
+      select app_hidden.occurrence_in_year(rules.base_date, year, rules.leap_day_policy)
+      from generate_series(extract(year from days.first)::integer,
+        extract(year from days.last)::integer) as year
+      where rules.message_type <> 'DIGEST'
+      union all
+      select monday::date
+      from generate_series(date_trunc('week', days.first), days.last, interval '1 week')
+        as monday
+      where rules.message_type = 'DIGEST'
+    ) as candidate (delivery_date)
+    where candidate.delivery_date between days.first and days.last
+      and (rules.base_date is null or candidate.delivery_date > rules.base_date)
+    group by rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
+      rules.quiet_from, rules.quiet_until
+  ),
+  timed as materialized (
+    select occasions.*, moment.due, quiet.until as held_until
+    from occasions
+    cross join lateral (
+      select app_hidden.local_to_instant(
+        occasions.delivery_date + occasions.send_time, occasions.timezone)
+      offset 0
+    ) as moment (due)
+    cross join lateral (
+      select app_hidden.quiet_until(
+        moment.due, occasions.timezone, occasions.quiet_from, occasions.quiet_until)
+      offset 0
+    ) as quiet (until)
+  ),
+  logged as (
+    select rules.message_type, message_logs.delivery_date, rules.timezone,
+      rules.send_time, rules.quiet_from, rules.quiet_until,
+      count(*) filter (where message_logs.status
+        in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')) as planned,
+      count(*) filter (where message_logs.status = 'SENT') as sent,
+      count(*) filter (where message_logs.status
+        in ('FAILED', 'CANCELLED', 'EXPIRED', 'UNKNOWN')) as stopped
+    from app_public.message_logs
+    -- A message that the rules took back is not in the ledger any more.
+    inner join app_private.message_ledger
+      on message_ledger.user_id = message_logs.user_id
+      and message_ledger.message_type = message_logs.message_type
+      and message_ledger.delivery_date = message_logs.delivery_date
+      and message_ledger.message_id = message_logs.id
+    inner join rules
+      on rules.user_id = message_logs.user_id
+      and rules.message_type = message_logs.message_type
+    where message_logs.scheduled_send_time > p_from - interval '4 days'
+      and message_logs.scheduled_send_time < p_to + interval '4 days'
+      and (p_user_id is null or message_logs.user_id = p_user_id)
+      and (rules.message_type = 'DIGEST'
+        or message_logs.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
+          extract(year from message_logs.delivery_date)::integer, rules.leap_day_policy))
+    group by rules.message_type, message_logs.delivery_date, rules.timezone,
+      rules.send_time, rules.quiet_from, rules.quiet_until
+  )
+  select goes_out.at, timed.timezone, timed.message_type, timed.delivery_date,
+    sum(timed.users)::bigint,
+    coalesce(sum(timed.users) filter (where timed.held_until is not null), 0)::bigint,
+    coalesce(sum(logged.planned), 0)::bigint, coalesce(sum(logged.sent), 0)::bigint,
+    coalesce(sum(logged.stopped), 0)::bigint
+  from timed
+  cross join lateral (
+    select date_trunc(case when p_user_id is null then 'hour' else 'microseconds' end,
+      coalesce(timed.held_until, timed.due))
+  ) as goes_out (at)
+  left join logged
+    on logged.message_type = timed.message_type
+    and logged.delivery_date = timed.delivery_date
+    and logged.timezone = timed.timezone
+    and logged.send_time = timed.send_time
+    and logged.quiet_from is not distinct from timed.quiet_from
+    and logged.quiet_until is not distinct from timed.quiet_until
+  where coalesce(timed.held_until, timed.due) >= p_from
+    and coalesce(timed.held_until, timed.due) < p_to
+  group by goes_out.at, timed.timezone, timed.message_type, timed.delivery_date
+  order by goes_out.at, timed.timezone, timed.message_type, timed.delivery_date
+$$;
+
+comment on function app_private.find_occasions(timestamptz, timestamptz, uuid) is
+  'What goes out in a range of time by the rules: how many, how many of them held by quiet hours, and how many are planned, sent or stopped already.';
+--! EndIncluded functions/app_private/find_occasions.sql
+--! Included functions/app_private/check_simulated_changes.sql
+-- Says which value is wrong, where a cast would only say that one is.
+create or replace function app_private.check_simulated_changes(p_changes jsonb)
+returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  name text;
+  value text;
+  rule text;
+begin
+  for name, value in select * from jsonb_each_text(p_changes) loop
+    rule := case
+      when name = 'timezone' then 'a time zone that this database knows'
+      when name in ('birthday_date', 'anniversary_date') then 'a date, or empty'
+      when name = 'send_time' then 'a time of day such as 09:00'
+      when name = 'leap_day_policy' then 'feb28, mar1 or skip'
+      when name in ('birthday_messages', 'anniversary_messages', 'weekly_digest')
+      then 'true or false'
+    end;
+    if rule is null then
+      raise exception 'a change of % cannot be simulated', name
+        using errcode = 'GW040', hint = 'Only one of timezone, birthday_date, '
+          'anniversary_date, send_time, leap_day_policy, birthday_messages, '
+          'anniversary_messages, weekly_digest.';
+    end if;
+    begin
+      if (case
+        when name in ('birthday_date', 'anniversary_date')
+        then value is null or value::date between date '1604-01-01' and date '2200-01-01'
+        when value is null then false
+        when name = 'timezone'
+        then exists (select from app_hidden.timezones where timezones.name = value)
+        when name = 'send_time' then value::time < time '24:00'
+        when name = 'leap_day_policy' then value in ('feb28', 'mar1', 'skip')
+        else value::boolean is not null
+      end) then
+        continue;
+      end if;
+    exception when data_exception then
+      null;
+    end;
+    raise exception '% cannot be %', name, coalesce('"' || value || '"', 'empty')
+      using errcode = 'GW040', hint = 'It is ' || rule || '.';
+  end loop;
+end
+$$;
+
+comment on function app_private.check_simulated_changes(jsonb) is
+  'Refuses changes of a user that ops.simulate_messages() cannot make.';
+--! EndIncluded functions/app_private/check_simulated_changes.sql
+--! Included functions/ops/simulate_messages.sql
+-- With changes, the difference that they would make. They are made and taken back in a
+-- subtransaction: so it is the rules themselves that answer, not a second copy of them.
+-- Nobody else sees them; the user's rows are locked for that moment.
+create or replace function ops.simulate_messages(
+  p_from timestamptz, p_to timestamptz, p_user_id uuid default null,
+  p_changes jsonb default '{}'
+) returns table (
+  difference text,
+  at timestamptz,
+  timezone text,
+  message_type text,
+  delivery_date date,
+  messages bigint,
+  held bigint,
+  planned bigint,
+  sent bigint,
+  stopped bigint
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+  before_change jsonb;
+  after_change jsonb;
+begin
+  if p_from is null or p_to is null or not p_from < p_to
+    or p_to - p_from > interval '400 days'
+    or p_from < '1900-01-01' or p_to > '2300-01-01'
+  then
+    raise exception 'the range from % to % is not one of up to 400 days', p_from, p_to
+      using errcode = 'GW040', hint = 'The end must lie after the start.';
+  end if;
+  if p_user_id is not null
+    and not exists (select from app_public.users where id = p_user_id)
+  then
+    raise exception 'there is no user %', p_user_id using errcode = 'GW040';
+  end if;
+  if coalesce(p_changes, '{}') = '{}' then
+    return query select null::text, found.*
+    from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+    return;
+  end if;
+  if p_user_id is null then
+    raise exception 'changes are those of one user, and none is named'
+      using errcode = 'GW040', hint = 'Name a user, or leave out the changes.';
+  end if;
+  perform app_private.check_simulated_changes(p_changes);
+
+  select coalesce(jsonb_agg(to_jsonb(found) || '{"difference": "before"}'), '[]')
+  into before_change
+  from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+  begin
+    update app_public.users
+    set timezone = coalesce(p_changes ->> 'timezone', timezone),
+      birthday_date = case when p_changes ? 'birthday_date'
+        then (p_changes ->> 'birthday_date')::date else birthday_date end,
+      anniversary_date = case when p_changes ? 'anniversary_date'
+        then (p_changes ->> 'anniversary_date')::date else anniversary_date end,
+      send_time = coalesce((p_changes ->> 'send_time')::time, send_time),
+      leap_day_policy = coalesce(p_changes ->> 'leap_day_policy', leap_day_policy)
+    where id = p_user_id;
+    insert into app_public.user_settings (user_id) values (p_user_id)
+    on conflict do nothing;
+    update app_public.user_settings
+    set birthday_messages =
+        coalesce((p_changes ->> 'birthday_messages')::boolean, birthday_messages),
+      anniversary_messages =
+        coalesce((p_changes ->> 'anniversary_messages')::boolean, anniversary_messages),
+      weekly_digest = coalesce((p_changes ->> 'weekly_digest')::boolean, weekly_digest)
+    where user_id = p_user_id;
+    select coalesce(jsonb_agg(to_jsonb(found) || '{"difference": "after"}'), '[]')
+    into after_change
+    from app_private.find_occasions(p_from, p_to, p_user_id) as found;
+    raise exception 'taken back' using errcode = 'GW000';
+  exception when sqlstate 'GW000' then
+    null;
+  end;
+
+  return query
+  with sides as (
+    select *
+    from jsonb_to_recordset(before_change || after_change) as side (
+      difference text, at timestamptz, timezone text, message_type text,
+      delivery_date date, messages bigint, held bigint, planned bigint, sent bigint,
+      stopped bigint)
+  )
+  select sides.*
+  from sides
+  where not exists (
+    select from sides as other
+    where other.difference <> sides.difference
+      and other.at = sides.at
+      and other.message_type = sides.message_type
+      and other.delivery_date = sides.delivery_date
+  )
+  order by sides.at, sides.message_type, sides.difference desc;
+end
+$$;
+
+comment on function ops.simulate_messages(timestamptz, timestamptz, uuid, jsonb) is
+  'What goes out by hour and zone; for a user and changes, what only was so before them and what only after.';
+--! EndIncluded functions/ops/simulate_messages.sql

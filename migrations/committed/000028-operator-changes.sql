@@ -1,0 +1,561 @@
+--! Previous: sha1:76ca6211f7c0b8614d2ea7e54f8b1e8d109ea360
+--! Hash: sha1:8149358d3ec8a116a92376afbd451385e6c0dcd7
+--! Message: operator-changes
+--! Baseline: topics/28-operator-changes.sql
+
+/*
+ * What a person on call may change: redrive, cancel, resolve, replan, limit a channel.
+ */
+
+--! Included functions/ops/find_moved_messages.sql
+-- What app_private.replan_messages() would move. A local time is cheap to read from an
+-- instant and dear to turn into one: that is done for what reads wrong, and for what may
+-- be the second of an overlap's two.
+create or replace function ops.find_moved_messages(
+  p_user_id uuid default null, p_timezone text default null,
+  p_now timestamptz default now()
+) returns table (
+  user_id uuid,
+  message_type text,
+  delivery_date date,
+  timezone text,
+  status text,
+  stored_time timestamptz,
+  rule_time timestamptz
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  with stored as (
+    select message_schedule.user_id, message_schedule.message_type,
+      message_schedule.delivery_date, 'not planned yet' as status,
+      message_schedule.scheduled_send_time as stored_time
+    from app_private.message_schedule
+    where p_user_id is null or message_schedule.user_id = p_user_id
+    union all
+    select message_logs.user_id, message_logs.message_type, message_logs.delivery_date,
+      message_logs.status, message_logs.scheduled_send_time
+    from app_public.message_logs
+    where message_logs.status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and message_logs.scheduled_send_time > p_now - interval '1 year'
+      and (p_user_id is null or message_logs.user_id = p_user_id)
+  ),
+  doubtful as (
+    select stored.*, rules.timezone, local.due
+    from stored
+    inner join app_private.message_rules as rules
+      on rules.user_id = stored.user_id
+      and rules.message_type = stored.message_type
+    cross join lateral (select stored.delivery_date + rules.send_time) as local (due)
+    where (p_timezone is null or rules.timezone = p_timezone)
+      and (stored.stored_time at time zone rules.timezone <> local.due
+        or (stored.stored_time - interval '3 hours') at time zone rules.timezone
+          <> local.due - interval '3 hours')
+  ),
+  compared as (
+    select doubtful.*,
+      -- As next_occasions() and replan_messages() do it: what was still to come is not
+      -- missed because it moves into the past.
+      case
+        when doubtful.stored_time > p_now then greatest(moment.instant, p_now)
+        when doubtful.status = 'not planned yet' then moment.instant
+        else greatest(moment.instant, doubtful.stored_time)
+      end as rule_time
+    from doubtful
+    cross join lateral (
+      select app_hidden.local_to_instant(doubtful.due, doubtful.timezone) offset 0
+    ) as moment (instant)
+  )
+  select compared.user_id, compared.message_type, compared.delivery_date,
+    compared.timezone, compared.status, compared.stored_time, compared.rule_time
+  from compared
+  where compared.rule_time <> compared.stored_time
+  order by compared.stored_time, compared.user_id, compared.message_type
+$$;
+
+comment on function ops.find_moved_messages(uuid, text, timestamptz) is
+  'Instants in the schedule and of waiting messages that the zones'' rules now make others.';
+--! EndIncluded functions/ops/find_moved_messages.sql
+--! Included functions/ops/replan_users.sql
+-- A chunk holds up whoever changes one of its users for about a second.
+create or replace function ops.replan_users(
+  p_after uuid default null, p_limit integer default 2000,
+  p_timezone text default null, p_user_id uuid default null
+) returns table (last_id uuid, users integer, changed integer)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  ids uuid[];
+begin
+  select array_agg(chunk.id order by chunk.id)
+  into ids
+  from (
+    select users.id
+    from app_public.users
+    where users.deleted_at is null
+      and (p_after is null or users.id > p_after)
+      and (p_timezone is null or users.timezone = p_timezone)
+      and (p_user_id is null or users.id = p_user_id)
+    order by users.id
+    limit p_limit
+  ) as chunk;
+  last_id := ids[cardinality(ids)];
+  users := coalesce(cardinality(ids), 0);
+  changed := 0;
+  if users > 0 then
+    changed := app_private.replan_messages(ids);
+    perform ops.audit('messages.replanned', jsonb_strip_nulls(jsonb_build_object(
+      'first_id', ids[1],
+      'last_id', last_id,
+      'users', users,
+      'changed', changed,
+      'timezone', p_timezone)));
+  end if;
+  return next;
+end
+$$;
+
+comment on function ops.replan_users(uuid, integer, text, uuid) is
+  'Brings what has not gone out up to date for the next so many users by id, after an id. Returns the last id, null at the end, how many users and how many changes.';
+--! EndIncluded functions/ops/replan_users.sql
+--! Included functions/app_private/find_messages.sql
+-- Without SET, so that it becomes part of the query around it and partitions are pruned.
+-- A filter that is null does not filter.
+create or replace function app_private.find_messages(
+  p_statuses text[], p_message_type text, p_date date, p_user_id uuid,
+  p_since timestamptz, p_message_id uuid
+) returns setof app_public.message_logs
+language sql stable
+as $$
+  select message_logs.*
+  from app_public.message_logs
+  where (p_statuses is null or message_logs.status = any (p_statuses))
+    and (p_message_type is null or message_logs.message_type = p_message_type)
+    -- No zone is further from UTC.
+    and (p_date is null or message_logs.delivery_date = p_date
+      and message_logs.scheduled_send_time >= (p_date - 3)::timestamp at time zone 'UTC'
+      and message_logs.scheduled_send_time < (p_date + 4)::timestamp at time zone 'UTC')
+    and (p_user_id is null or message_logs.user_id = p_user_id)
+    and (p_since is null or message_logs.scheduled_send_time >= p_since)
+    and (p_message_id is null or message_logs.id = p_message_id)
+$$;
+
+comment on function app_private.find_messages(
+  text[], text, date, uuid, timestamptz, uuid) is
+  'Messages by filters; null does not filter.';
+--! EndIncluded functions/app_private/find_messages.sql
+--! Included functions/app_private/redrive_refusals.sql
+-- The rules of claim_messages(): what it would only cancel again is not worth a try.
+create or replace function app_private.redrive_refusals(
+  p_statuses text[], p_message_type text, p_date date, p_user_id uuid,
+  p_since timestamptz, p_message_id uuid, p_even_unknown boolean
+) returns table (
+  user_id uuid,
+  message_id uuid,
+  scheduled_send_time timestamptz,
+  message_type text,
+  delivery_date date,
+  status text,
+  refusal text
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  select found.user_id, found.id, found.scheduled_send_time, found.message_type,
+    found.delivery_date, found.status,
+    case
+      when users.deleted_at is not null then 'the account was closed'
+      when rules.user_id is null then 'the user does not want this message any more'
+      when rules.message_type <> 'DIGEST'
+        and found.delivery_date is distinct from app_hidden.occurrence_in_year(
+          rules.base_date, extract(year from found.delivery_date)::integer,
+          rules.leap_day_policy)
+        then 'the date was changed'
+      when other.message_id is not null
+        then 'another message has this occasion: ' || other.message_id
+      when row_number() over (
+        partition by found.user_id, found.message_type, found.delivery_date
+        order by ledger.message_id is not null desc, found.created_at desc, found.id) > 1
+        then 'a later message has this occasion'
+      -- Which channel it goes out by is not known here.
+      when not p_even_unknown and (found.status = 'UNKNOWN'
+        or found.uncertain_since < now() - (select min(key_lifetime)
+          from app_private.delivery_channels))
+        then 'it may have been delivered already: --even-unknown sends it again'
+    end
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  inner join app_public.users on users.id = found.user_id
+  left join app_private.message_rules as rules
+    on rules.user_id = found.user_id
+    and rules.message_type = found.message_type
+  left join app_private.message_ledger as ledger
+    on ledger.user_id = found.user_id
+    and ledger.message_type = found.message_type
+    and ledger.delivery_date = found.delivery_date
+    and ledger.message_id = found.id
+  -- Whoever moves February 29 from one day to the next has been greeted already.
+  left join lateral (
+    select message_ledger.message_id
+    from app_private.message_ledger
+    where message_ledger.user_id = found.user_id
+      and message_ledger.message_type = found.message_type
+      and message_ledger.delivery_date
+        between found.delivery_date - 2 and found.delivery_date + 2
+      and message_ledger.message_id <> found.id
+    order by message_ledger.delivery_date
+    limit 1
+  ) as other on ledger.message_id is null
+  where found.status in ('FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED')
+$$;
+
+comment on function app_private.redrive_refusals(
+  text[], text, date, uuid, timestamptz, uuid, boolean) is
+  'Messages that did not go out, and why one may not be sent again; null when it may.';
+--! EndIncluded functions/app_private/redrive_refusals.sql
+--! Included functions/ops/redrive_messages.sql
+-- Nothing is sent here: a message gets a job of its own again, and claim_messages()
+-- decides as for any other. One that is planned for later only becomes SCHEDULED.
+create or replace function ops.redrive_messages(
+  p_statuses text[] default array['FAILED', 'EXPIRED'],
+  p_message_type text default null,
+  p_date date default null,
+  p_user_id uuid default null,
+  p_since timestamptz default null,
+  p_message_id uuid default null,
+  p_even_unknown boolean default false,
+  p_dry_run boolean default false
+) returns table (
+  user_id uuid,
+  message_id uuid,
+  message_type text,
+  delivery_date date,
+  status text,
+  refusal text
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+  user_ids uuid[];
+  judged jsonb;
+  wanted uuid[];
+begin
+  if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED'] then
+    raise exception
+      'only FAILED, EXPIRED, UNKNOWN and CANCELLED messages can be sent again'
+      using errcode = 'GW041',
+        hint = 'What waits is sent by itself; what was sent stays sent.';
+  end if;
+
+  if not p_dry_run then
+    -- In the order of replan_messages(): nothing is planned for these users meanwhile.
+    select array_agg(distinct found.user_id) into user_ids
+    from app_private.find_messages(
+      p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
+    perform from app_public.users where id = any (user_ids) order by id for no key update;
+    perform from app_private.message_schedule where user_id = any (user_ids)
+    order by user_id, message_type for update;
+    perform from app_public.message_logs
+    where (user_id, id, scheduled_send_time) in (
+      select found.user_id, found.id, found.scheduled_send_time
+      from app_private.find_messages(
+        p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+    order by user_id, id
+    for update;
+  end if;
+
+  select coalesce(jsonb_agg(to_jsonb(found)
+    order by found.scheduled_send_time, found.user_id, found.message_id), '[]')
+  into judged
+  from app_private.redrive_refusals(p_statuses, p_message_type, p_date, p_user_id,
+    p_since, p_message_id, p_even_unknown) as found;
+  return query
+  select found.user_id, found.message_id, found.message_type, found.delivery_date,
+    found.status, found.refusal
+  from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
+    message_type text, delivery_date date, status text, refusal text);
+  select coalesce(array_agg(found.message_id), '{}')
+  into wanted
+  from jsonb_to_recordset(judged) as found (message_id uuid, refusal text)
+  where found.refusal is null;
+  if p_dry_run or wanted = '{}' then
+    return;
+  end if;
+
+  insert into app_private.message_ledger
+    (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+  select found.user_id, found.message_type, found.delivery_date, found.id,
+    found.scheduled_send_time
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  where found.id = any (wanted)
+    and not exists (
+      select from app_private.message_ledger as ledger
+      where ledger.user_id = found.user_id
+        and ledger.message_type = found.message_type
+        and ledger.delivery_date = found.delivery_date
+    )
+  order by found.user_id, found.message_type;
+
+  update app_public.message_logs
+  set status = 'SCHEDULED',
+    job_id = null,
+    retry_count = 0,
+    send_until = case when found.scheduled_send_time <= now()
+      then now() + settings.late_window end,
+    error_message = null,
+    attempts = coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+      jsonb_strip_nulls(jsonb_build_object(
+        'change', 'sent again',
+        'changed_at', now(),
+        'changed_by', session_user,
+        'status', message_logs.status,
+        'error', message_logs.error_message))),
+    uncertain_since = case when not p_even_unknown then message_logs.uncertain_since end,
+    -- What certainly was not delivered may go to an address corrected since, and say what
+    -- is true now. What may have been stays as it was under its key.
+    recipient_email = case when is_uncertain then message_logs.recipient_email end,
+    recipient_name = case when is_uncertain then message_logs.recipient_name end,
+    attempted_at = case when is_uncertain then message_logs.attempted_at end
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
+  cross join lateral (
+    select found.uncertain_since is not null or found.status = 'UNKNOWN'
+  ) as doubt (is_uncertain)
+  cross join app_private.message_settings as settings
+  where found.id = any (wanted)
+    and message_logs.user_id = found.user_id
+    and message_logs.id = found.id
+    and message_logs.scheduled_send_time = found.scheduled_send_time;
+  perform app_private.replan_messages(user_ids);
+  perform app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
+    array_agg(due.scheduled_send_time), now())
+  from app_private.find_messages(
+    array['SCHEDULED'], p_message_type, p_date, p_user_id, null, p_message_id) as due
+  where due.id = any (wanted)
+    and due.scheduled_send_time <= now();
+
+  delete from pgboss.job
+  where job.name = 'message-send-dead'
+    and (job.data ->> 'message_id')::uuid = any (wanted);
+  if not exists (select from pgboss.job where job.name = 'message-send-dead') then
+    perform ops.resolve_alert('health-dead-letters', 'message-send-dead');
+  end if;
+  perform ops.audit('messages.redriven', jsonb_strip_nulls(jsonb_build_object(
+    'messages', cardinality(wanted),
+    'statuses', p_statuses,
+    'type', p_message_type,
+    'date', p_date,
+    'user_id', p_user_id,
+    'since', p_since,
+    'message_id', p_message_id,
+    'even_unknown', p_even_unknown)));
+end
+$$;
+
+comment on function ops.redrive_messages(
+  text[], text, date, uuid, timestamptz, uuid, boolean, boolean) is
+  'Sends messages again that failed, expired, were cancelled, or have an unknown outcome. Returns all that the filters match; what was refused has a reason.';
+--! EndIncluded functions/ops/redrive_messages.sql
+--! Included functions/ops/cancel_messages.sql
+-- The ledger keeps a message that a person cancels: it is not planned again.
+create or replace function ops.cancel_messages(
+  p_reason text,
+  p_statuses text[] default null,
+  p_message_type text default null,
+  p_date date default null,
+  p_user_id uuid default null,
+  p_since timestamptz default null,
+  p_message_id uuid default null,
+  p_dry_run boolean default false
+) returns table (
+  user_id uuid,
+  message_id uuid,
+  message_type text,
+  delivery_date date,
+  status text,
+  refusal text
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+  statuses constant text[] := coalesce(p_statuses,
+    array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING']);
+  judged jsonb;
+  cancelled integer;
+begin
+  if not statuses <@ array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING'] then
+    raise exception 'only SCHEDULED, QUEUED and RETRYING messages can be cancelled'
+      using errcode = 'GW041', hint = 'The others do not go out.';
+  end if;
+  if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
+    raise exception 'a reason of 1 to 200 characters is needed'
+      using errcode = 'GW041', hint = 'The message shows it to whoever asks.';
+  end if;
+
+  if not p_dry_run then
+    perform from app_public.message_logs
+    where (user_id, id, scheduled_send_time) in (
+      select found.user_id, found.id, found.scheduled_send_time
+      from app_private.find_messages(
+        statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+    order by user_id, id
+    for update;
+  end if;
+  select coalesce(jsonb_agg(jsonb_build_object('user_id', found.user_id,
+    'message_id', found.id, 'scheduled_send_time', found.scheduled_send_time,
+    'message_type', found.message_type, 'delivery_date', found.delivery_date,
+    'status', found.status, 'job_id', found.job_id)
+    order by found.scheduled_send_time, found.user_id, found.id), '[]')
+  into judged
+  from app_private.find_messages(
+    statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
+
+  return query
+  select found.user_id, found.message_id, found.message_type, found.delivery_date,
+    found.status, case when found.status = 'SENDING' then 'the call is being made' end
+  from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
+    message_type text, delivery_date date, status text);
+  if p_dry_run then
+    return;
+  end if;
+
+  with changed as (
+    update app_public.message_logs
+    set status = 'CANCELLED', job_id = null,
+      error_message = 'cancelled by a person: ' || btrim(p_reason),
+      attempts = case when found.status = 'SCHEDULED' and message_logs.attempts is null
+        then null
+        else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+          jsonb_strip_nulls(jsonb_build_object(
+            'change', 'cancelled',
+            'changed_at', now(),
+            'changed_by', session_user,
+            'status', found.status,
+            'error', message_logs.error_message))) end
+    from jsonb_to_recordset(judged) as found (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz, status text)
+    where found.status <> 'SENDING'
+      and message_logs.user_id = found.user_id
+      and message_logs.id = found.message_id
+      and message_logs.scheduled_send_time = found.scheduled_send_time
+    returning 1
+  ),
+  finished as (
+    delete from pgboss.job
+    using jsonb_to_recordset(judged) as found (status text, job_id uuid)
+    where found.status <> 'SENDING'
+      and job.name = 'message-send'
+      and job.id = found.job_id
+  )
+  select count(*) into cancelled from changed;
+  if cancelled > 0 then
+    perform ops.audit('messages.cancelled', jsonb_strip_nulls(jsonb_build_object(
+      'messages', cancelled,
+      'reason', btrim(p_reason),
+      'statuses', statuses,
+      'type', p_message_type,
+      'date', p_date,
+      'user_id', p_user_id,
+      'since', p_since,
+      'message_id', p_message_id)));
+  end if;
+end
+$$;
+
+comment on function ops.cancel_messages(
+  text, text[], text, date, uuid, timestamptz, uuid, boolean) is
+  'Cancels what has not gone out, so that it is not planned again. Returns all that the filters match; what was refused has a reason.';
+--! EndIncluded functions/ops/cancel_messages.sql
+--! Included functions/ops/resolve_message.sql
+create or replace function ops.resolve_message(p_message_id uuid, p_status text)
+returns table (user_id uuid, message_type text, delivery_date date)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+  message app_public.message_logs;
+begin
+  if p_status is null or p_status not in ('SENT', 'FAILED') then
+    raise exception 'a message of unknown outcome was SENT or FAILED, not %', p_status
+      using errcode = 'GW041', hint = 'Ask the receiver by the idempotency key.';
+  end if;
+  select * into message
+  from app_public.message_logs
+  where id = p_message_id
+    and status <> 'SENT'
+  for update;
+  if message.id is null or message.status <> 'UNKNOWN' then
+    raise exception 'message % is not UNKNOWN%', p_message_id,
+      coalesce(', but ' || message.status, '')
+      using errcode = 'GW041', hint = 'See: gw messages list --status UNKNOWN';
+  end if;
+
+  update app_public.message_logs
+  set status = p_status,
+    actual_send_time = case p_status when 'SENT'
+      then coalesce(message.uncertain_since, message.attempted_at, now()) end,
+    uncertain_since = null,
+    error_message = case p_status when 'FAILED'
+      then 'not delivered, as the receiver says' end,
+    attempts = coalesce(message.attempts, '[]') || jsonb_build_array(
+      jsonb_strip_nulls(jsonb_build_object(
+        'change', 'resolved as ' || p_status,
+        'changed_at', now(),
+        'changed_by', session_user,
+        'status', message.status,
+        'error', message.error_message)))
+  where user_id = message.user_id
+    and id = message.id
+    and scheduled_send_time = message.scheduled_send_time;
+  perform ops.audit('messages.resolved', jsonb_build_object(
+    'message_id', message.id, 'user_id', message.user_id, 'status', p_status));
+  return query select message.user_id, message.message_type, message.delivery_date;
+end
+$$;
+
+comment on function ops.resolve_message(uuid, text) is
+  'Says of an UNKNOWN message what the receiver says of it: SENT or FAILED.';
+--! EndIncluded functions/ops/resolve_message.sql
+--! Included functions/ops/limit_channel.sql
+create or replace function ops.limit_channel(
+  p_channel text, p_messages_per_second double precision
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_messages_per_second is not null
+    and p_messages_per_second not between 0.01 and 1000000
+  then
+    raise exception 'a limit of % messages a second is not between 0.01 and 1000000',
+      p_messages_per_second
+      using errcode = 'GW041', hint = 'Null means no limit.';
+  end if;
+  update app_private.delivery_channels
+  set messages_per_second = p_messages_per_second, permits = 0, permits_at = now()
+  where name = p_channel;
+  if not found then
+    raise exception 'there is no channel %', p_channel
+      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  end if;
+  perform ops.audit('messages.limited', jsonb_build_object(
+    'channel', p_channel, 'messages_per_second', p_messages_per_second));
+end
+$$;
+
+comment on function ops.limit_channel(text, double precision) is
+  'Limits a channel to so many messages a second, of all workers together; null: no limit.';
+--! EndIncluded functions/ops/limit_channel.sql

@@ -1,0 +1,271 @@
+--! Previous: sha1:5fa5b4167067ea27fc0f13322683500ab310c1d6
+--! Hash: sha1:32da94c56712d6cd0894b8dedc9ff72b884846f2
+--! Message: live
+--! Baseline: topics/31-live.sql
+
+/*
+ * Live subscriptions: which users are watched, and what their API processes are told.
+ *
+ * Triggers notify only for users whom somebody watches, so a bulk load costs nothing.
+ */
+
+-- Whose changes an API process wants to hear of. Unlogged: a crash empties it, and ends the
+-- connections that listened. No foreign key: a lease outlives its user by two minutes at
+-- most.
+create unlogged table app_private.live_users (
+  user_id uuid not null,
+  expires_at timestamptz not null,
+  constraint live_users_pkey primary key (user_id)
+);
+
+alter table app_private.live_users enable row level security;
+
+comment on table app_private.live_users is
+  'Users with a live subscription in some API process, until expires_at.';
+
+--! Included functions/app_private/watch_live.sql
+-- Definer: nobody may read or write live_users by themselves. It says that an API process
+-- will tell these users, for two minutes, of what changes; who calls repeats it in time.
+create or replace function app_private.watch_live(p_user_ids uuid[]) returns setof uuid
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    with known as (
+      select live_users.user_id
+      from app_private.live_users
+      where live_users.user_id = any (p_user_ids)
+        and live_users.expires_at > clock_timestamp()
+    ),
+    leased as (
+      insert into app_private.live_users as live_users (user_id, expires_at)
+      select asked.user_id, clock_timestamp() + interval '2 minutes'
+      -- In one order, so that two processes cannot wait for each other.
+      from (select distinct unnest(p_user_ids) as user_id order by 1) as asked
+      on conflict (user_id) do update
+        set expires_at = greatest(live_users.expires_at, excluded.expires_at)
+      returning live_users.user_id
+    )
+    select leased.user_id from leased
+    except
+    select known.user_id from known;
+  delete from app_private.live_users
+  where user_id in (
+    select expired.user_id
+    from app_private.live_users as expired
+    where expired.expires_at < clock_timestamp()
+    for update skip locked
+  );
+end
+$$;
+
+grant execute on function app_private.watch_live(uuid[]) to gw_authenticator;
+comment on function app_private.watch_live(uuid[]) is
+  'Keeps these users watched for two minutes; returns those that were not watched before.';
+--! EndIncluded functions/app_private/watch_live.sql
+--! Included functions/app_private/live_writers.sql
+-- Definer: the API's login role may not look up names in app_public. It tells nothing but
+-- which transactions, by their virtual ids, have written a table that is watched.
+create or replace function app_private.live_writers() returns text[]
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct pg_locks.virtualtransaction), '{}')
+  from pg_locks
+  where pg_locks.locktype = 'relation'
+    and pg_locks.database = (
+      select pg_database.oid from pg_database where datname = current_database())
+    and pg_locks.relation in ('app_public.tasks'::regclass,
+      'app_public.user_dashboard_aggregates'::regclass, 'app_public.message_logs'::regclass)
+    and pg_locks.mode = 'RowExclusiveLock'
+$$;
+
+grant execute on function app_private.live_writers() to gw_authenticator;
+comment on function app_private.live_writers() is
+  'Transactions in flight that wrote a watched table, perhaps before somebody watched.';
+--! EndIncluded functions/app_private/live_writers.sql
+--! Included functions/app_private/notify_live.sql
+-- One notification holds less than 8,000 bytes: users are told in parts, and of a user
+-- with more than 20 rows only that there are many.
+create or replace function app_private.notify_live(
+  p_topic text, p_event text, p_user_ids uuid[], p_keys text[]
+) returns void
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with per_user as (
+    select json_build_array(changed.user_id,
+      case when count(*) <= 20 then json_agg(changed.key) end) as entry
+    from unnest(p_user_ids, p_keys) as changed (user_id, key)
+    group by changed.user_id
+  ),
+  parts as (
+    select per_user.entry,
+      sum(length(per_user.entry::text) + 2) over (rows unbounded preceding) / 6000 as part
+    from per_user
+  )
+  select pg_notify('gw_live', json_build_object('topic', p_topic, 'event', p_event,
+    'users', json_agg(parts.entry))::text)
+  from parts
+  group by trunc(parts.part)
+$$;
+
+comment on function app_private.notify_live(text, text, uuid[], text[]) is
+  'Tells API processes that rows of these users changed: user and key, pair by pair.';
+--! EndIncluded functions/app_private/notify_live.sql
+--! Included functions/app_private/tg_tasks__notify.sql
+-- Definer: who writes tasks may not read who is watching.
+-- Each row costs one look at an index, whatever was planned when a session's first
+-- statement had one row and its next has 100,000: a sub-select is never made a join, and
+-- without seqscan it uses the index. No rows of watched users, no notification: a
+-- notification makes its transaction wait for the commit of every other that has one.
+create or replace function app_private.tg_tasks__notify() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  users uuid[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    select array_agg(old_rows.user_id), array_agg(old_rows.id::text) into users, keys
+    from old_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = old_rows.user_id) > now();
+  else
+    select array_agg(new_rows.user_id), array_agg(new_rows.id::text) into users, keys
+    from new_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = new_rows.user_id) > now();
+  end if;
+  if users is not null then
+    perform app_private.notify_live('task', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_tasks__notify() is
+  'Tells of tasks that were made, changed or deleted.';
+--! EndIncluded functions/app_private/tg_tasks__notify.sql
+--! Included functions/app_private/tg_user_dashboard_aggregates__notify.sql
+-- Definer: who writes the counts may not read who is watching.
+-- Planned as tg_tasks__notify() says.
+create or replace function app_private.tg_user_dashboard_aggregates__notify() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  users uuid[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    select array_agg(old_rows.user_id), array_agg(old_rows.agg_date::text) into users, keys
+    from old_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = old_rows.user_id) > now();
+  else
+    select array_agg(new_rows.user_id), array_agg(new_rows.agg_date::text) into users, keys
+    from new_rows
+    where (select live_users.expires_at from app_private.live_users
+        where live_users.user_id = new_rows.user_id) > now();
+  end if;
+  if users is not null then
+    perform app_private.notify_live('dashboard', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_user_dashboard_aggregates__notify() is
+  'Tells of days whose counts changed.';
+--! EndIncluded functions/app_private/tg_user_dashboard_aggregates__notify.sql
+--! Included functions/app_private/tg_message_logs__notify.sql
+-- Definer: who writes message_logs may not read who is watching.
+-- Planned as tg_tasks__notify() says. What the status was before is found by EXCEPT, which
+-- sorts or hashes: a join may have been planned as a loop over one row.
+create or replace function app_private.tg_message_logs__notify() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+  users uuid[];
+  ids uuid[];
+  states text[];
+  instants timestamptz[];
+  keys text[];
+begin
+  if not exists (select from app_private.live_users) then
+    return null;
+  end if;
+  select array_agg(new_rows.user_id), array_agg(new_rows.id), array_agg(new_rows.status),
+    array_agg(new_rows.scheduled_send_time)
+  into users, ids, states, instants
+  from new_rows
+  where (select live_users.expires_at from app_private.live_users
+      where live_users.user_id = new_rows.user_id) > now();
+  if users is null then
+    return null;
+  end if;
+  select array_agg(changed.user_id), array_agg(changed.id || ' '
+    || to_char(changed.instant at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+  into users, keys
+  from (
+    select watched.user_id, watched.id, watched.status, watched.instant
+    from unnest(users, ids, states, instants) as watched (user_id, id, status, instant)
+    except
+    select old_rows.user_id, old_rows.id, old_rows.status, old_rows.scheduled_send_time
+    from old_rows
+  ) as changed;
+  if users is not null then
+    perform app_private.notify_live('message', tg_op, users, keys);
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_message_logs__notify() is
+  'Tells of messages whose status changed.';
+--! EndIncluded functions/app_private/tg_message_logs__notify.sql
+
+create trigger _900_notify_insert after insert on app_public.tasks
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_tasks__notify();
+
+create trigger _900_notify_update after update on app_public.tasks
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_tasks__notify();
+
+create trigger _900_notify_delete after delete on app_public.tasks
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_tasks__notify();
+
+create trigger _900_notify_insert after insert on app_public.user_dashboard_aggregates
+  referencing new table as new_rows
+  for each statement
+  execute function app_private.tg_user_dashboard_aggregates__notify();
+
+create trigger _900_notify_update after update on app_public.user_dashboard_aggregates
+  referencing new table as new_rows
+  for each statement
+  execute function app_private.tg_user_dashboard_aggregates__notify();
+
+create trigger _900_notify_delete after delete on app_public.user_dashboard_aggregates
+  referencing old table as old_rows
+  for each statement
+  execute function app_private.tg_user_dashboard_aggregates__notify();
+
+-- A planned message is not news; what becomes of it is.
+create trigger _900_notify_update after update on app_public.message_logs
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_message_logs__notify();

@@ -1,0 +1,523 @@
+--! Previous: sha1:32da94c56712d6cd0894b8dedc9ff72b884846f2
+--! Hash: sha1:84a82419c9a4dce7792eca70679c41f3a3f7c396
+--! Message: alerts
+--! Baseline: topics/32-alerts.sql
+
+/*
+ * Health checks, the alerts that they raise, and what was announced of them.
+ */
+
+-- One row for each time that something went wrong, from when it was noticed to when it was
+-- well again. Of one check and object, one at most is open.
+create table ops.alerts (
+  id bigint generated always as identity,
+  check_name text not null,
+  object text not null default '',
+  level text not null,
+  detail text not null,
+  remediation text not null default '',
+  raised_at timestamptz not null default now(),
+  changed_at timestamptz not null default now(),
+  resolved_at timestamptz,
+  constraint alerts_pkey primary key (id),
+  constraint alerts_level_check check (level in ('warning', 'critical')),
+  constraint alerts_check_name_check check (check_name ~ '^[a-z][a-z0-9-]{1,62}$'),
+  constraint alerts_resolved_at_check check (resolved_at >= raised_at)
+);
+
+create unique index alerts_check_name_object_idx_where_open
+  on ops.alerts (check_name, object) where resolved_at is null;
+
+create index alerts_raised_at_idx on ops.alerts (raised_at);
+
+alter table ops.alerts enable row level security;
+
+create policy everything on ops.alerts
+  for select to gw_monitor
+  using (true);
+
+-- Read only: raise_alert() and resolve_alert() write it.
+grant select on ops.alerts to gw_monitor;
+
+comment on table ops.alerts is
+  'What went wrong, and until when: at most one open row for each check and object.';
+comment on column ops.alerts.check_name is 'Which check found it.';
+comment on column ops.alerts.object is 'What it is about; empty where there is only one.';
+comment on column ops.alerts.level is 'warning (soon a problem) or critical (a problem now).';
+comment on column ops.alerts.detail is 'What was found, with figures; as it was last said.';
+comment on column ops.alerts.remediation is 'What to do about it.';
+comment on column ops.alerts.changed_at is 'When the level last changed.';
+comment on column ops.alerts.resolved_at is 'When it was well again; null while it is open.';
+
+-- What sql/checks/health-*.sql said when the latest migration ran.
+create table ops.health_checks (
+  name text not null,
+  query text not null,
+  needs text[] not null default '{}',
+  every interval not null default interval '1 minute',
+  ran_at timestamptz,
+  constraint health_checks_pkey primary key (name),
+  constraint health_checks_name_check check (name ~ '^[a-z][a-z0-9-]{1,50}$'),
+  constraint health_checks_every_check check (every > interval '0')
+);
+
+grant select on ops.health_checks to gw_monitor;
+
+comment on table ops.health_checks is
+  'The checks that ops.check_health() runs. Copies of sql/checks/health-*.sql, made by gw migrate: change the files.';
+comment on column ops.health_checks.query is
+  'A select of level, object, detail and remediation, a row for each finding.';
+comment on column ops.health_checks.needs is
+  'Relations, functions or roles without which it does not run.';
+comment on column ops.health_checks.every is 'How long after a run the next one is due.';
+comment on column ops.health_checks.ran_at is 'When it last ran; null when it has not.';
+
+-- What was announced: by it the next notice knows whether there were too many.
+create table ops.alert_notices (
+  id bigint generated always as identity,
+  alert_id bigint not null,
+  check_name text not null,
+  object text not null,
+  state text not null,
+  created_at timestamptz not null default now(),
+  constraint alert_notices_pkey primary key (id),
+  constraint alert_notices_alert_id_fkey
+    foreign key (alert_id) references ops.alerts on delete cascade,
+  constraint alert_notices_state_check
+    check (state in ('opened', 'changed', 'resolved', 'flapping', 'settled'))
+);
+
+create index alert_notices_check_name_object_id_idx
+  on ops.alert_notices (check_name, object, id);
+
+create index alert_notices_alert_id_idx on ops.alert_notices (alert_id);
+
+create index alert_notices_check_name_object_idx_where_flapping
+  on ops.alert_notices (check_name, object) where state = 'flapping';
+
+grant select on ops.alert_notices to gw_monitor;
+
+comment on table ops.alert_notices is
+  'What was announced of alerts, each by a job of the queue alert-notify. Kept 90 days.';
+comment on column ops.alert_notices.state is
+  'opened, changed (its level), resolved; flapping: changes are not announced until an hour passed without one; settled: that hour passed.';
+
+--! Included functions/ops/raise_alert.sql
+-- Definer: who notices a fault need not be able to write ops.alerts. It can only raise.
+create or replace function ops.raise_alert(
+  p_check_name text, p_object text, p_level text, p_detail text, p_remediation text default ''
+) returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  level_before text;
+begin
+  select level
+  into level_before
+  from ops.alerts
+  where check_name = p_check_name
+    and object = coalesce(p_object, '')
+    and resolved_at is null
+  for update;
+
+  insert into ops.alerts (check_name, object, level, detail, remediation)
+  values (p_check_name, coalesce(p_object, ''), p_level, p_detail, coalesce(p_remediation, ''))
+  on conflict (check_name, object) where resolved_at is null
+  do update
+  set level = excluded.level,
+    detail = excluded.detail,
+    remediation = excluded.remediation,
+    changed_at = case when alerts.level = excluded.level
+      then alerts.changed_at else excluded.changed_at end
+  where (alerts.level, alerts.detail, alerts.remediation)
+    is distinct from (excluded.level, excluded.detail, excluded.remediation);
+
+  return level_before is distinct from p_level;
+end
+$$;
+
+grant execute on function ops.raise_alert(text, text, text, text, text)
+  to gw_worker, gw_cdc;
+comment on function ops.raise_alert(text, text, text, text, text) is
+  'Opens an alert, or brings the open one of this check and object up to date. Returns true when it is new or its level changed.';
+--! EndIncluded functions/ops/raise_alert.sql
+--! Included functions/ops/resolve_alert.sql
+-- Definer: see raise_alert().
+create or replace function ops.resolve_alert(p_check_name text, p_object text default '')
+returns boolean
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with resolved as (
+    update ops.alerts
+    set resolved_at = now()
+    where check_name = p_check_name
+      and object = p_object
+      and resolved_at is null
+    returning 1
+  )
+  select exists (select from resolved)
+$$;
+
+grant execute on function ops.resolve_alert(text, text) to gw_worker, gw_cdc;
+comment on function ops.resolve_alert(text, text) is
+  'Closes the open alert of this check and object. Returns false when there is none.';
+--! EndIncluded functions/ops/resolve_alert.sql
+--! Included functions/ops/notify_alert.sql
+-- The notice and its job appear with the change that they tell of, or not at all.
+create or replace function ops.notify_alert(p_alert ops.alerts, p_state text)
+returns bigint
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with notice as (
+    insert into ops.alert_notices (alert_id, check_name, object, state)
+    values (p_alert.id, p_alert.check_name, p_alert.object, p_state)
+    returning alert_notices.id, alert_notices.created_at
+  ),
+  queued as (
+    insert into pgboss.job (name, data, keep_until, retry_limit, retry_delay,
+      retry_backoff, retry_delay_max, expire_seconds, deletion_seconds, heartbeat_seconds, policy,
+      dead_letter)
+    select queue.name,
+      jsonb_build_object(
+        'key', concat_ws(':', p_alert.id, p_state, notice.id),
+        'state', p_state,
+        'check', p_alert.check_name,
+        'object', p_alert.object,
+        'level', p_alert.level,
+        'detail', p_alert.detail,
+        'remediation', p_alert.remediation,
+        'raisedAt', p_alert.raised_at,
+        'resolvedAt', p_alert.resolved_at,
+        'at', notice.created_at),
+      now() + queue.retention_seconds * interval '1 second',
+      queue.retry_limit, queue.retry_delay, queue.retry_backoff, queue.retry_delay_max,
+      queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
+      queue.dead_letter
+    from notice
+    inner join pgboss.queue on queue.name = 'alert-notify'
+  )
+  select notice.id from notice
+$$;
+
+comment on function ops.notify_alert(ops.alerts, text) is
+  'Records a notice of an alert and queues its delivery. Returns its number.';
+--! EndIncluded functions/ops/notify_alert.sql
+--! Included functions/app_private/tg_alerts__notify.sql
+create or replace function app_private.tg_alerts__notify() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  told record;
+begin
+  -- What is wrong with the way by which notices go would go by that way, and fail, and be
+  -- wrong again. It shows in ops.alerts and `gw check`.
+  if new.object in ('alert-notify', 'alert-notify-dead') then
+    return null;
+  end if;
+
+  select
+    (array_agg(alert_notices.state order by alert_notices.id desc))[1] as latest,
+    count(*) filter (where alert_notices.created_at > now() - interval '1 hour') as recent
+  into told
+  from ops.alert_notices
+  where alert_notices.check_name = new.check_name
+    and alert_notices.object = new.object;
+
+  if told.latest = 'flapping' then
+    return null;
+  end if;
+  perform ops.notify_alert(new, case
+    -- Opened and closed three times.
+    when told.recent >= 6 then 'flapping'
+    when tg_op = 'INSERT' then 'opened'
+    when new.resolved_at is not null then 'resolved'
+    else 'changed'
+  end);
+  return null;
+end
+$$;
+
+comment on function app_private.tg_alerts__notify() is
+  'Announces that an alert opened, changed its level or was resolved, unless it does so all the time.';
+--! EndIncluded functions/app_private/tg_alerts__notify.sql
+--! Included functions/ops/settle_alerts.sql
+create or replace function ops.settle_alerts() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with newest as (
+    select distinct on (alert_notices.check_name, alert_notices.object)
+      alert_notices.check_name, alert_notices.object, alert_notices.state
+    from ops.alert_notices
+    where exists (
+      select from ops.alert_notices as held
+      where held.state = 'flapping'
+        and held.check_name = alert_notices.check_name
+        and held.object = alert_notices.object
+    )
+    order by alert_notices.check_name, alert_notices.object, alert_notices.id desc
+  )
+  select count(ops.notify_alert(latest.alert, 'settled'))::integer
+  from newest
+  cross join lateral (
+    select alerts as alert
+    from ops.alerts
+    where alerts.check_name = newest.check_name
+      and alerts.object = newest.object
+    order by alerts.id desc
+    limit 1
+  ) as latest
+  where newest.state = 'flapping'
+    and greatest((latest.alert).changed_at, (latest.alert).resolved_at)
+      < now() - interval '1 hour'
+$$;
+
+comment on function ops.settle_alerts() is
+  'Announces how alerts stand that changed too often and have not for an hour. Returns how many.';
+--! EndIncluded functions/ops/settle_alerts.sql
+--! Included functions/ops/delete_old_alert_notices.sql
+create or replace function ops.delete_old_alert_notices() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with deleted as (
+    delete from ops.alert_notices
+    where alert_notices.created_at < now() - interval '90 days'
+    returning 1
+  )
+  select count(*)::integer from deleted
+$$;
+
+comment on function ops.delete_old_alert_notices() is
+  'Deletes notices of more than 90 days ago. Returns how many.';
+--! EndIncluded functions/ops/delete_old_alert_notices.sql
+--! Included functions/ops/sync_health_checks.sql
+-- Not definer, and granted to nobody: what it stores is run as the owner. `gw migrate`,
+-- which is the owner already, brings the files of sql/checks.
+create or replace function ops.sync_health_checks(p_checks jsonb) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed integer;
+  gone text;
+begin
+  insert into ops.health_checks (name, query, needs, every)
+  select wanted.name, wanted.query, wanted.needs, wanted.every
+  from jsonb_to_recordset(p_checks)
+    as wanted (name text, query text, needs text[], every interval)
+  on conflict (name) do update
+  set query = excluded.query,
+    needs = excluded.needs,
+    every = excluded.every,
+    ran_at = null
+  where (health_checks.query, health_checks.needs, health_checks.every)
+    is distinct from (excluded.query, excluded.needs, excluded.every);
+  get diagnostics changed = row_count;
+
+  for gone in
+    delete from ops.health_checks
+    where not exists (
+      select from jsonb_to_recordset(p_checks) as wanted (name text)
+      where wanted.name = health_checks.name
+    )
+    returning health_checks.name
+  loop
+    changed := changed + 1;
+    -- Nobody would close them.
+    perform ops.resolve_alert(alerts.check_name, alerts.object)
+    from ops.alerts
+    where alerts.resolved_at is null
+      and (alerts.check_name = 'health-' || gone
+        or alerts.check_name = 'health-check-failed' and alerts.object = gone);
+  end loop;
+  return changed;
+end
+$$;
+
+comment on function ops.sync_health_checks(jsonb) is
+  'Makes ops.health_checks equal to an array of {name, query, needs, every}. Returns how many changed.';
+--! EndIncluded functions/ops/sync_health_checks.sql
+--! Included functions/ops/check_health.sql
+-- Each check runs in a subtransaction of its own that may not write: one that fails is an
+-- alert itself and does not keep the others from running.
+create or replace function ops.check_health() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- A check that waits for a lock has nothing to say about it.
+set lock_timeout = '5s'
+as $$
+declare
+  due record;
+  need text;
+  missing text;
+  is_missing boolean;
+  findings jsonb;
+  failure text;
+  changed integer := 0;
+begin
+  -- The next minute's run does not wait for one that takes longer.
+  if pg_is_in_recovery()
+    or not pg_try_advisory_xact_lock(hashtextextended('ops.check_health', 0))
+  then
+    return 0;
+  end if;
+
+  for due in
+    update ops.health_checks
+    set ran_at = now()
+    where health_checks.ran_at is null
+      -- A minute's job starts some milliseconds early or late.
+      or health_checks.ran_at <= now() - health_checks.every + interval '10 seconds'
+    returning health_checks.name, health_checks.query, health_checks.needs
+  loop
+    findings := '[]';
+    failure := null;
+    missing := null;
+    begin
+      -- Until this block ends.
+      perform set_config('transaction_read_only', 'on', true);
+      foreach need in array due.needs loop
+        is_missing := case
+          when need like 'role %' then not pg_has_role(substr(need, 6), 'usage')
+          when need like 'function %' then not exists (
+            select from pg_proc
+            where pronamespace::regnamespace || '.' || proname = substr(need, 10))
+          else to_regclass(need) is null
+        end;
+        if is_missing then
+          missing := need;
+          -- What does not exist needs no check; what exists and is hidden does.
+          if need like 'role %' then
+            failure := 'cannot see: needs the ' || need;
+          end if;
+        end if;
+      end loop;
+      if missing is null then
+        execute format(
+          'select coalesce(jsonb_agg(to_jsonb(finding)), ''[]'') from (%s) as finding',
+          due.query || chr(10)) into findings;
+      end if;
+    exception when others then
+      failure := sqlstate || ': ' || sqlerrm;
+    end;
+
+    if failure is not null then
+      changed := changed + ops.raise_alert('health-check-failed', due.name, 'warning',
+        failure,
+        'Correct sql/checks/health-' || due.name || '.sql, or grant what it needs.'
+      )::integer;
+      continue;
+    end if;
+    changed := changed + ops.resolve_alert('health-check-failed', due.name)::integer;
+
+    select changed + count(*) filter (where ops.raise_alert('health-' || due.name,
+      finding.object, finding.level, finding.detail, finding.remediation))
+    into changed
+    from jsonb_to_recordset(findings)
+      as finding (level text, object text, detail text, remediation text);
+
+    select changed + count(*)
+      filter (where ops.resolve_alert(over.check_name, over.object))
+    into changed
+    from (
+      select alerts.check_name, alerts.object
+      from ops.alerts
+      where alerts.check_name = 'health-' || due.name
+        and alerts.resolved_at is null
+        and not exists (
+          select from jsonb_to_recordset(findings) as finding (object text)
+          where coalesce(finding.object, '') = alerts.object
+        )
+      -- Before any is resolved, not while.
+      offset 0
+    ) as over;
+  end loop;
+
+  return changed + ops.settle_alerts();
+end
+$$;
+
+comment on function ops.check_health() is
+  'Runs the health checks that are due, raises alerts for what they find and resolves those of what they find no more. Returns how many alerts opened, changed their level or were resolved.';
+--! EndIncluded functions/ops/check_health.sql
+--! Included functions/ops/message_status.sql
+-- Definer: monitoring counts messages and must not read who gets them or what they say.
+-- Only gw_monitor and gw_readonly may execute it.
+create or replace function ops.message_status(p_from date, p_to date)
+returns table (
+  day date, message_type text, status text, messages bigint, retries bigint
+)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select (message_logs.scheduled_send_time at time zone 'UTC')::date,
+    message_logs.message_type, message_logs.status, count(*), sum(message_logs.retry_count)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time >= p_from::timestamp at time zone 'UTC'
+    and message_logs.scheduled_send_time < (p_to + 1)::timestamp at time zone 'UTC'
+  group by 1, 2, 3
+$$;
+
+grant execute on function ops.message_status(date, date) to gw_monitor, gw_readonly;
+comment on function ops.message_status(date, date) is
+  'How many messages are due on each day of a range (UTC, inclusive), by type and status.';
+--! EndIncluded functions/ops/message_status.sql
+--! Included functions/ops/overdue_messages.sql
+-- Definer: as message_status(). The partial index on unsent messages serves it. What is held
+-- by quiet hours is not overdue.
+create or replace function ops.overdue_messages(p_after interval)
+returns table (message_type text, status text, messages bigint, oldest timestamptz)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select message_logs.message_type, message_logs.status, count(*),
+    min(message_logs.scheduled_send_time)
+  from app_public.message_logs
+  where message_logs.scheduled_send_time < now() - p_after
+    and message_logs.status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')
+    and (message_logs.status <> 'QUEUED'
+      or message_logs.error_message is null
+      or message_logs.error_message not like 'held until %')
+  group by 1, 2
+$$;
+
+grant execute on function ops.overdue_messages(interval) to gw_monitor;
+comment on function ops.overdue_messages(interval) is
+  'Messages that were due so long ago and are neither sent nor given up, by type and status.';
+--! EndIncluded functions/ops/overdue_messages.sql
+--! Included functions/ops/column_widths.sql
+-- Definer: pg_stats shows a column only to who may read the column. Its mean width and its
+-- share of nulls say nothing about any row; the values that pg_stats also has stay there.
+create or replace function ops.column_widths()
+returns table (relation oid, attribute name, null_frac real, avg_width integer)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_class.oid, pg_stats.attname, pg_stats.null_frac, pg_stats.avg_width
+  from pg_stats
+  inner join pg_namespace on pg_namespace.nspname = pg_stats.schemaname
+  inner join pg_class on pg_class.relnamespace = pg_namespace.oid
+    and pg_class.relname = pg_stats.tablename
+  where not pg_stats.inherited
+    and pg_stats.schemaname !~ '^(pg_|information_schema$)'
+$$;
+
+grant execute on function ops.column_widths() to gw_monitor;
+comment on function ops.column_widths() is
+  'Mean width in bytes and share of nulls of each analyzed column of the owner''s tables.';
+--! EndIncluded functions/ops/column_widths.sql
+
+create trigger _900_notify after insert on ops.alerts
+  for each row execute function app_private.tg_alerts__notify();
+
+-- Never when only its detail changed.
+create trigger _900_notify_change after update of level, resolved_at on ops.alerts
+  for each row
+  when (old.level is distinct from new.level
+    or old.resolved_at is distinct from new.resolved_at)
+  execute function app_private.tg_alerts__notify();

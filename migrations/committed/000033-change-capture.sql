@@ -1,0 +1,945 @@
+--! Previous: sha1:84a82419c9a4dce7792eca70679c41f3a3f7c396
+--! Hash: sha1:4b9eb8696dbad7963bb94b85b06756e05534b0c5
+--! Message: change-capture
+--! Baseline: topics/33-change-capture.sql
+
+/*
+ * Change data capture: the consumer's position, what it counted, and how it applies changes.
+ *
+ * "gw cdc" reads the write-ahead log and calls apply_changes(). Aggregates and position
+ * change in one transaction, so each change counts exactly once.
+ */
+
+-- One row a slot, written in the transaction that changes the aggregates: that, and not the
+-- slot, is what says how far they are. The slot is confirmed after, and never further.
+create table ops.change_capture (
+  slot_name text not null,
+  plugin text not null,
+  state text not null,
+  applied_lsn pg_lsn,
+  applied_at timestamptz,
+  committed_at timestamptz,
+  snapshot_lsn pg_lsn,
+  snapshot_at timestamptz,
+  resnapshot_requested boolean not null default false,
+  hold_lsn pg_lsn,
+  error text,
+  constraint change_capture_pkey primary key (slot_name),
+  constraint change_capture_plugin_check check (plugin in ('wal2json', 'pgoutput')),
+  constraint change_capture_state_check
+    check (state in ('running', 'stopped', 'failed', 'snapshotting')),
+  constraint change_capture_applied_lsn_check
+    check (applied_lsn is not null or state in ('snapshotting', 'failed'))
+)
+-- Updated with each batch: room for the new version on the same page.
+with (fillfactor = 20);
+
+alter table ops.change_capture enable row level security;
+
+create policy everything on ops.change_capture
+  for select to gw_monitor, gw_cdc
+  using (true);
+
+-- Read only: the functions below write it.
+grant select on ops.change_capture to gw_monitor, gw_cdc;
+
+comment on table ops.change_capture is
+  'How far change capture is: one row for each slot that gw cdc has read.';
+comment on column ops.change_capture.plugin is 'The slot''s output plugin.';
+comment on column ops.change_capture.state is
+  'running, stopped, failed (see error) or snapshotting.';
+comment on column ops.change_capture.applied_lsn is
+  'Every change that was committed before this position is in the aggregates, none after.';
+comment on column ops.change_capture.applied_at is 'When that was written.';
+comment on column ops.change_capture.committed_at is
+  'When the last transaction that was applied had committed.';
+comment on column ops.change_capture.snapshot_lsn is
+  'The position at which everything was last counted from the tables.';
+comment on column ops.change_capture.snapshot_at is 'When that was done.';
+comment on column ops.change_capture.resnapshot_requested is
+  'The consumer is to count everything anew.';
+comment on column ops.change_capture.hold_lsn is
+  'The consumer waits at this position while gw cdc reconcile compares; null otherwise.';
+comment on column ops.change_capture.error is 'Why it failed.';
+
+-- What was counted. No foreign keys: these follow the log, and lag behind the tables. The
+-- days are kept as they were counted, so that they are taken away where they were added,
+-- whatever tzdata says by then.
+create table app_private.captured_users (
+  user_id uuid not null,
+  timezone text not null,
+  constraint captured_users_pkey primary key (user_id)
+);
+
+alter table app_private.captured_users enable row level security;
+
+comment on table app_private.captured_users is
+  'The zone in which each user''s days were counted.';
+
+create table app_private.captured_tasks (
+  user_id uuid not null,
+  id uuid not null,
+  created_at timestamptz not null,
+  completed_at timestamptz,
+  created_on date not null,
+  completed_on date,
+  constraint captured_tasks_pkey primary key (user_id, id)
+);
+
+alter table app_private.captured_tasks enable row level security;
+
+comment on table app_private.captured_tasks is 'Each task as change capture counted it.';
+comment on column app_private.captured_tasks.created_on is
+  'The day for which it counts as created.';
+comment on column app_private.captured_tasks.completed_on is
+  'The day for which it counts as completed.';
+
+create table app_private.captured_reflections (
+  user_id uuid not null,
+  id uuid not null,
+  reflection_date date not null,
+  mood_score smallint,
+  constraint captured_reflections_pkey primary key (user_id, id)
+);
+
+alter table app_private.captured_reflections enable row level security;
+
+comment on table app_private.captured_reflections is
+  'Each reflection as change capture counted it.';
+
+-- What the consumer has to be told through the log. Rows are inserted and deleted at once:
+-- only their way through the log matters.
+create table app_private.capture_signals (
+  id bigint generated always as identity,
+  kind text not null,
+  object text not null,
+  constraint capture_signals_pkey primary key (id),
+  constraint capture_signals_kind_check check (kind in ('heartbeat', 'truncated'))
+);
+
+alter table app_private.capture_signals enable row level security;
+
+comment on table app_private.capture_signals is
+  'Always empty. Heartbeats and truncated partitions pass through it into the log.';
+
+-- Filled by gw cdc reconcile. Unlogged: it is made anew each time.
+create unlogged table app_private.capture_expectations (
+  user_id uuid not null,
+  agg_date date not null,
+  tasks_created integer not null,
+  tasks_completed integer not null,
+  reflections_count integer not null,
+  mood_sum integer not null,
+  mood_count integer not null,
+  constraint capture_expectations_pkey primary key (user_id, agg_date)
+);
+
+alter table app_private.capture_expectations enable row level security;
+
+comment on table app_private.capture_expectations is
+  'The aggregates as the tables give them at the position of the last reconcile.';
+
+-- Both views count alike: one what was captured, one what is in the tables.
+create view app_private.captured_aggregates as
+  select user_id, agg_date,
+    sum(tasks_created)::integer as tasks_created,
+    sum(tasks_completed)::integer as tasks_completed,
+    sum(reflections_count)::integer as reflections_count,
+    sum(mood_sum)::integer as mood_sum,
+    sum(mood_count)::integer as mood_count
+  from (
+    select user_id, created_on as agg_date, count(*) as tasks_created, 0 as tasks_completed,
+      0 as reflections_count, 0 as mood_sum, 0 as mood_count
+    from app_private.captured_tasks
+    group by 1, 2
+    union all
+    select user_id, completed_on, 0, count(*), 0, 0, 0
+    from app_private.captured_tasks
+    where completed_on is not null
+    group by 1, 2
+    union all
+    select user_id, reflection_date, 0, 0, count(*), coalesce(sum(mood_score), 0),
+      count(mood_score)
+    from app_private.captured_reflections
+    group by 1, 2
+  ) as counted
+  group by user_id, agg_date;
+
+comment on view app_private.captured_aggregates is
+  'The aggregates that follow from what was captured.';
+
+create view app_private.expected_aggregates as
+  select user_id, agg_date,
+    sum(tasks_created)::integer as tasks_created,
+    sum(tasks_completed)::integer as tasks_completed,
+    sum(reflections_count)::integer as reflections_count,
+    sum(mood_sum)::integer as mood_sum,
+    sum(mood_count)::integer as mood_count
+  from (
+    select tasks.user_id, (tasks.created_at at time zone users.timezone)::date as agg_date,
+      count(*) as tasks_created, 0 as tasks_completed, 0 as reflections_count, 0 as mood_sum,
+      0 as mood_count
+    from app_public.tasks
+    inner join app_public.users on users.id = tasks.user_id
+    group by 1, 2
+    union all
+    select tasks.user_id, (tasks.completed_at at time zone users.timezone)::date,
+      0, count(*), 0, 0, 0
+    from app_public.tasks
+    inner join app_public.users on users.id = tasks.user_id
+    where tasks.completed_at is not null
+    group by 1, 2
+    union all
+    select reflections.user_id, reflections.reflection_date, 0, 0, count(*),
+      coalesce(sum(reflections.mood_score), 0), count(reflections.mood_score)
+    from app_public.reflections
+    inner join app_public.users on users.id = reflections.user_id
+    group by 1, 2
+  ) as counted
+  group by user_id, agg_date;
+
+comment on view app_private.expected_aggregates is
+  'The aggregates that follow from the tables as they are.';
+
+-- pgoutput sends what is listed here, and no text of a user. wal2json does not look at it.
+-- The roots stand for their partitions, whichever those are by then.
+create publication gw_cdc for table
+  app_public.tasks (user_id, id, created_at, completed_at),
+  app_public.reflections (user_id, id, reflection_date, mood_score),
+  app_public.users (id, timezone),
+  app_private.capture_signals
+  with (publish_via_partition_root = true);
+
+-- For monitoring, which polls it: one row a slot, and numbers only.
+create view ops.change_capture_status as
+  select change_capture.slot_name,
+    change_capture.plugin,
+    coalesce(slots.active, false) as active,
+    coalesce(slots.wal_status, 'lost') as wal_status,
+    (pg_catalog.pg_current_wal_lsn() - slots.confirmed_flush_lsn)::bigint as lag_bytes,
+    -- Another server's clock, before a failover, may have been ahead.
+    case when change_capture.committed_at is not null then
+      greatest(extract(epoch from now() - change_capture.committed_at), 0)::double precision
+    end as lag_seconds,
+    change_capture.applied_lsn,
+    change_capture.applied_at,
+    case when change_capture.state = 'running' and slots.active is not true
+      then 'stopped' else change_capture.state end as state,
+    change_capture.error,
+    slots.safe_wal_size,
+    slots.confirmed_flush_lsn,
+    change_capture.snapshot_lsn,
+    change_capture.snapshot_at
+  from ops.change_capture
+  left join pg_catalog.pg_replication_slots as slots
+    on slots.slot_name = change_capture.slot_name
+    and slots.database = pg_catalog.current_database()
+  -- A standby has neither the slot nor a position of its own to compare with.
+  where not pg_catalog.pg_is_in_recovery();
+
+grant select on ops.change_capture_status to gw_monitor, gw_cdc;
+
+comment on view ops.change_capture_status is
+  'How change capture is doing: one row a slot; none on a standby. A heartbeat every 5 seconds keeps both lags near zero.';
+comment on column ops.change_capture_status.wal_status is
+  'lost: the slot is gone or has lost its log; the consumer will count everything anew.';
+comment on column ops.change_capture_status.lag_bytes is
+  'Log that is written and not confirmed; null without a slot.';
+comment on column ops.change_capture_status.lag_seconds is
+  'Since the commit of the last transaction that was applied: up to 5 on an idle database.';
+comment on column ops.change_capture_status.state is
+  'running, stopped, failed (see error) or snapshotting.';
+comment on column ops.change_capture_status.safe_wal_size is
+  'Bytes that may still be written before the slot is lost; null without a limit.';
+
+--! Included functions/app_private/tg_tasks__truncated.sql
+-- Definer: whoever may truncate a partition need not be able to write capture_signals. It
+-- writes the partition's own name, and nothing else.
+create or replace function app_private.tg_tasks__truncated() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  signal_id bigint;
+begin
+  insert into app_private.capture_signals (kind, object)
+  values ('truncated', format('%I.%I', tg_table_schema, tg_table_name))
+  returning id into signal_id;
+  delete from app_private.capture_signals where id = signal_id;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_tasks__truncated() is
+  'Tells change capture that a partition was truncated, which pgoutput does not.';
+--! EndIncluded functions/app_private/tg_tasks__truncated.sql
+--! Included functions/app_private/capture_users.sql
+-- A user who has moved: the days of all their tasks are counted in the new zone.
+create or replace function app_private.capture_users(p_users jsonb, p_gone jsonb)
+returns table (
+  user_id uuid, agg_date date, tasks_created integer, tasks_completed integer
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  moved_users jsonb;
+begin
+  with incoming as (
+    select users.id, users.timezone
+    from jsonb_to_recordset(p_users) as users (id uuid, timezone text)
+    left join app_private.captured_users on captured_users.user_id = users.id
+    where captured_users.timezone is distinct from users.timezone
+  ),
+  written as (
+    insert into app_private.captured_users (user_id, timezone)
+    select id, timezone
+    from incoming
+    on conflict (user_id) do update
+    set timezone = excluded.timezone
+  )
+  select jsonb_agg(jsonb_build_object('id', id, 'timezone', timezone))
+  into moved_users
+  from incoming;
+
+  if moved_users is not null then
+    return query
+    with shifted as materialized (
+      select captured_tasks.user_id, captured_tasks.id,
+        captured_tasks.created_on as created_before,
+        captured_tasks.completed_on as completed_before,
+        (captured_tasks.created_at at time zone moved.timezone)::date as created_now,
+        (captured_tasks.completed_at at time zone moved.timezone)::date as completed_now
+      from jsonb_to_recordset(moved_users) as moved (id uuid, timezone text)
+      inner join app_private.captured_tasks on captured_tasks.user_id = moved.id
+    ),
+    written as (
+      update app_private.captured_tasks
+      set created_on = shifted.created_now,
+        completed_on = shifted.completed_now
+      from shifted
+      where captured_tasks.user_id = shifted.user_id
+        and captured_tasks.id = shifted.id
+        and (shifted.created_now, shifted.completed_now)
+          is distinct from (shifted.created_before, shifted.completed_before)
+    )
+    select shifted.user_id, days.agg_date, days.tasks_created, days.tasks_completed
+    from shifted
+    cross join lateral (values
+      (shifted.created_before, -1, 0), (shifted.created_now, 1, 0),
+      (shifted.completed_before, 0, -1), (shifted.completed_now, 0, 1)
+    ) as days (agg_date, tasks_created, tasks_completed)
+    where days.agg_date is not null;
+  end if;
+
+  -- The deletions of their tasks and reflections come by themselves, by cascade.
+  if p_gone is not null then
+    delete from app_private.captured_users
+    where captured_users.user_id in (
+      select gone.id from jsonb_to_recordset(p_gone) as gone (id uuid));
+  end if;
+end
+$$;
+
+comment on function app_private.capture_users(jsonb, jsonb) is
+  'Takes users'' changes in, and returns what becomes of the aggregates.';
+--! EndIncluded functions/app_private/capture_users.sql
+--! Included functions/app_private/capture_tasks.sql
+create or replace function app_private.capture_tasks(p_tasks jsonb, p_gone jsonb)
+returns table (
+  user_id uuid, agg_date date, tasks_created integer, tasks_completed integer
+)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with incoming as materialized (
+    select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
+      (tasks.created_at at time zone zone.name)::date as created_on,
+      (tasks.completed_at at time zone zone.name)::date as completed_on
+    from jsonb_to_recordset(p_tasks) as tasks (
+      user_id uuid, id uuid, created_at timestamptz, completed_at timestamptz)
+    left join app_private.captured_users on captured_users.user_id = tasks.user_id
+    -- Within a transaction a task may stand before its user, whose zone then follows.
+    cross join lateral (values (coalesce(captured_users.timezone, 'UTC'))) as zone (name)
+  ),
+  before as materialized (
+    select captured_tasks.user_id, captured_tasks.created_on, captured_tasks.completed_on
+    from incoming
+    inner join app_private.captured_tasks on captured_tasks.user_id = incoming.user_id
+      and captured_tasks.id = incoming.id
+  ),
+  written as (
+    insert into app_private.captured_tasks as captured
+      (user_id, id, created_at, completed_at, created_on, completed_on)
+    select user_id, id, created_at, completed_at, created_on, completed_on
+    from incoming
+    on conflict (user_id, id) do update
+    set created_at = excluded.created_at,
+      completed_at = excluded.completed_at,
+      created_on = excluded.created_on,
+      completed_on = excluded.completed_on
+    -- Most updates are of a title: nothing to write.
+    where (captured.created_at, captured.completed_at, captured.created_on,
+        captured.completed_on)
+      is distinct from (excluded.created_at, excluded.completed_at, excluded.created_on,
+        excluded.completed_on)
+  ),
+  removed as (
+    delete from app_private.captured_tasks
+    using jsonb_to_recordset(p_gone) as gone (user_id uuid, id uuid)
+    where captured_tasks.user_id = gone.user_id
+      and captured_tasks.id = gone.id
+    returning captured_tasks.user_id, captured_tasks.created_on, captured_tasks.completed_on
+  )
+  select user_id, created_on, 1, 0 from incoming
+  union all
+  select user_id, completed_on, 0, 1 from incoming where completed_on is not null
+  union all
+  select user_id, created_on, -1, 0 from before
+  union all
+  select user_id, completed_on, 0, -1 from before where completed_on is not null
+  union all
+  select user_id, created_on, -1, 0 from removed
+  union all
+  select user_id, completed_on, 0, -1 from removed where completed_on is not null
+$$;
+
+comment on function app_private.capture_tasks(jsonb, jsonb) is
+  'Takes tasks'' changes in, and returns what becomes of the aggregates.';
+--! EndIncluded functions/app_private/capture_tasks.sql
+--! Included functions/app_private/capture_reflections.sql
+create or replace function app_private.capture_reflections(p_reflections jsonb, p_gone jsonb)
+returns table (
+  user_id uuid, agg_date date, reflections_count integer, mood_sum integer,
+  mood_count integer
+)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with incoming as materialized (
+    select reflections.*
+    from jsonb_to_recordset(p_reflections) as reflections (
+      user_id uuid, id uuid, reflection_date date, mood_score smallint)
+  ),
+  before as materialized (
+    select captured_reflections.*
+    from incoming
+    inner join app_private.captured_reflections
+      on captured_reflections.user_id = incoming.user_id
+      and captured_reflections.id = incoming.id
+  ),
+  written as (
+    insert into app_private.captured_reflections as captured
+      (user_id, id, reflection_date, mood_score)
+    select user_id, id, reflection_date, mood_score
+    from incoming
+    on conflict (user_id, id) do update
+    set reflection_date = excluded.reflection_date,
+      mood_score = excluded.mood_score
+    where (captured.reflection_date, captured.mood_score)
+      is distinct from (excluded.reflection_date, excluded.mood_score)
+  ),
+  removed as (
+    delete from app_private.captured_reflections
+    using jsonb_to_recordset(p_gone) as gone (user_id uuid, id uuid)
+    where captured_reflections.user_id = gone.user_id
+      and captured_reflections.id = gone.id
+    returning captured_reflections.*
+  ),
+  counted (factor, user_id, agg_date, mood_score) as (
+    select 1, user_id, reflection_date, mood_score from incoming
+    union all
+    select -1, user_id, reflection_date, mood_score from before
+    union all
+    select -1, user_id, reflection_date, mood_score from removed
+  )
+  select user_id, agg_date, factor, factor * coalesce(mood_score, 0),
+    case when mood_score is null then 0 else factor end
+  from counted
+$$;
+
+comment on function app_private.capture_reflections(jsonb, jsonb) is
+  'Takes reflections'' changes in, and returns what becomes of the aggregates.';
+--! EndIncluded functions/app_private/capture_reflections.sql
+--! Included functions/app_private/capture_truncation.sql
+-- A partition's rows are known by its bounds. One that is no partition of tasks any more has
+-- none: then nobody can tell which rows those were.
+create or replace function app_private.capture_truncation(p_object text)
+returns table (
+  user_id uuid, agg_date date, tasks_created integer, tasks_completed integer,
+  reflections_count integer, mood_sum integer, mood_count integer
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  bounds text := 'true';
+begin
+  if p_object = 'app_public.users' then
+    delete from app_private.captured_users;
+  elsif p_object = 'app_public.reflections' then
+    return query
+    with removed as (
+      delete from app_private.captured_reflections returning captured_reflections.*
+    )
+    select removed.user_id, removed.reflection_date, 0, 0, -1,
+      -coalesce(removed.mood_score, 0)::integer, -num_nonnulls(removed.mood_score)
+    from removed;
+  else
+    if p_object <> 'app_public.tasks' then
+      select pg_get_partition_constraintdef(tree.relid)
+      into bounds
+      from pg_partition_tree('app_public.tasks') as tree
+      where tree.relid = to_regclass(p_object)
+        and tree.level > 0;
+      if bounds is null then
+        raise exception '% was truncated and is no partition of tasks any more', p_object
+          using errcode = 'GW061', hint = 'Count everything anew: gw cdc resnapshot';
+      end if;
+    end if;
+    return query execute format(
+      'with removed as (delete from app_private.captured_tasks where %s returning *)'
+      ' select user_id, created_on, -1, 0, 0, 0, 0 from removed'
+      ' union all'
+      ' select user_id, completed_on, 0, -1, 0, 0, 0 from removed'
+      ' where completed_on is not null', bounds);
+  end if;
+end
+$$;
+
+comment on function app_private.capture_truncation(text) is
+  'Forgets the rows of a truncated table or partition, and returns what becomes of the aggregates.';
+--! EndIncluded functions/app_private/capture_truncation.sql
+--! Included functions/app_private/add_to_aggregates.sql
+-- A user may have been deleted since, and their aggregates with them: those differences are
+-- of no account. Whoever exists keeps existing until the commit, by the lock.
+create or replace function app_private.add_to_aggregates(
+  p_changes app_private.capture_expectations[]
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with updated as (
+    update app_public.user_dashboard_aggregates as aggregates
+    set tasks_created = aggregates.tasks_created + changes.tasks_created,
+      tasks_completed = aggregates.tasks_completed + changes.tasks_completed,
+      reflections_count = aggregates.reflections_count + changes.reflections_count,
+      mood_sum = aggregates.mood_sum + changes.mood_sum,
+      mood_count = aggregates.mood_count + changes.mood_count,
+      last_updated = now()
+    from unnest(p_changes) as changes
+    where aggregates.user_id = changes.user_id
+      and aggregates.agg_date = changes.agg_date
+    returning aggregates.user_id, aggregates.agg_date
+  ),
+  missing as materialized (
+    select changes.*
+    from unnest(p_changes) as changes
+    left join updated on updated.user_id = changes.user_id
+      and updated.agg_date = changes.agg_date
+    where updated.user_id is null
+  ),
+  existing as materialized (
+    select users.id
+    from app_public.users
+    where users.id in (select missing.user_id from missing)
+    order by users.id
+    for key share
+  )
+  insert into app_public.user_dashboard_aggregates
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select missing.user_id, missing.agg_date, missing.tasks_created, missing.tasks_completed,
+    missing.reflections_count, missing.mood_sum, missing.mood_count
+  from missing
+  inner join existing on existing.id = missing.user_id;
+
+  delete from app_public.user_dashboard_aggregates as aggregates
+  using unnest(p_changes) as changes
+  where aggregates.user_id = changes.user_id
+    and aggregates.agg_date = changes.agg_date
+    and (aggregates.tasks_created, aggregates.tasks_completed, aggregates.reflections_count,
+      aggregates.mood_sum, aggregates.mood_count) = (0, 0, 0, 0, 0);
+end
+$$;
+
+comment on function app_private.add_to_aggregates(app_private.capture_expectations[]) is
+  'Adds differences to the aggregates of users who exist.';
+--! EndIncluded functions/app_private/add_to_aggregates.sql
+--! Included functions/app_private/apply_changes.sql
+-- p_changes holds the last state of each row that changed: {truncated: [table, …],
+-- users: [{id, timezone}], users_gone: [{id}], tasks: […], tasks_gone: […],
+-- reflections: […], reflections_gone: […]}. Truncations come first.
+--
+-- Of a transaction that is too large for one call each part but the last has no p_to; all
+-- are called in one transaction.
+--
+-- Definer: it reads users, who may have been deleted since, and writes what only it may.
+-- The lock on the row of ops.change_capture and the comparison with p_from keep out a second
+-- consumer and one that does not know that its last batch has been committed.
+create or replace function app_private.apply_changes(
+  p_slot text, p_from pg_lsn, p_to pg_lsn, p_commit_lsn pg_lsn, p_committed_at timestamptz,
+  p_changes jsonb
+) returns pg_lsn
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  capture ops.change_capture;
+  changes app_private.capture_expectations[];
+begin
+  select *
+  into capture
+  from ops.change_capture
+  where slot_name = p_slot
+  for update;
+  if capture.state is not distinct from 'snapshotting'
+    or capture.applied_lsn is distinct from p_from
+  then
+    raise exception 'the aggregates are at % and not at %', capture.applied_lsn, p_from
+      using errcode = 'GW060', hint = 'Another consumer has been here: start again from there.';
+  end if;
+  if p_commit_lsn >= capture.hold_lsn then
+    return capture.hold_lsn;
+  end if;
+
+  with differences as materialized (
+    select truncated.*
+    from jsonb_array_elements_text(p_changes -> 'truncated') as objects (object)
+    cross join lateral app_private.capture_truncation(objects.object) as truncated
+    union all
+    select shifted.*, 0, 0, 0
+    from app_private.capture_users(p_changes -> 'users', p_changes -> 'users_gone') as shifted
+    union all
+    select tasks.*, 0, 0, 0
+    from app_private.capture_tasks(p_changes -> 'tasks', p_changes -> 'tasks_gone') as tasks
+    union all
+    select user_id, agg_date, 0, 0, reflections_count, mood_sum, mood_count
+    from app_private.capture_reflections(
+      p_changes -> 'reflections', p_changes -> 'reflections_gone')
+  ),
+  sums as (
+    select user_id, agg_date, sum(tasks_created) as tasks_created,
+      sum(tasks_completed) as tasks_completed, sum(reflections_count) as reflections_count,
+      sum(mood_sum) as mood_sum, sum(mood_count) as mood_count
+    from differences
+    group by user_id, agg_date
+  )
+  select array_agg(row(user_id, agg_date, tasks_created, tasks_completed, reflections_count,
+    mood_sum, mood_count)::app_private.capture_expectations order by user_id, agg_date)
+  into changes
+  from sums
+  where (tasks_created, tasks_completed, reflections_count, mood_sum, mood_count)
+    <> (0, 0, 0, 0, 0);
+
+  if changes is not null then
+    perform app_private.add_to_aggregates(changes);
+  end if;
+
+  if p_to is not null then
+    update ops.change_capture
+    set applied_lsn = p_to,
+      applied_at = clock_timestamp(),
+      committed_at = coalesce(p_committed_at, capture.committed_at),
+      state = 'running',
+      error = null
+    where slot_name = p_slot;
+  end if;
+  return null;
+end
+$$;
+
+grant execute on function
+  app_private.apply_changes(text, pg_lsn, pg_lsn, pg_lsn, timestamptz, jsonb) to gw_cdc;
+comment on function
+  app_private.apply_changes(text, pg_lsn, pg_lsn, pg_lsn, timestamptz, jsonb) is
+  'Applies changes of whole transactions and stores how far they reach, or does nothing and returns the position at which to wait.';
+--! EndIncluded functions/app_private/apply_changes.sql
+--! Included functions/app_private/begin_capture_snapshot.sql
+-- Definer: only these functions write what was captured. What other slots have captured is
+-- forgotten too: there is one set of aggregates.
+create or replace function app_private.begin_capture_snapshot(p_slot text, p_plugin text)
+returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from ops.change_capture where slot_name <> p_slot;
+  insert into ops.change_capture (slot_name, plugin, state)
+  values (p_slot, p_plugin, 'snapshotting')
+  on conflict (slot_name) do update
+  set plugin = excluded.plugin,
+    state = excluded.state,
+    applied_lsn = null,
+    hold_lsn = null,
+    error = null;
+  truncate app_private.captured_users, app_private.captured_tasks,
+    app_private.captured_reflections;
+end
+$$;
+
+grant execute on function app_private.begin_capture_snapshot(text, text) to gw_cdc;
+comment on function app_private.begin_capture_snapshot(text, text) is
+  'Forgets what was captured, to count everything anew for this slot.';
+--! EndIncluded functions/app_private/begin_capture_snapshot.sql
+--! Included functions/app_private/fill_capture_snapshot.sql
+-- Definer: it reads every user's rows, which its caller may not, and returns only how many.
+create or replace function app_private.fill_capture_snapshot() returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  written bigint;
+  total bigint := 0;
+begin
+  insert into app_private.captured_users (user_id, timezone)
+  select id, timezone from app_public.users;
+  get diagnostics written = row_count;
+  total := total + written;
+
+  insert into app_private.captured_tasks
+    (user_id, id, created_at, completed_at, created_on, completed_on)
+  select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
+    (tasks.created_at at time zone users.timezone)::date,
+    (tasks.completed_at at time zone users.timezone)::date
+  from app_public.tasks
+  inner join app_public.users on users.id = tasks.user_id;
+  get diagnostics written = row_count;
+  total := total + written;
+
+  insert into app_private.captured_reflections (user_id, id, reflection_date, mood_score)
+  select user_id, id, reflection_date, mood_score from app_public.reflections;
+  get diagnostics written = row_count;
+  return total + written;
+end
+$$;
+
+grant execute on function app_private.fill_capture_snapshot() to gw_cdc;
+comment on function app_private.fill_capture_snapshot() is
+  'Captures all rows, as the transaction''s snapshot sees them. Returns their number.';
+--! EndIncluded functions/app_private/fill_capture_snapshot.sql
+--! Included functions/app_private/finish_capture_snapshot.sql
+-- In a transaction of its own, after the one that sees the old snapshot: that one could
+-- neither change a row that has changed since, nor know which users are gone by now. Rows
+-- that are right already are not written.
+--
+-- Definer: it locks users' rows, which its caller may not read.
+create or replace function app_private.finish_capture_snapshot(
+  p_slot text, p_plugin text, p_lsn pg_lsn
+) returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  written bigint;
+  total bigint;
+begin
+  -- Freshly filled, and joined below.
+  analyze app_private.captured_users, app_private.captured_tasks,
+    app_private.captured_reflections;
+
+  delete from app_public.user_dashboard_aggregates
+  where not exists (
+    select from app_private.captured_aggregates
+    where captured_aggregates.user_id = user_dashboard_aggregates.user_id
+      and captured_aggregates.agg_date = user_dashboard_aggregates.agg_date
+  );
+  get diagnostics total = row_count;
+
+  insert into app_public.user_dashboard_aggregates as aggregates
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select captured.user_id, captured.agg_date, captured.tasks_created,
+    captured.tasks_completed, captured.reflections_count, captured.mood_sum,
+    captured.mood_count
+  from app_private.captured_aggregates as captured
+  inner join (
+    select id from app_public.users order by id for key share
+  ) as users on users.id = captured.user_id
+  on conflict (user_id, agg_date) do update
+  set tasks_created = excluded.tasks_created,
+    tasks_completed = excluded.tasks_completed,
+    reflections_count = excluded.reflections_count,
+    mood_sum = excluded.mood_sum,
+    mood_count = excluded.mood_count,
+    last_updated = now()
+  where (aggregates.tasks_created, aggregates.tasks_completed, aggregates.reflections_count,
+      aggregates.mood_sum, aggregates.mood_count)
+    is distinct from (excluded.tasks_created, excluded.tasks_completed,
+      excluded.reflections_count, excluded.mood_sum, excluded.mood_count);
+  get diagnostics written = row_count;
+
+  update ops.change_capture
+  set plugin = p_plugin,
+    state = 'running',
+    applied_lsn = p_lsn,
+    applied_at = clock_timestamp(),
+    committed_at = clock_timestamp(),
+    snapshot_lsn = p_lsn,
+    snapshot_at = clock_timestamp(),
+    resnapshot_requested = false,
+    error = null
+  where slot_name = p_slot;
+  return total + written;
+end
+$$;
+
+grant execute on function app_private.finish_capture_snapshot(text, text, pg_lsn) to gw_cdc;
+comment on function app_private.finish_capture_snapshot(text, text, pg_lsn) is
+  'Makes the aggregates what was captured. Returns how many rows that changed.';
+--! EndIncluded functions/app_private/finish_capture_snapshot.sql
+--! Included functions/app_private/capture_heartbeat.sql
+-- Definer: only these functions write capture_signals. It takes and tells nothing of a user.
+create or replace function app_private.capture_heartbeat(p_slot text) returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  signal_id bigint;
+begin
+  insert into app_private.capture_signals (kind, object)
+  values ('heartbeat', p_slot)
+  returning id into signal_id;
+  delete from app_private.capture_signals where id = signal_id;
+  return coalesce((
+    select resnapshot_requested from ops.change_capture where slot_name = p_slot
+  ), false);
+end
+$$;
+
+grant execute on function app_private.capture_heartbeat(text) to gw_cdc;
+comment on function app_private.capture_heartbeat(text) is
+  'Sends a heartbeat through the log. Returns whether everything is to be counted anew.';
+--! EndIncluded functions/app_private/capture_heartbeat.sql
+--! Included functions/app_private/set_capture_state.sql
+-- Definer: only these functions write ops.change_capture.
+create or replace function app_private.set_capture_state(
+  p_slot text, p_state text, p_error text default null
+) returns void
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update ops.change_capture
+  set state = p_state,
+    error = p_error
+  where slot_name = p_slot
+    -- A snapshot that was broken off is still one.
+    and (applied_lsn is not null or p_state = 'failed')
+    and (state, error) is distinct from (p_state, p_error)
+$$;
+
+grant execute on function app_private.set_capture_state(text, text, text) to gw_cdc;
+comment on function app_private.set_capture_state(text, text, text) is
+  'Says that the consumer of a slot runs, has stopped, or has failed and why.';
+--! EndIncluded functions/app_private/set_capture_state.sql
+--! Included functions/app_private/hold_capture.sql
+-- Waits for the batch that is being applied: when it returns, the consumer has stopped or
+-- will before its next one.
+--
+-- Definer: only these functions write ops.change_capture.
+create or replace function app_private.hold_capture(p_slot text, p_lsn pg_lsn)
+returns pg_lsn
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update ops.change_capture
+  set hold_lsn = p_lsn
+  where slot_name = p_slot
+  returning applied_lsn
+$$;
+
+grant execute on function app_private.hold_capture(text, pg_lsn) to gw_cdc;
+comment on function app_private.hold_capture(text, pg_lsn) is
+  'Has the consumer wait at a position; 0/0 at once; null lets it go on.';
+--! EndIncluded functions/app_private/hold_capture.sql
+--! Included functions/app_private/request_resnapshot.sql
+-- Definer: only these functions write ops.change_capture.
+create or replace function app_private.request_resnapshot(p_slot text) returns boolean
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with requested as (
+    update ops.change_capture
+    set resnapshot_requested = true
+    where slot_name = p_slot
+    returning 1
+  )
+  select exists (select from requested)
+$$;
+
+grant execute on function app_private.request_resnapshot(text) to gw_cdc;
+comment on function app_private.request_resnapshot(text) is
+  'Has the consumer count everything anew. Returns false when there is no such slot.';
+--! EndIncluded functions/app_private/request_resnapshot.sql
+--! Included functions/app_private/expect_aggregates.sql
+-- Definer: it reads every user's rows, which its caller may not, and returns only how many
+-- user-days there are.
+create or replace function app_private.expect_aggregates() returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  written bigint;
+begin
+  delete from app_private.capture_expectations;
+  insert into app_private.capture_expectations
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+    mood_count
+  from app_private.expected_aggregates;
+  get diagnostics written = row_count;
+  return written;
+end
+$$;
+
+grant execute on function app_private.expect_aggregates() to gw_cdc;
+comment on function app_private.expect_aggregates() is
+  'Counts the tables as the transaction''s snapshot sees them, for capture_differences().';
+--! EndIncluded functions/app_private/expect_aggregates.sql
+--! Included functions/app_private/capture_differences.sql
+-- Users who were deleted since the count have no aggregates any more, and are left out.
+--
+-- Definer: it reads users, which its caller may not; it tells counts and users' ids.
+create or replace function app_private.capture_differences()
+returns table (
+  user_id uuid, agg_date date, measure text, expected integer, found integer
+)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select user_id, agg_date, measures.name, measures.expected, measures.found
+  from app_private.capture_expectations as expected
+  full join app_public.user_dashboard_aggregates as found using (user_id, agg_date)
+  cross join lateral (values
+    ('tasks_created', expected.tasks_created, found.tasks_created),
+    ('tasks_completed', expected.tasks_completed, found.tasks_completed),
+    ('reflections_count', expected.reflections_count, found.reflections_count),
+    ('mood_sum', expected.mood_sum, found.mood_sum),
+    ('mood_count', expected.mood_count, found.mood_count)
+  ) as measures (name, expected, found)
+  where coalesce(measures.expected, 0) <> coalesce(measures.found, 0)
+    and exists (select from app_public.users where users.id = user_id)
+  order by 1, 2, 3
+$$;
+
+grant execute on function app_private.capture_differences() to gw_cdc;
+comment on function app_private.capture_differences() is
+  'Where the aggregates are not what expect_aggregates() has counted.';
+--! EndIncluded functions/app_private/capture_differences.sql
+
+do $triggers$
+declare
+  leaf regclass;
+begin
+  for leaf in
+    select relid from pg_catalog.pg_partition_tree('app_public.tasks') where isleaf
+  loop
+    execute pg_catalog.format('create trigger _900_truncated after truncate on %s'
+      ' for each statement execute function app_private.tg_tasks__truncated()', leaf);
+  end loop;
+end
+$triggers$;

@@ -1,0 +1,159 @@
+--! Previous: sha1:4b9eb8696dbad7963bb94b85b06756e05534b0c5
+--! Hash: sha1:a35ff8146bc7e0c62bb0d2cdd062c6eb181fec8f
+--! Message: scrape
+--! Baseline: topics/34-scrape.sql
+
+/*
+ * Figures for Prometheus, in one call.
+ */
+
+--! Included functions/ops/metrics.sql
+-- Definer: monitoring counts what it may not read. Labels hold names of queues, tables,
+-- jobs and roles; nothing of a user. Each part reads an index's range or a small table.
+create or replace function ops.metrics()
+returns table (name text, labels jsonb, value double precision, help text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  hits double precision;
+  misses double precision;
+begin
+  -- A queue's oldest job that could run but does not says that workers are too few. Active
+  -- and failed jobs are those that the workers last counted: no index has them.
+  return query
+  with waiting as (
+    select job.name as queue,
+      count(*) filter (where job.start_after > now()) as deferred,
+      count(*) filter (where job.start_after <= now()) as ready,
+      min(job.start_after) filter (where job.start_after <= now()) as oldest
+    from pgboss.job
+    where job.state < 'active'
+      and not job.blocked
+    group by job.name
+  )
+  select measured.metric,
+    jsonb_build_object('queue', queue.name, 'state', measured.state),
+    measured.amount,
+    case measured.metric
+      when 'gw_queue_jobs' then 'Jobs by queue and state.'
+      else 'For how long the oldest job that is due has waited, in seconds.' end
+  from pgboss.queue
+  left join waiting on waiting.queue = queue.name
+  cross join lateral (values
+    ('gw_queue_jobs', 'deferred', coalesce(waiting.deferred, 0)::double precision),
+    ('gw_queue_jobs', 'ready', coalesce(waiting.ready, 0)::double precision),
+    ('gw_queue_jobs', 'active', queue.active_count::double precision),
+    ('gw_queue_jobs', 'failed', queue.failed_count::double precision),
+    ('gw_queue_oldest_seconds', 'ready',
+      coalesce(extract(epoch from now() - waiting.oldest), 0)::double precision)
+  ) as measured (metric, state, amount);
+
+  return query
+  select 'gw_messages',
+    jsonb_build_object('type', types.message_type, 'status', statuses.status),
+    count(message_logs.id)::double precision,
+    'Messages that were due in the last 24 hours, by type and status.'
+  from unnest(array['BIRTHDAY', 'ANNIVERSARY', 'DIGEST']) as types (message_type)
+  cross join unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
+    'CANCELLED', 'EXPIRED', 'UNKNOWN']) as statuses (status)
+  left join app_public.message_logs
+    on message_logs.message_type = types.message_type
+    and message_logs.status = statuses.status
+    and message_logs.scheduled_send_time > now() - interval '24 hours'
+    and message_logs.scheduled_send_time <= now()
+  group by types.message_type, statuses.status;
+
+  return query
+  select 'gw_message_lateness_seconds', '{}'::jsonb,
+    coalesce(extract(epoch from now() - min(overdue.oldest)), 0)::double precision,
+    'How late the latest message is that is due and waits, in seconds; not those held by '
+      'quiet hours.'
+  from ops.overdue_messages(interval '0') as overdue;
+
+  return query
+  select measured.metric, jsonb_build_object('slot', status.slot_name),
+    measured.amount, measured.help
+  from ops.change_capture_status as status
+  cross join lateral (values
+    ('gw_cdc_lag_bytes', status.lag_bytes::double precision,
+      'Write-ahead log that change capture has not confirmed, in bytes.'),
+    ('gw_cdc_lag_seconds', status.lag_seconds,
+      'How far change capture is behind, in seconds.'),
+    ('gw_cdc_active', status.active::integer::double precision,
+      'Whether change capture is connected.')
+  ) as measured (metric, amount, help)
+  where measured.amount is not null;
+
+  -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
+  if exists (select from pg_extension where extname = 'pg_cron') then
+    return query execute $sql$
+      select 'gw_cron_failures', jsonb_build_object('job', job.jobname),
+        count(details.runid)::double precision,
+        'Failed runs of a pg_cron job in the last 24 hours.'
+      from cron.job
+      left join cron.job_run_details as details
+        on details.jobid = job.jobid
+        and details.status = 'failed'
+        and details.start_time > now() - interval '24 hours'
+      where job.database = current_database()
+        and job.jobname is not null
+      group by job.jobname
+    $sql$;
+  end if;
+
+  return query
+  select 'gw_partition_months_ahead',
+    jsonb_build_object('table', partition_policies.parent_table::text),
+    greatest(0, extract(epoch from
+      coalesce(max(bounds.upper_bound), now()) - now()) / 2629746)::double precision,
+    'For how many months from now the table has partitions.'
+  from ops.partition_policies
+  inner join pg_class as parent on parent.oid = partition_policies.parent_table
+  left join pg_inherits on pg_inherits.inhparent = partition_policies.parent_table
+  left join pg_class as child on child.oid = pg_inherits.inhrelid
+  left join lateral (
+    select substring(pg_get_expr(child.relpartbound, child.oid)
+      from ' TO \(''([^'']+)''\)$')::timestamptz
+  ) as bounds (upper_bound) on true
+  group by partition_policies.parent_table;
+
+  return query
+  select 'gw_backup_age_seconds', '{}'::jsonb,
+    coalesce(extract(epoch from now() - max(backups.finished_at)), 'Infinity')
+      ::double precision,
+    'How long ago the last verified backup of the whole database ended; +Inf without.'
+  from ops.backups
+  where backups.verified_at is not null
+    and backups.tables is null;
+
+  return query
+  select 'gw_alerts_open', jsonb_build_object('level', levels.level),
+    count(alerts.id)::double precision, 'Alerts that are open.'
+  from unnest(array['warning', 'critical']) as levels (level)
+  left join ops.alerts on alerts.level = levels.level and alerts.resolved_at is null
+  group by levels.level;
+
+  return query
+  select 'gw_database_connections',
+    jsonb_build_object('role', coalesce(pg_stat_activity.usename::text, 'none')),
+    count(*)::double precision, 'Connections to this database, by role.'
+  from pg_stat_activity
+  where pg_stat_activity.datname = current_database()
+  group by pg_stat_activity.usename;
+
+  select coalesce(pg_sequence_last_value('app_private.query_cache_hits'), 0),
+    coalesce(pg_sequence_last_value('app_private.query_cache_misses'), 0)
+  into hits, misses;
+  return query values
+    ('gw_query_cache_hits_total', '{}'::jsonb, hits, 'Results that the cache had.'),
+    ('gw_query_cache_misses_total', '{}'::jsonb, misses, 'Results that it did not have.'),
+    ('gw_query_cache_hit_ratio', '{}'::jsonb, hits / nullif(hits + misses, 0),
+      'Hits of all reads, from 0 to 1, since the counters began.');
+end
+$$;
+
+grant execute on function ops.metrics() to gw_authenticator, gw_monitor;
+comment on function ops.metrics() is
+  'Figures for a scraper, of queues, messages, change capture, cron, backups and more.';
+--! EndIncluded functions/ops/metrics.sql
