@@ -1,5 +1,5 @@
 --! Previous: sha1:35cbc3b5040adbd09031aaf9699bbb11af5d24cf
---! Hash: sha1:e4ac699aaa717700ecb3e9d6509cbf4944e1f4df
+--! Hash: sha1:7046ab7f82c37e155d9109f0e0ecacf655c12a16
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -149,13 +149,18 @@ comment on column app_public.tasks.search is
   E'@behavior -attribute:select -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy\nWhat search_tasks() looks in.';
 
 --! Included functions/app_private/tg__release_tasks.sql
--- Takes the column of tasks that refers to the row. Runs with the rights of whoever deletes:
--- they may update their own tasks. A cascade from users needs nothing: the tasks go too.
+-- Takes the column of tasks that refers to the row. Definer: whether the user still exists
+-- is not theirs to see once the account is closed. It changes tasks of the row's own user
+-- alone. When the user goes, the tasks go too: releasing them then would write rows of a
+-- user who is gone, whichever of the tables is emptied first.
 create or replace function app_private.tg__release_tasks() returns trigger
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if not exists (select from app_public.users where users.id = old.user_id) then
+    return old;
+  end if;
   if tg_argv[0] = 'list_id' then
     update app_public.tasks
     set list_id = null, position_in_list = null

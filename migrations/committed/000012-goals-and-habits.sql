@@ -1,5 +1,5 @@
---! Previous: sha1:e4ac699aaa717700ecb3e9d6509cbf4944e1f4df
---! Hash: sha1:288e2c4b01ec607ae20afe506c46bd45c7197dee
+--! Previous: sha1:7046ab7f82c37e155d9109f0e0ecacf655c12a16
+--! Hash: sha1:f0c8c253b8c5b99f040afbab11b0de909e7f3d5f
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

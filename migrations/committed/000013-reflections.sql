@@ -1,5 +1,5 @@
---! Previous: sha1:288e2c4b01ec607ae20afe506c46bd45c7197dee
---! Hash: sha1:9cab618cbe8a148f7ad69aba0cb35c5a413df8a6
+--! Previous: sha1:f0c8c253b8c5b99f040afbab11b0de909e7f3d5f
+--! Hash: sha1:a5d684106578e06f806c3bf213fd0d3cb454d697
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9cab618cbe8a148f7ad69aba0cb35c5a413df8a6
---! Hash: sha1:c8ff212f74b6a849b869c1ed1ddf279913d26329
+--! Previous: sha1:a5d684106578e06f806c3bf213fd0d3cb454d697
+--! Hash: sha1:b3262759d27b717d08402e2745408091a84c932d
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 
@@ -92,8 +92,6 @@ begin
       inner join old_rows on old_rows.user_id = new_rows.user_id
         and old_rows.id = new_rows.id
     ) as changed
-    -- A list that goes with its user releases tasks that go with them too.
-    inner join app_public.users on users.id = changed.user_id
     where (changed.new_row - 'updated_at') is distinct from (changed.old_row - 'updated_at');
   end if;
   return null;

@@ -1,5 +1,5 @@
---! Previous: sha1:c8ff212f74b6a849b869c1ed1ddf279913d26329
---! Hash: sha1:f036aa77e57ea7f977fbc743ed16065605eba2c8
+--! Previous: sha1:b3262759d27b717d08402e2745408091a84c932d
+--! Hash: sha1:b7f385f802545d8e93a9122fd21dde5d1e6a5413
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

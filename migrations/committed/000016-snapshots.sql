@@ -1,5 +1,5 @@
---! Previous: sha1:f036aa77e57ea7f977fbc743ed16065605eba2c8
---! Hash: sha1:27ae5b455322253a669cffb93c1292879744dfc1
+--! Previous: sha1:b7f385f802545d8e93a9122fd21dde5d1e6a5413
+--! Hash: sha1:3a89318216135af38e94555939db144bb05bfa8f
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

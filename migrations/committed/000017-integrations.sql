@@ -1,5 +1,5 @@
---! Previous: sha1:27ae5b455322253a669cffb93c1292879744dfc1
---! Hash: sha1:49129aa278430d0ae496ff54507f14fb88c6d6e3
+--! Previous: sha1:3a89318216135af38e94555939db144bb05bfa8f
+--! Hash: sha1:baa3cde60310ec0c9a05d2082f38e9c5ef1ff5c8
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:49129aa278430d0ae496ff54507f14fb88c6d6e3
---! Hash: sha1:3ec6e78cc20a03201c209042e1a30495418d0065
+--! Previous: sha1:baa3cde60310ec0c9a05d2082f38e9c5ef1ff5c8
+--! Hash: sha1:82713bf173e973c314d07f783e8b42f6f89609cb
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3ec6e78cc20a03201c209042e1a30495418d0065
---! Hash: sha1:b1149f4043592a0a360a828f489a63b271f283f6
+--! Previous: sha1:82713bf173e973c314d07f783e8b42f6f89609cb
+--! Hash: sha1:405834250e883e487ddcf095194586146ffa9c68
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

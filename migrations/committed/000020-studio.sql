@@ -1,5 +1,5 @@
---! Previous: sha1:b1149f4043592a0a360a828f489a63b271f283f6
---! Hash: sha1:ae0f96d29ba7dbd33f1a319a9638dfa80acf5b54
+--! Previous: sha1:405834250e883e487ddcf095194586146ffa9c68
+--! Hash: sha1:c2c111ea4a3d26243216bc221ec76a2903e9fafc
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

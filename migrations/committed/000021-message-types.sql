@@ -1,5 +1,5 @@
---! Previous: sha1:ae0f96d29ba7dbd33f1a319a9638dfa80acf5b54
---! Hash: sha1:0694e54d2625fa44c0a7d45525b7246a76882746
+--! Previous: sha1:c2c111ea4a3d26243216bc221ec76a2903e9fafc
+--! Hash: sha1:f9160f2687960eacd3157ae187947e0b27a93fcb
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0694e54d2625fa44c0a7d45525b7246a76882746
---! Hash: sha1:85132878fd651cfc5d07a01784f7a4ac28a1cb38
+--! Previous: sha1:f9160f2687960eacd3157ae187947e0b27a93fcb
+--! Hash: sha1:2e8e954de93f1630fb22660568184a912f852f52
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

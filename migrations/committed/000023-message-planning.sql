@@ -1,5 +1,5 @@
---! Previous: sha1:85132878fd651cfc5d07a01784f7a4ac28a1cb38
---! Hash: sha1:d015bd45adfa72f55698bceaecb6b4653514d95f
+--! Previous: sha1:2e8e954de93f1630fb22660568184a912f852f52
+--! Hash: sha1:0a39a2ce8086ac272cc5cddf133c48eaaa6e9247
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

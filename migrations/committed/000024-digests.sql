@@ -1,5 +1,5 @@
---! Previous: sha1:d015bd45adfa72f55698bceaecb6b4653514d95f
---! Hash: sha1:595fcffba7ff70df1c6a2ae6040268b804e338d7
+--! Previous: sha1:0a39a2ce8086ac272cc5cddf133c48eaaa6e9247
+--! Hash: sha1:dad5cf75349e7d0b2de88d38ff33e15da479c235
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:595fcffba7ff70df1c6a2ae6040268b804e338d7
---! Hash: sha1:b7f119d91c024b932ef895252d38f31021933af3
+--! Previous: sha1:dad5cf75349e7d0b2de88d38ff33e15da479c235
+--! Hash: sha1:1db32cf2e8e0ba2ce6b3a9acd599ce9e601db4eb
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b7f119d91c024b932ef895252d38f31021933af3
---! Hash: sha1:04960c4994e8ec3ab3aad2b4db66d18407bfa790
+--! Previous: sha1:1db32cf2e8e0ba2ce6b3a9acd599ce9e601db4eb
+--! Hash: sha1:a3b202efb50a8c9d18f6ecadbaca0f348df160a9
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

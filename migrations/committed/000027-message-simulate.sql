@@ -1,5 +1,5 @@
---! Previous: sha1:04960c4994e8ec3ab3aad2b4db66d18407bfa790
---! Hash: sha1:76ca6211f7c0b8614d2ea7e54f8b1e8d109ea360
+--! Previous: sha1:a3b202efb50a8c9d18f6ecadbaca0f348df160a9
+--! Hash: sha1:53e8e2765caea3e55fe023502c4b5702e285aab2
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

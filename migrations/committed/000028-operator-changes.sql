@@ -1,5 +1,5 @@
---! Previous: sha1:76ca6211f7c0b8614d2ea7e54f8b1e8d109ea360
---! Hash: sha1:8149358d3ec8a116a92376afbd451385e6c0dcd7
+--! Previous: sha1:53e8e2765caea3e55fe023502c4b5702e285aab2
+--! Hash: sha1:fcfc75fba3ca41b40ed34328262268c0a0af4447
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

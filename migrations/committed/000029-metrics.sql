@@ -1,5 +1,5 @@
---! Previous: sha1:8149358d3ec8a116a92376afbd451385e6c0dcd7
---! Hash: sha1:c2125faa67ab6933f2304b1854c4effb8c7f6790
+--! Previous: sha1:fcfc75fba3ca41b40ed34328262268c0a0af4447
+--! Hash: sha1:b07b18fc44ad998437d97b92f701fe226b613600
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

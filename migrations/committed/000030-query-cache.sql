@@ -1,5 +1,5 @@
---! Previous: sha1:c2125faa67ab6933f2304b1854c4effb8c7f6790
---! Hash: sha1:5fa5b4167067ea27fc0f13322683500ab310c1d6
+--! Previous: sha1:b07b18fc44ad998437d97b92f701fe226b613600
+--! Hash: sha1:a9d126613dcee4bb641a2f0415700becc200f7af
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5fa5b4167067ea27fc0f13322683500ab310c1d6
---! Hash: sha1:32da94c56712d6cd0894b8dedc9ff72b884846f2
+--! Previous: sha1:a9d126613dcee4bb641a2f0415700becc200f7af
+--! Hash: sha1:da263c716e8ca5b8e4e4d91b79ead1bbf9e23b42
 --! Message: live
 --! Baseline: topics/31-live.sql
 

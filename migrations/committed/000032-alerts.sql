@@ -1,5 +1,5 @@
---! Previous: sha1:32da94c56712d6cd0894b8dedc9ff72b884846f2
---! Hash: sha1:84a82419c9a4dce7792eca70679c41f3a3f7c396
+--! Previous: sha1:da263c716e8ca5b8e4e4d91b79ead1bbf9e23b42
+--! Hash: sha1:64df249801587187a89f78c197d1a84b6176e457
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

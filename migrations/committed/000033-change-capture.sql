@@ -1,5 +1,5 @@
---! Previous: sha1:84a82419c9a4dce7792eca70679c41f3a3f7c396
---! Hash: sha1:4b9eb8696dbad7963bb94b85b06756e05534b0c5
+--! Previous: sha1:64df249801587187a89f78c197d1a84b6176e457
+--! Hash: sha1:928fa49b585ccc845d3629670c5264670c844c61
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4b9eb8696dbad7963bb94b85b06756e05534b0c5
---! Hash: sha1:a35ff8146bc7e0c62bb0d2cdd062c6eb181fec8f
+--! Previous: sha1:928fa49b585ccc845d3629670c5264670c844c61
+--! Hash: sha1:8089e0451a5fd7efb66d4f60783e48d4bcafd15a
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

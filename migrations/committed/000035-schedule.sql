@@ -1,5 +1,5 @@
---! Previous: sha1:a35ff8146bc7e0c62bb0d2cdd062c6eb181fec8f
---! Hash: sha1:f3ed6b2a120654362cfbed29523bae587901e87c
+--! Previous: sha1:8089e0451a5fd7efb66d4f60783e48d4bcafd15a
+--! Hash: sha1:868891f7f6ab9c6ff9de9f0b509971276a011010
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
