@@ -1,9 +1,13 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { relative } from 'node:path';
+import { join, relative } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
+import type { Difference } from '../migrations/compare.ts';
 import { projectRoot } from '../project.ts';
 import { Progress } from '../terminal/progress.ts';
+
+/** The API as frontends read it without running anything. */
+const graphqlFile = join(projectRoot, 'docs', 'schema.graphql');
 
 /** The first line in which two texts differ, for a message. */
 function firstDifference(committed: string, made: string): string {
@@ -13,38 +17,70 @@ function firstDifference(committed: string, made: string): string {
   return `line ${at + 1}\n  committed: ${old[at] ?? '(end)'}\n  now:       ${now[at] ?? '(end)'}`;
 }
 
+const shownDifferences = 10;
+
+function refuseDifferences(found: Difference[], isReleased: boolean): never {
+  const none = '(not there)';
+  const lines = found
+    .slice(0, shownDifferences)
+    .map(
+      ({ object, place, committed, fixtures }) =>
+        `  ${object}${place === undefined ? '' : `  ${place}`}\n` +
+        `    migrations: ${committed ?? none}\n    topics:     ${fixtures ?? none}`,
+    );
+  if (found.length > shownDifferences) lines.push(`  and ${found.length - shownDifferences} more`);
+  throw new GwError(
+    `migrations/committed/ and migrations/fixtures/schema.sql make different databases\n${lines.join('\n')}`,
+    {
+      hint: isReleased
+        ? 'A change is a migration and the same edit in its topic: make the one that is missing.'
+        : 'Run: npm run gw -- baseline',
+      exitCode: EXIT.failure,
+    },
+  );
+}
+
 export function registerSchema(program: Command): void {
   program
     .command('schema')
     .description(
-      'check functions and docs/schema.graphql against the migrations, on a scratch server',
+      'compare the migrations with the topics and docs/schema.graphql, and check functions',
     )
     .option('--write', 'write docs/schema.graphql')
     .action(async (options: { write?: boolean }) => {
       const { createMigrated } = await import('../migrations/scratch.ts');
-      const { startScratch } = await import('../server/scratch.ts');
-      const { checkFunctions, schemaFiles } = await import('../migrations/compare.ts');
+      const { createFromFixtures } = await import('../migrations/fixtures.ts');
+      const { differences, sideOf } = await import('../migrations/compare.ts');
+      const { firstRelease } = await import('../migrations/baseline.ts');
+      const { checkFunctions } = await import('../migrations/plpgsql-check.ts');
+      const { requireBinaries, startScratch } = await import('../server/scratch.ts');
       const { dumpGraphql } = await import('../api/print-schema.ts');
       const progress = new Progress();
+      const bin = await requireBinaries();
       const scratch = await startScratch('gw_schema');
       try {
         const database = await createMigrated(scratch.superuserUrl, 'gw_schema');
-        const made = [[schemaFiles.graphql, await dumpGraphql(database)]] as const;
-        for (const [path, text] of made) {
-          const name = relative(projectRoot, path);
-          await progress.step(name, async () => {
-            if (options.write === true) {
-              writeFileSync(path, text);
-              return 'written';
-            }
-            const committed = existsSync(path) ? readFileSync(path, 'utf8') : '';
-            if (committed === text) return 'is what the migrations make';
-            throw new GwError(`${name} is stale at ${firstDifference(committed, text)}`, {
-              hint: 'Run: npm run gw -- schema --write',
-              exitCode: EXIT.failure,
-            });
+        await progress.step('topics', async () => {
+          const present = await createFromFixtures(scratch.superuserUrl, 'gw_topics');
+          const committed = await sideOf(bin, database.urls.superuser ?? '');
+          const found = differences(committed, await sideOf(bin, present.urls.superuser ?? ''));
+          if (found.length > 0) refuseDifferences(found, firstRelease() !== undefined);
+          return `make what the migrations make: ${committed.objects.size} objects`;
+        });
+        const name = relative(projectRoot, graphqlFile);
+        await progress.step(name, async () => {
+          const made = await dumpGraphql(database);
+          if (options.write === true) {
+            writeFileSync(graphqlFile, made);
+            return 'written';
+          }
+          const committed = existsSync(graphqlFile) ? readFileSync(graphqlFile, 'utf8') : '';
+          if (committed === made) return 'is what the migrations make';
+          throw new GwError(`${name} is stale at ${firstDifference(committed, made)}`, {
+            hint: 'Run: npm run gw -- schema --write',
+            exitCode: EXIT.failure,
           });
-        }
+        });
         await progress.step('functions', async () => {
           const findings = await checkFunctions(database);
           if (findings.length === 0) return 'plpgsql_check finds nothing';

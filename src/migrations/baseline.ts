@@ -67,7 +67,7 @@ export function baseline(): Migration[] {
 }
 
 /** The first version that CHANGELOG.md says was released. */
-function firstRelease(): string | undefined {
+export function firstRelease(): string | undefined {
   const changelog = readFileSync(join(projectRoot, 'CHANGELOG.md'), 'utf8');
   return [...changelog.matchAll(/^## \[?v?(\d+\.\d+\.\d+[^\s\]]*)/gm)].at(-1)?.[1];
 }

@@ -1,89 +1,104 @@
-import { spawn } from 'node:child_process';
-import { join } from 'node:path';
-import { GwError } from '../errors.ts';
-import { withSql } from '../postgres/connect.ts';
-import type { Database } from '../postgres/urls.ts';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { projectRoot } from '../project.ts';
+import { type DumpedObject, dumpObjects, dumpRows } from './dump.ts';
+import { fixturesFolder } from './includes.ts';
 
-/** What frontends and DBAs read without running anything. */
-export const schemaFiles = {
-  graphql: join(projectRoot, 'docs', 'schema.graphql'),
-};
-
-/**
- * The database schema as SQL, by pg_dump. What differs from server to server or from month
- * to month is left out: versions, session settings, partitions, and the schemas of other
- * products.
- */
-export async function dumpSql(bin: string, database: Database): Promise<string> {
-  const url = new URL(database.urls.superuser ?? '');
-  const password = decodeURIComponent(url.password);
-  url.password = '';
-  const excluded = ['app_partitions', 'pgboss', 'cron', 'graphile_migrate', 'public'];
-  const child = spawn(
-    join(bin, 'pg_dump'),
-    ['--schema-only', ...excluded.map((name) => `--exclude-schema=${name}`), url.href],
-    { env: { PATH: process.env.PATH, PGPASSWORD: password, LC_ALL: 'C.UTF-8' } },
-  );
-  let output = '';
-  let said = '';
-  child.stdout.setEncoding('utf8').on('data', (text) => (output += text));
-  child.stderr.setEncoding('utf8').on('data', (text) => (said += text));
-  const code = await new Promise((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', resolve);
-  });
-  if (code !== 0) throw new GwError(`pg_dump failed: ${said}`);
-  const text = output
-    .split('\n')
-    .filter((line) => !/^(--|SET |\\(un)?restrict|SELECT pg_catalog\.set_config)/.test(line))
-    .filter(
-      (line) => !/^(CREATE|COMMENT ON) EXTENSION |^GRANT .* ON (SCHEMA|TABLE) cron\b/.test(line),
-    )
-    .join('\n')
-    .replace(/\n{3,}/g, '\n\n')
-    .trim();
-  return `-- Made by \`npm run gw -- schema --write\` from the migrations. Do not edit.\n\n${text}\n`;
+/** Something that two databases do not have alike. */
+export interface Difference {
+  /** Such as "function app_public.login(text, text)". */
+  object: string;
+  /** Where migrations/fixtures speaks of it, as file:line; undefined where nothing does. */
+  place: string | undefined;
+  /** What the migrations make of it; undefined when they make none. */
+  committed: string | undefined;
+  /** What migrations/fixtures/schema.sql makes of it. */
+  fixtures: string | undefined;
 }
 
-export interface FunctionFinding {
-  function: string;
-  line: number | null;
-  level: string;
-  message: string;
+interface Side {
+  objects: Map<string, DumpedObject>;
+  rows: Map<string, string[]>;
 }
 
-/**
- * Runs plpgsql_check over every PL/pgSQL function of ours, trigger functions with each
- * table that they serve. The extension is created in this (scratch) database.
- */
-export async function checkFunctions(database: Database): Promise<FunctionFinding[]> {
-  return withSql(database.urls.superuser ?? '', async (sql) => {
-    await sql`create extension if not exists plpgsql_check with schema public`;
-    return [
-      ...(await sql<FunctionFinding[]>`
-        select checked.oid::regprocedure::text as function, finding.lineno as line,
-          finding.level, finding.message
-        from (
-          select pg_proc.oid, coalesce(pg_trigger.tgrelid, 0) as relation,
-            pg_trigger.old_table, pg_trigger.new_table
-          from pg_catalog.pg_proc
-          inner join pg_catalog.pg_language on pg_language.oid = pg_proc.prolang
-          -- A function that serves several tables is checked with one of them.
-          left join lateral (
-            select min(pg_trigger.tgrelid::oid) as tgrelid,
-              max(pg_trigger.tgoldtable) as old_table, max(pg_trigger.tgnewtable) as new_table
-            from pg_catalog.pg_trigger
-            where pg_trigger.tgfoid = pg_proc.oid
-          ) as pg_trigger on true
-          where pg_language.lanname = 'plpgsql'
-            and pg_proc.pronamespace in ('app_public'::regnamespace,
-              'app_hidden'::regnamespace, 'app_private'::regnamespace, 'ops'::regnamespace)
-            and (pg_proc.prorettype <> 'trigger'::regtype or pg_trigger.tgrelid is not null)
-        ) as checked
-        cross join lateral public.plpgsql_check_function_tb(checked.oid, checked.relation,
-          oldtable => checked.old_table, newtable => checked.new_table, extra_warnings => true, performance_warnings => false) as finding
-        order by 1, 2`),
-    ];
-  });
+const described = ({ type, schema, name }: DumpedObject): string =>
+  `${type.toLowerCase()} ${schema === '-' ? '' : `${schema}.`}${name}`;
+
+const sourceFiles = (): string[] =>
+  readdirSync(fixturesFolder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.sql') && !file.startsWith('pgboss'))
+    .sort()
+    .map((file) => join(fixturesFolder, file));
+
+/** The first line of migrations/fixtures that matches, as file:line. */
+function find(pattern: RegExp, files = sourceFiles()): string | undefined {
+  for (const file of files) {
+    const index = readFileSync(file, 'utf8')
+      .split('\n')
+      .findIndex((line) => pattern.test(line));
+    if (index !== -1) return `${relative(projectRoot, file)}:${index + 1}`;
+  }
+  return undefined;
+}
+
+/** Where an object of a dump is written. */
+function placeOf({ type, schema, name }: DumpedObject): string | undefined {
+  // "FUNCTION login(email text)", "COLUMN tasks.title", "tasks _100_timestamps", "tasks_pkey".
+  const isFunction = type === 'FUNCTION' || /^(FUNCTION|PROCEDURE) /.test(name);
+  const bare = name.replace(/^[A-Z ]+ (?=\S)/, '').replace(/\(.*$/s, '');
+  if (isFunction) {
+    const file = join(fixturesFolder, 'functions', schema, `${bare}.sql`);
+    if (existsSync(file)) return `${relative(projectRoot, file)}:1`;
+  }
+  const words = bare.split(/[ .]/).filter((word) => /^\w+$/.test(word));
+  for (const word of words.toReversed()) {
+    const place =
+      find(new RegExp(`create .*\\b${word}\\b`)) ??
+      find(new RegExp(`constraint ${word}\\b`)) ??
+      find(new RegExp(`\\b${schema}\\.${word}\\b`));
+    if (place !== undefined) return place;
+  }
+  return undefined;
+}
+
+/** The first line in which two texts differ. */
+function firstDifference(left: string, right: string): [string, string] {
+  const [old, now] = [left.split('\n'), right.split('\n')];
+  const index = old.findIndex((line, i) => line !== now[i]);
+  const at = index === -1 ? old.length : index;
+  return [(old[at] ?? '').trim() || '(nothing)', (now[at] ?? '').trim() || '(nothing)'];
+}
+
+/** Every object and every table's rows that two databases do not have alike. */
+export function differences(committed: Side, fixtures: Side): Difference[] {
+  const found: Difference[] = [];
+  for (const key of new Set([...committed.objects.keys(), ...fixtures.objects.keys()])) {
+    const [left, right] = [committed.objects.get(key), fixtures.objects.get(key)];
+    if (left?.text === right?.text) continue;
+    const some = (right ?? left) as DumpedObject;
+    const [old, now] =
+      left && right ? firstDifference(left.text, right.text) : [left?.text, right?.text];
+    found.push({
+      object: described(some),
+      place: placeOf(some),
+      committed: old?.split('\n')[0],
+      fixtures: now?.split('\n')[0],
+    });
+  }
+  for (const table of new Set([...committed.rows.keys(), ...fixtures.rows.keys()])) {
+    const [left, right] = [committed.rows.get(table) ?? [], fixtures.rows.get(table) ?? []];
+    const old = left.find((row) => !right.includes(row));
+    const now = right.find((row) => !left.includes(row));
+    if (old === undefined && now === undefined && left.length === right.length) continue;
+    const place = find(new RegExp(`(insert into|update) ${table.replace('.', '\\.')}\\b`));
+    found.push({ object: `a row of ${table}`, place, committed: old, fixtures: now });
+  }
+  // A partition repeats what its parent says.
+  const own = found.filter(({ object }) => !/ app_partitions\./.test(object));
+  return own.length > 0 ? own : found;
+}
+
+/** What a comparison looks at, of one database. */
+export async function sideOf(bin: string, superuserUrl: string): Promise<Side> {
+  return { objects: await dumpObjects(bin, superuserUrl), rows: await dumpRows(superuserUrl) };
 }

@@ -7,6 +7,8 @@ import { projectRoot } from '../../src/project.ts';
 const copied = [
   '.gmrc',
   '.squawk.toml',
+  'CHANGELOG.md',
+  'docs',
   'docker',
   'migrations',
   'package.json',
