@@ -1,5 +1,5 @@
 --! Previous: sha1:8ae63d9e89ff371499db8683a28682cf9037f084
---! Hash: sha1:7e76ed8e86cb9efe0fbb0603a9fb1169e002d7a2
+--! Hash: sha1:1b176c64216ef348bcc9c622c0646041c06bf1e9
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 
@@ -450,11 +450,6 @@ CREATE INDEX IF NOT EXISTS job_dep_parent_idx ON pgboss.job_dependency (parent_n
 INSERT INTO pgboss.version(version) VALUES ('43');
 --! EndIncluded pgboss/construction-43.sql
 
-grant usage on schema pgboss to gw_worker, gw_monitor;
-grant select, insert, update, delete on all tables in schema pgboss to gw_worker;
-grant execute on all functions in schema pgboss to gw_worker;
-grant select on all tables in schema pgboss to gw_monitor;
-
 -- The message's row counts its attempts and says when the next one is due: pg-boss only
 -- takes a job back from a worker that died, which it notices when the heartbeat is 10 s old.
 -- A partition of its own, so that a million sends do not slow other queues. Finished jobs
@@ -495,3 +490,9 @@ select pgboss.create_queue('alert-notify', '{
   "deleteAfterSeconds": 86400,
   "deadLetter": "alert-notify-dead"
 }');
+
+-- Last, since message-send has a table of its own.
+grant usage on schema pgboss to gw_worker, gw_monitor;
+grant select, insert, update, delete on all tables in schema pgboss to gw_worker;
+grant execute on all functions in schema pgboss to gw_worker;
+grant select on all tables in schema pgboss to gw_monitor;

@@ -1,5 +1,5 @@
---! Previous: sha1:7e76ed8e86cb9efe0fbb0603a9fb1169e002d7a2
---! Hash: sha1:e06179d0aa4935b3a024bcb75116fc6fc906db95
+--! Previous: sha1:1b176c64216ef348bcc9c622c0646041c06bf1e9
+--! Hash: sha1:ac054be8c88e5d35e6c43e884ac179c49653e906
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e06179d0aa4935b3a024bcb75116fc6fc906db95
---! Hash: sha1:52a39b5b7a0fbbe656bb212db5461782af134ddd
+--! Previous: sha1:ac054be8c88e5d35e6c43e884ac179c49653e906
+--! Hash: sha1:2cb32ba5b28657cd7c0bb074f8f7a7f2df8c295d
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:52a39b5b7a0fbbe656bb212db5461782af134ddd
---! Hash: sha1:489f76ccb2f393bb8ee6d12148cf457c8a64f2b4
+--! Previous: sha1:2cb32ba5b28657cd7c0bb074f8f7a7f2df8c295d
+--! Hash: sha1:9a09c3533ec0d998d8ca88b68acd53a7b19759d1
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:489f76ccb2f393bb8ee6d12148cf457c8a64f2b4
---! Hash: sha1:4db7f50f04f663b3ee744521a6f030f483d62d31
+--! Previous: sha1:9a09c3533ec0d998d8ca88b68acd53a7b19759d1
+--! Hash: sha1:000d402a7ca9afe7ca51ddf8e54ad84e06f14aed
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4db7f50f04f663b3ee744521a6f030f483d62d31
---! Hash: sha1:11f2358bca8dafed5ef4170b4d41ad49fdb8438f
+--! Previous: sha1:000d402a7ca9afe7ca51ddf8e54ad84e06f14aed
+--! Hash: sha1:f95b42814805092f14917ead27dc022779e23031
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:11f2358bca8dafed5ef4170b4d41ad49fdb8438f
---! Hash: sha1:85a0d36502b75c6f214d9f7122c260c422ab1471
+--! Previous: sha1:f95b42814805092f14917ead27dc022779e23031
+--! Hash: sha1:5d5063a3c0c8dd42fd67bd3f99c39ec459573a6b
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:85a0d36502b75c6f214d9f7122c260c422ab1471
---! Hash: sha1:afd869de987670ae3c68ea99f205d29053001029
+--! Previous: sha1:5d5063a3c0c8dd42fd67bd3f99c39ec459573a6b
+--! Hash: sha1:f7078af5ec803a081a659172d5d2c8121947fae1
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

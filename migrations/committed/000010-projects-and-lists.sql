@@ -1,5 +1,5 @@
---! Previous: sha1:afd869de987670ae3c68ea99f205d29053001029
---! Hash: sha1:35cbc3b5040adbd09031aaf9699bbb11af5d24cf
+--! Previous: sha1:f7078af5ec803a081a659172d5d2c8121947fae1
+--! Hash: sha1:13e191b8aec775d7660f6b25a8af57ec8571cad6
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

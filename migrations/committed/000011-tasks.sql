@@ -1,5 +1,5 @@
---! Previous: sha1:35cbc3b5040adbd09031aaf9699bbb11af5d24cf
---! Hash: sha1:7046ab7f82c37e155d9109f0e0ecacf655c12a16
+--! Previous: sha1:13e191b8aec775d7660f6b25a8af57ec8571cad6
+--! Hash: sha1:1761add124056d7b4ee7f5aa79237b322206adc1
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

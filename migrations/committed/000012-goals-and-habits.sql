@@ -1,5 +1,5 @@
---! Previous: sha1:7046ab7f82c37e155d9109f0e0ecacf655c12a16
---! Hash: sha1:f0c8c253b8c5b99f040afbab11b0de909e7f3d5f
+--! Previous: sha1:1761add124056d7b4ee7f5aa79237b322206adc1
+--! Hash: sha1:79d7ba06ac9c3e7d81bef79fcf79918950f8b688
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

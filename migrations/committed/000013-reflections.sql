@@ -1,5 +1,5 @@
---! Previous: sha1:f0c8c253b8c5b99f040afbab11b0de909e7f3d5f
---! Hash: sha1:a5d684106578e06f806c3bf213fd0d3cb454d697
+--! Previous: sha1:79d7ba06ac9c3e7d81bef79fcf79918950f8b688
+--! Hash: sha1:531e169465fa30d76bfdf95d17f4cbfc3e0068f1
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

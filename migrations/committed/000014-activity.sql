@@ -1,5 +1,5 @@
---! Previous: sha1:a5d684106578e06f806c3bf213fd0d3cb454d697
---! Hash: sha1:b3262759d27b717d08402e2745408091a84c932d
+--! Previous: sha1:531e169465fa30d76bfdf95d17f4cbfc3e0068f1
+--! Hash: sha1:29d84b57c66a6dfacca4042615c1f44f6e39f703
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

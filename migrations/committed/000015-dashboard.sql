@@ -1,5 +1,5 @@
---! Previous: sha1:b3262759d27b717d08402e2745408091a84c932d
---! Hash: sha1:b7f385f802545d8e93a9122fd21dde5d1e6a5413
+--! Previous: sha1:29d84b57c66a6dfacca4042615c1f44f6e39f703
+--! Hash: sha1:5cccb6a9bb0cacf28f4e851bd5cc090099e89c6a
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b7f385f802545d8e93a9122fd21dde5d1e6a5413
---! Hash: sha1:3a89318216135af38e94555939db144bb05bfa8f
+--! Previous: sha1:5cccb6a9bb0cacf28f4e851bd5cc090099e89c6a
+--! Hash: sha1:b7d445bec4327110cf24a088fca64bad35f202b7
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3a89318216135af38e94555939db144bb05bfa8f
---! Hash: sha1:baa3cde60310ec0c9a05d2082f38e9c5ef1ff5c8
+--! Previous: sha1:b7d445bec4327110cf24a088fca64bad35f202b7
+--! Hash: sha1:e19bab1805e3b967fc2614db0f22d642b9552803
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

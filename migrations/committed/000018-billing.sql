@@ -1,5 +1,5 @@
---! Previous: sha1:baa3cde60310ec0c9a05d2082f38e9c5ef1ff5c8
---! Hash: sha1:82713bf173e973c314d07f783e8b42f6f89609cb
+--! Previous: sha1:e19bab1805e3b967fc2614db0f22d642b9552803
+--! Hash: sha1:19705a5b32496dec3bb082b68945a47d96085cc4
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:82713bf173e973c314d07f783e8b42f6f89609cb
---! Hash: sha1:405834250e883e487ddcf095194586146ffa9c68
+--! Previous: sha1:19705a5b32496dec3bb082b68945a47d96085cc4
+--! Hash: sha1:887a93c9d50fab91465788cc92c2cdc0486ba3ca
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

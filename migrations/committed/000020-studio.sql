@@ -1,5 +1,5 @@
---! Previous: sha1:405834250e883e487ddcf095194586146ffa9c68
---! Hash: sha1:c2c111ea4a3d26243216bc221ec76a2903e9fafc
+--! Previous: sha1:887a93c9d50fab91465788cc92c2cdc0486ba3ca
+--! Hash: sha1:3ae2a68b854b2edc2e1851907af06fd874f14d17
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c2c111ea4a3d26243216bc221ec76a2903e9fafc
---! Hash: sha1:f9160f2687960eacd3157ae187947e0b27a93fcb
+--! Previous: sha1:3ae2a68b854b2edc2e1851907af06fd874f14d17
+--! Hash: sha1:b9da396d9e518ace9fdf287ac46aabe99750301e
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f9160f2687960eacd3157ae187947e0b27a93fcb
---! Hash: sha1:2e8e954de93f1630fb22660568184a912f852f52
+--! Previous: sha1:b9da396d9e518ace9fdf287ac46aabe99750301e
+--! Hash: sha1:53b14c782eb92078731a10bae8af6651899e0562
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2e8e954de93f1630fb22660568184a912f852f52
---! Hash: sha1:0a39a2ce8086ac272cc5cddf133c48eaaa6e9247
+--! Previous: sha1:53b14c782eb92078731a10bae8af6651899e0562
+--! Hash: sha1:67a835eb49886426db20bac09fc8a85713b5a93b
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

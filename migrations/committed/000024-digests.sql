@@ -1,5 +1,5 @@
---! Previous: sha1:0a39a2ce8086ac272cc5cddf133c48eaaa6e9247
---! Hash: sha1:dad5cf75349e7d0b2de88d38ff33e15da479c235
+--! Previous: sha1:67a835eb49886426db20bac09fc8a85713b5a93b
+--! Hash: sha1:d81c33c8b82444bd07000e589aeedecfbef113ad
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

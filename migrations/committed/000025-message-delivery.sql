@@ -1,5 +1,5 @@
---! Previous: sha1:dad5cf75349e7d0b2de88d38ff33e15da479c235
---! Hash: sha1:1db32cf2e8e0ba2ce6b3a9acd599ce9e601db4eb
+--! Previous: sha1:d81c33c8b82444bd07000e589aeedecfbef113ad
+--! Hash: sha1:01a6fbda4931457c17c4bdff389aa24956e3c922
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

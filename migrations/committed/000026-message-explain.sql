@@ -1,5 +1,5 @@
---! Previous: sha1:1db32cf2e8e0ba2ce6b3a9acd599ce9e601db4eb
---! Hash: sha1:a3b202efb50a8c9d18f6ecadbaca0f348df160a9
+--! Previous: sha1:01a6fbda4931457c17c4bdff389aa24956e3c922
+--! Hash: sha1:919775b1d54b438619546177f2b34c74f56607ea
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

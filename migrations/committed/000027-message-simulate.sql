@@ -1,5 +1,5 @@
---! Previous: sha1:a3b202efb50a8c9d18f6ecadbaca0f348df160a9
---! Hash: sha1:53e8e2765caea3e55fe023502c4b5702e285aab2
+--! Previous: sha1:919775b1d54b438619546177f2b34c74f56607ea
+--! Hash: sha1:8797f6e8f18fb67f2748e281df335ab53d0cb94c
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

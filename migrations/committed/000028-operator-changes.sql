@@ -1,5 +1,5 @@
---! Previous: sha1:53e8e2765caea3e55fe023502c4b5702e285aab2
---! Hash: sha1:fcfc75fba3ca41b40ed34328262268c0a0af4447
+--! Previous: sha1:8797f6e8f18fb67f2748e281df335ab53d0cb94c
+--! Hash: sha1:ada3a597c664ef638e47e6079e57b3e20375ccc4
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

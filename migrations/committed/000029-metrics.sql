@@ -1,5 +1,5 @@
---! Previous: sha1:fcfc75fba3ca41b40ed34328262268c0a0af4447
---! Hash: sha1:b07b18fc44ad998437d97b92f701fe226b613600
+--! Previous: sha1:ada3a597c664ef638e47e6079e57b3e20375ccc4
+--! Hash: sha1:08fd44f936629e4bf9539e718e4d25b3e54ccc0e
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b07b18fc44ad998437d97b92f701fe226b613600
---! Hash: sha1:a9d126613dcee4bb641a2f0415700becc200f7af
+--! Previous: sha1:08fd44f936629e4bf9539e718e4d25b3e54ccc0e
+--! Hash: sha1:979f3bb85b9965f48733514148d4fa0d3f8c1b14
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a9d126613dcee4bb641a2f0415700becc200f7af
---! Hash: sha1:da263c716e8ca5b8e4e4d91b79ead1bbf9e23b42
+--! Previous: sha1:979f3bb85b9965f48733514148d4fa0d3f8c1b14
+--! Hash: sha1:7c70fa300c5a485b1ae9b68af7cc24c837948ea0
 --! Message: live
 --! Baseline: topics/31-live.sql
 

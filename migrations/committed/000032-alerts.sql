@@ -1,5 +1,5 @@
---! Previous: sha1:da263c716e8ca5b8e4e4d91b79ead1bbf9e23b42
---! Hash: sha1:64df249801587187a89f78c197d1a84b6176e457
+--! Previous: sha1:7c70fa300c5a485b1ae9b68af7cc24c837948ea0
+--! Hash: sha1:370c5cde79478c0f022b82e2820330df4de7f316
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

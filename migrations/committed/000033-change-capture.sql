@@ -1,5 +1,5 @@
---! Previous: sha1:64df249801587187a89f78c197d1a84b6176e457
---! Hash: sha1:928fa49b585ccc845d3629670c5264670c844c61
+--! Previous: sha1:370c5cde79478c0f022b82e2820330df4de7f316
+--! Hash: sha1:99cc26f182159016516f41240f9af14e11b5fcf3
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

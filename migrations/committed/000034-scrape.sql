@@ -1,5 +1,5 @@
---! Previous: sha1:928fa49b585ccc845d3629670c5264670c844c61
---! Hash: sha1:8089e0451a5fd7efb66d4f60783e48d4bcafd15a
+--! Previous: sha1:99cc26f182159016516f41240f9af14e11b5fcf3
+--! Hash: sha1:a014b548bf870294dbdca650ac7f31aa27facaa8
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

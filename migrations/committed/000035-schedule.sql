@@ -1,5 +1,5 @@
---! Previous: sha1:8089e0451a5fd7efb66d4f60783e48d4bcafd15a
---! Hash: sha1:868891f7f6ab9c6ff9de9f0b509971276a011010
+--! Previous: sha1:a014b548bf870294dbdca650ac7f31aa27facaa8
+--! Hash: sha1:578119939dce87640b977753f5e7d6e6637bad2f
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
