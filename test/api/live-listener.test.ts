@@ -1,17 +1,20 @@
 import { expect, test } from 'vitest';
-import { Listener } from '../../src/api/live/listener.ts';
+import { Leases } from '../../src/api/live/leases.ts';
 import { createLog } from '../../src/log.ts';
+import { Listener } from '../../src/postgres/listener.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
 
-/** A listener that renews ten times a second, and how often it lost track. */
+/** Leases that are renewed ten times a second, and how often they lost track. */
 async function listen(isWanted: (userId: string) => boolean = () => true) {
   const seen = { lost: 0 };
-  const listener = new Listener(
-    db.url('authenticator'),
-    createLog('api', 'silent'),
+  const log = createLog('api', 'silent');
+  const listener = new Listener({ url: db.url('authenticator'), applicationName: 'gw-test', log });
+  const leases = new Leases(
+    listener,
+    log,
     {
       onNotification: () => {},
       onLost: () => {
@@ -23,7 +26,11 @@ async function listen(isWanted: (userId: string) => boolean = () => true) {
     100,
   );
   await listener.start();
-  return { listener, seen };
+  const stop = async (): Promise<void> => {
+    leases.stop();
+    await listener.stop();
+  };
+  return { leases, stop, seen };
 }
 
 const expiry = async (userId: string): Promise<number> => {
@@ -37,9 +44,9 @@ test('a lease is renewed for as long as somebody wants it, and no longer', async
   const { id } = await createUser(db.as('owner'));
   const other = await createUser(db.as('owner'));
   let isWanted = true;
-  const { listener, seen } = await listen((userId) => userId === other.id || isWanted);
-  await listener.watch(id);
-  await listener.watch(other.id);
+  const { leases, stop, seen } = await listen((userId) => userId === other.id || isWanted);
+  await leases.watch(id);
+  await leases.watch(other.id);
   const first = await expiry(id);
   await eventually(async () => (await expiry(id)) > first);
   isWanted = false;
@@ -48,17 +55,17 @@ test('a lease is renewed for as long as somebody wants it, and no longer', async
   await eventually(async () => (await expiry(other.id)) > markOfOther + 0.5);
   expect(await expiry(id)).toBeLessThan(mark + 0.3);
   expect(seen.lost).toBe(0);
-  await listener.stop();
+  await stop();
 });
 
 test('a lease that has lapsed unnoticed counts as lost, since changes went by', async () => {
   const { id } = await createUser(db.as('owner'));
-  const { listener, seen } = await listen();
-  await listener.watch(id);
+  const { leases, stop, seen } = await listen();
+  await leases.watch(id);
   await db.as('owner')`delete from app_private.live_users where user_id = ${id}`;
   await eventually(async () => seen.lost === 1);
-  await eventually(async () => listener.isUp);
-  await listener.watch(id);
+  await eventually(async () => leases.isUp);
+  await leases.watch(id);
   expect(await expiry(id)).toBeGreaterThan(0);
-  await listener.stop();
+  await stop();
 });

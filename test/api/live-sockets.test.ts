@@ -95,7 +95,7 @@ describe('how sockets end', () => {
     const followed = await client.follow<TaskChange>(taskChanged);
     await db.as('superuser')`
       select pg_terminate_backend(pid) from pg_stat_activity
-      where application_name = 'gw-api-live' and datname = current_database()`;
+      where application_name = 'gw-api-listen' and datname = current_database()`;
     await eventually(async () => client.closings.length > 0);
     expect(client.closings[0]?.code).toBe(1012);
     await eventually(async () => {

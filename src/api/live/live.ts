@@ -1,16 +1,17 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { makeGraphQLWSConfig } from 'postgraphile/grafserv';
 import type { Log } from '../../log.ts';
+import type { Listener } from '../../postgres/listener.ts';
 import type { RevokedSessions } from '../revoked-sessions.ts';
 import { type Claims, verifyAuthorization } from '../tokens.ts';
 import { Hub } from './hub.ts';
-import { Listener } from './listener.ts';
+import { Leases } from './leases.ts';
 import { LiveSource } from './plugin.ts';
 import { closeCodes, defaultLimits, type SocketLimits, Sockets } from './sockets.ts';
 
 export interface LiveOptions {
-  /** gw_authenticator's connection, for the one session that listens. */
-  authenticatorUrl: string;
+  /** Not started yet. */
+  listener: Listener;
   jwtSecret: string;
   revoked: RevokedSessions;
   limits?: Partial<SocketLimits> | undefined;
@@ -21,10 +22,10 @@ export interface LiveOptions {
 export class Live {
   readonly #hub = new Hub();
   readonly #sockets: Sockets;
-  readonly #listener: Listener;
+  readonly #leases: Leases;
 
-  constructor({ authenticatorUrl, jwtSecret, revoked, limits, log }: LiveOptions) {
-    this.#listener = new Listener(authenticatorUrl, log, {
+  constructor({ listener, jwtSecret, revoked, limits, log }: LiveOptions) {
+    this.#leases = new Leases(listener, log, {
       onNotification: (notification) => this.#hub.publish(notification),
       onLost: () => {
         this.#sockets.close(closeCodes.restart, 'changes may have been missed: read again');
@@ -37,8 +38,8 @@ export class Live {
       log,
       verify: (authorization) => verifyAuthorization(authorization, jwtSecret),
       isRevoked: (sessionId) => revoked.has(sessionId),
-      isUp: () => this.#listener.isUp,
-      watch: (userId) => this.#listener.watch(userId),
+      isUp: () => this.#leases.isUp,
+      watch: (userId) => this.#leases.watch(userId),
     });
     revoked.onRevoked((sessionId) => {
       this.#sockets.close(
@@ -52,11 +53,6 @@ export class Live {
   /** Open sockets of this process, and subscriptions on them. */
   get counts(): { sockets: number; subscriptions: number } {
     return { sockets: this.#sockets.size, subscriptions: this.#hub.size };
-  }
-
-  /** Starts listening. Rejects when the database cannot be reached. */
-  start(): Promise<void> {
-    return this.#listener.start();
   }
 
   /** Takes WebSockets from an HTTP server. */
@@ -74,9 +70,9 @@ export class Live {
     return new LiveSource(this.#hub, userId);
   }
 
-  /** Closes sockets with 1001, then the listening connection. */
+  /** Closes sockets with 1001. */
   async stop(): Promise<void> {
     await this.#sockets.stop();
-    await this.#listener.stop();
+    this.#leases.stop();
   }
 }

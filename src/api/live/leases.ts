@@ -1,16 +1,16 @@
-import { Client } from 'pg';
-import { messageOf } from '../../errors.ts';
+import type { Client } from 'pg';
 import type { Log } from '../../log.ts';
+import type { Listener } from '../../postgres/listener.ts';
 import { type Notification, parseNotification } from './events.ts';
 
-/** How often leases of two minutes are renewed, which also shows that the server answers. */
+/** How often leases of two minutes are renewed. */
 const renewMs = 30_000;
 
 /** How long a writer that was there before a watch is waited for. */
 const writersMs = 60_000;
 const pollMs = 200;
 
-export interface ListenerEvents {
+export interface LeaseEvents {
   onNotification: (notification: Notification) => void;
   /** Notifications may have been missed; of all users from now on nothing is known. */
   onLost: () => void;
@@ -24,64 +24,38 @@ const away = (): Error =>
   Object.assign(new Error('the listening connection is away'), { code: '08003' });
 
 /**
- * The one connection of this process that listens for changes, as gw_authenticator. When it
- * breaks it says so at once, and is made again for as long as it takes; postgres.js would
- * give up after one refusal. LISTEN needs a session of its own: no transaction pooler.
+ * The users whose changes the database tells this process of. It does so for two minutes
+ * after it was asked, so each user is asked for again while somebody wants to hear.
  */
-export class Listener {
-  readonly #url: string;
-  readonly #log: Log;
-  readonly #events: ListenerEvents;
+export class Leases {
+  readonly #listener: Listener;
+  readonly #events: LeaseEvents;
   readonly #watched = new Set<string>();
   readonly #queue = new Set<string>();
   readonly #renewal: NodeJS.Timeout;
   #queued: Promise<void> | undefined;
   #running: Promise<void> = Promise.resolve();
-  #client: Client | undefined;
-  #retry: NodeJS.Timeout | undefined;
-  #isStopped = false;
 
-  constructor(
-    authenticatorUrl: string,
-    log: Log,
-    events: ListenerEvents,
-    everyMs: number = renewMs,
-  ) {
-    this.#url = authenticatorUrl;
-    this.#log = log;
+  constructor(listener: Listener, log: Log, events: LeaseEvents, everyMs: number = renewMs) {
+    this.#listener = listener;
     this.#events = events;
     this.#renewal = setInterval(() => void this.#renew(), everyMs).unref();
+    listener.subscribe({
+      channel: 'gw_live',
+      onNotification: (payload) => {
+        const notification = parseNotification(payload);
+        if (notification === undefined) log.warn('a notification of gw_live is not readable');
+        else events.onNotification(notification);
+      },
+      onLost: () => {
+        this.#watched.clear();
+        events.onLost();
+      },
+    });
   }
 
   get isUp(): boolean {
-    return this.#client !== undefined;
-  }
-
-  /** Starts listening. Rejects when the database cannot be reached. */
-  async start(): Promise<void> {
-    const client = new Client({
-      connectionString: this.#url,
-      application_name: 'gw-api-live',
-      connectionTimeoutMillis: 5_000,
-      query_timeout: 10_000,
-      keepAlive: true,
-    });
-    client.on('error', (error) => this.#lose(client, error));
-    client.on('end', () => this.#lose(client, new Error('the connection ended')));
-    client.on('notification', ({ payload = '' }) => {
-      const notification = parseNotification(payload);
-      if (notification === undefined) this.#log.warn('a notification of gw_live is not readable');
-      else this.#events.onNotification(notification);
-    });
-    try {
-      await client.connect();
-      await client.query('listen gw_live');
-    } catch (error) {
-      client.end().catch(() => {});
-      throw error;
-    }
-    if (this.#isStopped) await client.end();
-    else this.#client = client;
+    return this.#listener.client !== undefined;
   }
 
   /**
@@ -98,18 +72,14 @@ export class Listener {
     await this.#queued;
   }
 
-  async stop(): Promise<void> {
-    this.#isStopped = true;
+  stop(): void {
     clearInterval(this.#renewal);
-    clearTimeout(this.#retry);
-    const client = this.#client;
-    this.#client = undefined;
-    await client?.end().catch(() => {});
   }
 
   #connection(): Client {
-    if (this.#client === undefined) throw away();
-    return this.#client;
+    const { client } = this.#listener;
+    if (client === undefined) throw away();
+    return client;
   }
 
   async #watchQueued(): Promise<void> {
@@ -148,21 +118,21 @@ export class Listener {
   #awaitWriters(client: Client, users: string[], writers: string[]): void {
     const deadline = Date.now() + writersMs;
     const ask = async (): Promise<void> => {
-      if (this.#client !== client) return;
+      if (this.#listener.client !== client) return;
       const now = new Set(await this.#writers(client));
       if (Date.now() < deadline && writers.some((id) => now.has(id))) again();
       else for (const userId of users) this.#events.onLate(userId);
     };
     const again = (): void => {
       setTimeout(() => {
-        ask().catch((error: unknown) => this.#lose(client, error));
+        ask().catch((error: unknown) => this.#listener.lose(client, error));
       }, pollMs).unref();
     };
     again();
   }
 
   async #renew(): Promise<void> {
-    const client = this.#client;
+    const client = this.#listener.client;
     if (client === undefined) return;
     for (const id of this.#watched) if (!this.#events.isWanted(id)) this.#watched.delete(id);
     const users = [...this.#watched];
@@ -171,28 +141,7 @@ export class Listener {
       // This process slept for minutes, or somebody emptied the table.
       if (lapsed.length > 0) throw new Error('leases have lapsed');
     } catch (error) {
-      this.#lose(client, error);
+      this.#listener.lose(client, error);
     }
-  }
-
-  /** Everything that ends a connection ends here, once for each. */
-  #lose(client: Client, error: unknown): void {
-    if (this.#client !== client) return;
-    this.#client = undefined;
-    this.#watched.clear();
-    client.end().catch(() => {});
-    this.#log.warn({ error: messageOf(error) }, 'lost the listening connection');
-    this.#events.onLost();
-    this.#reconnect(100);
-  }
-
-  #reconnect(delayMs: number): void {
-    this.#retry = setTimeout(() => {
-      if (this.#isStopped) return;
-      this.start().then(
-        () => this.#log.info('listening again'),
-        () => this.#reconnect(Math.min(delayMs * 2, 5_000)),
-      );
-    }, delayMs).unref();
   }
 }

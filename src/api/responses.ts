@@ -1,0 +1,22 @@
+import type { ServerResponse } from 'node:http';
+import type { ErrorCode } from './errors.ts';
+
+export function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  const text = JSON.stringify(body);
+  response.writeHead(status, {
+    'content-type': 'application/json; charset=utf-8',
+    'content-length': Buffer.byteLength(text),
+    'cache-control': 'no-store',
+  });
+  response.end(text);
+}
+
+/** An error in the form that GraphQL has for it. */
+export function sendError(
+  response: ServerResponse,
+  status: number,
+  code: ErrorCode | 'BODY_TOO_LARGE',
+  message: string,
+): void {
+  sendJson(response, status, { errors: [{ message, extensions: { code } }] });
+}

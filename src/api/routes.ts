@@ -1,0 +1,79 @@
+import type { Pool } from 'pg';
+import type { Log } from '../log.ts';
+import type { Authentication } from './authentication.ts';
+import { readiness } from './health.ts';
+import type { Handler } from './listening.ts';
+import { sendError, sendJson } from './responses.ts';
+import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
+import { mayReadMetrics } from './telemetry/access.ts';
+import type { Telemetry } from './telemetry/telemetry.ts';
+import { makeUnsubscribe, unsubscribePath } from './unsubscribe.ts';
+
+const maxBody = 1_000_000;
+
+/**
+ * Makes the handler of /metrics.
+ *
+ * @param token whoever knows it may read them; without one, this machine only
+ */
+export function metricsRoute(telemetry: Telemetry, token: string | undefined): Handler {
+  return async (request, response) => {
+    if (!mayReadMetrics(request, token)) {
+      return sendError(response, 403, 'FORBIDDEN', 'metrics are not for you');
+    }
+    const text = await telemetry.metrics();
+    response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
+    response.end(text);
+  };
+}
+
+/** Makes the handler of a port that has nothing but /metrics. */
+export function metricsOnly(metrics: Handler): Handler {
+  return async (request, response) =>
+    request.url === '/metrics'
+      ? metrics(request, response)
+      : sendError(response, 404, 'NOT_FOUND', 'there is only /metrics');
+}
+
+export interface RouteOptions {
+  pool: Pool;
+  jwtSecret: string;
+  /** Without it the webhook's route does not exist. */
+  stripeWebhookSecret: string | undefined;
+  authentication: Authentication;
+  /** PostGraphile's own routes: /graphql, and GraphiQL at /. */
+  graphql: (...request: Parameters<Handler>) => unknown;
+  /** Undefined when they have a port of their own. */
+  metrics: Handler | undefined;
+  log: Log;
+}
+
+/** Makes the handler of every path that the API has. */
+export function makeRoutes(options: RouteOptions): Handler {
+  const { pool, jwtSecret, stripeWebhookSecret, authentication, graphql, metrics, log } = options;
+  const stripe = makeStripeWebhook(pool, stripeWebhookSecret, log);
+  const unsubscribe = makeUnsubscribe(pool, jwtSecret, log);
+  return async (request, response) => {
+    const path = (request.url ?? '/').split('?', 1)[0];
+    if (path === '/healthz') return sendJson(response, 200, { alive: true });
+    if (path === '/readyz') {
+      const { ready, checks } = await readiness(pool);
+      return sendJson(response, ready ? 200 : 503, { ready, checks });
+    }
+    if (path === '/metrics' && metrics !== undefined) return metrics(request, response);
+    if (path === stripeWebhookPath) {
+      const { status, body } = await stripe(request);
+      // What is left of a body that is too long is not read.
+      if (status === 413) response.setHeader('connection', 'close');
+      return sendJson(response, status, body);
+    }
+    if (path === unsubscribePath) return unsubscribe(request, response);
+    if (Number(request.headers['content-length'] ?? 0) > maxBody) {
+      // Whoever sends so much does not read an answer first.
+      response.setHeader('connection', 'close');
+      return sendError(response, 413, 'BODY_TOO_LARGE', `a request has at most ${maxBody} bytes`);
+    }
+    if (path === '/graphql' && !(await authentication.check(request, response))) return;
+    await graphql(request, response);
+  };
+}
