@@ -1,5 +1,5 @@
 --! Previous: sha1:b9da396d9e518ace9fdf287ac46aabe99750301e
---! Hash: sha1:53b14c782eb92078731a10bae8af6651899e0562
+--! Hash: sha1:145baebe92d0dcde22116a84d4e8792019b1447a
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -72,7 +72,7 @@ create table app_public.message_logs (
     check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')),
   constraint message_logs_status_check
     check (status in ('SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
-      'CANCELLED', 'EXPIRED', 'UNKNOWN')),
+      'CANCELED', 'EXPIRED', 'UNKNOWN')),
   constraint message_logs_retry_count_check check (retry_count >= 0),
   constraint message_logs_sent_check
     check ((status = 'SENT') = (actual_send_time is not null)),
@@ -134,7 +134,7 @@ comment on column app_public.message_logs.scheduled_send_time is
 comment on column app_public.message_logs.actual_send_time is
   'When it was accepted for delivery; null until status is SENT.';
 comment on column app_public.message_logs.status is
-  'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELLED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
+  'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
 comment on column app_public.message_logs.retry_count is 'How often it was put back to be tried again.';
 comment on column app_public.message_logs.last_retry_at is
   'When it was put back last.';

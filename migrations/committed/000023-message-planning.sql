@@ -1,5 +1,5 @@
---! Previous: sha1:53b14c782eb92078731a10bae8af6651899e0562
---! Hash: sha1:67a835eb49886426db20bac09fc8a85713b5a93b
+--! Previous: sha1:145baebe92d0dcde22116a84d4e8792019b1447a
+--! Hash: sha1:49e62ed6a16d4db2a441dad1d028c5249c735818
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -234,7 +234,7 @@ comment on function app_private.enqueue_messages(uuid[], uuid[], timestamptz[], 
 --! EndIncluded functions/app_private/enqueue_messages.sql
 --! Included functions/app_private/queue_due_messages.sql
 -- A job exists only for what is due: the queue stays short, and a message that is moved or
--- cancelled before then has no job to look for.
+-- canceled before then has no job to look for.
 create or replace function app_private.queue_due_messages(p_now timestamptz default now())
 returns integer
 language sql volatile
@@ -352,7 +352,7 @@ comment on function app_private.plan_due_messages(timestamptz, integer) is
 --! EndIncluded functions/app_private/plan_due_messages.sql
 --! Included functions/app_private/replan_messages.sql
 -- What has not gone out follows the user's new rules, in the transaction that changes them.
--- SENDING is left alone: the call is on its way. A cancelled occasion leaves the ledger, so
+-- SENDING is left alone: the call is on its way. A canceled occasion leaves the ledger, so
 -- that it is planned again when the change is taken back.
 create or replace function app_private.replan_messages(
   p_user_ids uuid[], p_now timestamptz default now()
@@ -415,7 +415,7 @@ begin
   written as (
     update app_public.message_logs
     set status = case
-        when decided.reason is not null then 'CANCELLED'
+        when decided.reason is not null then 'CANCELED'
         when decided.instant <> decided.scheduled_send_time then 'SCHEDULED'
         else message_logs.status
       end,
@@ -444,7 +444,7 @@ begin
     where message_ledger.user_id = written.user_id
       and message_ledger.message_type = written.message_type
       and message_ledger.delivery_date = written.delivery_date
-      and written.status = 'CANCELLED'
+      and written.status = 'CANCELED'
   ),
   moved as (
     update app_private.message_ledger
@@ -453,7 +453,7 @@ begin
     where message_ledger.user_id = written.user_id
       and message_ledger.message_type = written.message_type
       and message_ledger.delivery_date = written.delivery_date
-      and written.status <> 'CANCELLED'
+      and written.status <> 'CANCELED'
       and message_ledger.scheduled_send_time <> written.scheduled_send_time
   )
   select count(*) into changed from written;

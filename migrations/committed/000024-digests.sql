@@ -1,5 +1,5 @@
---! Previous: sha1:67a835eb49886426db20bac09fc8a85713b5a93b
---! Hash: sha1:d81c33c8b82444bd07000e589aeedecfbef113ad
+--! Previous: sha1:49e62ed6a16d4db2a441dad1d028c5249c735818
+--! Hash: sha1:555e0c5f84880b5f1de88bd4dc354a64b5de7199
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

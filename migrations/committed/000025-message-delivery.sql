@@ -1,5 +1,5 @@
---! Previous: sha1:d81c33c8b82444bd07000e589aeedecfbef113ad
---! Hash: sha1:01a6fbda4931457c17c4bdff389aa24956e3c922
+--! Previous: sha1:555e0c5f84880b5f1de88bd4dc354a64b5de7199
+--! Hash: sha1:b30ab59c7b7a9f97adcc177d29679f3d5f753c90
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -219,12 +219,12 @@ begin
     select found.*, quiet.until as quiet_until, rules.user_id is not null as is_wanted,
       rules.email, btrim(rules.first_name || ' ' || rules.last_name) as full_name,
       case
-        when rules.user_id is null then 'CANCELLED'
+        when rules.user_id is null then 'CANCELED'
         when rules.message_type <> 'DIGEST'
           and found.delivery_date is distinct from app_hidden.occurrence_in_year(
             rules.base_date, extract(year from found.delivery_date)::integer,
-            rules.leap_day_policy) then 'CANCELLED'
-        when found.id = any (empty_digests) then 'CANCELLED'
+            rules.leap_day_policy) then 'CANCELED'
+        when found.id = any (empty_digests) then 'CANCELED'
         when found.uncertain_since < now() - channel.key_lifetime then 'UNKNOWN'
         when found.retry_count >= channel.max_attempts then 'UNKNOWN'
         when now() > found.send_until then
@@ -308,7 +308,7 @@ begin
       and job.id = decided.job_id
       and decided.next_status = 'QUEUED'
   ),
-  -- A cancelled occasion can come back, see replan_messages(). A week that is over and
+  -- A canceled occasion can come back, see replan_messages(). A week that is over and
   -- empty does not.
   released as (
     delete from app_private.message_ledger
@@ -316,7 +316,7 @@ begin
     where message_ledger.user_id = written.user_id
       and message_ledger.message_type = written.message_type
       and message_ledger.delivery_date = written.delivery_date
-      and written.status = 'CANCELLED'
+      and written.status = 'CANCELED'
       and written.id <> all (empty_digests)
   )
   select written.job_id, written.id, written.user_id,

@@ -1,5 +1,5 @@
---! Previous: sha1:01a6fbda4931457c17c4bdff389aa24956e3c922
---! Hash: sha1:919775b1d54b438619546177f2b34c74f56607ea
+--! Previous: sha1:b30ab59c7b7a9f97adcc177d29679f3d5f753c90
+--! Hash: sha1:ba90607f8f67778a8cde49c8b6cc5ef1f39fce71
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 
@@ -372,7 +372,7 @@ begin
       || '. To send it again: gw messages redrive --message ' || p_message.id
     when 'EXPIRED' then coalesce(p_message.error_message, 'it was too late')
       || '. To send it all the same: gw messages redrive --message ' || p_message.id
-    when 'CANCELLED' then coalesce(p_message.error_message, 'not wanted any more')
+    when 'CANCELED' then coalesce(p_message.error_message, 'not wanted any more')
       || case when is_taken then '. It is not planned again, but can be sent: '
         || 'gw messages redrive --message ' || p_message.id
         else '. It is planned again when the rules have it again in time' end

@@ -1,5 +1,5 @@
---! Previous: sha1:919775b1d54b438619546177f2b34c74f56607ea
---! Hash: sha1:8797f6e8f18fb67f2748e281df335ab53d0cb94c
+--! Previous: sha1:ba90607f8f67778a8cde49c8b6cc5ef1f39fce71
+--! Hash: sha1:d45c43329c4a5f7693e0c92a6c5030433b45e0cb
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 
@@ -89,7 +89,7 @@ as $$
         in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')) as planned,
       count(*) filter (where message_logs.status = 'SENT') as sent,
       count(*) filter (where message_logs.status
-        in ('FAILED', 'CANCELLED', 'EXPIRED', 'UNKNOWN')) as stopped
+        in ('FAILED', 'CANCELED', 'EXPIRED', 'UNKNOWN')) as stopped
     from app_public.message_logs
     -- A message that the rules took back is not in the ledger any more.
     inner join app_private.message_ledger

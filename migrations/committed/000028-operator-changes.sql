@@ -1,5 +1,5 @@
---! Previous: sha1:8797f6e8f18fb67f2748e281df335ab53d0cb94c
---! Hash: sha1:ada3a597c664ef638e47e6079e57b3e20375ccc4
+--! Previous: sha1:d45c43329c4a5f7693e0c92a6c5030433b45e0cb
+--! Hash: sha1:f2004d747da38cf263771989157826044d1956f9
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
@@ -210,7 +210,7 @@ as $$
     order by message_ledger.delivery_date
     limit 1
   ) as other on ledger.message_id is null
-  where found.status in ('FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED')
+  where found.status in ('FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED')
 $$;
 
 comment on function app_private.redrive_refusals(
@@ -247,9 +247,9 @@ declare
   judged jsonb;
   wanted uuid[];
 begin
-  if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED'] then
+  if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED'] then
     raise exception
-      'only FAILED, EXPIRED, UNKNOWN and CANCELLED messages can be sent again'
+      'only FAILED, EXPIRED, UNKNOWN and CANCELED messages can be sent again'
       using errcode = 'GW041',
         hint = 'What waits is sent by itself; what was sent stays sent.';
   end if;
@@ -362,7 +362,7 @@ $$;
 
 comment on function ops.redrive_messages(
   text[], text, date, uuid, timestamptz, uuid, boolean, boolean) is
-  'Sends messages again that failed, expired, were cancelled, or have an unknown outcome. Returns all that the filters match; what was refused has a reason.';
+  'Sends messages again that failed, expired, were canceled, or have an unknown outcome. Returns all that the filters match; what was refused has a reason.';
 --! EndIncluded functions/ops/redrive_messages.sql
 --! Included functions/ops/cancel_messages.sql
 -- The ledger keeps a message that a person cancels: it is not planned again.
@@ -392,10 +392,10 @@ declare
   statuses constant text[] := coalesce(p_statuses,
     array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING']);
   judged jsonb;
-  cancelled integer;
+  canceled integer;
 begin
   if not statuses <@ array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING'] then
-    raise exception 'only SCHEDULED, QUEUED and RETRYING messages can be cancelled'
+    raise exception 'only SCHEDULED, QUEUED and RETRYING messages can be canceled'
       using errcode = 'GW041', hint = 'The others do not go out.';
   end if;
   if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
@@ -432,13 +432,13 @@ begin
 
   with changed as (
     update app_public.message_logs
-    set status = 'CANCELLED', job_id = null,
-      error_message = 'cancelled by a person: ' || btrim(p_reason),
+    set status = 'CANCELED', job_id = null,
+      error_message = 'canceled by a person: ' || btrim(p_reason),
       attempts = case when found.status = 'SCHEDULED' and message_logs.attempts is null
         then null
         else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
           jsonb_strip_nulls(jsonb_build_object(
-            'change', 'cancelled',
+            'change', 'canceled',
             'changed_at', now(),
             'changed_by', session_user,
             'status', found.status,
@@ -458,10 +458,10 @@ begin
       and job.name = 'message-send'
       and job.id = found.job_id
   )
-  select count(*) into cancelled from changed;
-  if cancelled > 0 then
-    perform ops.audit('messages.cancelled', jsonb_strip_nulls(jsonb_build_object(
-      'messages', cancelled,
+  select count(*) into canceled from changed;
+  if canceled > 0 then
+    perform ops.audit('messages.canceled', jsonb_strip_nulls(jsonb_build_object(
+      'messages', canceled,
       'reason', btrim(p_reason),
       'statuses', statuses,
       'type', p_message_type,

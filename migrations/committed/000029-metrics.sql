@@ -1,5 +1,5 @@
---! Previous: sha1:ada3a597c664ef638e47e6079e57b3e20375ccc4
---! Hash: sha1:08fd44f936629e4bf9539e718e4d25b3e54ccc0e
+--! Previous: sha1:f2004d747da38cf263771989157826044d1956f9
+--! Hash: sha1:e27462a986a228e129ecbfdb7a4bf81a175ad4bc
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:08fd44f936629e4bf9539e718e4d25b3e54ccc0e
---! Hash: sha1:979f3bb85b9965f48733514148d4fa0d3f8c1b14
+--! Previous: sha1:e27462a986a228e129ecbfdb7a4bf81a175ad4bc
+--! Hash: sha1:220b83d881d0be2b1e1874f32a7a896f16f56dcb
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

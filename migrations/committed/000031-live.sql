@@ -1,5 +1,5 @@
---! Previous: sha1:979f3bb85b9965f48733514148d4fa0d3f8c1b14
---! Hash: sha1:7c70fa300c5a485b1ae9b68af7cc24c837948ea0
+--! Previous: sha1:220b83d881d0be2b1e1874f32a7a896f16f56dcb
+--! Hash: sha1:59c23668284644ba3cb6dec1de2f9b473cdb2007
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7c70fa300c5a485b1ae9b68af7cc24c837948ea0
---! Hash: sha1:370c5cde79478c0f022b82e2820330df4de7f316
+--! Previous: sha1:59c23668284644ba3cb6dec1de2f9b473cdb2007
+--! Hash: sha1:e52bbc007c0ada1cf268b240dba8cfc4355c1f68
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:370c5cde79478c0f022b82e2820330df4de7f316
---! Hash: sha1:99cc26f182159016516f41240f9af14e11b5fcf3
+--! Previous: sha1:e52bbc007c0ada1cf268b240dba8cfc4355c1f68
+--! Hash: sha1:071be1bbdd1ccfcafc6d96fa50a5c78bd57c0a69
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:99cc26f182159016516f41240f9af14e11b5fcf3
---! Hash: sha1:a014b548bf870294dbdca650ac7f31aa27facaa8
+--! Previous: sha1:071be1bbdd1ccfcafc6d96fa50a5c78bd57c0a69
+--! Hash: sha1:86ff32d4404308fe342626256d7531bbe94a46c2
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 
@@ -56,7 +56,7 @@ begin
     'Messages that were due in the last 24 hours, by type and status.'
   from unnest(array['BIRTHDAY', 'ANNIVERSARY', 'DIGEST']) as types (message_type)
   cross join unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
-    'CANCELLED', 'EXPIRED', 'UNKNOWN']) as statuses (status)
+    'CANCELED', 'EXPIRED', 'UNKNOWN']) as statuses (status)
   left join app_public.message_logs
     on message_logs.message_type = types.message_type
     and message_logs.status = statuses.status

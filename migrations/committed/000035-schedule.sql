@@ -1,5 +1,5 @@
---! Previous: sha1:a014b548bf870294dbdca650ac7f31aa27facaa8
---! Hash: sha1:578119939dce87640b977753f5e7d6e6637bad2f
+--! Previous: sha1:86ff32d4404308fe342626256d7531bbe94a46c2
+--! Hash: sha1:c695c67d6701fb342c4513148cd43472e919e257
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

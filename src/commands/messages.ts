@@ -228,7 +228,7 @@ function registerChanges(messages: Command): void {
       requireFilter(options);
       const filters = boundFilters(options);
       const question = (count: number) => `Cancel ${count} messages?`;
-      return change(options, { question, done: 'cancelled' }, (sql, dryRun) =>
+      return change(options, { question, done: 'canceled' }, (sql, dryRun) =>
         changes.cancel(sql, filters, { reason: options.reason, dryRun }),
       );
     });

@@ -9,7 +9,7 @@ export const statuses = [
   'SENT',
   'RETRYING',
   'FAILED',
-  'CANCELLED',
+  'CANCELED',
   'EXPIRED',
   'UNKNOWN',
 ] as const;

@@ -96,7 +96,7 @@ test('queues, messages and alerts are those of the database', async () => {
   expect(figure(text, 'gw_message_lateness_seconds')).toBeGreaterThanOrEqual(7200);
 
   // What is over is not late, and what quiet hours hold neither.
-  const over = ['CANCELLED', 'EXPIRED', 'QUEUED'];
+  const over = ['CANCELED', 'EXPIRED', 'QUEUED'];
   await owner`
     update app_public.message_logs
     set status = (${over}::text[])[position], error_message = 'held until the morning'

@@ -79,7 +79,7 @@ describe('unsubscribing', () => {
       expect(await response.text()).toContain('We have turned off messages on your birthday');
       expect(await settingsOf(user)).toEqual({ ...before, birthday_messages: false });
       expect(await logOf(db.as('owner'), user)).toMatchObject({
-        status: 'CANCELLED',
+        status: 'CANCELED',
         error_message: 'the user does not want this message any more',
       });
     }

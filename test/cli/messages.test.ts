@@ -161,13 +161,13 @@ describe('gw messages', { timeout: 60_000 }, () => {
     expect((await gw('cancel', '--message', user.messageId, '--yes')).code).toBe(2);
     expect((await gw('cancel', '--reason', 'why', '--yes')).code).toBe(2);
     const cancel = ['cancel', '--user', user.id, '--reason', 'a wrong text'];
-    expect((await gw(...cancel, '--dry-run')).stdout).toMatch(/would be cancelled/);
+    expect((await gw(...cancel, '--dry-run')).stdout).toMatch(/would be canceled/);
     expect(await statusOf(user)).toBe('SCHEDULED');
     expect(await gw(...cancel, '--yes')).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/1 +SCHEDULED +BIRTHDAY +cancelled/),
+      stdout: expect.stringMatching(/1 +SCHEDULED +BIRTHDAY +canceled/),
     });
-    expect(await statusOf(user)).toBe('CANCELLED');
+    expect(await statusOf(user)).toBe('CANCELED');
   });
 
   test('resolve says what became of an UNKNOWN message', async () => {

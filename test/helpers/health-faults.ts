@@ -67,7 +67,7 @@ export const healthFaults: HealthFault[] = [
       ${message('SCHEDULED', "now() - interval '2 hours'", someone(1))}
       ${message('SENDING', "now() - interval '1 day'", someone(2))}
       ${message('FAILED', "now() - interval '1 day'", someone(3))}
-      ${message('CANCELLED', "now() - interval '1 day'", someone(5))}
+      ${message('CANCELED', "now() - interval '1 day'", someone(5))}
       ${message('SCHEDULED', "now() - interval '1 minute'", someone(4))}`,
     findings: ['critical BIRTHDAY SENDING', 'warning BIRTHDAY SCHEDULED'],
   },

@@ -322,7 +322,7 @@ describe('a report on our own parts', () => {
        insert into app_public.message_logs (user_id, id, message_type, delivery_date,
          message_content, scheduled_send_time, idempotency_key, status, actual_send_time)
        select '${id}', gen_random_uuid(), 'BIRTHDAY', current_date, 'secret', now(), n::text,
-         (array['SENT', 'FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELLED'])[n],
+         (array['SENT', 'FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED'])[n],
          case when n = 1 then now() end
        from generate_series(1, 5) as n;`,
       'message-status',
@@ -335,7 +335,7 @@ describe('a report on our own parts', () => {
         failed: 1,
         expired: 1,
         unknown: 1,
-        cancelled: 1,
+        canceled: 1,
         share: 0.25,
       },
     ]);

@@ -175,7 +175,7 @@ describe('over HTTP', () => {
     const user = await planOne(db.as('owner'));
     await db.as('owner')`update app_public.users set deleted_at = now() where id = ${user.id}`;
     await work(http());
-    const { error_message } = await statusIs(user, 'CANCELLED');
+    const { error_message } = await statusIs(user, 'CANCELED');
     expect(error_message).toBe('the account was closed');
     await eventually(async () => {
       const [job] = await db.as('owner')`select from pgboss.job where name = 'message-send'`;

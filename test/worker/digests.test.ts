@@ -51,7 +51,7 @@ test('a digest is posted once, with the key of its Monday, and who did nothing g
   worker = await startWorker({ workerUrl: db.url('worker'), channel, log });
 
   await eventually(async () => (await logOf(sql, active)).status === 'SENT');
-  await eventually(async () => (await logOf(sql, idle)).status === 'CANCELLED');
+  await eventually(async () => (await logOf(sql, idle)).status === 'CANCELED');
   expect(vendor.keys()).toEqual([`${active.id}:DIGEST:${monday}`]);
   expect(vendor.deliveries[0]?.body).toMatchObject({
     messageType: 'DIGEST',

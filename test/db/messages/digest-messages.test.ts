@@ -120,11 +120,11 @@ describe('a digest is planned', () => {
       await wish(true);
       expect(await plan(sql, '2026-06-15T00:00Z')).toBe(1);
       await wish(false);
-      expect(await logsOf(sql, userId)).toMatchObject([{ status: 'CANCELLED' }]);
+      expect(await logsOf(sql, userId)).toMatchObject([{ status: 'CANCELED' }]);
       await wish(true);
       expect(await plan(sql, '2026-06-15T00:00Z')).toBe(1);
       expect((await logsOf(sql, userId)).map(({ status }) => status).sort()).toEqual([
-        'CANCELLED',
+        'CANCELED',
         'SCHEDULED',
       ]);
     });
@@ -236,7 +236,7 @@ Mood, of 5: 3.5 (week before: 5)
       await planMonday(sql, '2026-06-15');
       expect(await claim(sql)).toEqual([]);
       expect(await logsOf(sql, userId)).toMatchObject([
-        { status: 'CANCELLED', error: 'nothing happened in that week', body: '' },
+        { status: 'CANCELED', error: 'nothing happened in that week', body: '' },
       ]);
       expect(await sql`select from pgboss.job where name = 'message-send'`).toEqual([]);
       const kept = await sql`
@@ -288,7 +288,7 @@ Mood, of 5: 3.5 (week before: 5)
       await sql`set local session_replication_role = origin`;
       expect(await claim(sql)).toEqual([]);
       expect(await logsOf(sql, userId)).toMatchObject([
-        { status: 'CANCELLED', error: 'the account was closed' },
+        { status: 'CANCELED', error: 'the account was closed' },
       ]);
       expect(await sql`select from app_public.digests where user_id = ${userId}`).toEqual([]);
     });

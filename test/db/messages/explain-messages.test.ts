@@ -157,7 +157,7 @@ describe('a message', () => {
 
   test.each([
     ['EXPIRED', 'too late', /^EXPIRED: too late\. To send it all the same: .*redrive --message /],
-    ['CANCELLED', 'stop', /^CANCELLED: stop\. It is not planned again, but can be sent: .*redrive/],
+    ['CANCELED', 'stop', /^CANCELED: stop\. It is not planned again, but can be sent: .*redrive/],
     ['UNKNOWN', 'lost', /^UNKNOWN: lost\. A person asks .*resolve --message .* --as sent\|failed$/],
   ])('that is %s says why and what a person can do', async (status, error_message, expected) => {
     await asOwner(async (sql) => {
@@ -167,18 +167,18 @@ describe('a message', () => {
     });
   });
 
-  test('that its rules cancelled is planned again when they have it again', async () => {
+  test('that its rules canceled is planned again when they have it again', async () => {
     await asOwner(async (sql) => {
       const user = await planned(sql, 60);
       await setWishes(sql, user.id, { birthday_messages: false });
       expect(said(await explain(sql, user.id, user.date), 'state')).toEqual([
-        'CANCELLED: the user does not want this message any more. It is planned again when the rules have it again in time',
+        'CANCELED: the user does not want this message any more. It is planned again when the rules have it again in time',
       ]);
       await setWishes(sql, user.id, { birthday_messages: true });
       await sql`select app_private.plan_due_messages()`;
       const steps = await explain(sql, user.id, user.date);
       expect(said(steps, 'state').map((state) => state.split(':')[0])).toEqual(
-        expect.arrayContaining(['CANCELLED', 'SCHEDULED']),
+        expect.arrayContaining(['CANCELED', 'SCHEDULED']),
       );
     });
   });

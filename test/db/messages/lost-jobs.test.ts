@@ -57,7 +57,7 @@ test('what is done, planned for later, or changed just now is left alone', async
     await planOne(sql);
     await sql`delete from pgboss.job`;
     expect(await requeue(sql)).toBe(0);
-    for (const status of ['SCHEDULED', 'FAILED', 'CANCELLED', 'EXPIRED', 'UNKNOWN']) {
+    for (const status of ['SCHEDULED', 'FAILED', 'CANCELED', 'EXPIRED', 'UNKNOWN']) {
       await sql`update app_public.message_logs set status = ${status}`;
       await wait(sql);
       expect(await requeue(sql), status).toBe(0);

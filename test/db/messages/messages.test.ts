@@ -259,7 +259,7 @@ describe('a message', () => {
 });
 
 describe('at the last moment', () => {
-  // Written past the triggers that would have cancelled the message at once.
+  // Written past the triggers that would have canceled the message at once.
   test.each([
     ['the account was closed', 'update app_public.users set deleted_at = now()'],
     ['the date was changed', 'update app_public.users set birthday_date = birthday_date - 40'],
@@ -268,7 +268,7 @@ describe('at the last moment', () => {
       'the user does not want this message any more',
       'update app_public.user_settings set birthday_messages = false',
     ],
-  ])('a message is CANCELLED when %s', async (reason, change) => {
+  ])('a message is CANCELED when %s', async (reason, change) => {
     await asWorker(1, async (sql, jobs) => {
       await asSuperuser(sql, async () => {
         await sql`set local session_replication_role = replica`;
@@ -276,7 +276,7 @@ describe('at the last moment', () => {
         await sql`set local session_replication_role = origin`;
       });
       expect(await claim(sql, jobs)).toEqual([]);
-      expect(await logged(sql, jobs)).toMatchObject([{ status: 'CANCELLED', error: reason }]);
+      expect(await logged(sql, jobs)).toMatchObject([{ status: 'CANCELED', error: reason }]);
       expect(await jobStates(sql)).toEqual([]);
       const ledger = await asSuperuser(sql, () => sql`select from app_private.message_ledger`);
       expect(ledger).toHaveLength(0);

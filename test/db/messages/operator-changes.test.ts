@@ -19,7 +19,7 @@ import {
 const db = useDatabase();
 const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
 
-describe('cancelling', () => {
+describe('canceling', () => {
   const cancel = async (
     sql: Transaction,
     user: Planned,
@@ -43,13 +43,13 @@ describe('cancelling', () => {
 
       expect(await cancel(sql, user)).toEqual({ status, refusal: null });
       expect(await logOf(sql, user)).toMatchObject({
-        status: 'CANCELLED',
+        status: 'CANCELED',
         job_id: null,
-        error_message: 'cancelled by a person: a wrong text',
+        error_message: 'canceled by a person: a wrong text',
       });
       expect(await jobsOf(sql, user)).toEqual([]);
       expect(await lastAudit(sql)).toMatchObject({
-        action: 'messages.cancelled',
+        action: 'messages.canceled',
         details: { messages: 1, reason: 'a wrong text' },
       });
       // Neither the planner nor a change of the user brings it back.
@@ -57,7 +57,7 @@ describe('cancelling', () => {
       expect((await sql`select app_private.plan_due_messages() as count`)[0]).toEqual({ count: 0 });
       expect(await ledgerOf(sql, user)).toEqual([{ message_id: user.messageId }]);
       expect(said(await explain(sql, user.id, user.date), 'state')[0]).toMatch(
-        /^CANCELLED: cancelled by a person: a wrong text\. It is not planned again/,
+        /^CANCELED: canceled by a person: a wrong text\. It is not planned again/,
       );
     });
   });
@@ -69,7 +69,7 @@ describe('cancelling', () => {
       expect(await cancel(sql, user)).toEqual({ status: 'RETRYING', refusal: null });
       expect((await logOf(sql, user)).attempts).toEqual([
         expect.objectContaining({ code: 503 }),
-        expect.objectContaining({ change: 'cancelled', status: 'RETRYING', error: 'busy' }),
+        expect.objectContaining({ change: 'canceled', status: 'RETRYING', error: 'busy' }),
       ]);
       expect(await jobsOf(sql, user)).toEqual([]);
     });

@@ -101,11 +101,11 @@ describe('sending again', () => {
     });
   });
 
-  test('a message that a person cancelled before its time waits for it again', async () => {
+  test('a message that a person canceled before its time waits for it again', async () => {
     await asOwner(async (sql) => {
       const user = await planned(sql, 60);
       await sql`select from ops.cancel_messages('an error', p_message_id => ${user.messageId})`;
-      expect(await redrive(sql, user)).toEqual({ status: 'CANCELLED', refusal: null });
+      expect(await redrive(sql, user)).toEqual({ status: 'CANCELED', refusal: null });
       expect(await logOf(sql, user)).toMatchObject({
         status: 'SCHEDULED',
         job_id: null,
@@ -115,7 +115,7 @@ describe('sending again', () => {
     });
   });
 
-  test('puts a message that the rules had cancelled back into the ledger, and out of the schedule', async () => {
+  test('puts a message that the rules had canceled back into the ledger, and out of the schedule', async () => {
     await asOwner(async (sql) => {
       const user = await planned(sql, 60);
       const want = (wanted: boolean) => sql`
@@ -123,12 +123,12 @@ describe('sending again', () => {
         where user_id = ${user.id}`;
       await want(false);
       expect(await redrive(sql, user)).toEqual({
-        status: 'CANCELLED',
+        status: 'CANCELED',
         refusal: 'the user does not want this message any more',
       });
       await want(true);
       expect(await ledgerOf(sql, user)).toEqual([]);
-      expect(await redrive(sql, user)).toEqual({ status: 'CANCELLED', refusal: null });
+      expect(await redrive(sql, user)).toEqual({ status: 'CANCELED', refusal: null });
       expect(await ledgerOf(sql, user)).toEqual([{ message_id: user.messageId }]);
       const [next] = await sql`
         select delivery_date > ${user.date}::text::date as is_later
@@ -152,7 +152,7 @@ describe('sending again', () => {
       const [other] = await ledgerOf(sql, user);
       expect(other?.message_id).not.toBe(user.messageId);
       expect(await redrive(sql, user)).toEqual({
-        status: 'CANCELLED',
+        status: 'CANCELED',
         refusal: `another message has this occasion: ${other?.message_id}`,
       });
       await toggle();
@@ -160,7 +160,7 @@ describe('sending again', () => {
         where id = ${user.messageId}`;
       const rows = await sql`
         select message_id, refusal
-        from ops.redrive_messages(array['CANCELLED'], p_user_id => ${user.id})
+        from ops.redrive_messages(array['CANCELED'], p_user_id => ${user.id})
         order by refusal nulls first`;
       expect(rows).toHaveLength(2);
       expect(rows.map(({ refusal }) => refusal)).toEqual([
@@ -182,7 +182,7 @@ describe('sending again', () => {
       (sql: Transaction, id: string) =>
         sql`update app_public.users set birthday_date = birthday_date - 90 where id = ${id}`,
     ],
-  ])('refuses what would be cancelled again: %s', async (refusal, change) => {
+  ])('refuses what would be canceled again: %s', async (refusal, change) => {
     await asOwner(async (sql) => {
       const user = await planned(sql);
       await refused(sql, user);

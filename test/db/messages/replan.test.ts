@@ -105,21 +105,21 @@ describe('a planned message', () => {
     });
   });
 
-  test('is cancelled when the birthday moves, and planned again when it moves back', async () => {
+  test('is canceled when the birthday moves, and planned again when it moves back', async () => {
     await asOwner(async (sql) => {
       const user = await birthdayIn(sql, 3);
       const birthday = `1988${user.date.slice(4)}`;
       const { date: later } = await at(sql, 24 * 40);
       await change(sql, user.id, { birthday_date: `1988${later.slice(4)}` });
       expect(await messages(sql, user.id)).toMatchObject([
-        { status: 'CANCELLED', error: 'the date was changed' },
+        { status: 'CANCELED', error: 'the date was changed' },
       ]);
       expect(await ledger(sql, user.id)).toEqual([]);
       expect(await schedule(sql, user.id)).toMatchObject([{ date: later }]);
       await change(sql, user.id, { birthday_date: birthday });
       await plan(sql);
       expect(await messages(sql, user.id)).toMatchObject([
-        { status: 'CANCELLED' },
+        { status: 'CANCELED' },
         { status: 'SCHEDULED', date: user.date, hours: 3 },
       ]);
       expect(await ledger(sql, user.id)).toEqual([user.date]);
@@ -180,7 +180,7 @@ describe('a planned message', () => {
   });
 
   test.each(['birthday_messages', 'anniversary_messages'])(
-    'is cancelled by opting out of %s, and comes back by opting in',
+    'is canceled by opting out of %s, and comes back by opting in',
     async (column) => {
       await asOwner(async (sql) => {
         const { date, time } = await at(sql, 3);
@@ -194,25 +194,25 @@ describe('a planned message', () => {
           update app_public.user_settings set ${sql(column)} = ${value} where user_id = ${user.id}`;
         await opt(false);
         expect(await messages(sql, user.id)).toMatchObject([
-          { status: 'CANCELLED', error: 'the user does not want this message any more' },
+          { status: 'CANCELED', error: 'the user does not want this message any more' },
         ]);
         expect(await schedule(sql, user.id)).toEqual([]);
         await opt(true);
         await plan(sql);
         expect(await messages(sql, user.id)).toMatchObject([
-          { status: 'CANCELLED' },
+          { status: 'CANCELED' },
           { status: 'SCHEDULED', hours: 3 },
         ]);
       });
     },
   );
 
-  test('is cancelled when the account is closed, and comes back with it', async () => {
+  test('is canceled when the account is closed, and comes back with it', async () => {
     await asOwner(async (sql) => {
       const user = await birthdayIn(sql, 3);
       await sql`update app_public.users set deleted_at = now() where id = ${user.id}`;
       expect(await messages(sql, user.id)).toMatchObject([
-        { status: 'CANCELLED', error: 'the account was closed' },
+        { status: 'CANCELED', error: 'the account was closed' },
       ]);
       expect(await schedule(sql, user.id)).toEqual([]);
       await change(sql, user.id, { deleted_at: null });
