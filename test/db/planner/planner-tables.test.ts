@@ -47,6 +47,23 @@ describe('lists, projects and the tasks in them', () => {
     });
   });
 
+  test('a user who is deleted takes lists, projects and their tasks along', async () => {
+    await asUser(async (sql, user) => {
+      const project = await insert(sql, 'projects', { name: 'House' });
+      const list = await insert(sql, 'lists', { name: 'Kitchen', project_id: project.id });
+      await insert(sql, 'tasks', { title: 'Paint', list_id: list.id, project_id: project.id });
+      await sql`reset role`;
+      await sql`delete from app_public.users where id = ${user.id}`;
+      // What is checked at the end of the transaction is checked now.
+      await sql`set constraints all immediate`;
+      const [left] = await sql`
+        select (select count(*)::integer from app_public.tasks where user_id = ${user.id}) as tasks,
+          (select count(*)::integer from app_public.user_activity where user_id = ${user.id})
+            as activity`;
+      expect(left).toEqual({ tasks: 0, activity: 0 });
+    });
+  });
+
   test("another user's list cannot be used, and it does not show whether it exists", async () => {
     await rolledBack(db.as('superuser'), async (sql) => {
       const ann = await createUser(sql);
