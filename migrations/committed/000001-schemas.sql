@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8ae63d9e89ff371499db8683a28682cf9037f084
+--! Hash: sha1:3bd7aae13f3bc96806887da455fd7b4a9be4fe3d
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
@@ -46,7 +46,7 @@ $$;
 grant execute on function app_hidden.current_app_user_id()
   to app_user, app_anonymous, gw_readonly;
 comment on function app_hidden.current_app_user_id() is
-  'The user of this transaction, or null. Every policy compares user_id with it.';
+  'The current user of the transaction, or null. Every policy compares user_id with it.';
 --! EndIncluded functions/app_hidden/current_app_user_id.sql
 --! Included functions/app_private/set_app_user.sql
 -- SET LOCAL rather than set_config(): a distributing extension passes only the former on to
@@ -63,7 +63,7 @@ $$;
 
 grant execute on function app_private.set_app_user(uuid) to gw_authenticator;
 comment on function app_private.set_app_user(uuid) is
-  'Makes a user the current one until the transaction ends. Never exposed to the API.';
+  'Sets the current user until the transaction ends. Not in the API.';
 --! EndIncluded functions/app_private/set_app_user.sql
 --! Included functions/ops/last_migration.sql
 -- Definer: graphile_migrate is readable by its owner only, and /readyz asks as a role that
@@ -99,7 +99,7 @@ end
 $$;
 
 comment on function app_private.tg__append_only() is
-  'Refuses update, delete and truncate, the owner''s too.';
+  'Refuses update, delete and truncate, also for the owner.';
 --! EndIncluded functions/app_private/tg__append_only.sql
 --! Included functions/app_private/tg__timestamps.sql
 create or replace function app_private.tg__timestamps() returns trigger
@@ -124,7 +124,8 @@ end
 $$;
 
 comment on function app_private.tg__timestamps() is
-  'Fills created_at and updated_at of a new row that brings none; later keeps created_at and sets updated_at, whatever the statement says.';
+  'On insert, fills created_at and updated_at unless they are given. On update, keeps '
+  'created_at and sets updated_at, whatever the statement says.';
 --! EndIncluded functions/app_private/tg__timestamps.sql
 --! Included functions/app_hidden/current_traceparent.sql
 -- A session may set whatever it likes; only what has the form is passed on.
@@ -140,5 +141,5 @@ $$;
 grant execute on function app_hidden.current_traceparent()
   to app_user, app_anonymous;
 comment on function app_hidden.current_traceparent() is
-  'The W3C traceparent of the current request, or null; put into the data of its jobs.';
+  'The W3C traceparent of the current request, or null. Jobs carry it in their data.';
 --! EndIncluded functions/app_hidden/current_traceparent.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:8ae63d9e89ff371499db8683a28682cf9037f084
---! Hash: sha1:1b176c64216ef348bcc9c622c0646041c06bf1e9
+--! Previous: sha1:3bd7aae13f3bc96806887da455fd7b4a9be4fe3d
+--! Hash: sha1:a37d032b1ba5c4bef4320f31dd1d85750c3674ba
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 

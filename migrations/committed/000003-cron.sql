@@ -1,5 +1,5 @@
---! Previous: sha1:1b176c64216ef348bcc9c622c0646041c06bf1e9
---! Hash: sha1:ac054be8c88e5d35e6c43e884ac179c49653e906
+--! Previous: sha1:a37d032b1ba5c4bef4320f31dd1d85750c3674ba
+--! Hash: sha1:af1b6835a0b592881f4586a1706046e6dd5dcd0d
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

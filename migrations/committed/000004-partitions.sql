@@ -1,5 +1,5 @@
---! Previous: sha1:ac054be8c88e5d35e6c43e884ac179c49653e906
---! Hash: sha1:2cb32ba5b28657cd7c0bb074f8f7a7f2df8c295d
+--! Previous: sha1:af1b6835a0b592881f4586a1706046e6dd5dcd0d
+--! Hash: sha1:e02f97334f755e906d83dee12ea7d2437a81a865
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

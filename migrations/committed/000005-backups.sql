@@ -1,5 +1,5 @@
---! Previous: sha1:2cb32ba5b28657cd7c0bb074f8f7a7f2df8c295d
---! Hash: sha1:9a09c3533ec0d998d8ca88b68acd53a7b19759d1
+--! Previous: sha1:e02f97334f755e906d83dee12ea7d2437a81a865
+--! Hash: sha1:eb9c4c0d661d606dd0f361c423cb5e35fda873d6
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9a09c3533ec0d998d8ca88b68acd53a7b19759d1
---! Hash: sha1:000d402a7ca9afe7ca51ddf8e54ad84e06f14aed
+--! Previous: sha1:eb9c4c0d661d606dd0f361c423cb5e35fda873d6
+--! Hash: sha1:4134347016feb177fa953ca4f0c8c3e2708b137c
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:000d402a7ca9afe7ca51ddf8e54ad84e06f14aed
---! Hash: sha1:f95b42814805092f14917ead27dc022779e23031
+--! Previous: sha1:4134347016feb177fa953ca4f0c8c3e2708b137c
+--! Hash: sha1:7c20cb7a7f0c192fda7b2c5701b4ef1b8392f3aa
 --! Message: time
 --! Baseline: topics/07-time.sql
 
@@ -20,7 +20,7 @@ $$;
 
 grant execute on function app_hidden.month_day(date) to app_user, gw_readonly;
 comment on function app_hidden.month_day(date) is
-  'Month and day as one number, 229 for February 29: what a yearly date is found by.';
+  'Month and day as one number: 229 for February 29. Yearly dates are found by it.';
 --! EndIncluded functions/app_hidden/month_day.sql
 
 -- The zones that a user may live in. A pattern cannot tell: America/Argentina/Buenos_Aires
@@ -33,7 +33,7 @@ create table app_hidden.timezones (
 grant select on app_hidden.timezones to app_user, app_anonymous, gw_readonly;
 
 comment on table app_hidden.timezones is
-  'IANA time zones that this server''s tzdata knows. Kept by app_hidden.sync_timezones().';
+  'IANA time zones in the server''s tzdata. Filled by app_hidden.sync_timezones().';
 
 --! Included functions/app_hidden/sync_timezones.sql
 create or replace function app_hidden.sync_timezones() returns integer
@@ -55,7 +55,8 @@ as $$
 $$;
 
 comment on function app_hidden.sync_timezones() is
-  'Adds zones that a tzdata update brought. Removes none: a user may live there.';
+  'Adds the zones of a newer tzdata and returns how many. Removes none, because a user '
+  'may live there.';
 --! EndIncluded functions/app_hidden/sync_timezones.sql
 
 select app_hidden.sync_timezones();
@@ -84,7 +85,8 @@ $$;
 grant execute on function app_hidden.earlier_instant(timestamp, text)
   to app_user, gw_readonly;
 comment on function app_hidden.earlier_instant(timestamp, text) is
-  'The earlier instant of a local time that occurs twice; the slow half of local_to_instant().';
+  'The earlier of two instants with the same local time. The slow part of '
+  'local_to_instant().';
 --! EndIncluded functions/app_hidden/earlier_instant.sql
 --! Included functions/app_hidden/local_to_instant.sql
 -- AT TIME ZONE already uses the offset before a gap. Only in an overlap it gives the later of
@@ -105,7 +107,8 @@ $$;
 grant execute on function app_hidden.local_to_instant(timestamp, text)
   to app_user, gw_readonly;
 comment on function app_hidden.local_to_instant(timestamp, text) is
-  'The instant of a local time in an IANA zone; in a gap the offset before it, in an overlap the earlier instant (TC39 Temporal''s "compatible").';
+  'The instant of a local time in an IANA zone. In a gap it uses the offset before the '
+  'gap; in an overlap it is the earlier instant (TC39 Temporal''s "compatible").';
 --! EndIncluded functions/app_hidden/local_to_instant.sql
 --! Included functions/app_hidden/occurrence_in_year.sql
 -- Not strict, so that it is inlined.
@@ -127,7 +130,8 @@ $$;
 grant execute on function app_hidden.occurrence_in_year(date, integer, text)
   to app_user, gw_readonly;
 comment on function app_hidden.occurrence_in_year(date, integer, text) is
-  'The day on which a yearly date is celebrated in a year; null for February 29 where the policy is to skip it.';
+  'The day on which a yearly date is celebrated in a year; null for February 29 when the '
+  'policy is skip and the year has no February 29.';
 --! EndIncluded functions/app_hidden/occurrence_in_year.sql
 --! Included functions/app_hidden/quiet_until.sql
 -- The hours may span midnight: 22:00 to 07:00. An end in the night's second half belongs to
@@ -158,5 +162,6 @@ $$;
 grant execute on function app_hidden.quiet_until(timestamptz, text, time, time)
   to gw_readonly;
 comment on function app_hidden.quiet_until(timestamptz, text, time, time) is
-  'When the quiet hours end that hold at an instant; null when there are none then.';
+  'When the quiet hours around an instant end; null when the instant is outside quiet '
+  'hours.';
 --! EndIncluded functions/app_hidden/quiet_until.sql

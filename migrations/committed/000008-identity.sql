@@ -1,5 +1,5 @@
---! Previous: sha1:f95b42814805092f14917ead27dc022779e23031
---! Hash: sha1:5d5063a3c0c8dd42fd67bd3f99c39ec459573a6b
+--! Previous: sha1:7c20cb7a7f0c192fda7b2c5701b4ef1b8392f3aa
+--! Hash: sha1:fdeba6aa60bd53312073fc19dde7ea621192c34e
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -94,33 +94,47 @@ create trigger _100_timestamps before insert or update on app_public.users
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.users is
-  E'@behavior -insert -delete\nA person who uses the system. You see yourself only.';
-comment on column app_public.users.id is 'Never changes.';
+  E'@behavior -insert -delete\n'
+  'A person with an account, or a guest. You see only your own user.';
+comment on column app_public.users.id is 'Id of the user; never changes.';
 comment on column app_public.users.email is
-  'Address to sign in with, unique without regard to case. Null for guests.';
+  'E-mail address to sign in with, at most 254 characters, unique without regard to '
+  'case. Null for a guest.';
 comment on column app_public.users.email_verified is
-  'Whether the owner of the address has confirmed it.';
+  'Whether the owner of the e-mail address has confirmed it; false by default. No '
+  'mutation changes it.';
 comment on column app_public.users.is_guest is
-  'True until upgradeGuest gives the account an e-mail and a password.';
+  'Whether this is a guest: true until upgradeGuest gives the account an e-mail and a '
+  'password.';
 comment on column app_public.users.first_name is 'Given name, 1 to 100 characters.';
-comment on column app_public.users.last_name is 'Family name, at most 100 characters.';
+comment on column app_public.users.last_name is
+  'Family name, at most 100 characters; empty by default.';
 comment on column app_public.users.timezone is
-  'IANA name of the time zone where the user lives, such as Asia/Kathmandu.';
+  'IANA name of the user''s time zone, such as Asia/Kathmandu; UTC by default.';
 comment on column app_public.users.birthday_date is
-  'Date of birth. The year 1604 means that the year is not known.';
+  'Date of birth, from 1604-01-01 to 2200-01-01; null when not given. The year 1604 '
+  'means that the year is unknown.';
 comment on column app_public.users.anniversary_date is
-  'Date of the anniversary. The year 1604 means that the year is not known.';
+  'Date of the anniversary, from 1604-01-01 to 2200-01-01; null when not given. The year '
+  '1604 means that the year is unknown.';
 comment on column app_public.users.send_time is
-  'Local time of day at which messages are sent; 09:00 unless changed.';
+  'Local time of day at which birthday and anniversary messages are sent; 09:00 by '
+  'default.';
 comment on column app_public.users.leap_day_policy is
-  'When February 29 is celebrated in other years: feb28, mar1, or skip.';
-comment on column app_public.users.location_city is 'City, as the user writes it.';
-comment on column app_public.users.location_country is 'Country, as the user writes it.';
-comment on column app_public.users.created_at is 'When the account was made.';
-comment on column app_public.users.updated_at is 'When the row last changed.';
+  'How February 29 is celebrated in a year without it: feb28 (the day before, the '
+  'default), mar1 (the day after) or skip (not at all).';
+comment on column app_public.users.location_city is
+  'City, as free text of at most 100 characters; null when not given.';
+comment on column app_public.users.location_country is
+  'Country, as free text of at most 100 characters; null when not given.';
+comment on column app_public.users.created_at is 'When the account was created.';
+comment on column app_public.users.updated_at is
+  'When the account last changed. Signing in with e-mail and password changes it too.';
 comment on column app_public.users.last_login_at is
-  'When the user last signed in with e-mail and password; null before the first time.';
-comment on column app_public.users.deleted_at is 'When the account was closed; null while open.';
+  'When the user last signed in with e-mail and password, or registered; null before the '
+  'first time.';
+comment on column app_public.users.deleted_at is
+  'When the account was closed; null while it is open.';
 
 -- One row a user, made with the user. The time zone is a column of users, because every
 -- message's instant hangs on it.
@@ -171,24 +185,33 @@ create trigger _100_timestamps before insert or update on app_public.user_settin
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.user_settings is
-  E'@behavior -insert -delete\nA user''s preferences.';
-comment on column app_public.user_settings.user_id is 'Whose preferences these are.';
-comment on column app_public.user_settings.theme is 'system, light or dark.';
+  E'@behavior -insert -delete\nThe preferences of a user; each account has one row.';
+comment on column app_public.user_settings.user_id is
+  'The user who has these preferences.';
+comment on column app_public.user_settings.theme is
+  'Color theme: system (the default), light or dark.';
 comment on column app_public.user_settings.week_starts_on is
-  'First day of the week, by ISO number: 1 Monday to 7 Sunday.';
+  'First day of the week as an ISO number, from 1 (Monday, the default) to 7 (Sunday).';
 comment on column app_public.user_settings.default_task_priority is
-  'Priority that new tasks start with: low, medium, high or urgent.';
+  'Priority that a client suggests for a new task: low, medium (the default), high or '
+  'urgent. createTask does not read it.';
 comment on column app_public.user_settings.birthday_messages is
-  'Whether a message is sent on the birthday.';
+  'Whether a message is sent on the birthday; true by default.';
 comment on column app_public.user_settings.anniversary_messages is
-  'Whether a message is sent on the anniversary.';
+  'Whether a message is sent on the anniversary; true by default.';
 comment on column app_public.user_settings.weekly_digest is
-  'Whether a digest of the week before is sent on Monday at 08:00, local time.';
+  'Whether a digest of the previous week is sent on Monday at 08:00 local time; true by '
+  'default.';
 comment on column app_public.user_settings.locale is
-  'Language of messages, such as en or pt-BR; English where there is no text in it.';
+  'Language of messages, such as en (the default) or pt-BR. A message that has no text '
+  'in this language is sent in English.';
 comment on column app_public.user_settings.quiet_from is
-  'Local time from which nothing is sent; null when there are no quiet hours.';
+  'Local time at which the quiet hours begin; no message is sent until they end. Null, '
+  'like quietUntil, when there are no quiet hours.';
 comment on column app_public.user_settings.quiet_until is
-  'Local time at which held messages are sent; earlier than quietFrom when it is on the next day.';
-comment on column app_public.user_settings.created_at is 'When the row was made.';
-comment on column app_public.user_settings.updated_at is 'When the row last changed.';
+  'Local time at which the quiet hours end and held messages are sent. When it is '
+  'earlier than quietFrom, it is on the next day.';
+comment on column app_public.user_settings.created_at is
+  'When the preferences were created.';
+comment on column app_public.user_settings.updated_at is
+  'When the preferences last changed.';

@@ -1,5 +1,5 @@
---! Previous: sha1:5d5063a3c0c8dd42fd67bd3f99c39ec459573a6b
---! Hash: sha1:f7078af5ec803a081a659172d5d2c8121947fae1
+--! Previous: sha1:fdeba6aa60bd53312073fc19dde7ea621192c34e
+--! Hash: sha1:c90b0a84f7c26771fbd43558f0673167f6d92726
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 
@@ -27,7 +27,7 @@ create table app_private.user_secrets (
 alter table app_private.user_secrets enable row level security;
 
 comment on table app_private.user_secrets is
-  'bcrypt hashes, and how often a wrong password was given lately.';
+  'Password hashes (bcrypt), and the number of recent wrong passwords.';
 
 -- A sign-in. Its refresh tokens form a family: each use replaces the token, and a token
 -- used twice shows that it was stolen, so that the whole session ends.
@@ -60,7 +60,7 @@ create index sessions_expires_at_idx on app_private.sessions (expires_at);
 alter table app_private.sessions enable row level security;
 
 comment on table app_private.sessions is
-  'Sign-ins. Holds the SHA-256 of the current refresh token, never the token.';
+  'Sessions of users. Holds the SHA-256 of the current refresh token, never the token.';
 
 -- Tokens that were replaced; one of them coming back is how theft is noticed.
 create table app_private.spent_refresh_tokens (
@@ -105,7 +105,8 @@ as $$
 $$;
 
 comment on function app_private.revoke_sessions(uuid, uuid, text) is
-  'Ends one session of a user, or all when the session is null; tells every API process.';
+  'Ends one session of a user, or all when the session is null, and notifies every API '
+  'process. Returns how many ended.';
 --! EndIncluded functions/app_private/revoke_sessions.sql
 --! Included functions/app_private/tg_users__close.sql
 -- Definer: whoever may close an account has no right to its sessions.
@@ -120,7 +121,7 @@ end
 $$;
 
 comment on function app_private.tg_users__close() is
-  'Closing an account ends its sessions.';
+  'Ends the sessions of a user whose account is closed.';
 --! EndIncluded functions/app_private/tg_users__close.sql
 --! Included functions/app_private/delete_expired_sessions.sql
 create or replace function app_private.delete_expired_sessions() returns integer
@@ -147,11 +148,11 @@ create type app_public.access_token as (
 );
 
 comment on type app_public.access_token is
-  'A signed JWT. Send it as "Authorization: Bearer …"; it lives 15 minutes.';
-comment on column app_public.access_token.sub is 'The user''s id.';
-comment on column app_public.access_token.sid is 'The session''s id.';
+  'A signed JWT, valid for 15 minutes. Send it in the header "Authorization: Bearer …".';
+comment on column app_public.access_token.sub is 'Id of the user.';
+comment on column app_public.access_token.sid is 'Id of the session.';
 comment on column app_public.access_token.exp is
-  'When the token stops working, in seconds since 1970.';
+  'When the token expires, in seconds since 1970-01-01 UTC.';
 
 create type app_public.session_tokens as (
   user_id uuid,
@@ -160,14 +161,16 @@ create type app_public.session_tokens as (
   expires_at timestamptz
 );
 
-comment on type app_public.session_tokens is 'What a client needs to act as a user.';
-comment on column app_public.session_tokens.user_id is 'Who signed in.';
+comment on type app_public.session_tokens is
+  'The tokens with which a client acts as a user.';
+comment on column app_public.session_tokens.user_id is 'The user who signed in.';
 comment on column app_public.session_tokens.access_token is
-  'A signed JWT for the Authorization header; it lives 15 minutes.';
+  'A signed JWT for the Authorization header, valid for 15 minutes.';
 comment on column app_public.session_tokens.refresh_token is
-  'Exchange it once for new tokens, with refreshSession, before expires_at.';
+  'Token for refreshSession, which exchanges it once for new tokens. It expires at '
+  'expiresAt.';
 comment on column app_public.session_tokens.expires_at is
-  'When the refresh token stops working, 30 days from now.';
+  'When the refresh token expires: 30 days after it was issued.';
 
 --! Included functions/app_private/hash_password.sql
 create or replace function app_private.hash_password(p_password text) returns text
@@ -184,7 +187,8 @@ end
 $$;
 
 comment on function app_private.hash_password(text) is
-  'bcrypt of a password of 8 characters to 72 bytes (bcrypt ignores what follows). GW002 otherwise.';
+  'bcrypt hash of a password of 8 characters to 72 bytes; bcrypt ignores further bytes. '
+  'Raises GW002 for other lengths.';
 --! EndIncluded functions/app_private/hash_password.sql
 --! Included functions/app_private/start_session.sql
 create or replace function app_private.start_session(p_user_id uuid)
@@ -211,7 +215,7 @@ end
 $$;
 
 comment on function app_private.start_session(uuid) is
-  'Makes a session and its first tokens.';
+  'Creates a session and its first tokens.';
 --! EndIncluded functions/app_private/start_session.sql
 --! Included functions/app_private/recently_revoked_sessions.sql
 -- Definer: the API's login role cannot read sessions. Returns ids only.
@@ -224,7 +228,7 @@ $$;
 
 grant execute on function app_private.recently_revoked_sessions() to gw_authenticator;
 comment on function app_private.recently_revoked_sessions() is
-  'Sessions revoked while an access token of theirs may still be alive.';
+  'Sessions that were revoked while one of their access tokens may still be valid.';
 --! EndIncluded functions/app_private/recently_revoked_sessions.sql
 --! Included functions/app_public/continue_as_guest.sql
 -- Definer: see register().
@@ -246,7 +250,8 @@ $$;
 
 grant execute on function app_public.continue_as_guest(text) to app_anonymous;
 comment on function app_public.continue_as_guest(text) is
-  'Makes an account without e-mail and signs in. Keep the refresh token: there is no other way back.';
+  'Creates an account without an e-mail and signs in. Keep the refresh token: no other '
+  'way leads back to the account. Error: FOREIGN_KEY_VIOLATION (timezone).';
 --! EndIncluded functions/app_public/continue_as_guest.sql
 --! Included functions/app_public/upgrade_guest.sql
 -- Definer: writes email, is_guest and the secret, of the calling user only.
@@ -286,7 +291,9 @@ $$;
 
 grant execute on function app_public.upgrade_guest(text, text, text, text) to app_user;
 comment on function app_public.upgrade_guest(text, text, text, text) is
-  'Gives a guest''s account an e-mail and a password; everything in it stays. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), VALIDATION_FAILED (password), NOT_A_GUEST.';
+  'Gives a guest''s account an e-mail and a password, and keeps everything in the '
+  'account. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, '
+  'lastName), VALIDATION_FAILED (password), NOT_A_GUEST.';
 --! EndIncluded functions/app_public/upgrade_guest.sql
 --! Included functions/app_public/refresh_session.sql
 -- Definer: reads sessions. Who holds the token is the caller; there is no other check.
@@ -337,7 +344,8 @@ $$;
 
 grant execute on function app_public.refresh_session(text) to app_anonymous, app_user;
 comment on function app_public.refresh_session(text) is
-  'Exchanges a refresh token for new tokens. Each works once: using one again ends the session. Error: INVALID_REFRESH_TOKEN.';
+  'Exchanges a refresh token for new tokens. Each refresh token works once; using it '
+  'again ends the session. Error: INVALID_REFRESH_TOKEN.';
 --! EndIncluded functions/app_public/refresh_session.sql
 --! Included functions/app_public/logout.sql
 -- Definer: writes sessions, of the calling user only.
@@ -363,7 +371,8 @@ $$;
 
 grant execute on function app_public.logout(boolean) to app_user;
 comment on function app_public.logout(boolean) is
-  'Ends this session, or all sessions of the user when everywhere is true. Returns how many ended. Their access tokens stop working too.';
+  'Ends the current session, or all sessions of the user when everywhere is true. '
+  'Returns the number of sessions that ended. Their access tokens stop working too.';
 --! EndIncluded functions/app_public/logout.sql
 --! Included functions/app_public/viewer.sql
 -- plpgsql, so that app_anonymous, which may not read users, gets null and no error.
@@ -388,7 +397,8 @@ end
 $$;
 
 grant execute on function app_public.viewer() to app_user, app_anonymous;
-comment on function app_public.viewer() is 'The signed-in user, or null.';
+comment on function app_public.viewer() is
+  'The signed-in user; null when nobody is signed in.';
 --! EndIncluded functions/app_public/viewer.sql
 --! Included functions/app_public/login.sql
 -- Definer: reads password hashes. It answers null for every kind of refusal, and always
@@ -456,7 +466,8 @@ $$;
 
 grant execute on function app_public.login(text, text) to app_anonymous, app_user;
 comment on function app_public.login(text, text) is
-  'Signs in. Error: INVALID_CREDENTIALS, after the same time whether or not the e-mail is known; also for 15 minutes after 20 wrong passwords.';
+  'Signs in with e-mail and password. Error: INVALID_CREDENTIALS, also for 15 minutes '
+  'after 20 wrong passwords. An unknown e-mail gets the same error after the same time.';
 --! EndIncluded functions/app_public/login.sql
 --! Included functions/app_public/register.sql
 -- Definer: nobody may insert users, secrets or sessions by themselves. There is no caller
@@ -486,7 +497,9 @@ $$;
 grant execute on function app_public.register(text, text, text, text, text)
   to app_anonymous, app_user;
 comment on function app_public.register(text, text, text, text, text) is
-  'Makes an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED (password).';
+  'Creates an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION '
+  '(email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED '
+  '(password).';
 --! EndIncluded functions/app_public/register.sql
 
 create trigger _500_close after update of deleted_at on app_public.users

@@ -1,5 +1,5 @@
---! Previous: sha1:f7078af5ec803a081a659172d5d2c8121947fae1
---! Hash: sha1:13e191b8aec775d7660f6b25a8af57ec8571cad6
+--! Previous: sha1:c90b0a84f7c26771fbd43558f0673167f6d92726
+--! Hash: sha1:3e52bd310e8a85b4a276c90a664f5add45546bbd
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 
@@ -56,18 +56,22 @@ create trigger _100_timestamps before insert or update on app_public.projects
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.projects is
-  'What lists, tasks and visualizations are gathered under.';
-comment on column app_public.projects.user_id is 'Whose project it is.';
+  'A project, which groups lists, tasks and visualizations.';
+comment on column app_public.projects.user_id is 'The user who owns the project.';
 comment on column app_public.projects.id is
-  'Unique among the user''s projects. A client may choose it, to make retries safe.';
-comment on column app_public.projects.name is '1 to 200 characters.';
-comment on column app_public.projects.description is 'At most 20,000 characters.';
+  'Id of the project, unique among the user''s projects. A client may choose it when it '
+  'creates the project, to make retries safe.';
+comment on column app_public.projects.name is
+  'Name of the project, 1 to 200 characters, not only white space.';
+comment on column app_public.projects.description is
+  'Description of the project, at most 20,000 characters; empty by default.';
 comment on column app_public.projects.context_metadata is
-  'A JSON object that the studio keeps for a project.';
-comment on column app_public.projects.topics is 'A JSON array of topics.';
+  'Context of the project for the studio, a JSON object; empty by default.';
+comment on column app_public.projects.topics is
+  'Topics of the project, a JSON array; empty by default.';
 comment on column app_public.projects.archived_at is
-  'When the project was put away; null while it is in use.';
-comment on column app_public.projects.created_at is 'When the project was made.';
+  'When the project was archived; null while it is in use.';
+comment on column app_public.projects.created_at is 'When the project was created.';
 comment on column app_public.projects.updated_at is 'When the project last changed.';
 
 -- A list may stand in a project or by itself. Its place among its siblings is list_order.
@@ -116,13 +120,17 @@ create trigger _100_timestamps before insert or update on app_public.lists
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.lists is
-  'An ordered list of tasks. Deleting a project deletes its lists; their tasks stay.';
-comment on column app_public.lists.user_id is 'Whose list it is.';
-comment on column app_public.lists.id is 'Unique among the user''s lists.';
+  'An ordered list of tasks. Deleting a project deletes its lists; the tasks stay.';
+comment on column app_public.lists.user_id is 'The user who owns the list.';
+comment on column app_public.lists.id is
+  'Id of the list, unique among the user''s lists. A client may choose it when it '
+  'creates the list, to make retries safe.';
 comment on column app_public.lists.project_id is
-  'The project that it stands in; null when it stands by itself.';
-comment on column app_public.lists.name is '1 to 200 characters.';
+  'The project that contains the list; null for a list outside all projects.';
+comment on column app_public.lists.name is
+  'Name of the list, 1 to 200 characters, not only white space.';
 comment on column app_public.lists.list_order is
-  'Its place among the lists of the project, 0 first. Equal places are allowed.';
-comment on column app_public.lists.created_at is 'When the list was made.';
+  'Position of the list among the lists of its project; 0, the default, is first. Two '
+  'lists may have the same position.';
+comment on column app_public.lists.created_at is 'When the list was created.';
 comment on column app_public.lists.updated_at is 'When the list last changed.';

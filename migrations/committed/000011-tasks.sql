@@ -1,5 +1,5 @@
---! Previous: sha1:13e191b8aec775d7660f6b25a8af57ec8571cad6
---! Hash: sha1:1761add124056d7b4ee7f5aa79237b322206adc1
+--! Previous: sha1:3e52bd310e8a85b4a276c90a664f5add45546bbd
+--! Hash: sha1:4ae84ba77229a81e30cdf64204525d4dbfaa4a63
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -27,7 +27,7 @@ end
 $$;
 
 comment on function app_private.tg_tasks__completion() is
-  'completed_at follows status.';
+  'Sets completed_at when status becomes done, and clears it otherwise.';
 --! EndIncluded functions/app_private/tg_tasks__completion.sql
 
 -- What a user means to do. A task outlives its list and its project.
@@ -127,26 +127,36 @@ create trigger _500_completion before insert or update of status, completed_at
   on app_public.tasks
   for each row execute function app_private.tg_tasks__completion();
 
-comment on table app_public.tasks is 'Something a user means to do.';
-comment on column app_public.tasks.user_id is 'Whose task it is: the user who made it.';
+comment on table app_public.tasks is
+  'A task of a user. Deleting its list or project does not delete the task.';
+comment on column app_public.tasks.user_id is 'The user who owns the task.';
 comment on column app_public.tasks.id is
-  'Unique among the user''s tasks. A client may choose it, to make retries safe.';
-comment on column app_public.tasks.title is '1 to 500 characters.';
-comment on column app_public.tasks.description is 'At most 20,000 characters.';
-comment on column app_public.tasks.status is 'todo, in_progress, done or canceled.';
-comment on column app_public.tasks.priority is 'low, medium, high or urgent.';
+  'Id of the task, unique among the user''s tasks. A client may choose it when it '
+  'creates the task, to make retries safe.';
+comment on column app_public.tasks.title is
+  'Title of the task, 1 to 500 characters, not only white space.';
+comment on column app_public.tasks.description is
+  'Description of the task, at most 20,000 characters; empty by default.';
+comment on column app_public.tasks.status is
+  'Status of the task: todo (the default), in_progress, done or canceled.';
+comment on column app_public.tasks.priority is
+  'Priority of the task: low, medium (the default), high or urgent.';
 comment on column app_public.tasks.due_date is
-  'The day by which it should be done, in the user''s time zone.';
-comment on column app_public.tasks.project_id is 'The project that the task belongs to.';
-comment on column app_public.tasks.list_id is 'The list that the task stands in.';
+  'The day by which the task should be done, in the user''s time zone; null when there '
+  'is none.';
+comment on column app_public.tasks.project_id is
+  'The project that the task belongs to; null for a task outside all projects.';
+comment on column app_public.tasks.list_id is
+  'The list that contains the task; null for a task outside all lists.';
 comment on column app_public.tasks.position_in_list is
-  'Its place in the list, 0 first. Equal places are allowed.';
+  'Position of the task in its list; 0 is first. Two tasks may have the same position.';
 comment on column app_public.tasks.completed_at is
-  'When status became done; null in any other status.';
-comment on column app_public.tasks.created_at is 'When the task was made.';
+  'When the task became done; null while its status is another.';
+comment on column app_public.tasks.created_at is 'When the task was created.';
 comment on column app_public.tasks.updated_at is 'When the task last changed.';
 comment on column app_public.tasks.search is
-  E'@behavior -attribute:select -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy\nWhat search_tasks() looks in.';
+  E'@behavior -attribute:select -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy\n'
+  'The words of title and description, for search_tasks().';
 
 --! Included functions/app_private/tg__release_tasks.sql
 -- Takes the column of tasks that refers to the row. Definer: whether the user still exists
@@ -175,7 +185,7 @@ end
 $$;
 
 comment on function app_private.tg__release_tasks() is
-  'Tasks outlive their list and project.';
+  'Removes tasks from a list or project that is being deleted.';
 --! EndIncluded functions/app_private/tg__release_tasks.sql
 --! Included functions/app_public/search_tasks.sql
 create or replace function app_public.search_tasks(query text)
@@ -193,7 +203,8 @@ $$;
 
 grant execute on function app_public.search_tasks(text) to app_user;
 comment on function app_public.search_tasks(text) is
-  'Your tasks that match words in title or description, best first. Understands quotes, or, and a minus sign, as web searches do.';
+  'Your tasks whose title or description matches the query, best match first. Quotes, '
+  '"or" and a minus sign work as in a web search.';
 --! EndIncluded functions/app_public/search_tasks.sql
 
 -- Not ON DELETE SET NULL, which would null user_id as well.

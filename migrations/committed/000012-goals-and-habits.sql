@@ -1,5 +1,5 @@
---! Previous: sha1:1761add124056d7b4ee7f5aa79237b322206adc1
---! Hash: sha1:79d7ba06ac9c3e7d81bef79fcf79918950f8b688
+--! Previous: sha1:4ae84ba77229a81e30cdf64204525d4dbfaa4a63
+--! Hash: sha1:1b6b971b7f6f3326e3d4f76897ee4f2baec2ca34
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 
@@ -54,16 +54,22 @@ grant select on app_public.goals to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.goals
   for each row execute function app_private.tg__timestamps();
 
-comment on table app_public.goals is 'A long-term objective of a user.';
-comment on column app_public.goals.user_id is 'Whose goal it is.';
-comment on column app_public.goals.id is 'Unique among the user''s goals.';
-comment on column app_public.goals.title is '1 to 500 characters.';
-comment on column app_public.goals.description is 'At most 20,000 characters.';
-comment on column app_public.goals.status is 'active, achieved, paused or abandoned.';
+comment on table app_public.goals is 'A long-term goal of a user.';
+comment on column app_public.goals.user_id is 'The user who owns the goal.';
+comment on column app_public.goals.id is
+  'Id of the goal, unique among the user''s goals. A client may choose it when it '
+  'creates the goal, to make retries safe.';
+comment on column app_public.goals.title is
+  'Title of the goal, 1 to 500 characters, not only white space.';
+comment on column app_public.goals.description is
+  'Description of the goal, at most 20,000 characters; empty by default.';
+comment on column app_public.goals.status is
+  'Status of the goal: active (the default), achieved, paused or abandoned.';
 comment on column app_public.goals.target_date is
-  'The day by which it should be reached, in the user''s time zone.';
-comment on column app_public.goals.created_at is 'When the row was made.';
-comment on column app_public.goals.updated_at is 'When the row last changed.';
+  'The day by which the goal should be achieved, in the user''s time zone; null when '
+  'there is none.';
+comment on column app_public.goals.created_at is 'When the goal was created.';
+comment on column app_public.goals.updated_at is 'When the goal last changed.';
 
 -- Which tasks work towards which goals.
 create table app_public.goals_tasks (
@@ -97,11 +103,14 @@ grant select, delete, insert (goal_id, task_id) on app_public.goals_tasks to app
 
 grant select on app_public.goals_tasks to gw_readonly;
 
-comment on table app_public.goals_tasks is 'A task that works towards a goal.';
-comment on column app_public.goals_tasks.user_id is 'Whose goal and task they are.';
+comment on table app_public.goals_tasks is
+  'A link between a goal and a task that works towards it.';
+comment on column app_public.goals_tasks.user_id is
+  'The user who owns the goal and the task.';
 comment on column app_public.goals_tasks.goal_id is 'The goal.';
-comment on column app_public.goals_tasks.task_id is 'The task.';
-comment on column app_public.goals_tasks.created_at is 'When the two were linked.';
+comment on column app_public.goals_tasks.task_id is
+  'The task that works towards the goal.';
+comment on column app_public.goals_tasks.created_at is 'When the link was created.';
 
 create table app_public.habits (
   user_id uuid not null default app_hidden.current_app_user_id(),
@@ -142,15 +151,19 @@ grant select on app_public.habits to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.habits
   for each row execute function app_private.tg__timestamps();
 
-comment on table app_public.habits is 'A daily activity that a user keeps up.';
-comment on column app_public.habits.user_id is 'Whose habit it is.';
-comment on column app_public.habits.id is 'Unique among the user''s habits.';
-comment on column app_public.habits.name is '1 to 200 characters.';
-comment on column app_public.habits.description is 'At most 20,000 characters.';
+comment on table app_public.habits is 'An activity that a user wants to do every day.';
+comment on column app_public.habits.user_id is 'The user who owns the habit.';
+comment on column app_public.habits.id is
+  'Id of the habit, unique among the user''s habits. A client may choose it when it '
+  'creates the habit, to make retries safe.';
+comment on column app_public.habits.name is
+  'Name of the habit, 1 to 200 characters, not only white space.';
+comment on column app_public.habits.description is
+  'Description of the habit, at most 20,000 characters; empty by default.';
 comment on column app_public.habits.archived_at is
-  'When the habit was given up; null while it is kept.';
-comment on column app_public.habits.created_at is 'When the row was made.';
-comment on column app_public.habits.updated_at is 'When the row last changed.';
+  'When the habit was archived; null while the user keeps it.';
+comment on column app_public.habits.created_at is 'When the habit was created.';
+comment on column app_public.habits.updated_at is 'When the habit last changed.';
 
 -- The key makes it one a day.
 create table app_public.habit_logs (
@@ -191,13 +204,15 @@ create trigger _100_timestamps before insert or update on app_public.habit_logs
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.habit_logs is
-  'A day on which a habit was kept; at most one a day.';
-comment on column app_public.habit_logs.user_id is 'Whose habit it is.';
-comment on column app_public.habit_logs.habit_id is 'The habit.';
-comment on column app_public.habit_logs.log_date is 'The day, in the user''s time zone.';
-comment on column app_public.habit_logs.note is 'At most 2,000 characters.';
-comment on column app_public.habit_logs.created_at is 'When the row was made.';
-comment on column app_public.habit_logs.updated_at is 'When the row last changed.';
+  'A day on which a user kept a habit; at most one log for each habit and day.';
+comment on column app_public.habit_logs.user_id is 'The user who owns the habit.';
+comment on column app_public.habit_logs.habit_id is 'The habit that was kept.';
+comment on column app_public.habit_logs.log_date is
+  'The day on which the habit was kept, in the user''s time zone.';
+comment on column app_public.habit_logs.note is
+  'Note about the day, at most 2,000 characters; empty by default.';
+comment on column app_public.habit_logs.created_at is 'When the log was created.';
+comment on column app_public.habit_logs.updated_at is 'When the log last changed.';
 
 --! Included functions/app_public/habits_streak.sql
 -- Days in a row have the same distance to their number, counted backwards.
@@ -229,7 +244,8 @@ $$;
 
 grant execute on function app_public.habits_streak(app_public.habits) to app_user;
 comment on function app_public.habits_streak(app_public.habits) is
-  'Days in a row on which the habit was kept, up to today or, while today is not over, yesterday; 0 when neither.';
+  'Current streak: the number of days in a row with a log, up to today or yesterday in '
+  'the user''s time zone. 0 when neither day has a log.';
 --! EndIncluded functions/app_public/habits_streak.sql
 --! Included functions/app_public/habits_longest_streak.sql
 create or replace function app_public.habits_longest_streak(habit app_public.habits)
@@ -253,5 +269,5 @@ $$;
 
 grant execute on function app_public.habits_longest_streak(app_public.habits) to app_user;
 comment on function app_public.habits_longest_streak(app_public.habits) is
-  'The most days in a row on which the habit was ever kept.';
+  'Longest streak: the largest number of days in a row with a log; 0 without logs.';
 --! EndIncluded functions/app_public/habits_longest_streak.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:79d7ba06ac9c3e7d81bef79fcf79918950f8b688
---! Hash: sha1:531e169465fa30d76bfdf95d17f4cbfc3e0068f1
+--! Previous: sha1:1b6b971b7f6f3326e3d4f76897ee4f2baec2ca34
+--! Hash: sha1:17dc267c96e3bba90f48f920881b5d2f1dc2d18a
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 
@@ -50,16 +50,20 @@ grant select on app_public.reflections to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.reflections
   for each row execute function app_private.tg__timestamps();
 
-comment on table app_public.reflections is 'An entry of a user''s journal.';
-comment on column app_public.reflections.user_id is 'Whose journal it is.';
-comment on column app_public.reflections.id is 'Unique among the user''s reflections.';
+comment on table app_public.reflections is 'A journal entry of a user.';
+comment on column app_public.reflections.user_id is 'The user who owns the reflection.';
+comment on column app_public.reflections.id is
+  'Id of the reflection, unique among the user''s reflections. A client may choose it '
+  'when it creates the reflection, to make retries safe.';
 comment on column app_public.reflections.reflection_date is
-  'The day that it is about, in the user''s time zone.';
+  'The day that the reflection is about, in the user''s time zone.';
 comment on column app_public.reflections.mood_score is
-  'From 1 (bad) to 5 (good); null when not given.';
-comment on column app_public.reflections.content is 'At most 100,000 characters.';
-comment on column app_public.reflections.created_at is 'When the row was made.';
-comment on column app_public.reflections.updated_at is 'When the row last changed.';
+  'Mood from 1 (bad) to 5 (good); null when not given.';
+comment on column app_public.reflections.content is
+  'Text of the reflection, at most 100,000 characters; empty by default.';
+comment on column app_public.reflections.created_at is 'When the reflection was created.';
+comment on column app_public.reflections.updated_at is
+  'When the reflection last changed.';
 
 -- What a reflection is about is said by the user, not guessed from its text.
 create table app_public.reflection_tasks (
@@ -95,11 +99,14 @@ grant select, delete, insert (reflection_id, task_id)
 
 grant select on app_public.reflection_tasks to gw_readonly;
 
-comment on table app_public.reflection_tasks is 'A task that a reflection is about.';
-comment on column app_public.reflection_tasks.user_id is 'Whose they are.';
+comment on table app_public.reflection_tasks is
+  'A link between a reflection and a task that it is about.';
+comment on column app_public.reflection_tasks.user_id is
+  'The user who owns the reflection and the task.';
 comment on column app_public.reflection_tasks.reflection_id is 'The reflection.';
-comment on column app_public.reflection_tasks.task_id is 'The task.';
-comment on column app_public.reflection_tasks.created_at is 'When the two were linked.';
+comment on column app_public.reflection_tasks.task_id is
+  'The task that the reflection is about.';
+comment on column app_public.reflection_tasks.created_at is 'When the link was created.';
 
 create table app_public.reflection_goals (
   user_id uuid not null default app_hidden.current_app_user_id(),
@@ -134,11 +141,14 @@ grant select, delete, insert (reflection_id, goal_id)
 
 grant select on app_public.reflection_goals to gw_readonly;
 
-comment on table app_public.reflection_goals is 'A goal that a reflection is about.';
-comment on column app_public.reflection_goals.user_id is 'Whose they are.';
+comment on table app_public.reflection_goals is
+  'A link between a reflection and a goal that it is about.';
+comment on column app_public.reflection_goals.user_id is
+  'The user who owns the reflection and the goal.';
 comment on column app_public.reflection_goals.reflection_id is 'The reflection.';
-comment on column app_public.reflection_goals.goal_id is 'The goal.';
-comment on column app_public.reflection_goals.created_at is 'When the two were linked.';
+comment on column app_public.reflection_goals.goal_id is
+  'The goal that the reflection is about.';
+comment on column app_public.reflection_goals.created_at is 'When the link was created.';
 
 create table app_public.reflection_habits (
   user_id uuid not null default app_hidden.current_app_user_id(),
@@ -173,8 +183,11 @@ grant select, delete, insert (reflection_id, habit_id)
 
 grant select on app_public.reflection_habits to gw_readonly;
 
-comment on table app_public.reflection_habits is 'A habit that a reflection is about.';
-comment on column app_public.reflection_habits.user_id is 'Whose they are.';
+comment on table app_public.reflection_habits is
+  'A link between a reflection and a habit that it is about.';
+comment on column app_public.reflection_habits.user_id is
+  'The user who owns the reflection and the habit.';
 comment on column app_public.reflection_habits.reflection_id is 'The reflection.';
-comment on column app_public.reflection_habits.habit_id is 'The habit.';
-comment on column app_public.reflection_habits.created_at is 'When the two were linked.';
+comment on column app_public.reflection_habits.habit_id is
+  'The habit that the reflection is about.';
+comment on column app_public.reflection_habits.created_at is 'When the link was created.';

@@ -1,5 +1,5 @@
---! Previous: sha1:531e169465fa30d76bfdf95d17f4cbfc3e0068f1
---! Hash: sha1:29d84b57c66a6dfacca4042615c1f44f6e39f703
+--! Previous: sha1:17dc267c96e3bba90f48f920881b5d2f1dc2d18a
+--! Hash: sha1:426919e5c878af786f824ca84a3f893a83728f7c
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 
@@ -45,19 +45,21 @@ create policy everyone on app_public.user_activity
 -- No insert, update or delete: triggers write it, nobody corrects it.
 grant select on app_public.user_activity to app_user, gw_readonly;
 
-comment on table app_public.user_activity is 'What a user did.';
-comment on column app_public.user_activity.user_id is 'Who did it.';
-comment on column app_public.user_activity.id is 'Unique.';
+comment on table app_public.user_activity is
+  'An action of a user on a task, goal, habit, habit log or reflection. Recorded '
+  'automatically.';
+comment on column app_public.user_activity.user_id is 'The user who acted.';
+comment on column app_public.user_activity.id is
+  'Id of the entry, unique among the user''s entries of the day.';
 comment on column app_public.user_activity.activity_date is
-  'The day in UTC on which it happened; rows are stored by it.';
-comment on column app_public.user_activity.occurred_at is
-  'The instant at which it happened.';
+  'The day of the action, in UTC.';
+comment on column app_public.user_activity.occurred_at is 'When the action happened.';
 comment on column app_public.user_activity.action is
-  'created, updated, completed (tasks) or deleted.';
+  'The action: created, updated, completed (tasks only) or deleted.';
 comment on column app_public.user_activity.entity_type is
-  'task, goal, habit, habit_log or reflection.';
+  'Type of the row that was acted on: task, goal, habit, habit_log or reflection.';
 comment on column app_public.user_activity.entity_id is
-  'The id of that row; of a habit_log, the habit''s.';
+  'Id of the row that was acted on; for a habit_log, the id of its habit.';
 
 --! Included functions/app_private/tg__activity.sql
 -- Definer: nobody may write user_activity by themselves. It writes what the statement has
@@ -99,7 +101,8 @@ end
 $$;
 
 comment on function app_private.tg__activity() is
-  'Writes user_activity for a statement on a table with an id. Argument: the entity''s type.';
+  'Records the rows of a statement in user_activity. For tables with an id; the argument '
+  'is the entity_type.';
 --! EndIncluded functions/app_private/tg__activity.sql
 --! Included functions/app_private/tg_habit_logs__activity.sql
 -- Definer: see tg__activity(). A log has no id of its own: its habit's stands in the
@@ -132,7 +135,7 @@ end
 $$;
 
 comment on function app_private.tg_habit_logs__activity() is
-  'Writes user_activity for a statement on habit_logs.';
+  'Records the rows of a statement on habit_logs in user_activity.';
 --! EndIncluded functions/app_private/tg_habit_logs__activity.sql
 
 create trigger _900_activity_insert after insert on app_public.tasks

@@ -1,5 +1,5 @@
---! Previous: sha1:29d84b57c66a6dfacca4042615c1f44f6e39f703
---! Hash: sha1:5cccb6a9bb0cacf28f4e851bd5cc090099e89c6a
+--! Previous: sha1:426919e5c878af786f824ca84a3f893a83728f7c
+--! Hash: sha1:b622c1b85451fcb7f3b11d5d902cae2822f15ee6
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 
@@ -52,24 +52,25 @@ grant select on app_public.user_dashboard_aggregates to app_user, gw_readonly;
 grant select, insert, update, delete on app_public.user_dashboard_aggregates to gw_cdc;
 
 comment on table app_public.user_dashboard_aggregates is
-  'What a user did on a day, counted.';
-comment on column app_public.user_dashboard_aggregates.user_id is 'Whose day it is.';
+  'Counts of a user''s tasks and reflections for one day.';
+comment on column app_public.user_dashboard_aggregates.user_id is
+  'The user whose rows are counted.';
 comment on column app_public.user_dashboard_aggregates.agg_date is
   'The day, in the user''s time zone.';
 comment on column app_public.user_dashboard_aggregates.tasks_created is
-  'Tasks made on that day.';
+  'Number of tasks created on the day.';
 comment on column app_public.user_dashboard_aggregates.tasks_completed is
-  'Tasks completed on that day.';
+  'Number of tasks completed on the day.';
 comment on column app_public.user_dashboard_aggregates.reflections_count is
-  'Reflections about that day.';
+  'Number of reflections about the day.';
 comment on column app_public.user_dashboard_aggregates.mood_sum is
-  'Sum of the mood scores of that day.';
+  'Sum of the mood scores of these reflections.';
 comment on column app_public.user_dashboard_aggregates.mood_count is
-  'How many mood scores that is.';
+  'Number of these reflections that have a mood score.';
 comment on column app_public.user_dashboard_aggregates.avg_mood is
-  'Their average, 1.00 to 5.00; null when there is none.';
+  'Average mood score, 1.00 to 5.00; null when no reflection has one.';
 comment on column app_public.user_dashboard_aggregates.last_updated is
-  'When the row last changed.';
+  'When the counts last changed.';
 
 -- The chart of the last twelve weeks. Counting tasks and reflections in one join would
 -- multiply each by the other and lose the weeks that have reflections only: they are
@@ -109,7 +110,7 @@ create unique index mv_user_weekly_summary_user_id_week_start_key
   on app_private.mv_user_weekly_summary (user_id, week_start);
 
 comment on materialized view app_private.mv_user_weekly_summary is
-  'Tasks and reflections of each user and week (Monday, UTC), refreshed each hour.';
+  'Tasks and reflections of each user and week (from Monday, UTC), refreshed every hour.';
 
 -- A materialized view has no row-level security: nobody may read it, and this view, which
 -- runs with its owner's rights, shows each user their own rows only.
@@ -121,17 +122,22 @@ create view app_public.weekly_summaries with (security_barrier = true) as
 grant select on app_public.weekly_summaries to app_user;
 
 comment on view app_public.weekly_summaries is
-  E'@primaryKey user_id,week_start\n@foreignKey (user_id) references app_public.users (id)\nYour weeks of the last twelve, up to an hour old.';
-comment on column app_public.weekly_summaries.user_id is 'Whose week it is.';
+  E'@primaryKey user_id,week_start\n@foreignKey (user_id) references app_public.users (id)\n'
+  'Your counts for each of the last twelve weeks and the current one, refreshed every '
+  'hour. A week without tasks and reflections has no row.';
+comment on column app_public.weekly_summaries.user_id is
+  'The user whose rows are counted.';
 comment on column app_public.weekly_summaries.week_start is
   'The Monday on which the week began, in UTC.';
 comment on column app_public.weekly_summaries.tasks_completed is
-  'Tasks made in that week that are done by now.';
-comment on column app_public.weekly_summaries.tasks_total is 'Tasks made in that week.';
+  'Number of tasks that were created in the week and are done now.';
+comment on column app_public.weekly_summaries.tasks_total is
+  'Number of tasks created in the week.';
 comment on column app_public.weekly_summaries.avg_mood is
-  'Average mood of that week''s reflections, 1.00 to 5.00; null without one.';
+  'Average mood score of the week''s reflections, 1.00 to 5.00; null when none has a '
+  'score.';
 comment on column app_public.weekly_summaries.reflections_count is
-  'Reflections about that week.';
+  'Number of reflections about days of the week.';
 
 --! Included functions/app_private/refresh_weekly_summary.sql
 create or replace function app_private.refresh_weekly_summary() returns void
@@ -144,5 +150,5 @@ end
 $$;
 
 comment on function app_private.refresh_weekly_summary() is
-  'Brings mv_user_weekly_summary up to date without stopping readers.';
+  'Refreshes mv_user_weekly_summary without blocking readers.';
 --! EndIncluded functions/app_private/refresh_weekly_summary.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:5cccb6a9bb0cacf28f4e851bd5cc090099e89c6a
---! Hash: sha1:b7d445bec4327110cf24a088fca64bad35f202b7
+--! Previous: sha1:b622c1b85451fcb7f3b11d5d902cae2822f15ee6
+--! Hash: sha1:fd1d2a1fa05f0fce4da518ce38f754c8a7289254
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 
@@ -38,13 +38,18 @@ grant select, delete on app_public.snapshots to app_user;
 
 grant select on app_public.snapshots to gw_readonly;
 
-comment on table app_public.snapshots is 'How things stood at a moment.';
-comment on column app_public.snapshots.user_id is 'Whose things.';
-comment on column app_public.snapshots.id is 'Unique among the user''s snapshots.';
-comment on column app_public.snapshots.name is '1 to 200 characters.';
+comment on table app_public.snapshots is
+  'Counts of a user''s tasks, goals, habits and reflections at one time. Created by '
+  'takeSnapshot.';
+comment on column app_public.snapshots.user_id is 'The user whose rows were counted.';
+comment on column app_public.snapshots.id is
+  'Id of the snapshot, unique among the user''s snapshots.';
+comment on column app_public.snapshots.name is
+  'Name of the snapshot, 1 to 200 characters.';
 comment on column app_public.snapshots.content is
-  'A JSON object of counts, such as tasks_done.';
-comment on column app_public.snapshots.taken_at is 'The moment.';
+  'The counts, a JSON object with tasks_total, tasks_done, tasks_open, goals_total, '
+  'goals_achieved, habits_total, habit_days and reflections_total.';
+comment on column app_public.snapshots.taken_at is 'When the snapshot was taken.';
 
 create type app_public.snapshot_difference as (
   measure text,
@@ -53,12 +58,16 @@ create type app_public.snapshot_difference as (
   change bigint
 );
 
-comment on type app_public.snapshot_difference is 'What became of one count.';
+comment on type app_public.snapshot_difference is
+  'The change of one count between two snapshots.';
 comment on column app_public.snapshot_difference.measure is
-  'What was counted, such as tasks_done.';
-comment on column app_public.snapshot_difference.before is 'The count in the first snapshot.';
-comment on column app_public.snapshot_difference.after is 'The count in the second.';
-comment on column app_public.snapshot_difference.change is 'The second less the first.';
+  'Name of the count, such as tasks_done.';
+comment on column app_public.snapshot_difference.before is
+  'The count in the earlier snapshot.';
+comment on column app_public.snapshot_difference.after is
+  'The count in the later snapshot.';
+comment on column app_public.snapshot_difference.change is
+  'The later count minus the earlier one.';
 
 --! Included functions/app_public/take_snapshot.sql
 -- Definer: nobody may write a snapshot that says what was not so. It counts and keeps what
@@ -107,7 +116,8 @@ $$;
 
 grant execute on function app_public.take_snapshot(text) to app_user;
 comment on function app_public.take_snapshot(text) is
-  'Counts your tasks, goals, habits and reflections as they are now, and keeps the counts.';
+  'Counts your tasks, goals, habits and reflections now, and stores the counts as a '
+  'snapshot. Error: CHECK_VIOLATION (name).';
 --! EndIncluded functions/app_public/take_snapshot.sql
 --! Included functions/app_public/compare_snapshots.sql
 create or replace function app_public.compare_snapshots(before_id uuid, after_id uuid)
@@ -143,5 +153,5 @@ $$;
 
 grant execute on function app_public.compare_snapshots(uuid, uuid) to app_user;
 comment on function app_public.compare_snapshots(uuid, uuid) is
-  'What became of each count between two of your snapshots. Empty when you have not both.';
+  'The change of each count between two of your snapshots. Empty unless both exist.';
 --! EndIncluded functions/app_public/compare_snapshots.sql

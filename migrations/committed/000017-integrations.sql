@@ -1,5 +1,5 @@
---! Previous: sha1:b7d445bec4327110cf24a088fca64bad35f202b7
---! Hash: sha1:e19bab1805e3b967fc2614db0f22d642b9552803
+--! Previous: sha1:fd1d2a1fa05f0fce4da518ce38f754c8a7289254
+--! Hash: sha1:40160f9dbbf0c63eec95372c54ab58d26bd3a444
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 
@@ -58,14 +58,24 @@ create trigger _100_timestamps before insert or update on app_public.integration
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.integrations is
-  'A connection to another service; one for each provider.';
-comment on column app_public.integrations.user_id is 'Whose connection it is.';
-comment on column app_public.integrations.id is 'Unique among the user''s integrations.';
+  'A connection to another service. A user has at most one for each provider.';
+comment on column app_public.integrations.user_id is 'The user who owns the integration.';
+comment on column app_public.integrations.id is
+  'Id of the integration, unique among the user''s integrations. A client may choose it '
+  'when it creates the integration, to make retries safe.';
 comment on column app_public.integrations.provider is
-  'Lower-case name, such as google_calendar.';
+  'Name of the provider, such as google_calendar: 2 to 50 lower-case letters, digits, '
+  'underscores or hyphens, with a letter first.';
 comment on column app_public.integrations.credential_reference is
-  'Where the credential is kept, such as vault://users/calendar. Never the credential.';
-comment on column app_public.integrations.settings is 'A JSON object without secrets.';
-comment on column app_public.integrations.is_enabled is 'Whether it is used.';
-comment on column app_public.integrations.created_at is 'When the row was made.';
-comment on column app_public.integrations.updated_at is 'When the row last changed.';
+  'Where the credential is stored, such as vault://users/calendar; the scheme is vault, '
+  'env, aws-sm, gcp-sm or azure-kv. A value that looks like a credential is refused '
+  '(CHECK_VIOLATION).';
+comment on column app_public.integrations.settings is
+  'Settings of the integration, a JSON object; empty by default. A key that names a '
+  'secret, such as password or token, is refused (CHECK_VIOLATION).';
+comment on column app_public.integrations.is_enabled is
+  'Whether the integration is in use; true by default.';
+comment on column app_public.integrations.created_at is
+  'When the integration was created.';
+comment on column app_public.integrations.updated_at is
+  'When the integration last changed.';

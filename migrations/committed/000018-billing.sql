@@ -1,5 +1,5 @@
---! Previous: sha1:e19bab1805e3b967fc2614db0f22d642b9552803
---! Hash: sha1:19705a5b32496dec3bb082b68945a47d96085cc4
+--! Previous: sha1:40160f9dbbf0c63eec95372c54ab58d26bd3a444
+--! Hash: sha1:de567631f8681318ee59c0b2848eb508d56c1dbe
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
@@ -19,7 +19,7 @@ create table app_private.tier_limits (
 alter table app_private.tier_limits enable row level security;
 
 comment on table app_private.tier_limits is
-  'How much each tier may use in a period. Takes effect with the next use.';
+  'Units that each tier may use in a period. A change takes effect with the next use.';
 
 -- One row a user, made with the user, so that a free user is counted like any other. Not
 -- columns of users: the counter moves often, and users is read everywhere.
@@ -86,23 +86,32 @@ create trigger _100_timestamps before insert or update on app_public.subscriptio
 
 -- Named otherwise in GraphQL, where Subscription is the root of all subscriptions.
 comment on table app_public.subscriptions is
-  E'@name user_subscriptions\n@behavior -insert -update -delete\nWhat a user has subscribed to, and how much of it is used.';
-comment on column app_public.subscriptions.user_id is 'Whose subscription it is.';
-comment on column app_public.subscriptions.tier is 'free, pro or team.';
+  E'@name user_subscriptions\n@behavior -insert -update -delete\n'
+  'The tier of a user and the usage in the current period.';
+comment on column app_public.subscriptions.user_id is
+  'The user who has the subscription.';
+comment on column app_public.subscriptions.tier is
+  'Tier of the subscription: free (the default), pro or team.';
 comment on column app_public.subscriptions.status is
-  'Stripe''s word: active, trialing, past_due, incomplete, incomplete_expired, unpaid, paused or canceled. Only the first three give the tier''s limit; the others give that of free.';
+  'Status at Stripe: active (the default), trialing, past_due, incomplete, '
+  'incomplete_expired, unpaid, paused or canceled. active, trialing and past_due give '
+  'the limit of the tier; the others give the limit of free.';
 comment on column app_public.subscriptions.stripe_customer_id is
-  'The customer at Stripe; null until there is one.';
+  'Id of the customer at Stripe; null until Stripe has one.';
 comment on column app_public.subscriptions.stripe_subscription_id is
-  'The latest subscription at Stripe; null until there is one.';
+  'Id of the latest subscription at Stripe; null until Stripe has one.';
 comment on column app_public.subscriptions.current_period_start is
-  'When usage_count began at 0.';
+  'When the current period began, with usageCount 0.';
 comment on column app_public.subscriptions.current_period_end is
-  'When usage_count begins at 0 again. In the past: with the next use.';
+  'When the current period ends. The first use after it starts a new period, in which '
+  'usageCount begins at 0 again.';
 comment on column app_public.subscriptions.usage_count is
-  'How much was used in this period. Counted by consumeUsage.';
-comment on column app_public.subscriptions.created_at is 'When the row was made.';
-comment on column app_public.subscriptions.updated_at is 'When the row last changed.';
+  'Number of units used from currentPeriodStart to currentPeriodEnd, counted by '
+  'consumeUsage.';
+comment on column app_public.subscriptions.created_at is
+  'When the subscription was created.';
+comment on column app_public.subscriptions.updated_at is
+  'When the subscription or its usage last changed.';
 
 -- What Stripe told us about subscriptions. The key makes a second delivery harmless; the
 -- times tell when one arrives after a newer one. No user_id: an event whose customer is
@@ -132,7 +141,8 @@ create index stripe_events_received_at_idx on app_private.stripe_events (receive
 alter table app_private.stripe_events enable row level security;
 
 comment on table app_private.stripe_events is
-  'Events about subscriptions, as Stripe sent them. One that was not applied says why in reason.';
+  'Events about subscriptions, as Stripe sent them. reason says why an event was not '
+  'applied.';
 comment on column app_private.stripe_events.occurred_at is
   'Stripe''s "created", in whole seconds.';
 
@@ -148,7 +158,7 @@ end
 $$;
 
 comment on function app_private.tg_users__subscribe() is
-  'Every user has a subscription, free at first.';
+  'Creates the subscription of a new user, in the tier free.';
 --! EndIncluded functions/app_private/tg_users__subscribe.sql
 --! Included functions/app_private/monthly_limit.sql
 create or replace function app_private.monthly_limit(p_tier text, p_status text)
@@ -166,7 +176,7 @@ as $$
 $$;
 
 comment on function app_private.monthly_limit(text, text) is
-  'How much a subscription of this tier and status may use in a period.';
+  'Units that a subscription of this tier and status may use in a period.';
 --! EndIncluded functions/app_private/monthly_limit.sql
 --! Included functions/app_private/latest_period_start.sql
 -- In UTC, so that a month is as long for every session. One month too many is tried,
@@ -187,7 +197,8 @@ as $$
 $$;
 
 comment on function app_private.latest_period_start(timestamptz, timestamptz) is
-  'The start of the monthly period that an instant lies in, when one period ended before it.';
+  'The start of the monthly period that contains p_now, counted in months from '
+  'p_period_end.';
 --! EndIncluded functions/app_private/latest_period_start.sql
 --! Included functions/app_public/subscriptions_monthly_limit.sql
 -- Definer: reads tier_limits, which holds nothing of any user; so no caller is checked.
@@ -203,7 +214,7 @@ $$;
 grant execute on function app_public.subscriptions_monthly_limit(app_public.subscriptions)
   to app_user;
 comment on function app_public.subscriptions_monthly_limit(app_public.subscriptions) is
-  'How much may be used in a period, by tier and status.';
+  'Number of units that may be used in a period; depends on tier and status.';
 --! EndIncluded functions/app_public/subscriptions_monthly_limit.sql
 --! Included functions/app_public/consume_usage.sql
 -- Definer: a user may not write subscriptions. Changes the caller's row only.
@@ -264,7 +275,9 @@ $$;
 
 grant execute on function app_public.consume_usage(integer) to app_user;
 comment on function app_public.consume_usage(integer) is
-  'Counts n uses of the signed-in user, or none when they would pass the limit. Errors: USAGE_LIMIT_REACHED, VALIDATION_FAILED (n), UNAUTHENTICATED.';
+  'Counts n units (1 by default) as used by the signed-in user; counts nothing when they '
+  'would exceed the limit of the period. Errors: USAGE_LIMIT_REACHED, VALIDATION_FAILED '
+  '(n).';
 --! EndIncluded functions/app_public/consume_usage.sql
 --! Included functions/app_private/apply_subscription_event.sql
 -- Definer: the API's login role may call this and read no table. There is no caller to
@@ -439,7 +452,10 @@ $$;
 
 grant execute on function app_private.apply_subscription_event(jsonb) to gw_authenticator;
 comment on function app_private.apply_subscription_event(jsonb) is
-  'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. Events that waited for their customer: select app_private.apply_subscription_event(payload) from app_private.stripe_events where not applied order by occurred_at.';
+  'Applies an event of Stripe once. Returns applied, duplicate, stale or ignored. To '
+  'apply the events that waited for their customer: select '
+  'app_private.apply_subscription_event(payload) from app_private.stripe_events where '
+  'not applied order by occurred_at.';
 --! EndIncluded functions/app_private/apply_subscription_event.sql
 --! Included functions/app_private/delete_old_stripe_events.sql
 create or replace function app_private.delete_old_stripe_events() returns integer

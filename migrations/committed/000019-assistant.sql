@@ -1,5 +1,5 @@
---! Previous: sha1:19705a5b32496dec3bb082b68945a47d96085cc4
---! Hash: sha1:887a93c9d50fab91465788cc92c2cdc0486ba3ca
+--! Previous: sha1:de567631f8681318ee59c0b2848eb508d56c1dbe
+--! Hash: sha1:1be4ce3c02d3d4f13c2fc4cdf50e2cb35dac4a5f
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 
@@ -43,12 +43,14 @@ create trigger _100_timestamps before insert or update on app_public.chats
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.chats is
-  'A conversation with the assistant. Deleting it deletes its messages and vectors.';
-comment on column app_public.chats.user_id is 'Whose chat it is.';
+  'A conversation with the assistant. Deleting a chat deletes its messages and vectors.';
+comment on column app_public.chats.user_id is 'The user who owns the chat.';
 comment on column app_public.chats.id is
-  'Unique among the user''s chats. A client may choose it, to make retries safe.';
-comment on column app_public.chats.title is '1 to 200 characters.';
-comment on column app_public.chats.created_at is 'When the chat was made.';
+  'Id of the chat, unique among the user''s chats. A client may choose it when it '
+  'creates the chat, to make retries safe.';
+comment on column app_public.chats.title is
+  'Title of the chat, 1 to 200 characters, not only white space; "New chat" by default.';
+comment on column app_public.chats.created_at is 'When the chat was created.';
 comment on column app_public.chats.updated_at is
   'When the title last changed or a message was added.';
 
@@ -71,7 +73,7 @@ end
 $$;
 
 comment on function app_private.tg_chat_messages__touch_chat() is
-  'A message makes its chat the latest one.';
+  'Sets updated_at of the chat to which a message was added.';
 --! EndIncluded functions/app_private/tg_chat_messages__touch_chat.sql
 
 -- What was said. The embedding of a message is not a column here but a row of
@@ -130,16 +132,21 @@ create trigger _500_touch_chat after insert on app_public.chat_messages
   for each row execute function app_private.tg_chat_messages__touch_chat();
 
 comment on table app_public.chat_messages is
-  E'@behavior -update\nA message of a chat. Messages are added and deleted, not changed.';
-comment on column app_public.chat_messages.user_id is 'Whose chat it is in.';
+  E'@behavior -update\n'
+  'A message of a chat. A message can be added and deleted, but not changed.';
+comment on column app_public.chat_messages.user_id is 'The user who owns the chat.';
 comment on column app_public.chat_messages.id is
-  'Unique among the user''s messages. A client may choose it, to make retries safe.';
-comment on column app_public.chat_messages.chat_id is 'The chat that it is in.';
+  'Id of the message, unique among the user''s messages. A client may choose it when it '
+  'creates the message, to make retries safe.';
+comment on column app_public.chat_messages.chat_id is
+  'The chat that contains the message.';
 comment on column app_public.chat_messages.role is
-  'Who says it: user, assistant, system or tool.';
-comment on column app_public.chat_messages.content is 'At most 200,000 characters.';
+  'Author of the message: user, assistant, system or tool.';
+comment on column app_public.chat_messages.content is
+  'Text of the message, at most 200,000 characters.';
 comment on column app_public.chat_messages.metadata is
-  'A JSON object, such as model and token counts.';
+  'Metadata of the message, such as model and token counts; a JSON object, empty by '
+  'default.';
 comment on column app_public.chat_messages.created_at is 'When the message was added.';
 
 -- Texts and their embeddings: pieces of messages, or what else belongs to a chat.
@@ -199,19 +206,24 @@ create trigger _100_timestamps before insert or update on app_public.chat_vector
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.chat_vectors is
-  E'@behavior -insert\nA text that a chat remembers by its embedding. Added by addChatVector, found by searchChatVectors.';
-comment on column app_public.chat_vectors.user_id is 'Whose chat it belongs to.';
-comment on column app_public.chat_vectors.id is 'Unique among the user''s vectors.';
-comment on column app_public.chat_vectors.chat_id is 'The chat that it belongs to.';
+  E'@behavior -insert\n'
+  'A text of a chat with its embedding. addChatVector adds it; searchChatVectors finds '
+  'it.';
+comment on column app_public.chat_vectors.user_id is 'The user who owns the chat.';
+comment on column app_public.chat_vectors.id is
+  'Id of the vector, unique among the user''s vectors.';
+comment on column app_public.chat_vectors.chat_id is 'The chat that the text belongs to.';
 comment on column app_public.chat_vectors.message_id is
-  'The message of the chat that it is of, or a piece of; null when of none.';
+  'The message of the chat that the text comes from; null when it comes from no message.';
 comment on column app_public.chat_vectors.content is
   'The text that was embedded, 1 to 200,000 characters.';
 comment on column app_public.chat_vectors.embedding is
-  E'@behavior -attribute:select -attribute:insert -attribute:update -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy\n1536 numbers: where the text lies.';
-comment on column app_public.chat_vectors.metadata is 'A JSON object.';
-comment on column app_public.chat_vectors.created_at is 'When the row was made.';
-comment on column app_public.chat_vectors.updated_at is 'When the row last changed.';
+  E'@behavior -attribute:select -attribute:insert -attribute:update -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy\n'
+  'The embedding: 1,536 numbers.';
+comment on column app_public.chat_vectors.metadata is
+  'Metadata of the text, a JSON object; empty by default.';
+comment on column app_public.chat_vectors.created_at is 'When the vector was created.';
+comment on column app_public.chat_vectors.updated_at is 'When the vector last changed.';
 
 -- What a search returns: a row of chat_vectors without its embedding, and how near it is.
 create type app_public.chat_vector_match as (
@@ -225,16 +237,19 @@ create type app_public.chat_vector_match as (
 );
 
 comment on type app_public.chat_vector_match is
-  'A text that was found, and its cosine similarity: 1 the same direction, 0 unrelated.';
-comment on column app_public.chat_vector_match.vector_id is 'The vector.';
-comment on column app_public.chat_vector_match.chat_id is 'The chat that it belongs to.';
+  'A text that searchChatVectors found, and its similarity to the query.';
+comment on column app_public.chat_vector_match.vector_id is 'Id of the vector.';
+comment on column app_public.chat_vector_match.chat_id is
+  'The chat that the text belongs to.';
 comment on column app_public.chat_vector_match.message_id is
-  'The message that it was made from; null when it was made from something else.';
-comment on column app_public.chat_vector_match.content is 'The text that it stands for.';
-comment on column app_public.chat_vector_match.metadata is 'A JSON object kept with it.';
+  'The message that the text comes from; null when it comes from no message.';
+comment on column app_public.chat_vector_match.content is 'The text that was embedded.';
+comment on column app_public.chat_vector_match.metadata is
+  'Metadata of the text, a JSON object.';
 comment on column app_public.chat_vector_match.similarity is
-  'Cosine similarity to the query, from -1 to 1; 1 means the same direction.';
-comment on column app_public.chat_vector_match.created_at is 'When the vector was made.';
+  'Cosine similarity to the query, from -1 to 1. 1 means the same direction, 0 unrelated.';
+comment on column app_public.chat_vector_match.created_at is
+  'When the vector was created.';
 
 --! Included functions/app_hidden/to_embedding.sql
 create or replace function app_hidden.to_embedding(
@@ -268,7 +283,8 @@ $$;
 
 grant execute on function app_hidden.to_embedding(double precision[], text) to app_user;
 comment on function app_hidden.to_embedding(double precision[], text) is
-  'Makes an embedding of 1536 numbers, or refuses and names the argument.';
+  'Converts 1,536 numbers to an embedding. Raises GW002, naming the argument, for '
+  'anything else.';
 --! EndIncluded functions/app_hidden/to_embedding.sql
 --! Included functions/app_public/add_chat_vector.sql
 create or replace function app_public.add_chat_vector(
@@ -293,7 +309,9 @@ grant execute on function
   app_public.add_chat_vector(uuid, text, double precision[], uuid, jsonb) to app_user;
 comment on function
   app_public.add_chat_vector(uuid, text, double precision[], uuid, jsonb) is
-  'Adds a text and its embedding of 1536 numbers to a chat. Errors: VALIDATION_FAILED (embedding), FOREIGN_KEY_VIOLATION (chatId, messageId), CHECK_VIOLATION (content, metadata).';
+  'Adds a text and its embedding of 1,536 numbers to a chat. Errors: VALIDATION_FAILED '
+  '(embedding), FOREIGN_KEY_VIOLATION (chatId, messageId), CHECK_VIOLATION (content, '
+  'metadata).';
 --! EndIncluded functions/app_public/add_chat_vector.sql
 --! Included functions/app_public/search_chat_vectors.sql
 -- Exact: the rows of the user, or of the chat, by an index; then all their distances.
@@ -326,5 +344,7 @@ grant execute on function
   app_public.search_chat_vectors(double precision[], integer, uuid) to app_user;
 comment on function
   app_public.search_chat_vectors(double precision[], integer, uuid) is
-  'Your texts nearest to an embedding of 1536 numbers, nearest first; of one chat or, without chatId, of all. At most matchCount (10 unless told, at most 100). Error: VALIDATION_FAILED (queryEmbedding).';
+  'Your texts nearest to an embedding of 1,536 numbers, nearest first. With chatId, only '
+  'texts of that chat. Returns at most matchCount texts: 10 by default, 100 at most. '
+  'Error: VALIDATION_FAILED (queryEmbedding).';
 --! EndIncluded functions/app_public/search_chat_vectors.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:887a93c9d50fab91465788cc92c2cdc0486ba3ca
---! Hash: sha1:3ae2a68b854b2edc2e1851907af06fd874f14d17
+--! Previous: sha1:1be4ce3c02d3d4f13c2fc4cdf50e2cb35dac4a5f
+--! Hash: sha1:05da52e833b23e426bf1b824f56e72a18564f9c3
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 
@@ -48,14 +48,17 @@ grant select on app_public.workspaces to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.workspaces
   for each row execute function app_private.tg__timestamps();
 
-comment on table app_public.workspaces is 'Where a user works on a visualization.';
-comment on column app_public.workspaces.user_id is 'Whose workspace it is: its owner.';
+comment on table app_public.workspaces is
+  'A place where a user works on a visualization outside any project.';
+comment on column app_public.workspaces.user_id is 'The user who owns the workspace.';
 comment on column app_public.workspaces.id is
-  'Unique among the user''s workspaces. A client may choose it, to make retries safe.';
-comment on column app_public.workspaces.name is '1 to 200 characters.';
+  'Id of the workspace, unique among the user''s workspaces. A client may choose it when '
+  'it creates the workspace, to make retries safe.';
+comment on column app_public.workspaces.name is
+  'Name of the workspace, 1 to 200 characters, not only white space.';
 comment on column app_public.workspaces.data is
-  'A JSON object: the state of the visualization.';
-comment on column app_public.workspaces.created_at is 'When the workspace was made.';
+  'State of the visualization, a JSON object; empty by default.';
+comment on column app_public.workspaces.created_at is 'When the workspace was created.';
 comment on column app_public.workspaces.updated_at is 'When the workspace last changed.';
 
 -- The slides of a project. Their numbers are unique but checked at the end of a
@@ -113,23 +116,28 @@ create trigger _100_timestamps before insert or update
 -- Slides are found by their id; of three ways to change one the API offers one.
 comment on constraint project_visualizations_user_id_project_id_slide_number_key
   on app_public.project_visualizations is
-  E'@behavior -single -update -delete\nA place in a project is taken once.';
+  E'@behavior -single -update -delete\nA slide number is used once in a project.';
 comment on table app_public.project_visualizations is
-  'A visualization of a project, shown as a slide. Deleting the project deletes it.';
-comment on column app_public.project_visualizations.user_id is 'Whose project it is in.';
+  'A visualization of a project, shown as a slide. Deleting the project deletes its '
+  'visualizations.';
+comment on column app_public.project_visualizations.user_id is
+  'The user who owns the project.';
 comment on column app_public.project_visualizations.id is
-  'Unique among the user''s visualizations. A client may choose it, to make retries safe.';
+  'Id of the visualization, unique among the user''s visualizations. A client may choose '
+  'it when it creates the visualization, to make retries safe.';
 comment on column app_public.project_visualizations.project_id is
-  'The project that it is in.';
+  'The project that contains the visualization.';
 comment on column app_public.project_visualizations.slide_number is
-  'Its place among the slides of the project, 1 first; unique there. Gaps are allowed.';
-comment on column app_public.project_visualizations.title is 'At most 200 characters.';
+  'Position of the slide in its project, 1 or more; unique in the project. Gaps are '
+  'allowed.';
+comment on column app_public.project_visualizations.title is
+  'Title of the slide, at most 200 characters; empty by default.';
 comment on column app_public.project_visualizations.data is
-  'A JSON object: what is shown.';
+  'Content of the visualization, a JSON object; empty by default.';
 comment on column app_public.project_visualizations.annotations is
-  'A JSON array of what is written on it.';
+  'Annotations of the slide, a JSON array; empty by default.';
 comment on column app_public.project_visualizations.created_at is
-  'When the visualization was made.';
+  'When the visualization was created.';
 comment on column app_public.project_visualizations.updated_at is
   'When the visualization last changed.';
 
@@ -202,5 +210,7 @@ $$;
 
 grant execute on function app_public.reorder_visualizations(uuid, uuid[]) to app_user;
 comment on function app_public.reorder_visualizations(uuid, uuid[]) is
-  'Numbers the slides of a project 1, 2, 3 in the order given, all or none. Error: VALIDATION_FAILED (visualizationIds) unless each of its slides is named exactly once.';
+  'Numbers the slides of a project 1, 2, 3 in the given order: all of them or none. '
+  'Error: VALIDATION_FAILED (visualizationIds) unless the list contains each slide of '
+  'the project exactly once.';
 --! EndIncluded functions/app_public/reorder_visualizations.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:3ae2a68b854b2edc2e1851907af06fd874f14d17
---! Hash: sha1:b9da396d9e518ace9fdf287ac46aabe99750301e
+--! Previous: sha1:05da52e833b23e426bf1b824f56e72a18564f9c3
+--! Hash: sha1:c1049ce2bd1c57475e9e2e9e5e522344b50499d7
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b9da396d9e518ace9fdf287ac46aabe99750301e
---! Hash: sha1:145baebe92d0dcde22116a84d4e8792019b1447a
+--! Previous: sha1:c1049ce2bd1c57475e9e2e9e5e522344b50499d7
+--! Hash: sha1:0c2fa285843715910eee3095cbcbaacdc14b11af
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:145baebe92d0dcde22116a84d4e8792019b1447a
---! Hash: sha1:49e62ed6a16d4db2a441dad1d028c5249c735818
+--! Previous: sha1:0c2fa285843715910eee3095cbcbaacdc14b11af
+--! Hash: sha1:f835a73f6ec5fe43bacce23d8724af597cbe8c30
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:49e62ed6a16d4db2a441dad1d028c5249c735818
---! Hash: sha1:555e0c5f84880b5f1de88bd4dc354a64b5de7199
+--! Previous: sha1:f835a73f6ec5fe43bacce23d8724af597cbe8c30
+--! Hash: sha1:1ca612b85f9250c59ea11eef50fd78d7a86d2167
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

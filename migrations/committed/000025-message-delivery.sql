@@ -1,5 +1,5 @@
---! Previous: sha1:555e0c5f84880b5f1de88bd4dc354a64b5de7199
---! Hash: sha1:b30ab59c7b7a9f97adcc177d29679f3d5f753c90
+--! Previous: sha1:1ca612b85f9250c59ea11eef50fd78d7a86d2167
+--! Hash: sha1:ba55ef78847010dcb26a96fdf9d0939ecc9f7efc
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

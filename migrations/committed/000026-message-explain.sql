@@ -1,5 +1,5 @@
---! Previous: sha1:b30ab59c7b7a9f97adcc177d29679f3d5f753c90
---! Hash: sha1:ba90607f8f67778a8cde49c8b6cc5ef1f39fce71
+--! Previous: sha1:ba55ef78847010dcb26a96fdf9d0939ecc9f7efc
+--! Hash: sha1:37b4f2ef9b7f9399492cebb1da1be9b86b53c32e
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ba90607f8f67778a8cde49c8b6cc5ef1f39fce71
---! Hash: sha1:d45c43329c4a5f7693e0c92a6c5030433b45e0cb
+--! Previous: sha1:37b4f2ef9b7f9399492cebb1da1be9b86b53c32e
+--! Hash: sha1:b2b47cfee3f376024d6d1fee97000bc1ba86ba9f
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d45c43329c4a5f7693e0c92a6c5030433b45e0cb
---! Hash: sha1:f2004d747da38cf263771989157826044d1956f9
+--! Previous: sha1:b2b47cfee3f376024d6d1fee97000bc1ba86ba9f
+--! Hash: sha1:5a0b8d3e1e847df28aa6b2c01bdda90608ea6219
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f2004d747da38cf263771989157826044d1956f9
---! Hash: sha1:e27462a986a228e129ecbfdb7a4bf81a175ad4bc
+--! Previous: sha1:5a0b8d3e1e847df28aa6b2c01bdda90608ea6219
+--! Hash: sha1:9ecc9d7c33eb3fd6f76e70321213484625d0bda3
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e27462a986a228e129ecbfdb7a4bf81a175ad4bc
---! Hash: sha1:220b83d881d0be2b1e1874f32a7a896f16f56dcb
+--! Previous: sha1:9ecc9d7c33eb3fd6f76e70321213484625d0bda3
+--! Hash: sha1:fec07a3759ce0080620cb7413dfbaf8b9d151578
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:220b83d881d0be2b1e1874f32a7a896f16f56dcb
---! Hash: sha1:59c23668284644ba3cb6dec1de2f9b473cdb2007
+--! Previous: sha1:fec07a3759ce0080620cb7413dfbaf8b9d151578
+--! Hash: sha1:4cdf0c18b228560cf9c9182320cebb5d94b28687
 --! Message: live
 --! Baseline: topics/31-live.sql
 

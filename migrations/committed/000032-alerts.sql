@@ -1,5 +1,5 @@
---! Previous: sha1:59c23668284644ba3cb6dec1de2f9b473cdb2007
---! Hash: sha1:e52bbc007c0ada1cf268b240dba8cfc4355c1f68
+--! Previous: sha1:4cdf0c18b228560cf9c9182320cebb5d94b28687
+--! Hash: sha1:b065f4a55618dde53ffbcabf2e318276d7fd9430
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e52bbc007c0ada1cf268b240dba8cfc4355c1f68
---! Hash: sha1:071be1bbdd1ccfcafc6d96fa50a5c78bd57c0a69
+--! Previous: sha1:b065f4a55618dde53ffbcabf2e318276d7fd9430
+--! Hash: sha1:5f6c376ccc5bcc2d8c12dc3b11605682e8658c8c
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

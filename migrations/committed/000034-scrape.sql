@@ -1,5 +1,5 @@
---! Previous: sha1:071be1bbdd1ccfcafc6d96fa50a5c78bd57c0a69
---! Hash: sha1:86ff32d4404308fe342626256d7531bbe94a46c2
+--! Previous: sha1:5f6c376ccc5bcc2d8c12dc3b11605682e8658c8c
+--! Hash: sha1:dc5864426fd621a758c1cdaed91538034a6de648
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:86ff32d4404308fe342626256d7531bbe94a46c2
---! Hash: sha1:c695c67d6701fb342c4513148cd43472e919e257
+--! Previous: sha1:dc5864426fd621a758c1cdaed91538034a6de648
+--! Hash: sha1:ad5e545e54a25525b0d28d8093d17f39eea8568a
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -13,22 +13,23 @@ import {
 } from 'postgraphile/graphql';
 
 /**
- * What functions take that no column is called. PostgreSQL has no comments on arguments; an
- * argument called like a column of what the function answers, or of a user, has its comment.
+ * Arguments of functions that have no column of the same name. PostgreSQL has no comments on
+ * arguments, so an argument takes the comment of the column with its name: a column of the
+ * rows that the function returns, or of `users`.
  */
 const functionArguments: Record<string, string> = {
-  afterId: 'The later snapshot.',
-  beforeId: 'The earlier snapshot.',
-  embedding: 'The vector of the content, 1536 numbers.',
-  everywhere: 'Ends all sessions of the user, not only this one.',
-  matchCount: 'How many matches at most.',
-  n: 'How many units are used.',
+  afterId: 'Id of the later snapshot.',
+  beforeId: 'Id of the earlier snapshot.',
+  embedding: 'The embedding of the content: 1,536 numbers.',
+  everywhere: 'Whether all sessions of the user end, not only the current one; false by default.',
+  matchCount: 'Maximum number of matches: 10 by default, 100 at most.',
+  n: 'Number of units to count, at least 1; 1 by default.',
   password: 'The password, 8 characters to 72 bytes.',
-  query: 'The words that are looked for, as they are typed into a search box.',
-  queryEmbedding: 'The vector whose neighbours are looked for, 1536 numbers.',
-  refreshToken: 'A refresh token that was not used yet.',
-  visualizationIds: 'Every visualization of the project, in the new order.',
-  weeks: 'How many weeks, 1 to 100, the running one among them.',
+  query: 'Words to search for, as a user types them into a search box.',
+  queryEmbedding: 'The embedding whose nearest texts are searched: 1,536 numbers.',
+  refreshToken: 'A refresh token that was not used before.',
+  visualizationIds: 'Ids of all visualizations of the project, in the new order.',
+  weeks: 'Number of weeks, 1 to 100, including the current one.',
 };
 
 const directions: Record<string, string> = { ASC: 'ascending', DESC: 'descending' };
@@ -54,30 +55,35 @@ function describeEnum(type: GraphQLEnumType): void {
   }
 }
 
-/** Aggregates have no descriptions of their own, and the payloads of functions few. */
+/** PostGraphile describes no aggregates, and few fields of the payloads of functions. */
 function describeObject(type: GraphQLObjectType): void {
   const [, table, spec] = /^(.+?)(Sum|Average|Min|Max)?Aggregates$/.exec(type.name) ?? [];
   if (table !== undefined) {
-    const what = { Sum: 'Sums', Average: 'Averages', Min: 'Least', Max: 'Greatest' }[spec ?? ''];
+    const what = {
+      Sum: 'Sums',
+      Average: 'Averages',
+      Min: 'Smallest values',
+      Max: 'Largest values',
+    }[spec ?? ''];
     type.description ??=
       what === undefined
-        ? `Counts and sums over many a \`${table}\`.`
-        : `${what} of the values of many a \`${table}\`.`;
+        ? `Aggregates over \`${table}\` rows, such as their number.`
+        : `${what} of the columns of \`${table}\` rows.`;
   }
   for (const field of Object.values(type.getFields())) {
     if (table !== undefined && field.name === 'keys') {
       field.description ??=
-        'What the rows of this group have in common, as text, one for each `groupBy`.';
+        'The values that the rows of this group share, as text: one for each `groupBy`.';
     } else if (/^deleted.+Id$/.test(field.name)) {
-      field.description ??= 'The node id of what was deleted.';
+      field.description ??= 'Node id of the deleted row.';
     } else if (field.name === 'result') {
       const name = type.name.replace(/Payload$/, '');
-      field.description ??= `What \`${name.charAt(0).toLowerCase()}${name.slice(1)}\` answers.`;
+      field.description ??= `The result of \`${name.charAt(0).toLowerCase()}${name.slice(1)}\`.`;
     }
   }
 }
 
-/** The object type of the rows that a field answers, below connection and payload. */
+/** The object type of the rows that a field returns, inside a connection or a payload. */
 function rowsOf(field: GraphQLField<unknown, unknown>): GraphQLNamedType {
   const type = getNamedType(field.type);
   if (!isObjectType(type)) return type;
@@ -86,7 +92,7 @@ function rowsOf(field: GraphQLField<unknown, unknown>): GraphQLNamedType {
   return inner === undefined ? type : getNamedType(inner.type);
 }
 
-/** Arguments have the description of the column that they are compared with or become. */
+/** An argument has the description of the column that it is compared with or written to. */
 function describeArguments(schema: GraphQLSchema, root: GraphQLObjectType): void {
   for (const field of Object.values(root.getFields())) {
     const types = [rowsOf(field), schema.getType('User')].filter(isObjectType);
@@ -110,8 +116,8 @@ function describeArguments(schema: GraphQLSchema, root: GraphQLObjectType): void
 }
 
 /**
- * Describes what neither a comment in the database nor a plugin has described, so that the
- * documentation in GraphiQL has no gap.
+ * Describes every type, field and argument that has no description from a comment in the
+ * database or from a plugin, so that the documentation in GraphiQL has no gap.
  */
 export const DescriptionsPlugin: GraphileConfig.Plugin = {
   name: 'DescriptionsPlugin',
