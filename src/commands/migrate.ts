@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import * as graphileMigrate from 'graphile-migrate';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
+import { topicOfLast } from '../migrations/baseline.ts';
 import { describeSqlError } from '../migrations/error.ts';
 import {
   committedMigrations,
@@ -93,6 +94,13 @@ export function registerMigrate(program: Command): void {
     .command('uncommit')
     .description('move the last committed migration back to migrations/current/ (development)')
     .action(async () => {
+      const topic = topicOfLast();
+      if (topic !== undefined) {
+        throw new GwError(`the last committed migration is made of migrations/fixtures/${topic}`, {
+          hint: 'Edit the topic, then run: npm run gw -- baseline',
+          exitCode: EXIT.usage,
+        });
+      }
       const urls = await urlsFor('uncommit', true);
       const migration = committedMigrations().at(-1) ?? null;
       await described(graphileMigrate.uncommit(migrationSettings(urls)));

@@ -34,6 +34,16 @@ const committedFolder = join(migrationsFolder, 'committed');
 /** Says of a committed migration that `gw baseline` wrote it, and from which topic. */
 const baselineHeader = /^--! Baseline: (.+)$/m;
 
+/** The topic that made the newest committed migration; undefined when a person wrote it. */
+export function topicOfLast(): string | undefined {
+  const last = readdirSync(committedFolder)
+    .filter((name) => name.endsWith('.sql'))
+    .sort()
+    .at(-1);
+  if (last === undefined) return undefined;
+  return baselineHeader.exec(readFileSync(join(committedFolder, last), 'utf8'))?.[1];
+}
+
 /** The topics in the order of the table of contents, as paths under migrations/fixtures. */
 export function topics(): string[] {
   return readFileSync(contentsFile, 'utf8')

@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { withSql } from '../../src/postgres/connect.ts';
 import { changeUrl } from '../../src/postgres/urls.ts';
@@ -69,12 +70,19 @@ describe('the audit log', () => {
     expect(await entries('migration.ran')).toHaveLength(ran.length);
 
     // One that is taken back and runs again, runs twice.
+    writeFileSync(
+      checkout.path('migrations', 'current', '1-current.sql'),
+      'create table if not exists app_private.audited (id integer primary key);\n',
+    );
+    await run('commit', '-m', 'audited');
+    const own = await entries('migration.ran');
+    expect(own).toHaveLength(ran.length + 1);
     await run('uncommit');
     expect(await entries('migration.uncommitted')).toMatchObject([
-      { actor: 'gw_owner', details: { migration: ran.at(-1) } },
+      { actor: 'gw_owner', details: { migration: own.at(-1)?.details.migration } },
     ]);
     await run('commit', '-m', 'again');
-    expect((await entries('migration.ran')).length).toBe(ran.length + 1);
+    expect((await entries('migration.ran')).length).toBe(ran.length + 2);
 
     await run('seed', '--users', '3');
     const [seeded] = await entries('demo_data.added');

@@ -116,6 +116,15 @@ describe('gw baseline writes the migrations from the topics', { timeout: 60_000 
     expect(existsSync(path)).toBe(true);
   });
 
+  test('what a topic made is not taken back by uncommit', async () => {
+    fresh();
+    const names = committed();
+    const { code, stderr } = await checkout.run(['uncommit']);
+    expect(code).toBe(2);
+    expect(stderr).toContain('is made of migrations/fixtures/topics/35-schedule.sql');
+    expect(committed()).toEqual(names);
+  });
+
   test('after the first release it refuses', async () => {
     fresh();
     edit(
