@@ -1,12 +1,211 @@
 --! Previous: sha1:05da52e833b23e426bf1b824f56e72a18564f9c3
---! Hash: sha1:c1049ce2bd1c57475e9e2e9e5e522344b50499d7
+--! Hash: sha1:53d5e00f647efeff3ec7a2471d0aa19809924678
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 
 /*
- * The texts of messages, by type and locale.
+ * Message types: where the date of each comes from, who may turn it off, and what it says.
+ *
+ * A new type is a row of message_types and a template in English, in one transaction, and
+ * nothing else: triggers make the view of the rules and the users' schedules follow.
  */
 
+--! Included functions/app_private/make_user_messages.sql
+-- The view names the columns that the types name, so that reading it costs what a view
+-- written by hand costs. Dropping such a column is refused while a type needs it.
+create or replace function app_private.make_user_messages() returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wanted text;
+begin
+  select string_agg(
+    format('(%L::text, %L::text, %s, %s, %s, %s)',
+      types.type, types.repeats,
+      case base.atttypid when 'timestamptz'::regtype
+        then format('(users.%I at time zone users.timezone)::date', base.attname)
+        else format('users.%I', base.attname) end,
+      case when types.send_time is null then 'users.send_time'
+        else format('%L::time', types.send_time) end,
+      case when types.opt_out_column is null then 'true'
+        else format('coalesce(user_settings.%I, true)', types.opt_out_column) end,
+      (types.opt_out_column is not null)::text),
+    ', ' order by types.type)
+  into wanted
+  from app_private.message_types as types
+  inner join pg_attribute as base
+    on base.attrelid = 'app_public.users'::regclass
+    and base.attname = types.base_column;
+
+  execute format($view$
+    create or replace view app_private.user_messages with (security_invoker = true) as
+    select users.id as user_id, wanted.message_type, wanted.repeats, wanted.base_date,
+      wanted.send_time, wanted.is_wanted, wanted.is_optional, users.deleted_at,
+      users.timezone, users.leap_day_policy, users.first_name, users.last_name,
+      coalesce(user_settings.locale, 'en') as locale, users.email,
+      user_settings.quiet_from, user_settings.quiet_until
+    from app_public.users
+    left join app_public.user_settings on user_settings.user_id = users.id
+    cross join lateral (
+      values %s
+    ) as wanted (message_type, repeats, base_date, send_time, is_wanted, is_optional)
+    $view$, wanted);
+  comment on view app_private.user_messages is
+    'One row for each user and message type, wanted or not: the date, time and zone that it depends on. Made from message_types.';
+end
+$$;
+
+comment on function app_private.make_user_messages() is
+  'Makes the view user_messages anew from the rows of message_types.';
+--! EndIncluded functions/app_private/make_user_messages.sql
+--! Included functions/app_private/tg_message_types__validate.sql
+-- The columns that a type names must be there, and be of use.
+create or replace function app_private.tg_message_types__validate() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from pg_attribute
+    where attrelid = 'app_public.users'::regclass
+      and attname = new.base_column
+      and attnum > 0
+      and atttypid in ('date'::regtype, 'timestamptz'::regtype)
+  ) then
+    raise exception 'app_public.users has no column % with a date', new.base_column
+      using errcode = 'GW042', hint = 'base_column names a date or timestamptz column.';
+  end if;
+  if new.opt_out_column is not null and not exists (
+    select from pg_attribute
+    inner join pg_attrdef on adrelid = attrelid and adnum = attnum
+    where attrelid = 'app_public.user_settings'::regclass
+      and attname = new.opt_out_column
+      and atttypid = 'boolean'::regtype
+      and attnotnull
+      -- A user without settings gets the message.
+      and pg_get_expr(adbin, adrelid) = 'true'
+  ) then
+    raise exception 'app_public.user_settings has no column % that is true by default',
+      new.opt_out_column
+      using errcode = 'GW042',
+        hint = 'opt_out_column names a column that is boolean not null default true.';
+  end if;
+  if tg_op = 'UPDATE' then
+    new.replan_after := '00000000-0000-0000-0000-000000000000';
+  end if;
+  return new;
+end
+$$;
+
+comment on function app_private.tg_message_types__validate() is
+  'Refuses a type whose columns do not exist; marks a changed one for the planner.';
+--! EndIncluded functions/app_private/tg_message_types__validate.sql
+--! Included functions/app_private/tg_message_types__apply.sql
+create or replace function app_private.tg_message_types__apply() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform app_private.make_user_messages();
+  return null;
+end
+$$;
+
+comment on function app_private.tg_message_types__apply() is
+  'The rules follow the message types.';
+--! EndIncluded functions/app_private/tg_message_types__apply.sql
+
+create table app_private.message_types (
+  type text not null,
+  label text not null,
+  repeats text not null default 'yearly',
+  base_column text not null,
+  send_time time,
+  opt_out_column text,
+  replan_after uuid default '00000000-0000-0000-0000-000000000000',
+  constraint message_types_pkey primary key (type),
+  constraint message_types_type_check check (type ~ '^[A-Z][A-Z0-9_]{0,39}$'),
+  constraint message_types_label_check check (length(label) between 1 and 40),
+  constraint message_types_repeats_check check (repeats in ('yearly', 'weekly')),
+  constraint message_types_send_time_check check (send_time < time '24:00')
+);
+
+alter table app_private.message_types enable row level security;
+
+create trigger _200_validate
+  before insert or update of repeats, base_column, send_time, opt_out_column
+  on app_private.message_types
+  for each row execute function app_private.tg_message_types__validate();
+
+create trigger _900_apply
+  after insert or delete or update of type, repeats, base_column, send_time, opt_out_column
+  on app_private.message_types
+  for each statement execute function app_private.tg_message_types__apply();
+
+comment on table app_private.message_types is
+  'The types of messages. A change waits for transactions that plan or send, and these wait for it.';
+comment on column app_private.message_types.type is
+  'The name that messages, jobs and receivers have for it.';
+comment on column app_private.message_types.label is
+  'What people call the occasion: birthday, weekly digest.';
+comment on column app_private.message_types.repeats is
+  'yearly: on the day of base_column, composed when planned. weekly: on Mondays after base_column, composed of the week''s figures when sent.';
+comment on column app_private.message_types.base_column is
+  'The column of app_public.users that has the date: a date, or a timestamptz, which is read in the user''s zone. Who has none there gets no such message.';
+comment on column app_private.message_types.send_time is
+  'The local time at which it is sent; null means the user''s send_time.';
+comment on column app_private.message_types.opt_out_column is
+  'The column of app_public.user_settings that says who wants it; null means that nobody can turn it off.';
+comment on column app_private.message_types.replan_after is
+  'The planner has yet to apply a change of this row to users with a greater id; null when it has reached all.';
+
+insert into app_private.message_types
+  (type, label, repeats, base_column, send_time, opt_out_column, replan_after)
+values
+  ('BIRTHDAY', 'birthday', 'yearly', 'birthday_date', null, 'birthday_messages', null),
+  ('ANNIVERSARY', 'anniversary', 'yearly', 'anniversary_date', null,
+    'anniversary_messages', null),
+  -- Who joins in a week gets a digest of it on the Monday after.
+  ('DIGEST', 'weekly digest', 'weekly', 'created_at', '08:00', 'weekly_digest', null);
+
+--! Included functions/app_private/check_message_type.sql
+create or replace function app_private.check_message_type(p_type text) returns void
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_type is null
+    or not exists (select from app_private.message_types where type = p_type)
+  then
+    raise exception 'there is no message type %', p_type
+      using errcode = 'GW040', hint = (
+        select 'One of: ' || string_agg(type, ', ' order by type) || '.'
+        from app_private.message_types);
+  end if;
+end
+$$;
+
+comment on function app_private.check_message_type(text) is
+  'Refuses what is no message type, with the types that there are.';
+--! EndIncluded functions/app_private/check_message_type.sql
+--! Included functions/app_private/unsubscribe_label.sql
+-- Definer: the API's login role may call this and read no table. It tells names alone.
+create or replace function app_private.unsubscribe_label(p_message_type text)
+returns text
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select case repeats when 'yearly' then 'messages on your ' else 'the ' end || label
+  from app_private.message_types
+  where type = p_message_type
+    and opt_out_column is not null
+$$;
+
+grant execute on function app_private.unsubscribe_label(text) to gw_authenticator;
+comment on function app_private.unsubscribe_label(text) is
+  'What a user turns off by unsubscribing from a message type, such as "messages on your birthday"; null when there is no such type, or nobody can turn it off.';
+--! EndIncluded functions/app_private/unsubscribe_label.sql
 --! Included functions/app_hidden/render_template.sql
 -- Sections go first, while there is only the template's own text: a value is never read as
 -- a template. Then split at "{{": the first piece is literal, each other piece is
@@ -91,7 +290,45 @@ $$;
 comment on function app_hidden.template_names(text) is
   'The names that a template fills in or has sections of. What is neither a name nor one end of a section with two ends stands as it is written, with its braces.';
 --! EndIncluded functions/app_hidden/template_names.sql
+--! Included functions/app_private/tg_message_templates__validate.sql
+-- A trigger, because a CHECK cannot look into message_types.
+create or replace function app_private.tg_message_templates__validate() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known text[] := array['first_name', 'last_name', 'full_name'];
+  unknown text[];
+begin
+  known := known || case
+    (select repeats from app_private.message_types where type = new.message_type)
+    when 'weekly' then array['week_start', 'week_end', 'habits', 'tasks_created',
+      'tasks_done', 'goals_touched', 'habit_days', 'reflections', 'mood_average',
+      'previous_tasks_created', 'previous_tasks_done', 'previous_goals_touched',
+      'previous_habit_days', 'previous_reflections', 'previous_mood_average']
+    else array['age', 'years']
+  end;
+  unknown := array(
+    select unnest(app_hidden.template_names(new.subject)
+      || app_hidden.template_names(new.body))
+    except
+    select unnest(known));
+  if unknown <> '{}' then
+    raise exception 'a template of % cannot fill in: %',
+      new.message_type, array_to_string(unknown, ', ')
+      using errcode = 'check_violation', constraint = 'message_templates_names_check',
+        table = tg_table_name, schema = tg_table_schema,
+        hint = 'It knows: ' || array_to_string(known, ', ') || '.';
+  end if;
+  return new;
+end
+$$;
 
+comment on function app_private.tg_message_templates__validate() is
+  'Refuses a template that names what its type does not have.';
+--! EndIncluded functions/app_private/tg_message_templates__validate.sql
+
+-- The texts of messages.
 create table app_private.message_templates (
   message_type text not null,
   locale text not null,
@@ -100,22 +337,12 @@ create table app_private.message_templates (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint message_templates_pkey primary key (message_type, locale),
-  constraint message_templates_message_type_check
-    check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')),
+  constraint message_templates_message_type_fkey
+    foreign key (message_type) references app_private.message_types on delete cascade,
   constraint message_templates_locale_check check (locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'),
   constraint message_templates_body_check check (length(body) between 1 and 4000),
   constraint message_templates_subject_check
-    check (length(subject) <= 200 and subject !~ '[[:cntrl:]]'),
-  constraint message_templates_names_check check (
-    app_hidden.template_names(subject) || app_hidden.template_names(body)
-    <@ (array['first_name', 'last_name', 'full_name'] || case message_type
-      when 'DIGEST' then array['week_start', 'week_end', 'habits',
-        'tasks_created', 'tasks_done', 'goals_touched', 'habit_days', 'reflections',
-        'mood_average', 'previous_tasks_created', 'previous_tasks_done',
-        'previous_goals_touched', 'previous_habit_days', 'previous_reflections',
-        'previous_mood_average']
-      else array['age', 'years']
-    end))
+    check (length(subject) <= 200 and subject !~ '[[:cntrl:]]')
 );
 
 alter table app_private.message_templates enable row level security;
@@ -123,8 +350,11 @@ alter table app_private.message_templates enable row level security;
 create trigger _100_timestamps before insert or update on app_private.message_templates
   for each row execute function app_private.tg__timestamps();
 
+create trigger _200_validate before insert or update on app_private.message_templates
+  for each row execute function app_private.tg_message_templates__validate();
+
 comment on table app_private.message_templates is
-  'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known. A digest has the names of digest_values() instead of age and years, filled in when sent.';
+  'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known. A weekly type has the names of digest_values() instead of age and years, filled in when sent.';
 
 --! Included functions/app_private/compose_message.sql
 -- The year 1604 stands for one that is not known: then there is no age.

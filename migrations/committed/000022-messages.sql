@@ -1,5 +1,5 @@
---! Previous: sha1:c1049ce2bd1c57475e9e2e9e5e522344b50499d7
---! Hash: sha1:0c2fa285843715910eee3095cbcbaacdc14b11af
+--! Previous: sha1:53d5e00f647efeff3ec7a2471d0aa19809924678
+--! Hash: sha1:22c14b5020271009e747427e6b9fac6ec93c5460
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -21,8 +21,8 @@ create table app_private.message_ledger (
   constraint message_ledger_pkey primary key (user_id, message_type, delivery_date),
   constraint message_ledger_user_id_fkey
     foreign key (user_id) references app_public.users on delete cascade,
-  constraint message_ledger_message_type_check
-    check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST'))
+  constraint message_ledger_message_type_fkey
+    foreign key (message_type) references app_private.message_types
 ) partition by hash (user_id);
 
 do $partitions$
@@ -68,8 +68,8 @@ create table app_public.message_logs (
   constraint message_logs_pkey primary key (user_id, id, scheduled_send_time),
   constraint message_logs_user_id_fkey
     foreign key (user_id) references app_public.users on delete cascade,
-  constraint message_logs_message_type_check
-    check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')),
+  constraint message_logs_message_type_fkey
+    foreign key (message_type) references app_private.message_types,
   constraint message_logs_status_check
     check (status in ('SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
       'CANCELED', 'EXPIRED', 'UNKNOWN')),
@@ -124,7 +124,8 @@ comment on table app_public.message_logs is
   'A message to a user: what it says, when it is due, and what became of it.';
 comment on column app_public.message_logs.user_id is 'Who receives it.';
 comment on column app_public.message_logs.id is 'Unique among the user''s messages.';
-comment on column app_public.message_logs.message_type is 'BIRTHDAY, ANNIVERSARY or DIGEST.';
+comment on column app_public.message_logs.message_type is
+  'BIRTHDAY, ANNIVERSARY, DIGEST, or a type that was added.';
 comment on column app_public.message_logs.delivery_date is
   'The day it belongs to, in the user''s time zone.';
 comment on column app_public.message_logs.message_content is

@@ -1,5 +1,5 @@
---! Previous: sha1:0c2fa285843715910eee3095cbcbaacdc14b11af
---! Hash: sha1:f835a73f6ec5fe43bacce23d8724af597cbe8c30
+--! Previous: sha1:22c14b5020271009e747427e6b9fac6ec93c5460
+--! Hash: sha1:36a09e45c81cf026c1452fc39bd9af1009489928
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -20,8 +20,8 @@ create table app_private.message_schedule (
   constraint message_schedule_pkey primary key (user_id, message_type),
   constraint message_schedule_user_id_fkey
     foreign key (user_id) references app_public.users on delete cascade,
-  constraint message_schedule_message_type_check
-    check (message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST'))
+  constraint message_schedule_message_type_fkey
+    foreign key (message_type) references app_private.message_types on delete cascade
 );
 
 create index message_schedule_scheduled_send_time_idx
@@ -32,28 +32,16 @@ alter table app_private.message_schedule enable row level security;
 comment on table app_private.message_schedule is
   'The next message of each user and type that is to be planned. Follows the users'' rules.';
 
--- Who gets which messages by what rule: open accounts and what they have not opted out of.
--- The digest's base date is the day on which the user joined: the first Monday after it
--- is the first one that has a week to tell of.
+-- The rules: open accounts, what they want, and the date that it needs.
 create view app_private.message_rules with (security_invoker = true) as
-select users.id as user_id, wanted.message_type, wanted.base_date, wanted.send_time,
-  users.timezone, users.leap_day_policy, users.first_name, users.last_name,
-  coalesce(user_settings.locale, 'en') as locale, users.email, user_settings.quiet_from,
-  user_settings.quiet_until
-from app_public.users
-left join app_public.user_settings on user_settings.user_id = users.id
-cross join lateral (
-  values
-    ('BIRTHDAY', users.birthday_date, users.send_time,
-      coalesce(user_settings.birthday_messages, true) and users.birthday_date is not null),
-    ('ANNIVERSARY', users.anniversary_date, users.send_time,
-      coalesce(user_settings.anniversary_messages, true)
-        and users.anniversary_date is not null),
-    ('DIGEST', (users.created_at at time zone users.timezone)::date, time '08:00',
-      coalesce(user_settings.weekly_digest, true))
-) as wanted (message_type, base_date, send_time, is_wanted)
-where users.deleted_at is null
-  and wanted.is_wanted;
+select user_messages.user_id, user_messages.message_type, user_messages.repeats,
+  user_messages.base_date, user_messages.send_time, user_messages.timezone,
+  user_messages.leap_day_policy, user_messages.first_name, user_messages.last_name,
+  user_messages.locale, user_messages.quiet_from, user_messages.quiet_until
+from app_private.user_messages
+where user_messages.deleted_at is null
+  and user_messages.is_wanted
+  and user_messages.base_date is not null;
 
 comment on view app_private.message_rules is
   'One row for each user and message type that is to be sent: the date, time and zone it hangs on.';
@@ -103,7 +91,7 @@ as $$
         -- Whoever is told on January 1 is planned in the year before.
         extract(year from settings.last_planned_day)::integer + case rules.leap_day_policy
           when 'skip' then 9 else 1 end) as year
-      where rules.message_type <> 'DIGEST'
+      where rules.repeats = 'yearly'
       union all
       -- On Sunday the next one is tomorrow, and when that is planned, a week later. One
       -- that was missed weeks ago is for the planner to say.
@@ -113,7 +101,7 @@ as $$
           message_schedule.delivery_date),
         date_trunc('week', p_now at time zone 'UTC') + interval '14 days',
         interval '7 days') as monday
-      where rules.message_type = 'DIGEST'
+      where rules.repeats = 'weekly'
     ) as candidate
     cross join lateral (
       select app_hidden.local_to_instant(
@@ -260,96 +248,30 @@ $$;
 comment on function app_private.queue_due_messages(timestamptz) is
   'Queues what is planned and due by the next tick. Returns how many.';
 --! EndIncluded functions/app_private/queue_due_messages.sql
---! Included functions/app_private/plan_due_messages.sql
--- One statement plans: the ledger's row, the log's row and the next place in the schedule
--- change together or not at all. What they all need is looked for first, because a ledger
--- row without the others would keep the message from ever being sent.
-create or replace function app_private.plan_due_messages(
-  p_now timestamptz default now(), p_limit integer default 100000
-) returns integer
-language plpgsql volatile
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
+--! Included functions/app_private/message_refusal.sql
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.message_refusal(
+  p_deleted_at timestamptz, p_is_wanted boolean, p_repeats text, p_base_date date,
+  p_leap_day_policy text, p_delivery_date date
+) returns text
+language sql immutable
 as $$
-declare
-  planned integer;
-  planned_users uuid[];
-begin
-  if not exists (select from pgboss.queue where name = 'message-send') then
-    raise exception 'the queue message-send does not exist'
-      using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
-  end if;
-  if (select count(*) from app_private.message_templates where locale = 'en'
-    and message_type in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')) < 3
-  then
-    raise exception 'a message type has no template in English'
-      using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
-  end if;
-
-  -- Whoever changes a user waits for these rows, and then sees what was planned; what is
-  -- being changed at this moment is left for the next tick. The first due go first.
-  with due as materialized (
-    select message_schedule.*
-    from app_private.message_schedule
-    where message_schedule.scheduled_send_time <= p_now + interval '24 hours'
-    order by message_schedule.scheduled_send_time
-    limit p_limit
-    for update skip locked
-  ),
-  -- The order is what keeps two planners from waiting for each other.
-  claimed as (
-    insert into app_private.message_ledger
-      (user_id, message_type, delivery_date, message_id, scheduled_send_time)
-    select due.user_id, due.message_type, due.delivery_date, gen_random_uuid(),
-      due.scheduled_send_time
-    from due
-    inner join app_private.message_rules
-      on message_rules.user_id = due.user_id
-      and message_rules.message_type = due.message_type
-    order by due.user_id, due.message_type
-    on conflict do nothing
-    returning *
-  ),
-  logged as (
-    insert into app_public.message_logs (user_id, id, message_type, delivery_date,
-      message_subject, message_content, scheduled_send_time, idempotency_key, status,
-      error_message)
-    select claimed.user_id, claimed.message_id, claimed.message_type,
-      claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
-      claimed.scheduled_send_time,
-      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date),
-      case when is_late then 'EXPIRED' else 'SCHEDULED' end,
-      case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
-        || ', after the late window of ' || settings.late_window || ' had passed' end
-    from claimed
-    inner join app_private.message_rules as rules
-      on rules.user_id = claimed.user_id
-      and rules.message_type = claimed.message_type
-    inner join app_private.message_settings as settings on settings.only_row
-    cross join lateral (
-      select claimed.scheduled_send_time <= p_now - settings.late_window
-    ) as lateness (is_late)
-    -- What a digest says is known when its week is over: it is composed when it is sent.
-    left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
-      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
-      on rules.message_type <> 'DIGEST'
-    returning 1
-  )
-  select (select count(*) from logged), array_agg(distinct due.user_id)
-  into planned, planned_users
-  from due;
-
-  if planned_users is not null then
-    perform app_private.schedule_messages(planned_users, p_now);
-  end if;
-  perform app_private.queue_due_messages(p_now);
-  return planned;
-end
+  select case
+    when p_deleted_at is not null then 'the account was closed'
+    when not p_is_wanted or p_base_date is null
+    then 'the user does not want this message any more'
+    when p_repeats = 'yearly'
+      and (p_delivery_date <= p_base_date
+        or p_delivery_date is distinct from app_hidden.occurrence_in_year(p_base_date,
+          pg_catalog.date_part('year', p_delivery_date)::integer, p_leap_day_policy))
+    then 'the date was changed'
+  end
 $$;
 
-comment on function app_private.plan_due_messages(timestamptz, integer) is
-  'Plans what is due in the next 24 hours, the earliest first, up to a limit; then queues what is due. Returns how many were planned.';
---! EndIncluded functions/app_private/plan_due_messages.sql
+comment on function app_private.message_refusal(
+  timestamptz, boolean, text, date, text, date) is
+  'Why the rules of a user, a row of user_messages, do not have the message of a date any more; null when they have it.';
+--! EndIncluded functions/app_private/message_refusal.sql
 --! Included functions/app_private/replan_messages.sql
 -- What has not gone out follows the user's new rules, in the transaction that changes them.
 -- SENDING is left alone: the call is on its way. A canceled occasion leaves the ledger, so
@@ -385,17 +307,8 @@ begin
   ),
   decided as (
     select unsent.*,
-      case
-        when rules.user_id is not null
-          and (unsent.message_type = 'DIGEST'
-            or (rules.base_date < unsent.delivery_date
-              and unsent.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
-                extract(year from unsent.delivery_date)::integer, rules.leap_day_policy)))
-        then null
-        when users.deleted_at is not null then 'the account was closed'
-        when rules.user_id is null then 'the user does not want this message any more'
-        else 'the date was changed'
-      end as reason,
+      app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
+        rules.base_date, rules.leap_day_policy, unsent.delivery_date) as reason,
       -- What was still to come is not missed because it moved into the past.
       greatest(
         app_hidden.local_to_instant(
@@ -403,14 +316,15 @@ begin
         least(p_now, unsent.scheduled_send_time)) as instant,
       text.subject, text.body
     from unsent
-    inner join app_public.users on users.id = unsent.user_id
-    left join app_private.message_rules as rules
+    inner join app_private.user_messages as rules
       on rules.user_id = unsent.user_id
       and rules.message_type = unsent.message_type
     -- Every attempt under one key says the same.
     left join lateral app_private.compose_message(unsent.message_type, unsent.delivery_date,
       rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
-      on unsent.attempted_at is null and unsent.message_type <> 'DIGEST'
+      on unsent.attempted_at is null
+      and rules.repeats = 'yearly'
+      and rules.base_date is not null
   ),
   written as (
     update app_public.message_logs
@@ -465,15 +379,154 @@ $$;
 comment on function app_private.replan_messages(uuid[], timestamptz) is
   'Moves, rewrites or cancels what has not gone out, as the users'' rules now are. Returns how many rows changed.';
 --! EndIncluded functions/app_private/replan_messages.sql
+--! Included functions/app_private/replan_message_types.sql
+-- The planner calls this before all else: these locks are taken in the order of
+-- replan_messages(), users first. "gw messages replan" reaches everybody at once.
+create or replace function app_private.replan_message_types(
+  p_now timestamptz default now(), p_limit integer default 5000
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed_type app_private.message_types;
+  ids uuid[];
+begin
+  select *
+  into changed_type
+  from app_private.message_types
+  where replan_after is not null
+  order by replan_after, type
+  limit 1
+  for no key update skip locked;
+  if not found then
+    return 0;
+  end if;
+
+  ids := array(
+    select id
+    from app_public.users
+    where id > changed_type.replan_after
+    order by id
+    limit p_limit);
+  perform app_private.replan_messages(ids, p_now);
+  -- Users who have come since have the new rules anyway.
+  update app_private.message_types
+  set replan_after = case when cardinality(ids) = p_limit then ids[p_limit] end
+  where type = changed_type.type;
+  return cardinality(ids);
+end
+$$;
+
+comment on function app_private.replan_message_types(timestamptz, integer) is
+  'Applies a message type that was added or changed to the next so many users. Returns how many.';
+--! EndIncluded functions/app_private/replan_message_types.sql
+--! Included functions/app_private/plan_due_messages.sql
+-- One statement plans: the ledger's row, the log's row and the next place in the schedule
+-- change together or not at all. What they all need is looked for first, because a ledger
+-- row without the others would keep the message from ever being sent.
+create or replace function app_private.plan_due_messages(
+  p_now timestamptz default now(), p_limit integer default 100000
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  planned integer;
+  planned_users uuid[];
+begin
+  if not exists (select from pgboss.queue where name = 'message-send') then
+    raise exception 'the queue message-send does not exist'
+      using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
+  end if;
+  if exists (
+    select from app_private.message_types
+    where not exists (
+      select from app_private.message_templates
+      where message_templates.message_type = message_types.type
+        and message_templates.locale = 'en'
+    )
+  ) then
+    raise exception 'a message type has no template in English'
+      using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
+  end if;
+  perform app_private.replan_message_types(p_now);
+
+  -- Whoever changes a user waits for these rows, and then sees what was planned; what is
+  -- being changed at this moment is left for the next tick. The first due go first.
+  with due as materialized (
+    select message_schedule.*
+    from app_private.message_schedule
+    where message_schedule.scheduled_send_time <= p_now + interval '24 hours'
+    order by message_schedule.scheduled_send_time
+    limit p_limit
+    for update skip locked
+  ),
+  -- The order is what keeps two planners from waiting for each other.
+  claimed as (
+    insert into app_private.message_ledger
+      (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+    select due.user_id, due.message_type, due.delivery_date, gen_random_uuid(),
+      due.scheduled_send_time
+    from due
+    inner join app_private.message_rules
+      on message_rules.user_id = due.user_id
+      and message_rules.message_type = due.message_type
+    order by due.user_id, due.message_type
+    on conflict do nothing
+    returning *
+  ),
+  logged as (
+    insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+      message_subject, message_content, scheduled_send_time, idempotency_key, status,
+      error_message)
+    select claimed.user_id, claimed.message_id, claimed.message_type,
+      claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
+      claimed.scheduled_send_time,
+      concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date),
+      case when is_late then 'EXPIRED' else 'SCHEDULED' end,
+      case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
+        || ', after the late window of ' || settings.late_window || ' had passed' end
+    from claimed
+    inner join app_private.message_rules as rules
+      on rules.user_id = claimed.user_id
+      and rules.message_type = claimed.message_type
+    inner join app_private.message_settings as settings on settings.only_row
+    cross join lateral (
+      select claimed.scheduled_send_time <= p_now - settings.late_window
+    ) as lateness (is_late)
+    -- A weekly message is composed when it is sent: then its week is over.
+    left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      on rules.repeats = 'yearly'
+    returning 1
+  )
+  select (select count(*) from logged), array_agg(distinct due.user_id)
+  into planned, planned_users
+  from due;
+
+  if planned_users is not null then
+    perform app_private.schedule_messages(planned_users, p_now);
+  end if;
+  perform app_private.queue_due_messages(p_now);
+  return planned;
+end
+$$;
+
+comment on function app_private.plan_due_messages(timestamptz, integer) is
+  'Plans what is due in the next 24 hours, the earliest first, up to a limit; then queues what is due. Returns how many were planned.';
+--! EndIncluded functions/app_private/plan_due_messages.sql
 --! Included functions/app_private/tg_users__replan.sql
 -- Definer: whoever may change a user has no right to what is planned. Only what the rules of
--- messages read counts as a change.
+-- messages read counts as a change; the message types say which dates these are.
 create or replace function app_private.tg_users__replan() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   changed uuid[];
+  dates text;
 begin
   if tg_op = 'INSERT' then
     select array_agg(new_rows.id) into changed from new_rows;
@@ -482,16 +535,20 @@ begin
     end if;
     return null;
   end if;
-  select array_agg(new_rows.id)
-  into changed
-  from new_rows
-  inner join old_rows on old_rows.id = new_rows.id
-  where (new_rows.timezone, new_rows.birthday_date, new_rows.anniversary_date,
-      new_rows.send_time, new_rows.leap_day_policy, new_rows.deleted_at is null,
-      new_rows.first_name, new_rows.last_name)
-    is distinct from (old_rows.timezone, old_rows.birthday_date, old_rows.anniversary_date,
-      old_rows.send_time, old_rows.leap_day_policy, old_rows.deleted_at is null,
-      old_rows.first_name, old_rows.last_name);
+
+  select string_agg(distinct format(', %%1$s.%I', base_column), '')
+  into dates
+  from app_private.message_types;
+  execute format($sql$
+    select array_agg(new_rows.id)
+    from new_rows
+    inner join old_rows on old_rows.id = new_rows.id
+    where (new_rows.timezone, new_rows.send_time, new_rows.leap_day_policy,
+        new_rows.deleted_at is null, new_rows.first_name, new_rows.last_name %s)
+      is distinct from (old_rows.timezone, old_rows.send_time, old_rows.leap_day_policy,
+        old_rows.deleted_at is null, old_rows.first_name, old_rows.last_name %s)
+    $sql$, format(dates, 'new_rows'), format(dates, 'old_rows'))
+  into changed;
   if changed is not null then
     perform app_private.replan_messages(changed);
   end if;
@@ -503,30 +560,37 @@ comment on function app_private.tg_users__replan() is
   'Messages that have not gone out follow the user.';
 --! EndIncluded functions/app_private/tg_users__replan.sql
 --! Included functions/app_private/tg_user_settings__replan.sql
--- Definer: see tg_users__replan().
+-- Definer: see tg_users__replan(). The message types say which columns are wishes.
 create or replace function app_private.tg_user_settings__replan() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   changed uuid[];
+  wishes text;
 begin
+  select coalesce(string_agg(distinct format(', %%1$s.%I', opt_out_column), ''), '')
+  into wishes
+  from app_private.message_types
+  where opt_out_column is not null;
+
   if tg_op = 'INSERT' then
-    -- A user without settings counts as one with these.
-    select array_agg(user_id)
-    into changed
-    from new_rows
-    where (birthday_messages, anniversary_messages, weekly_digest, locale)
-      is distinct from (true, true, true, 'en');
+    -- A user without settings counts as one who wants all, in English.
+    execute format($sql$
+      select array_agg(new_rows.user_id)
+      from new_rows
+      where new_rows.locale <> 'en'
+        or false in (true %s)
+      $sql$, format(wishes, 'new_rows'))
+    into changed;
   else
-    select array_agg(new_rows.user_id)
-    into changed
-    from new_rows
-    inner join old_rows on old_rows.user_id = new_rows.user_id
-    where (new_rows.birthday_messages, new_rows.anniversary_messages,
-        new_rows.weekly_digest, new_rows.locale)
-      is distinct from (old_rows.birthday_messages, old_rows.anniversary_messages,
-        old_rows.weekly_digest, old_rows.locale);
+    execute format($sql$
+      select array_agg(new_rows.user_id)
+      from new_rows
+      inner join old_rows on old_rows.user_id = new_rows.user_id
+      where (new_rows.locale %s) is distinct from (old_rows.locale %s)
+      $sql$, format(wishes, 'new_rows'), format(wishes, 'old_rows'))
+    into changed;
   end if;
   if changed is not null then
     perform app_private.replan_messages(changed);
@@ -588,34 +652,33 @@ comment on function app_private.prune_message_ledger() is
 --! EndIncluded functions/app_private/prune_message_ledger.sql
 --! Included functions/app_private/unsubscribe.sql
 -- Definer: the API's login role may call this and read no table. There is no caller to
--- check: who calls has verified the token of a link, and all that it can do is this.
--- A user without settings has all messages, so a row is made; one who is gone has none.
+-- check: the API has verified the token of a link, and this is all that the token allows.
+-- A user without settings gets all messages, so a row is made.
 create or replace function app_private.unsubscribe(p_user_id uuid, p_message_type text)
 returns void
-language sql volatile security definer
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 -- An API connection does not wait longer.
 set lock_timeout = '5s'
 as $$
-  insert into app_public.user_settings as settings
-    (user_id, birthday_messages, anniversary_messages, weekly_digest)
-  select id, p_message_type <> 'BIRTHDAY', p_message_type <> 'ANNIVERSARY',
-    p_message_type <> 'DIGEST'
-  from app_public.users
-  where id = p_user_id
-  on conflict (user_id) do update
-  set birthday_messages = settings.birthday_messages and excluded.birthday_messages,
-    anniversary_messages = settings.anniversary_messages and excluded.anniversary_messages,
-    weekly_digest = settings.weekly_digest and excluded.weekly_digest
+declare
+  opt_out name := (
+    select opt_out_column from app_private.message_types where type = p_message_type);
+begin
+  if opt_out is null then
+    return;
+  end if;
   -- What is off already is not written again.
-  where settings.birthday_messages and not excluded.birthday_messages
-    or settings.anniversary_messages and not excluded.anniversary_messages
-    or settings.weekly_digest and not excluded.weekly_digest
+  execute format('insert into app_public.user_settings as settings (user_id, %1$I)'
+    ' select id, false from app_public.users where id = $1'
+    ' on conflict (user_id) do update set %1$I = false where settings.%1$I', opt_out)
+  using p_user_id;
+end
 $$;
 
 grant execute on function app_private.unsubscribe(uuid, text) to gw_authenticator;
 comment on function app_private.unsubscribe(uuid, text) is
-  'Turns one type of messages off for a user: BIRTHDAY, ANNIVERSARY or DIGEST. Does nothing when it is off, or when the user is gone.';
+  'Turns one type of messages off for a user. Does nothing when it is off, when nobody can turn it off, or when the user is gone.';
 --! EndIncluded functions/app_private/unsubscribe.sql
 
 create trigger _600_replan_insert after insert on app_public.users

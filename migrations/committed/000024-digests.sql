@@ -1,5 +1,5 @@
---! Previous: sha1:f835a73f6ec5fe43bacce23d8724af597cbe8c30
---! Hash: sha1:1ca612b85f9250c59ea11eef50fd78d7a86d2167
+--! Previous: sha1:36a09e45c81cf026c1452fc39bd9af1009489928
+--! Hash: sha1:a539fda469170c28b3fd532b89fbf48c68a8b5b4
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 
@@ -317,7 +317,7 @@ begin
   with found as materialized (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
       message_logs.delivery_date - 7 as week_start, rules.first_name, rules.last_name,
-      rules.locale
+      rules.locale, rules.message_type
     from unnest(p_user_ids, p_message_ids, p_times)
       as given (user_id, message_id, scheduled_send_time)
     inner join app_public.message_logs
@@ -327,7 +327,7 @@ begin
     inner join app_private.message_rules as rules
       on rules.user_id = message_logs.user_id
       and rules.message_type = message_logs.message_type
-    where message_logs.message_type = 'DIGEST'
+    where rules.repeats = 'weekly'
       and message_logs.status in ('QUEUED', 'RETRYING')
       and message_logs.attempted_at is null
     order by message_logs.user_id, message_logs.id
@@ -359,7 +359,7 @@ begin
     cross join lateral (
       select message_templates.subject, message_templates.body
       from app_private.message_templates
-      where message_templates.message_type = 'DIGEST'
+      where message_templates.message_type = found.message_type
         and message_templates.locale
           in (found.locale, split_part(found.locale, '-', 1), 'en')
       order by message_templates.locale = found.locale desc,
@@ -464,7 +464,9 @@ begin
     select given.*
     from jsonb_to_recordset(p_jobs) as given (job_id uuid, user_id uuid, message_id uuid,
       scheduled_send_time timestamptz, message_type text)
-    where coalesce(given.message_type, 'DIGEST') = 'DIGEST'
+    where given.message_type is null
+      or given.message_type in (
+        select type from app_private.message_types where repeats = 'weekly')
     order by given.user_id, given.message_id
   loop
     begin

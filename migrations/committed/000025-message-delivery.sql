@@ -1,5 +1,5 @@
---! Previous: sha1:1ca612b85f9250c59ea11eef50fd78d7a86d2167
---! Hash: sha1:ba55ef78847010dcb26a96fdf9d0939ecc9f7efc
+--! Previous: sha1:a539fda469170c28b3fd532b89fbf48c68a8b5b4
+--! Hash: sha1:7e93b86a424699b319b37be34f41367ae7f11183
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -144,10 +144,185 @@ $$;
 comment on function app_private.note_channel_health(text, integer, integer) is
   'Opens or closes a channel''s circuit after some calls, of which so many were answered.';
 --! EndIncluded functions/app_private/note_channel_health.sql
+--! Included functions/app_private/message_decision.sql
+-- The one place that decides whether a message may go out: claim_messages() asks for now,
+-- explain_planned() for now and for the end of the late window, find_occasions() for the
+-- instant at which it is due. What a caller does not know, it leaves out.
+--
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.message_decision(
+  p_at timestamptz, p_refusal text, p_timezone text, p_quiet_from time,
+  p_quiet_until time, p_send_until timestamptz default 'infinity',
+  p_uncertain_since timestamptz default null, p_key_lifetime interval default null,
+  p_retry_count integer default 0, p_max_attempts integer default null
+) returns table (status text, reason text, held_until timestamptz)
+language sql stable
+as $$
+  select decided.status,
+    case decided.status
+      when 'CANCELED' then p_refusal
+      when 'UNKNOWN' then 'an attempt of '
+        || pg_catalog.to_char(p_uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
+        || ' may have been delivered, and it is too late to repeat it'
+      when 'EXPIRED' then 'not sent until '
+        || pg_catalog.to_char(p_send_until, 'YYYY-MM-DD HH24:MI "UTC"')
+        || ', the end of its late window'
+      when 'QUEUED' then 'held until '
+        || pg_catalog.to_char(decided.held_until, 'YYYY-MM-DD HH24:MI "UTC"')
+        || ': these are the user''s quiet hours'
+    end,
+    decided.held_until
+  from (
+    select case
+        when p_refusal is not null then 'CANCELED'
+        -- The receiver has forgotten the key: a repeat would be a second message.
+        when p_uncertain_since < p_at - p_key_lifetime then 'UNKNOWN'
+        when p_retry_count >= p_max_attempts then 'UNKNOWN'
+        when p_at > p_send_until
+        then case when p_uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
+        when quiet.until is not null then 'QUEUED'
+        else 'SENDING'
+      end as status,
+      quiet.until as held_until
+    from (
+      select app_hidden.quiet_until(p_at, p_timezone, p_quiet_from, p_quiet_until)
+      offset 0
+    ) as quiet (until)
+  ) as decided
+$$;
+
+comment on function app_private.message_decision(
+  timestamptz, text, text, time, time, timestamptz, timestamptz, interval, integer, integer)
+  is 'What becomes of a message that is to be sent at an instant: SENDING, QUEUED (held by quiet hours), CANCELED, EXPIRED or UNKNOWN, and why. Takes message_refusal() and the user''s quiet hours; the end of its late window; since when it may have been delivered and for how long receivers remember its key; how many attempts of how many it had.';
+--! EndIncluded functions/app_private/message_decision.sql
+--! Included functions/app_private/decide_claims.sql
+-- Each job says where its message is, so that one partition is touched; a message that has
+-- moved since, or that another job has, leaves this job nothing to do.
+--
+-- Without SET, so that it becomes part of claim_messages().
+create or replace function app_private.decide_claims(
+  p_jobs jsonb, p_channel text, p_empty_digests uuid[]
+) returns table (
+  user_id uuid,
+  id uuid,
+  scheduled_send_time timestamptz,
+  job_id uuid,
+  status text,
+  attempted_at timestamptz,
+  uncertain_since timestamptz,
+  next_status text,
+  reason text,
+  held_until timestamptz,
+  email text,
+  full_name text,
+  is_optional boolean
+)
+language sql stable
+as $$
+  select found.user_id, found.id, found.scheduled_send_time, found.job_id, found.status,
+    found.attempted_at, found.uncertain_since, decision.status, decision.reason,
+    decision.held_until, rules.email,
+    pg_catalog.btrim(rules.first_name || ' ' || rules.last_name), rules.is_optional
+  from (
+    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      message_logs.status, message_logs.job_id, message_logs.retry_count,
+      message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
+      -- A worker died in the call: what became of it is not known.
+      case when message_logs.status = 'SENDING'
+        then least(message_logs.uncertain_since, message_logs.attempted_at)
+        else message_logs.uncertain_since end as uncertain_since,
+      coalesce(message_logs.send_until,
+        message_logs.scheduled_send_time + settings.late_window) as send_until
+    from pg_catalog.jsonb_to_recordset(p_jobs) as given (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+      and message_logs.job_id = given.job_id
+    inner join app_private.message_settings as settings on settings.only_row
+    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+  ) as found
+  inner join app_private.delivery_channels as channel on channel.name = p_channel
+  -- The same rules as those of the planner, asked again at the last moment.
+  inner join app_private.user_messages as rules
+    on rules.user_id = found.user_id
+    and rules.message_type = found.message_type
+  cross join lateral app_private.message_decision(
+    pg_catalog.now(),
+    coalesce(
+      app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
+        rules.base_date, rules.leap_day_policy, found.delivery_date),
+      case when found.id = any (p_empty_digests) then 'nothing happened in that week' end),
+    rules.timezone, rules.quiet_from, rules.quiet_until, found.send_until,
+    found.uncertain_since, channel.key_lifetime, found.retry_count, channel.max_attempts)
+    as decision
+  -- Whoever else changes many of these rows takes them in this order too.
+  order by found.user_id, found.id
+$$;
+
+comment on function app_private.decide_claims(jsonb, text, uuid[]) is
+  'For each job''s message what is to become of it now, and why.';
+--! EndIncluded functions/app_private/decide_claims.sql
+--! Included functions/app_private/compose_due_digests.sql
+create or replace function app_private.compose_due_digests(p_jobs jsonb, p_channel text)
+returns uuid[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return coalesce((
+    select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
+      array_agg(job.scheduled_send_time))
+    from jsonb_to_recordset(p_jobs) as job (
+      user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
+    -- compose_digests() leaves out what is no digest.
+    where job.message_type is null
+      or job.message_type in (
+        select type from app_private.message_types where repeats = 'weekly')
+    having count(*) > 0
+  ), array[]::uuid[]);
+exception when others then
+  return app_private.compose_digests_singly(p_jobs, p_channel);
+end
+$$;
+
+comment on function app_private.compose_due_digests(jsonb, text) is
+  'Composes the weekly messages among these jobs. Returns the ids of those whose week is empty.';
+--! EndIncluded functions/app_private/compose_due_digests.sql
+--! Included functions/app_private/alert_of_unknown_messages.sql
+create or replace function app_private.alert_of_unknown_messages(p_jobs jsonb)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+begin
+  if exists (
+    select
+    from jsonb_to_recordset(p_jobs)
+      as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+    where message_logs.status = 'UNKNOWN'
+  ) then
+    -- The health check of that name says more, and resolves the alert.
+    perform ops.raise_alert('health-unknown-deliveries', 'message-send', 'warning',
+      'messages may or may not have been delivered',
+      'gw messages list --status UNKNOWN; then gw messages resolve or redrive');
+  end if;
+end
+$$;
+
+comment on function app_private.alert_of_unknown_messages(jsonb) is
+  'Raises an alert when one of these jobs'' messages has become UNKNOWN.';
+--! EndIncluded functions/app_private/alert_of_unknown_messages.sql
 --! Included functions/app_private/claim_messages.sql
--- Definer: the worker has no right to tenants' tables, only to move messages on. Each job
--- says where its message is, so that one partition is touched; a message that has moved
--- since, or that another job has, leaves this job nothing to do.
+-- Definer: the worker has no right to tenants' tables, only to move messages on.
 create or replace function app_private.claim_messages(p_jobs jsonb, p_channel text)
 returns table (
   job_id uuid,
@@ -162,7 +337,8 @@ returns table (
   message_content text,
   idempotency_key text,
   attempt integer,
-  was_attempted boolean
+  was_attempted boolean,
+  is_optional boolean
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -172,77 +348,12 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  empty_digests uuid[];
+  empty_digests constant uuid[] := app_private.compose_due_digests(p_jobs, p_channel);
   returned integer;
 begin
-  -- A job that does not say its message's type may be a digest's.
-  begin
-    empty_digests := coalesce((
-      select app_private.compose_digests(array_agg(job.user_id), array_agg(job.message_id),
-        array_agg(job.scheduled_send_time))
-      from jsonb_to_recordset(p_jobs) as job (
-        user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
-      where coalesce(job.message_type, 'DIGEST') = 'DIGEST'
-      having count(*) > 0
-    ), array[]::uuid[]);
-  exception when others then
-    empty_digests := app_private.compose_digests_singly(p_jobs, p_channel);
-  end;
-
   return query
-  with given as materialized (
-    select *
-    from jsonb_to_recordset(p_jobs) as given (
-      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
-  ),
-  found as (
-    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
-      message_logs.status, message_logs.job_id, message_logs.retry_count,
-      message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
-      -- A worker died in the call: what became of it is not known.
-      case when message_logs.status = 'SENDING'
-        then least(message_logs.uncertain_since, message_logs.attempted_at)
-        else message_logs.uncertain_since end as uncertain_since,
-      coalesce(message_logs.send_until,
-        message_logs.scheduled_send_time + settings.late_window) as send_until
-    from given
-    inner join app_public.message_logs
-      on message_logs.user_id = given.user_id
-      and message_logs.id = given.message_id
-      and message_logs.scheduled_send_time = given.scheduled_send_time
-      and message_logs.job_id = given.job_id
-    inner join app_private.message_settings as settings on settings.only_row
-    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
-  ),
-  -- The same rules as those of the planner, asked again at the last moment.
-  decided as materialized (
-    select found.*, quiet.until as quiet_until, rules.user_id is not null as is_wanted,
-      rules.email, btrim(rules.first_name || ' ' || rules.last_name) as full_name,
-      case
-        when rules.user_id is null then 'CANCELED'
-        when rules.message_type <> 'DIGEST'
-          and found.delivery_date is distinct from app_hidden.occurrence_in_year(
-            rules.base_date, extract(year from found.delivery_date)::integer,
-            rules.leap_day_policy) then 'CANCELED'
-        when found.id = any (empty_digests) then 'CANCELED'
-        when found.uncertain_since < now() - channel.key_lifetime then 'UNKNOWN'
-        when found.retry_count >= channel.max_attempts then 'UNKNOWN'
-        when now() > found.send_until then
-          case when found.uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
-        when quiet.until is not null then 'QUEUED'
-        else 'SENDING'
-      end as next_status
-    from found
-    inner join app_private.delivery_channels as channel on channel.name = p_channel
-    left join app_private.message_rules as rules
-      on rules.user_id = found.user_id
-      and rules.message_type = found.message_type
-    cross join lateral (
-      select app_hidden.quiet_until(
-        now(), rules.timezone, rules.quiet_from, rules.quiet_until)
-    ) as quiet (until)
-    -- Whoever else changes many of these rows takes them in this order too.
-    order by found.user_id, found.id
+  with decided as materialized (
+    select * from app_private.decide_claims(p_jobs, p_channel, empty_digests)
   ),
   written as (
     update app_public.message_logs
@@ -250,7 +361,7 @@ begin
       uncertain_since = decided.uncertain_since,
       attempted_at = case when decided.next_status = 'SENDING'
         then clock_timestamp() else message_logs.attempted_at end,
-      -- A worker that died leaves an attempt that nobody else writes down.
+      -- Nobody else records the attempt of a worker that died.
       retry_count = message_logs.retry_count + (decided.status = 'SENDING')::integer,
       attempts = case when decided.status = 'SENDING'
         then coalesce(message_logs.attempts, '[]') || jsonb_build_array(jsonb_build_object(
@@ -262,23 +373,8 @@ begin
         message_logs.recipient_name, decided.full_name) else message_logs.recipient_name end,
       error_message = case decided.next_status
         when 'SENDING' then message_logs.error_message
-        when 'QUEUED' then 'held until '
-          || to_char(decided.quiet_until, 'YYYY-MM-DD HH24:MI "UTC"')
-          || ': these are the user''s quiet hours'
-        when 'UNKNOWN' then concat_ws('; ', message_logs.error_message,
-          'an attempt of ' || to_char(decided.uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
-          || ' may have been delivered, and it is too late to repeat it')
-        when 'EXPIRED' then 'not sent until '
-          || to_char(decided.send_until, 'YYYY-MM-DD HH24:MI "UTC"')
-          || ', the end of its late window'
-        else case
-          when decided.id = any (empty_digests) then 'nothing happened in that week'
-          when decided.is_wanted then 'the date was changed'
-          when (
-            select users.deleted_at from app_public.users where users.id = decided.user_id
-          ) is not null then 'the account was closed'
-          else 'the user does not want this message any more'
-        end
+        when 'UNKNOWN' then concat_ws('; ', message_logs.error_message, decided.reason)
+        else decided.reason
       end
     from decided
     where message_logs.user_id = decided.user_id
@@ -287,11 +383,11 @@ begin
       -- Asked again of what somebody has just changed.
       and message_logs.status = decided.status
       and message_logs.job_id = decided.job_id
-    returning message_logs.*
+    returning message_logs.*, decided.is_optional
   ),
   finished as (
     delete from pgboss.job
-    using given
+    using jsonb_to_recordset(p_jobs) as given (job_id uuid)
     where job.name = 'message-send'
       and job.id = given.job_id
       and not exists (
@@ -302,7 +398,7 @@ begin
   ),
   held as (
     update pgboss.job
-    set state = 'retry', start_after = decided.quiet_until, heartbeat_on = null
+    set state = 'retry', start_after = decided.held_until, heartbeat_on = null
     from decided
     where job.name = 'message-send'
       and job.id = decided.job_id
@@ -324,32 +420,21 @@ begin
     written.delivery_date, written.recipient_email, written.recipient_name,
     written.message_subject, written.message_content, written.idempotency_key,
     written.retry_count,
-    written.uncertain_since is not null or written.attempts is not null
+    written.uncertain_since is not null or written.attempts is not null,
+    written.is_optional
   from written
   where written.status = 'SENDING';
 
   get diagnostics returned = row_count;
-  if returned < jsonb_array_length(p_jobs) and exists (
-    select
-    from jsonb_to_recordset(p_jobs)
-      as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
-    inner join app_public.message_logs
-      on message_logs.user_id = given.user_id
-      and message_logs.id = given.message_id
-      and message_logs.scheduled_send_time = given.scheduled_send_time
-    where message_logs.status = 'UNKNOWN'
-  ) then
-    -- The health check of that name says more, and when it is over.
-    perform ops.raise_alert('health-unknown-deliveries', 'message-send', 'warning',
-      'messages may or may not have been delivered',
-      'gw messages list --status UNKNOWN; then gw messages resolve or redrive');
+  if returned < jsonb_array_length(p_jobs) then
+    perform app_private.alert_of_unknown_messages(p_jobs);
   end if;
 end
 $$;
 
 grant execute on function app_private.claim_messages(jsonb, text) to gw_worker;
 comment on function app_private.claim_messages(jsonb, text) is
-  'Marks a batch SENDING and returns what to send now; composes the digests among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Jobs of messages that are not to be sent are removed.';
+  'Marks a batch SENDING and returns what to send now; composes the weekly messages among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Jobs of messages that are not to be sent are removed.';
 --! EndIncluded functions/app_private/claim_messages.sql
 --! Included functions/app_private/record_send_results.sql
 -- Definer: see claim_messages(). What was delivered is SENT, whoever says so and however

@@ -1,5 +1,5 @@
---! Previous: sha1:ba55ef78847010dcb26a96fdf9d0939ecc9f7efc
---! Hash: sha1:37b4f2ef9b7f9399492cebb1da1be9b86b53c32e
+--! Previous: sha1:7e93b86a424699b319b37be34f41367ae7f11183
+--! Hash: sha1:7690aeb685c4aee341b41f62db7d24acfa1c0a04
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 
@@ -84,39 +84,39 @@ comment on function app_private.describe_instant(timestamp, text) is
 --! Included functions/app_private/describe_occasion.sql
 -- Whether a day is an occasion, and why: its leap-day decision, or which day is one.
 create or replace function app_private.describe_occasion(
-  p_message_type text, p_base_date date, p_leap_day_policy text, p_date date,
+  p_rules app_private.user_messages, p_label text, p_date date,
   out is_occasion boolean, out detail text
 )
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  what constant text := case p_message_type
-    when 'BIRTHDAY' then 'birthday' else 'anniversary' end;
+  base_date constant date := p_rules.base_date;
+  policy constant text := p_rules.leap_day_policy;
   year constant integer := extract(year from p_date)::integer;
-  is_leap_day constant boolean := to_char(p_base_date, 'MM-DD') = '02-29';
+  is_leap_day constant boolean := to_char(base_date, 'MM-DD') = '02-29';
   occasion date;
   leap_year integer := year;
 begin
   is_occasion := false;
-  if p_message_type = 'DIGEST' then
+  if p_rules.repeats = 'weekly' then
     is_occasion := extract(isodow from p_date) = 1;
     detail := case when is_occasion then 'digests are of Mondays, and this is one'
       else format('digests are of Mondays, this is a %s; that of its week is of %s',
         to_char(p_date, 'FMDay'), date_trunc('week', p_date)::date) end;
     return;
   end if;
-  if p_base_date is null then
-    detail := format('the user has set no %s', what);
+  if base_date is null then
+    detail := format('the user has set no %s', p_label);
     return;
   end if;
-  if p_date <= p_base_date then
+  if p_date <= base_date then
     detail := format('the date itself is %s: there is no %s before the next year',
-      p_base_date, what);
+      base_date, p_label);
     return;
   end if;
 
-  occasion := app_hidden.occurrence_in_year(p_base_date, year, p_leap_day_policy);
+  occasion := app_hidden.occurrence_in_year(base_date, year, policy);
   if is_leap_day and occasion is null then
     loop
       leap_year := leap_year + 1;
@@ -124,28 +124,116 @@ begin
     end loop;
     detail := format(
       'February 29 is skipped in %s: policy skip; the next %s is on %s-02-29',
-      year, what, leap_year);
+      year, p_label, leap_year);
     return;
   end if;
   is_occasion := occasion = p_date;
   detail := concat_ws('; ',
     case
       when is_leap_day and to_char(occasion, 'MM-DD') = '02-29'
-      then format('February 29 exists in %s: policy %s is not needed',
-        year, p_leap_day_policy)
+      then format('February 29 exists in %s: policy %s is not needed', year, policy)
       when is_leap_day
       then format('February 29 is celebrated on %s in %s: policy %s',
-        to_char(occasion, 'FMMonth FMDD'), year, p_leap_day_policy)
+        to_char(occasion, 'FMMonth FMDD'), year, policy)
     end,
-    case when is_occasion then format('this is the user''s %s of %s', what, year)
+    case when is_occasion then format('this is the user''s %s of %s', p_label, year)
       else format('this is not the user''s %s: that of %s is on %s',
-        what, year, occasion) end);
+        p_label, year, occasion) end);
 end
 $$;
 
-comment on function app_private.describe_occasion(text, date, text, date) is
-  'Whether a day is an occasion, and why.';
+comment on function app_private.describe_occasion(app_private.user_messages, text, date) is
+  'Whether a day is an occasion of a user''s message type, and why.';
 --! EndIncluded functions/app_private/describe_occasion.sql
+--! Included functions/app_private/explain_rules.sql
+create or replace function app_private.explain_rules(
+  p_rules app_private.user_messages, p_date date
+) returns table (at timestamptz, topic text, detail text, is_occasion boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+#variable_conflict use_column
+declare
+  local_time constant timestamp := p_date + p_rules.send_time;
+  instant constant timestamptz := app_hidden.local_to_instant(local_time, p_rules.timezone);
+  decision record;
+begin
+  topic := 'user';
+  select coalesce(p_rules.deleted_at, users.created_at)
+  into at
+  from app_public.users
+  where users.id = p_rules.user_id;
+  detail := format('the account %s; time zone %s, language %s',
+    case when p_rules.deleted_at is null then 'is open' else 'was closed' end,
+    p_rules.timezone, p_rules.locale);
+  return next;
+
+  topic := 'wish';
+  at := null;
+  detail := case when p_rules.is_wanted then 'the user wants messages of this type'
+    else 'the user has opted out of messages of this type' end;
+  return next;
+
+  topic := 'occasion';
+  select described.is_occasion, described.detail
+  into is_occasion, detail
+  from app_private.message_types
+  cross join lateral app_private.describe_occasion(p_rules, message_types.label, p_date)
+    as described
+  where message_types.type = p_rules.message_type;
+  return next;
+  if not is_occasion then
+    return;
+  end if;
+
+  topic := 'instant';
+  at := instant;
+  detail := app_private.describe_instant(local_time, p_rules.timezone);
+  return next;
+
+  topic := 'quiet hours';
+  select *
+  into decision
+  from app_private.message_decision(
+    instant, null, p_rules.timezone, p_rules.quiet_from, p_rules.quiet_until);
+  at := decision.held_until;
+  detail := case
+    when p_rules.quiet_from is null then 'none'
+    else format('%s to %s, local time: it is %s', to_char(p_rules.quiet_from, 'HH24:MI'),
+      to_char(p_rules.quiet_until, 'HH24:MI'),
+      case when at is null then 'not in them' else 'held until they end' end)
+  end;
+  return next;
+end
+$$;
+
+comment on function app_private.explain_rules(app_private.user_messages, date) is
+  'What the rules say of a message and a date: the user, the wish, the occasion, its instant, quiet hours.';
+--! EndIncluded functions/app_private/explain_rules.sql
+--! Included functions/app_private/explain_channels.sql
+create or replace function app_private.explain_channels()
+returns table (at timestamptz, topic text, detail text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+  select delivery_channels.opened_at, 'channel', delivery_channels.name || ': '
+    || concat_ws('; ',
+      case when delivery_channels.circuit <> 'closed' then format(
+        'the circuit is %s, because the receiver does not answer; next probe %s',
+        delivery_channels.circuit,
+        to_char(delivery_channels.probe_after, 'YYYY-MM-DD HH24:MI:SS "UTC"')) end,
+      'at most ' || delivery_channels.messages_per_second || ' messages a second')
+  from app_private.delivery_channels
+  where delivery_channels.circuit <> 'closed'
+    or delivery_channels.messages_per_second is not null
+  order by delivery_channels.name
+$$;
+
+comment on function app_private.explain_channels() is
+  'What holds up messages: limits of channels, and receivers that do not answer.';
+--! EndIncluded functions/app_private/explain_channels.sql
 --! Included functions/app_private/explain_attempts.sql
 -- The attempts of before are in the array, with what people did to the message; the one
 -- that is running, or that delivered, is in the columns.
@@ -201,10 +289,11 @@ comment on function app_private.explain_attempts(app_public.message_logs) is
   'Each attempt to send a message, and what people did to it, in the order of time.';
 --! EndIncluded functions/app_private/explain_attempts.sql
 --! Included functions/app_private/explain_unplanned.sql
--- For an occasion of the user's rules that the ledger does not have.
+-- For a day of which message_logs has no message.
 create or replace function app_private.explain_unplanned(
-  p_user_id uuid, p_message_type text, p_date date, p_instant timestamptz,
-  out at timestamptz, out detail text
+  p_rules app_private.user_messages, p_date date, p_refusal text, p_is_occasion boolean,
+  p_instant timestamptz,
+  out at timestamptz, out detail text, out is_over boolean
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -212,15 +301,33 @@ set timezone = 'UTC'
 as $$
 declare
   schedule app_private.message_schedule;
-  neighbour date;
+  neighbor date;
   late_window interval;
   joined_at timestamptz;
 begin
+  select message_ledger.planned_at
+  into at
+  from app_private.message_ledger
+  where message_ledger.user_id = p_rules.user_id
+    and message_ledger.message_type = p_rules.message_type
+    and message_ledger.delivery_date = p_date;
+  is_over := at is not null or p_refusal is not null;
+  if is_over then
+    detail := case
+      when at is not null
+      then 'it was planned then; what became of it has left the database'
+      when p_rules.deleted_at is not null then 'no message: the account was closed'
+      when not p_is_occasion then 'no message: the day is not an occasion'
+      else 'no message: the user does not want it'
+    end;
+    return;
+  end if;
+
   select message_schedule.*
   into schedule
   from app_private.message_schedule
-  where message_schedule.user_id = p_user_id
-    and message_schedule.message_type = p_message_type;
+  where message_schedule.user_id = p_rules.user_id
+    and message_schedule.message_type = p_rules.message_type;
   if schedule.delivery_date = p_date then
     at := schedule.scheduled_send_time - interval '24 hours';
     detail := 'not planned yet: ' || case when at > now()
@@ -233,21 +340,21 @@ begin
       detail := detail || format('. The schedule says %s, the rules now say %s: '
         'gw messages replan --user %s',
         to_char(schedule.scheduled_send_time, 'YYYY-MM-DD HH24:MI:SS "UTC"'),
-        to_char(p_instant, 'YYYY-MM-DD HH24:MI:SS "UTC"'), p_user_id);
+        to_char(p_instant, 'YYYY-MM-DD HH24:MI:SS "UTC"'), p_rules.user_id);
     end if;
     return;
   end if;
 
   select message_ledger.delivery_date
-  into neighbour
+  into neighbor
   from app_private.message_ledger
-  where message_ledger.user_id = p_user_id
-    and message_ledger.message_type = p_message_type
+  where message_ledger.user_id = p_rules.user_id
+    and message_ledger.message_type = p_rules.message_type
     and message_ledger.delivery_date between p_date - 2 and p_date + 2
   limit 1;
-  if neighbour is not null then
+  if neighbor is not null then
     detail := format('not planned: the message of %s counts for this occasion',
-      neighbour);
+      neighbor);
     return;
   end if;
 
@@ -257,7 +364,7 @@ begin
     select users.created_at
     into joined_at
     from app_public.users
-    where users.id = p_user_id;
+    where users.id = p_rules.user_id;
     detail := case when joined_at > p_instant
       then 'not planned: the account was made after it'
       else 'not planned: it had passed when the user''s date, zone or wish became what '
@@ -269,20 +376,22 @@ begin
     then format('not planned yet: the schedule comes to it after the occasion of %s',
       schedule.delivery_date)
     else format('not planned: the schedule lacks it; gw messages replan --user %s',
-      p_user_id)
+      p_rules.user_id)
   end;
 end
 $$;
 
-comment on function app_private.explain_unplanned(uuid, text, date, timestamptz) is
-  'Why there is no message for an occasion of the user''s rules.';
+comment on function app_private.explain_unplanned(
+  app_private.user_messages, date, text, boolean, timestamptz) is
+  'Why there is no message of a user''s type for a date, and whether none is to come.';
 --! EndIncluded functions/app_private/explain_unplanned.sql
 --! Included functions/app_private/explain_planned.sql
 -- Of one message: when it was planned, whether it follows the rules, its job, its
--- attempts, and what comes next. p_instant is what the rules say now; null when they have
--- no such message.
+-- attempts, and what comes next. p_refusal is why the rules do not have it any more,
+-- p_instant when they would have it sent now: one of the two is null.
 create or replace function app_private.explain_planned(
-  p_message app_public.message_logs, p_instant timestamptz
+  p_message app_public.message_logs, p_rules app_private.user_messages,
+  p_refusal text, p_instant timestamptz
 ) returns table (at timestamptz, topic text, detail text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -295,6 +404,7 @@ declare
   is_taken boolean;
   send_until timestamptz;
   job pgboss.job;
+  decision record;
 begin
   select exists (
     select from app_private.message_ledger
@@ -380,26 +490,43 @@ begin
       || '. A person asks the receiver, then: gw messages resolve --message '
       || p_message.id || ' --as sent|failed'
   end;
+  if is_waiting then
+    select decided.*
+    into decision
+    from app_private.message_decision(
+      greatest(now(), p_message.scheduled_send_time), p_refusal, p_rules.timezone,
+      p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since)
+      as decided;
+    if decision.status not in ('SENDING', 'QUEUED') then
+      detail := detail || format('. The next worker makes it %s: %s',
+        decision.status, decision.reason);
+    end if;
+  end if;
   detail := app_private.without_addresses(detail, 600);
   return next;
+
   if is_waiting then
     at := send_until;
     topic := 'expires';
-    detail := case when p_message.uncertain_since is null
-      then 'too late from then on: it becomes EXPIRED'
-      else 'too late from then on: it becomes UNKNOWN: an attempt may have delivered it'
-    end;
+    select decided.*
+    into decision
+    from app_private.message_decision(send_until + interval '1 second', null,
+      p_rules.timezone, null, null, send_until, p_message.uncertain_since) as decided;
+    detail := 'too late from then on: it becomes ' || decision.status
+      || case decision.status
+        when 'UNKNOWN' then ': an attempt may have delivered it' else '' end;
     return next;
   end if;
 end
 $$;
 
-comment on function app_private.explain_planned(app_public.message_logs, timestamptz) is
+comment on function app_private.explain_planned(
+  app_public.message_logs, app_private.user_messages, text, timestamptz) is
   'What became of a message, and what comes next.';
 --! EndIncluded functions/app_private/explain_planned.sql
 --! Included functions/ops/explain_message.sql
--- Definer: who is on call may ask about one message, and need not be able to read users
--- and their messages for that. The answer has no address, no name and no text of it.
+-- Definer: a person on call may ask about one message without the right to read users and
+-- their messages. The answer has no address, no name and no text of it.
 create or replace function ops.explain_message(
   p_user_id uuid, p_message_type text, p_date date
 ) returns table (step integer, at timestamptz, topic text, detail text)
@@ -408,91 +535,44 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
 declare
-  person app_public.users;
-  wishes app_public.user_settings;
+  rules app_private.user_messages;
   message app_public.message_logs;
-  is_wanted boolean;
   is_occasion boolean;
+  refusal text;
   instant timestamptz;
-  local_time timestamp;
-  held_until timestamptz;
-  planned_at timestamptz;
   is_over boolean := true;
   has_messages boolean := false;
 begin
-  if p_message_type is null
-    or p_message_type not in ('BIRTHDAY', 'ANNIVERSARY', 'DIGEST')
-  then
-    raise exception 'there is no message type %', p_message_type
-      using errcode = 'GW040', hint = 'One of BIRTHDAY, ANNIVERSARY, DIGEST.';
-  end if;
+  perform app_private.check_message_type(p_message_type);
   if p_date is null or p_date not between date '1604-01-01' and date '2300-01-01' then
     raise exception 'the date % is not between 1604 and 2300', p_date
       using errcode = 'GW040', hint = 'It is the local date of the occasion.';
   end if;
 
-  step := 1;
-  topic := 'user';
-  select * into person from app_public.users where id = p_user_id;
+  step := 0;
+  select user_messages.*
+  into rules
+  from app_private.user_messages
+  where user_messages.user_id = p_user_id
+    and user_messages.message_type = p_message_type;
   if not found then
+    step := 1;
+    topic := 'user';
     detail := 'there is no user with this id';
     return next;
     return;
   end if;
-  select * into wishes from app_public.user_settings where user_id = p_user_id;
-  at := coalesce(person.deleted_at, person.created_at);
-  detail := format('the account %s; time zone %s, language %s',
-    case when person.deleted_at is null then 'is open' else 'was closed' end,
-    person.timezone, coalesce(wishes.locale, 'en'));
-  return next;
-
-  is_wanted := coalesce(case p_message_type
-    when 'BIRTHDAY' then wishes.birthday_messages
-    when 'ANNIVERSARY' then wishes.anniversary_messages
-    else wishes.weekly_digest end, true);
-  step := step + 1;
-  at := null;
-  topic := 'wish';
-  detail := case when is_wanted then 'the user wants messages of this type'
-    else 'the user has opted out of messages of this type' end;
-  return next;
-
-  step := step + 1;
-  topic := 'occasion';
-  select described.is_occasion, described.detail
-  into is_occasion, detail
-  from app_private.describe_occasion(p_message_type,
-    case p_message_type when 'BIRTHDAY' then person.birthday_date
-      when 'ANNIVERSARY' then person.anniversary_date end,
-    person.leap_day_policy, p_date) as described;
-  return next;
-
-  if is_occasion then
-    local_time := p_date + coalesce(
-      (select message_rules.send_time from app_private.message_rules
-        where message_rules.user_id = p_user_id
-          and message_rules.message_type = p_message_type),
-      case p_message_type when 'DIGEST' then time '08:00' else person.send_time end);
-    instant := app_hidden.local_to_instant(local_time, person.timezone);
+  for at, topic, detail, is_occasion in
+    select * from app_private.explain_rules(rules, p_date)
+  loop
     step := step + 1;
-    at := instant;
-    topic := 'instant';
-    detail := app_private.describe_instant(local_time, person.timezone);
     return next;
-
-    step := step + 1;
-    topic := 'quiet hours';
-    held_until := app_hidden.quiet_until(
-      instant, person.timezone, wishes.quiet_from, wishes.quiet_until);
-    at := held_until;
-    detail := case
-      when wishes.quiet_from is null then 'none'
-      else format('%s to %s, local time: it is %s', to_char(wishes.quiet_from, 'HH24:MI'),
-        to_char(wishes.quiet_until, 'HH24:MI'),
-        case when held_until is null then 'not in them' else 'held until they end' end)
-    end;
-    return next;
-  end if;
+  end loop;
+  refusal := coalesce(
+    app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
+      rules.base_date, rules.leap_day_policy, p_date),
+    case when not is_occasion then 'the day is not an occasion' end);
+  instant := app_hidden.local_to_instant(p_date + rules.send_time, rules.timezone);
 
   for message in
     select message_logs.*
@@ -507,8 +587,8 @@ begin
     has_messages := true;
     is_over := message.status not in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING');
     for at, topic, detail in
-      select * from app_private.explain_planned(message, case
-        when is_occasion and is_wanted and person.deleted_at is null then instant end)
+      select * from app_private.explain_planned(
+        message, rules, refusal, case when refusal is null then instant end)
     loop
       step := step + 1;
       return next;
@@ -518,48 +598,16 @@ begin
   if not has_messages then
     step := step + 1;
     topic := 'plan';
-    select message_ledger.planned_at
-    into planned_at
-    from app_private.message_ledger
-    where message_ledger.user_id = p_user_id
-      and message_ledger.message_type = p_message_type
-      and message_ledger.delivery_date = p_date;
-    at := planned_at;
-    if planned_at is not null then
-      detail := 'it was planned then; what became of it has left the database';
-    elsif person.deleted_at is not null then
-      detail := 'no message: the account was closed';
-    elsif not is_occasion then
-      detail := 'no message: the day is not an occasion';
-    elsif not is_wanted then
-      detail := 'no message: the user does not want it';
-    else
-      is_over := false;
-      select unplanned.at, unplanned.detail
-      into at, detail
-      from app_private.explain_unplanned(
-        p_user_id, p_message_type, p_date, instant) as unplanned;
-    end if;
+    select unplanned.at, unplanned.detail, unplanned.is_over
+    into at, detail, is_over
+    from app_private.explain_unplanned(rules, p_date, refusal, is_occasion, instant)
+      as unplanned;
     return next;
   end if;
 
-  -- What may hold up whatever is still to go out.
   if not is_over then
-    for at, detail in
-      select delivery_channels.opened_at, delivery_channels.name || ': '
-        || concat_ws('; ',
-        case when delivery_channels.circuit <> 'closed' then format(
-          'the circuit is %s, because the receiver does not answer; next probe %s',
-          delivery_channels.circuit,
-          to_char(delivery_channels.probe_after, 'YYYY-MM-DD HH24:MI:SS "UTC"')) end,
-        'at most ' || delivery_channels.messages_per_second || ' messages a second')
-      from app_private.delivery_channels
-      where delivery_channels.circuit <> 'closed'
-        or delivery_channels.messages_per_second is not null
-      order by delivery_channels.name
-    loop
+    for at, topic, detail in select * from app_private.explain_channels() loop
       step := step + 1;
-      topic := 'channel';
       return next;
     end loop;
   end if;

@@ -1,5 +1,5 @@
---! Previous: sha1:37b4f2ef9b7f9399492cebb1da1be9b86b53c32e
---! Hash: sha1:b2b47cfee3f376024d6d1fee97000bc1ba86ba9f
+--! Previous: sha1:7690aeb685c4aee341b41f62db7d24acfa1c0a04
+--! Hash: sha1:890db47441a952097faaa988f0c6b89ff4a2214f
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 
@@ -30,11 +30,10 @@ set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
   with rules as materialized (
-    select message_rules.user_id, message_rules.message_type, message_rules.base_date,
-      message_rules.leap_day_policy, message_rules.timezone, message_rules.send_time,
-      user_settings.quiet_from, user_settings.quiet_until
+    select message_rules.user_id, message_rules.message_type, message_rules.repeats,
+      message_rules.base_date, message_rules.leap_day_policy, message_rules.timezone,
+      message_rules.send_time, message_rules.quiet_from, message_rules.quiet_until
     from app_private.message_rules
-    left join app_public.user_settings on user_settings.user_id = message_rules.user_id
     where p_user_id is null or message_rules.user_id = p_user_id
   ),
   -- No zone is further from UTC, and no quiet hours last longer than a day.
@@ -45,42 +44,39 @@ as $$
     select rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
       rules.quiet_from, rules.quiet_until, sum(rules.users) as users
     from (
-      select message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
-        quiet_until, count(*) as users
+      select message_type, repeats, base_date, leap_day_policy, timezone, send_time,
+        quiet_from, quiet_until, count(*) as users
       from rules
-      group by message_type, base_date, leap_day_policy, timezone, send_time, quiet_from,
-        quiet_until
+      group by message_type, repeats, base_date, leap_day_policy, timezone, send_time,
+        quiet_from, quiet_until
     ) as rules
     cross join days
     cross join lateral (
       select app_hidden.occurrence_in_year(rules.base_date, year, rules.leap_day_policy)
       from generate_series(extract(year from days.first)::integer,
         extract(year from days.last)::integer) as year
-      where rules.message_type <> 'DIGEST'
+      where rules.repeats = 'yearly'
       union all
       select monday::date
       from generate_series(date_trunc('week', days.first), days.last, interval '1 week')
         as monday
-      where rules.message_type = 'DIGEST'
+      where rules.repeats = 'weekly'
     ) as candidate (delivery_date)
     where candidate.delivery_date between days.first and days.last
-      and (rules.base_date is null or candidate.delivery_date > rules.base_date)
+      and candidate.delivery_date > rules.base_date
     group by rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
       rules.quiet_from, rules.quiet_until
   ),
   timed as materialized (
-    select occasions.*, moment.due, quiet.until as held_until
+    select occasions.*, moment.due, decision.held_until
     from occasions
     cross join lateral (
       select app_hidden.local_to_instant(
         occasions.delivery_date + occasions.send_time, occasions.timezone)
       offset 0
     ) as moment (due)
-    cross join lateral (
-      select app_hidden.quiet_until(
-        moment.due, occasions.timezone, occasions.quiet_from, occasions.quiet_until)
-      offset 0
-    ) as quiet (until)
+    cross join lateral app_private.message_decision(moment.due, null,
+      occasions.timezone, occasions.quiet_from, occasions.quiet_until) as decision
   ),
   logged as (
     select rules.message_type, message_logs.delivery_date, rules.timezone,
@@ -103,9 +99,8 @@ as $$
     where message_logs.scheduled_send_time > p_from - interval '4 days'
       and message_logs.scheduled_send_time < p_to + interval '4 days'
       and (p_user_id is null or message_logs.user_id = p_user_id)
-      and (rules.message_type = 'DIGEST'
-        or message_logs.delivery_date = app_hidden.occurrence_in_year(rules.base_date,
-          extract(year from message_logs.delivery_date)::integer, rules.leap_day_policy))
+      and app_private.message_refusal(null, true, rules.repeats, rules.base_date,
+        rules.leap_day_policy, message_logs.delivery_date) is null
     group by rules.message_type, message_logs.delivery_date, rules.timezone,
       rules.send_time, rules.quiet_from, rules.quiet_until
   )
@@ -146,25 +141,38 @@ declare
   name text;
   value text;
   rule text;
+  dates constant text[] := array(
+    select base_column
+    from app_private.message_types
+    inner join pg_attribute
+      on attrelid = 'app_public.users'::regclass
+      and attname = base_column
+      and atttypid = 'date'::regtype
+    order by 1);
+  wishes constant text[] := array(
+    select opt_out_column
+    from app_private.message_types
+    where opt_out_column is not null
+    order by 1);
 begin
   for name, value in select * from jsonb_each_text(p_changes) loop
     rule := case
       when name = 'timezone' then 'a time zone that this database knows'
-      when name in ('birthday_date', 'anniversary_date') then 'a date, or empty'
+      when name = any (dates) then 'a date, or empty'
       when name = 'send_time' then 'a time of day such as 09:00'
       when name = 'leap_day_policy' then 'feb28, mar1 or skip'
-      when name in ('birthday_messages', 'anniversary_messages', 'weekly_digest')
-      then 'true or false'
+      when name = any (wishes) then 'true or false'
     end;
     if rule is null then
       raise exception 'a change of % cannot be simulated', name
-        using errcode = 'GW040', hint = 'Only one of timezone, birthday_date, '
-          'anniversary_date, send_time, leap_day_policy, birthday_messages, '
-          'anniversary_messages, weekly_digest.';
+        using errcode = 'GW040', hint = 'Only one of '
+          || array_to_string(
+            'timezone'::text || dates || array['send_time', 'leap_day_policy'] || wishes, ', ')
+          || '.';
     end if;
     begin
       if (case
-        when name in ('birthday_date', 'anniversary_date')
+        when name = any (dates)
         then value is null or value::date between date '1604-01-01' and date '2200-01-01'
         when value is null then false
         when name = 'timezone'
@@ -187,6 +195,43 @@ $$;
 comment on function app_private.check_simulated_changes(jsonb) is
   'Refuses changes of a user that ops.simulate_messages() cannot make.';
 --! EndIncluded functions/app_private/check_simulated_changes.sql
+--! Included functions/app_private/apply_simulated_changes.sql
+-- The names are those that check_simulated_changes() lets pass: columns of one of the two
+-- tables, and of no other.
+create or replace function app_private.apply_simulated_changes(
+  p_user_id uuid, p_changes jsonb
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed record;
+begin
+  insert into app_public.user_settings (user_id) values (p_user_id)
+  on conflict do nothing;
+  for changed in
+    select attribute.attrelid::regclass as relation,
+      case attribute.attrelid when 'app_public.users'::regclass
+        then 'id' else 'user_id' end as key,
+      string_agg(format('%1$I = ($1 ->> %1$L)::%2$s', attribute.attname,
+        format_type(attribute.atttypid, attribute.atttypmod)), ', ') as assignments
+    from jsonb_object_keys(p_changes) as name
+    inner join pg_attribute as attribute
+      on attribute.attrelid
+        in ('app_public.users'::regclass, 'app_public.user_settings'::regclass)
+      and attribute.attname = name
+    group by attribute.attrelid
+  loop
+    execute format('update %s set %s where %I = $2',
+      changed.relation, changed.assignments, changed.key)
+    using p_changes, p_user_id;
+  end loop;
+end
+$$;
+
+comment on function app_private.apply_simulated_changes(uuid, jsonb) is
+  'Makes changes of a user, by names of columns, for ops.simulate_messages() to take back.';
+--! EndIncluded functions/app_private/apply_simulated_changes.sql
 --! Included functions/ops/simulate_messages.sql
 -- With changes, the difference that they would make. They are made and taken back in a
 -- subtransaction: so it is the rules themselves that answer, not a second copy of them.
@@ -242,24 +287,7 @@ begin
   into before_change
   from app_private.find_occasions(p_from, p_to, p_user_id) as found;
   begin
-    update app_public.users
-    set timezone = coalesce(p_changes ->> 'timezone', timezone),
-      birthday_date = case when p_changes ? 'birthday_date'
-        then (p_changes ->> 'birthday_date')::date else birthday_date end,
-      anniversary_date = case when p_changes ? 'anniversary_date'
-        then (p_changes ->> 'anniversary_date')::date else anniversary_date end,
-      send_time = coalesce((p_changes ->> 'send_time')::time, send_time),
-      leap_day_policy = coalesce(p_changes ->> 'leap_day_policy', leap_day_policy)
-    where id = p_user_id;
-    insert into app_public.user_settings (user_id) values (p_user_id)
-    on conflict do nothing;
-    update app_public.user_settings
-    set birthday_messages =
-        coalesce((p_changes ->> 'birthday_messages')::boolean, birthday_messages),
-      anniversary_messages =
-        coalesce((p_changes ->> 'anniversary_messages')::boolean, anniversary_messages),
-      weekly_digest = coalesce((p_changes ->> 'weekly_digest')::boolean, weekly_digest)
-    where user_id = p_user_id;
+    perform app_private.apply_simulated_changes(p_user_id, p_changes);
     select coalesce(jsonb_agg(to_jsonb(found) || '{"difference": "after"}'), '[]')
     into after_change
     from app_private.find_occasions(p_from, p_to, p_user_id) as found;

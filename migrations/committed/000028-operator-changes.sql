@@ -1,5 +1,5 @@
---! Previous: sha1:b2b47cfee3f376024d6d1fee97000bc1ba86ba9f
---! Hash: sha1:5a0b8d3e1e847df28aa6b2c01bdda90608ea6219
+--! Previous: sha1:890db47441a952097faaa988f0c6b89ff4a2214f
+--! Hash: sha1:55f53f89f312ad6460c31f498e7e1c74e9fd61c9
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
@@ -168,13 +168,7 @@ as $$
   select found.user_id, found.id, found.scheduled_send_time, found.message_type,
     found.delivery_date, found.status,
     case
-      when users.deleted_at is not null then 'the account was closed'
-      when rules.user_id is null then 'the user does not want this message any more'
-      when rules.message_type <> 'DIGEST'
-        and found.delivery_date is distinct from app_hidden.occurrence_in_year(
-          rules.base_date, extract(year from found.delivery_date)::integer,
-          rules.leap_day_policy)
-        then 'the date was changed'
+      when refused.reason is not null then refused.reason
       when other.message_id is not null
         then 'another message has this occasion: ' || other.message_id
       when row_number() over (
@@ -189,10 +183,13 @@ as $$
     end
   from app_private.find_messages(
     p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
-  inner join app_public.users on users.id = found.user_id
-  left join app_private.message_rules as rules
+  inner join app_private.user_messages as rules
     on rules.user_id = found.user_id
     and rules.message_type = found.message_type
+  cross join lateral (
+    select app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
+      rules.base_date, rules.leap_day_policy, found.delivery_date)
+  ) as refused (reason)
   left join app_private.message_ledger as ledger
     on ledger.user_id = found.user_id
     and ledger.message_type = found.message_type
@@ -252,6 +249,10 @@ begin
       'only FAILED, EXPIRED, UNKNOWN and CANCELED messages can be sent again'
       using errcode = 'GW041',
         hint = 'What waits is sent by itself; what was sent stays sent.';
+  end if;
+
+  if p_message_type is not null then
+    perform app_private.check_message_type(p_message_type);
   end if;
 
   if not p_dry_run then
@@ -401,6 +402,10 @@ begin
   if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
     raise exception 'a reason of 1 to 200 characters is needed'
       using errcode = 'GW041', hint = 'The message shows it to whoever asks.';
+  end if;
+
+  if p_message_type is not null then
+    perform app_private.check_message_type(p_message_type);
   end if;
 
   if not p_dry_run then

@@ -1,5 +1,5 @@
---! Previous: sha1:5a0b8d3e1e847df28aa6b2c01bdda90608ea6219
---! Hash: sha1:9ecc9d7c33eb3fd6f76e70321213484625d0bda3
+--! Previous: sha1:55f53f89f312ad6460c31f498e7e1c74e9fd61c9
+--! Hash: sha1:42b3f3fbb03b266334af07b8e7cc2ecb8382806c
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

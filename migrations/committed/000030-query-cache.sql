@@ -1,5 +1,5 @@
---! Previous: sha1:9ecc9d7c33eb3fd6f76e70321213484625d0bda3
---! Hash: sha1:fec07a3759ce0080620cb7413dfbaf8b9d151578
+--! Previous: sha1:42b3f3fbb03b266334af07b8e7cc2ecb8382806c
+--! Hash: sha1:e3ed6ccfc73f489b2d060b7f4115ecfb4547b516
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fec07a3759ce0080620cb7413dfbaf8b9d151578
---! Hash: sha1:4cdf0c18b228560cf9c9182320cebb5d94b28687
+--! Previous: sha1:e3ed6ccfc73f489b2d060b7f4115ecfb4547b516
+--! Hash: sha1:fc50d93ad1a2e5b8932d48556bafb5772af13c6a
 --! Message: live
 --! Baseline: topics/31-live.sql
 

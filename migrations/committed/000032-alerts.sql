@@ -1,5 +1,5 @@
---! Previous: sha1:4cdf0c18b228560cf9c9182320cebb5d94b28687
---! Hash: sha1:b065f4a55618dde53ffbcabf2e318276d7fd9430
+--! Previous: sha1:fc50d93ad1a2e5b8932d48556bafb5772af13c6a
+--! Hash: sha1:1e41c6465c96a2bcc2bc661bd7d5e99e55ea2c75
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

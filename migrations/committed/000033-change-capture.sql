@@ -1,5 +1,5 @@
---! Previous: sha1:b065f4a55618dde53ffbcabf2e318276d7fd9430
---! Hash: sha1:5f6c376ccc5bcc2d8c12dc3b11605682e8658c8c
+--! Previous: sha1:1e41c6465c96a2bcc2bc661bd7d5e99e55ea2c75
+--! Hash: sha1:049685417a0a28f912101e77868761406a8b12b6
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5f6c376ccc5bcc2d8c12dc3b11605682e8658c8c
---! Hash: sha1:dc5864426fd621a758c1cdaed91538034a6de648
+--! Previous: sha1:049685417a0a28f912101e77868761406a8b12b6
+--! Hash: sha1:2af134d7d57a9afe1f137eca6c4aac171f8e04f8
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 
@@ -54,7 +54,7 @@ begin
     jsonb_build_object('type', types.message_type, 'status', statuses.status),
     count(message_logs.id)::double precision,
     'Messages that were due in the last 24 hours, by type and status.'
-  from unnest(array['BIRTHDAY', 'ANNIVERSARY', 'DIGEST']) as types (message_type)
+  from (select type from app_private.message_types) as types (message_type)
   cross join unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
     'CANCELED', 'EXPIRED', 'UNKNOWN']) as statuses (status)
   left join app_public.message_logs

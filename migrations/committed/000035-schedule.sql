@@ -1,5 +1,5 @@
---! Previous: sha1:dc5864426fd621a758c1cdaed91538034a6de648
---! Hash: sha1:ad5e545e54a25525b0d28d8093d17f39eea8568a
+--! Previous: sha1:2af134d7d57a9afe1f137eca6c4aac171f8e04f8
+--! Hash: sha1:f98cfd1334d137ffce2e1ef6eb3de99ef45b6c0a
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

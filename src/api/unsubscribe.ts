@@ -3,19 +3,13 @@ import type { Pool } from 'pg';
 import { codeOf, messageOf } from '../errors.ts';
 import { escapeHtml } from '../html.ts';
 import type { Log } from '../log.ts';
-import { type MessageType, UnsubscribeTokens } from '../messages/unsubscribe-links.ts';
+import { UnsubscribeTokens, type Unsubscription } from '../messages/unsubscribe-links.ts';
 import { readBody } from './body.ts';
 
 export const unsubscribePath = '/unsubscribe';
 
 /** Bytes; the form and RFC 8058 send some thirty. */
 const maxBody = 4_096;
-
-const whatOf: Record<MessageType, string> = {
-  BIRTHDAY: 'messages on your birthday',
-  ANNIVERSARY: 'messages on your anniversary',
-  DIGEST: 'the weekly digest',
-};
 
 const settings = 'You can change this at any time in your settings.';
 
@@ -88,33 +82,40 @@ export function makeUnsubscribe(
 ): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
   const tokens = new UnsubscribeTokens(secret);
 
+  /** What the user turns off; undefined where nobody can turn that type off. */
+  async function labelOf({ messageType }: Unsubscription): Promise<string | undefined> {
+    const { rows } = await pool.query<{ label: string | null }>({
+      name: 'unsubscribe-label',
+      text: 'select app_private.unsubscribe_label($1::text) as label',
+      values: [messageType],
+    });
+    return rows[0]?.label ?? undefined;
+  }
+
+  async function unsubscribe(wish: Unsubscription): Promise<string | undefined> {
+    await pool.query({
+      name: 'unsubscribe',
+      text: 'select app_private.unsubscribe($1::uuid, $2::text)',
+      values: [wish.userId, wish.messageType],
+    });
+    return labelOf(wish);
+  }
+
   async function answer(request: IncomingMessage): Promise<Page> {
     const { method = '' } = request;
     if (!['GET', 'HEAD', 'POST'].includes(method)) {
-      return { status: 405, title: 'Not so', text: 'This address takes GET and POST.' };
+      return { status: 405, title: 'Method not allowed', text: 'This address takes GET and POST.' };
     }
     const query = new URLSearchParams((request.url ?? '').split('?').slice(1).join('?'));
     const wish = tokens.verify(query.get('token') ?? '');
     if (wish === undefined) return notValid;
-    const what = whatOf[wish.messageType];
-    if (method !== 'POST') {
-      return {
-        status: 200,
-        title: 'Unsubscribe',
-        text: `Do you want to turn off ${what}?`,
-        button: `Turn off ${what}`,
-      };
-    }
     // Nothing in it is needed, but the connection is used again.
-    if ((await readBody(request, maxBody)) === undefined) {
+    if (method === 'POST' && (await readBody(request, maxBody)) === undefined) {
       return { status: 413, title: 'Too long', text: 'This was more than a click.' };
     }
+    let what: string | undefined;
     try {
-      await pool.query({
-        name: 'unsubscribe',
-        text: 'select app_private.unsubscribe($1::uuid, $2::text)',
-        values: [wish.userId, wish.messageType],
-      });
+      what = await (method === 'POST' ? unsubscribe(wish) : labelOf(wish));
     } catch (error) {
       log.error({ error: messageOf(error), sqlState: codeOf(error) }, 'could not unsubscribe');
       return {
@@ -122,6 +123,15 @@ export function makeUnsubscribe(
         title: 'That did not work',
         text: 'Nothing was changed. Please try again in a few minutes.',
         button: 'Try again',
+      };
+    }
+    if (what === undefined) return notValid;
+    if (method !== 'POST') {
+      return {
+        status: 200,
+        title: 'Unsubscribe',
+        text: `Do you want to turn off ${what}?`,
+        button: `Turn off ${what}`,
       };
     }
     log.info({ messageType: wish.messageType }, 'unsubscribed');

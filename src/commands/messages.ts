@@ -102,7 +102,7 @@ function registerQueries(messages: Command): void {
     .command('explain')
     .description('explain why a message was, will be, or was not sent')
     .argument('<user>', 'id or e-mail of the user')
-    .argument('<type>', 'BIRTHDAY, ANNIVERSARY or DIGEST', parseType)
+    .argument('<type>', 'type of the message, such as BIRTHDAY', parseType)
     .argument('<date>', 'local date of the occasion', parseDate)
     .option('--json', 'print JSON')
     .action((user: string, type: string, date: string, options: Json) =>

@@ -49,6 +49,7 @@ export interface Listed {
 /** Messages, the latest first; addresses in errors are hidden. */
 export async function list(sql: Sql, filters: Filters, limit: number): Promise<Listed[]> {
   const userId = filters.user === undefined ? null : await findUser(sql, filters.user);
+  if (filters.type !== undefined) await sql`select app_private.check_message_type(${filters.type})`;
   return [
     ...(await sql<Listed[]>`
       select id as message_id, user_id, message_type, delivery_date::text, status,

@@ -20,7 +20,7 @@ export interface SendOptions {
   channel: Channel;
   log: Log;
   /** The link by which a user turns such messages off. */
-  unsubscribeUrl?: ((userId: string, messageType: string) => string | undefined) | undefined;
+  unsubscribeUrl?: ((userId: string, messageType: string) => string) | undefined;
 }
 
 export const sendQueue = 'message-send';
@@ -57,13 +57,15 @@ export async function sendMessages(
     text: `
       select job_id, message_id, user_id, scheduled_send_time, message_type,
         delivery_date::text, email, full_name, message_subject, message_content,
-        idempotency_key, attempt, was_attempted
+        idempotency_key, attempt, was_attempted, is_optional
       from app_private.claim_messages($1, $2)`,
     values: [JSON.stringify(claims), channel.name],
   });
   const messages = claimed.map((message) => ({
     ...message,
-    unsubscribe_url: unsubscribeUrl?.(message.user_id, message.message_type),
+    unsubscribe_url: message.is_optional
+      ? unsubscribeUrl?.(message.user_id, message.message_type)
+      : undefined,
   }));
   const counts: Record<string, number> = {};
   if (messages.length < jobs.length) counts.nothing_to_do = jobs.length - messages.length;

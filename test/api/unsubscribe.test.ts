@@ -10,7 +10,7 @@ const db = useDatabase();
 const api = useApi(db);
 
 const linkTo = (userId: string, messageType: string, secret = jwtSecret): string =>
-  unsubscribeLinks(api.origin, secret)(userId, messageType) ?? 'none';
+  unsubscribeLinks(api.origin, secret)(userId, messageType);
 
 const post = (url: string, body = 'List-Unsubscribe=One-Click') =>
   fetch(url, {
@@ -224,10 +224,11 @@ describe('a token', () => {
     }
   });
 
-  test('is the same each time, and there is none for an unknown type', () => {
-    const id = '3e8f2a0c-0000-4000-8000-000000000000';
+  test('is the same each time, and there is none for an unknown type', async () => {
+    const { id } = await createUser(db.as('owner'));
     expect(linkTo(id, 'DIGEST')).toBe(linkTo(id, 'DIGEST'));
-    expect(linkTo(id, 'RECEIPT')).toBe('none');
+    expect((await fetch(linkTo(id, 'RECEIPT'))).status).toBe(400);
+    expect((await post(linkTo(id, 'RECEIPT'))).status).toBe(400);
   });
 });
 

@@ -35,7 +35,7 @@ async function lane(): Promise<void> {
         message_logs.delivery_date::text, users.email, users.first_name as full_name,
         message_logs.message_subject, message_logs.message_content,
         message_logs.idempotency_key, message_logs.retry_count as attempt,
-        false as was_attempted`;
+        false as was_attempted, true as is_optional`;
     if (messages.length === 0) {
       await new Promise((resolve) => setTimeout(resolve, 100));
       continue;

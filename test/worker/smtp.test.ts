@@ -41,6 +41,7 @@ const message = (changes: Partial<Message> = {}): Message => ({
   idempotency_key: 'a-key',
   attempt: 0,
   was_attempted: false,
+  is_optional: true,
   ...changes,
 });
 

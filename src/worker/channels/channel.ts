@@ -16,6 +16,8 @@ export interface Message {
   attempt: number;
   /** Whether an earlier attempt may have reached the receiver. */
   was_attempted: boolean;
+  /** Whether users can turn messages of this type off. */
+  is_optional: boolean;
   /** Where the user can say that they do not want such messages; there may be no such place. */
   unsubscribe_url?: string | undefined;
 }

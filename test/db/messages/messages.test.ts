@@ -52,6 +52,7 @@ describe('a message', () => {
         idempotency_key: user?.key,
         attempt: 0,
         was_attempted: false,
+        is_optional: true,
       });
       expect(await logged(sql, jobs)).toEqual([{ status: 'SENDING', ...untouched }]);
       expect(await record(sql, claimed, { status: 'SENT', code: 202, body: 'ok' })).toBe(1);
