@@ -1,5 +1,6 @@
 import process from 'node:process';
-import { EXIT, GwError } from './errors.ts';
+import { inspect } from 'node:util';
+import { EXIT, explainError, formatError, GwError, messageOf } from './errors.ts';
 import { buildProgram } from './program.ts';
 
 // Read by PostGraphile when it is loaded, which the commands do later.
@@ -11,14 +12,27 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+/** Says what went wrong and ends. */
+function fail(error: unknown): never {
+  const expected = explainError(error);
+  const said =
+    expected ??
+    new GwError(`unexpected: ${messageOf(error)}`, {
+      hint: 'This is a fault of gw. GW_DEBUG=1 shows where it came from.',
+      cause: error,
+    });
+  process.stderr.write(formatError(said));
+  if (process.env.GW_DEBUG === '1') process.stderr.write(`${inspect(said.cause ?? said)}\n`);
+  process.exit(said.exitCode);
+}
+
+// Such as a connection that breaks while nobody waits for an answer.
+process.on('uncaughtException', fail);
+process.on('unhandledRejection', fail);
+
 // Started through src/bootstrap.mjs or directly: the arguments follow the script either way.
 try {
   await buildProgram().parseAsync(process.argv);
 } catch (error) {
-  if (!(error instanceof GwError)) throw error;
-  process.stderr.write(`error: ${error.message}\n`);
-  if (error.hint !== undefined) {
-    process.stderr.write(`hint: ${error.hint.split('\n').join('\n      ')}\n`);
-  }
-  process.exit(error.exitCode);
+  fail(error);
 }

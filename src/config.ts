@@ -3,9 +3,26 @@ import { EXIT, GwError } from './errors.ts';
 import { readMailbox } from './mailbox.ts';
 
 const port = z.coerce.number().int().min(1).max(65535);
+
+/** What is wrong with a connection URL, as the end of a sentence; undefined when nothing is. */
+export function postgresUrlFault(text: string): string | undefined {
+  const [, hosts] = /^postgres(?:ql)?:\/\/(?:[^/?#]*@)?([^/?#]*)/.exec(text) ?? [];
+  if (hosts === undefined) return 'must look like postgres://user@host:port/database';
+  if (hosts.includes(',')) return 'names several hosts: give the one of the primary';
+  if (!URL.canParse(text)) return 'must look like postgres://user@host:port/database';
+  if (!/^([^%]|%[0-9a-f]{2})*$/i.test(text)) {
+    return 'has a % that is not followed by two hexadecimal digits: write %25';
+  }
+  return undefined;
+}
+
 const postgresUrl = z
   .string()
-  .regex(/^postgres(ql)?:\/\/[^/]*\/[^/?]+/, 'must look like postgres://user@host:port/database');
+  .regex(/^postgres(ql)?:\/\/[^/]*\/[^/?]+/, 'must look like postgres://user@host:port/database')
+  .superRefine((text, context) => {
+    const fault = postgresUrlFault(text);
+    if (fault !== undefined) context.addIssue(fault);
+  });
 const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
 const password = z.string().min(8);
 

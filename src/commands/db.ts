@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 import { withSql } from '../postgres/connect.ts';
-import { type Role, roles } from '../postgres/urls.ts';
+import { parseUrl, type Role, roles } from '../postgres/urls.ts';
 import { clusterHome, dataDirectory, removeCluster, runningPort } from '../server/cluster.ts';
 import { containerPort, removeContainer } from '../server/docker.ts';
 import { localCluster, locateDatabase, reachDatabase } from '../server/locate.ts';
@@ -101,7 +101,7 @@ export function registerDb(program: Command): void {
     .argument('[args...]', 'passed on to psql; write -- before them')
     .action(async (args: string[], options: { role: string }) => {
       await reachDatabase(loadConfig());
-      const url = new URL(urlOf(parseRole(options.role)));
+      const url = parseUrl(urlOf(parseRole(options.role)));
       const password = decodeURIComponent(url.password);
       url.password = '';
       const child = spawn('psql', [url.href, ...args], {

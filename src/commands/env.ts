@@ -2,7 +2,7 @@ import { delimiter, join } from 'node:path';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { migrationUrls } from '../migrations/run.ts';
-import { databaseName } from '../postgres/urls.ts';
+import { databaseName, parseUrl } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
 import { locateDatabase } from '../server/locate.ts';
 
@@ -16,7 +16,7 @@ export function registerEnv(program: Command): void {
     .addHelpText('after', '\nUse it with: eval "$(npm run -s gw -- env)"')
     .action(() => {
       const urls = migrationUrls(locateDatabase(loadConfig()));
-      const owner = new URL(urls.owner);
+      const owner = parseUrl(urls.owner);
       const variables: Record<string, string | undefined> = {
         DATABASE_URL: urls.owner,
         SHADOW_DATABASE_URL: urls.shadow,

@@ -38,19 +38,16 @@ async function onDatabase<Result>(
     return work(urls.superuser ?? urls.owner, 'DATABASE_URL');
   }
   const { createMigrated } = await import('../migrations/scratch.ts');
-  const { startScratch } = await import('../server/scratch.ts');
-  const scratch = await startScratch('gw_lint');
-  try {
+  const { withScratch } = await import('../server/scratch.ts');
+  return withScratch('gw_lint', async ({ superuserUrl }) => {
     let url = '';
     await progress.step('scratch', async () => {
-      const { urls } = await createMigrated(scratch.superuserUrl, 'gw_lint');
+      const { urls } = await createMigrated(superuserUrl, 'gw_lint');
       url = urls.superuser ?? urls.owner;
       return 'migrated';
     });
-    return await work(url, 'the scratch server');
-  } finally {
-    await scratch.stop();
-  }
+    return work(url, 'the scratch server');
+  });
 }
 
 /** Prints what is wrong and sets the exit code. */

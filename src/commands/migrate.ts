@@ -1,26 +1,29 @@
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import * as graphileMigrate from 'graphile-migrate';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { topicOfLast } from '../migrations/baseline.ts';
-import { describeSqlError } from '../migrations/error.ts';
 import {
   committedMigrations,
   forceDrop,
   type MigrationUrls,
   migrate,
-  migrationSettings,
   migrationUrls,
+  withGraphileMigrate,
 } from '../migrations/run.ts';
 import { audit } from '../postgres/audit.ts';
-import { databaseName } from '../postgres/urls.ts';
+import { databaseName, parseUrl } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
 import { hasCron } from '../server/bootstrap.ts';
 import { locateDatabase, reachDatabase } from '../server/locate.ts';
 import { restartDatabase } from '../server/restart.ts';
 import { confirm } from '../terminal/confirm.ts';
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
 
 async function urlsFor(command: string, needsSuperuser: boolean): Promise<MigrationUrls> {
   const database = await reachDatabase(loadConfig());
@@ -34,14 +37,21 @@ async function urlsFor(command: string, needsSuperuser: boolean): Promise<Migrat
   return urls;
 }
 
-/** graphile-migrate has logged SQL errors in full; the rest it only throws. */
-async function described(work: Promise<unknown>): Promise<void> {
-  await work.catch((error: unknown) => {
-    const isLogged = (error as { _gmlogged?: boolean })._gmlogged === true;
-    throw new GwError(isLogged ? 'the migration failed' : describeSqlError(error), {
-      cause: error,
-    });
-  });
+/**
+ * Keeps what is in migrations/current/ now. After a commit that failed, graphile-migrate puts
+ * back what it ran, in which the files stand that were included.
+ *
+ * @returns puts back what was there
+ */
+function keepCurrent(): () => void {
+  const folder = join(projectRoot, 'migrations', 'current');
+  const files = existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+  const single = join(projectRoot, 'migrations', 'current.sql');
+  if (existsSync(single)) files.push(single);
+  const texts = files.map((path) => [path, readFileSync(path, 'utf8')] as const);
+  return () => {
+    for (const [path, text] of texts) writeFileSync(path, text);
+  };
 }
 
 /**
@@ -61,7 +71,7 @@ export function registerMigrate(program: Command): void {
     .action(async (options: { shadow?: boolean }) => {
       const urls = await urlsFor('migrate', false);
       const count = await migrate(urls, {
-        say: (text) => process.stderr.write(`${text}\n`),
+        say,
         shadow: options.shadow === true,
       });
       process.stdout.write(`${count} migrations ran\n`);
@@ -73,10 +83,12 @@ export function registerMigrate(program: Command): void {
     .option('--once', 'run it once and exit')
     .action(async (options: { once?: boolean }) => {
       const urls = await urlsFor('watch', false);
-      await described(graphileMigrate.watch(migrationSettings(urls), options.once === true));
-      if (options.once !== true) {
-        process.stderr.write('watching migrations/current and migrations/fixtures\n');
-      }
+      const once = options.once === true;
+      await withGraphileMigrate(urls, (settings) => graphileMigrate.watch(settings, once), {
+        say,
+        goesOn: !once,
+      });
+      if (!once) say('watching migrations/current and migrations/fixtures');
     });
 
   program
@@ -85,9 +97,20 @@ export function registerMigrate(program: Command): void {
     .requiredOption('-m, --message <text>', "what it does; becomes the file's name")
     .action(async (options: { message: string }) => {
       const urls = await urlsFor('commit', true);
-      const settings = migrationSettings(urls);
-      await described(graphileMigrate.commit(settings, options.message));
-      removeBlankMigration(settings.blankMigrationContent ?? '');
+      let blank = '';
+      await withGraphileMigrate(
+        urls,
+        (settings) => {
+          blank = settings.blankMigrationContent ?? '';
+          const putBack = keepCurrent();
+          return graphileMigrate.commit(settings, options.message).catch((error: unknown) => {
+            putBack();
+            throw error;
+          });
+        },
+        { say },
+      );
+      removeBlankMigration(blank);
     });
 
   program
@@ -103,7 +126,7 @@ export function registerMigrate(program: Command): void {
       }
       const urls = await urlsFor('uncommit', true);
       const migration = committedMigrations().at(-1) ?? null;
-      await described(graphileMigrate.uncommit(migrationSettings(urls)));
+      await withGraphileMigrate(urls, graphileMigrate.uncommit, { say });
       await audit(urls.owner, 'migration.uncommitted', { migration });
     });
 
@@ -113,8 +136,10 @@ export function registerMigrate(program: Command): void {
     .option('--json', 'print JSON')
     .action(async (options: { json?: boolean }) => {
       const urls = await urlsFor('status', false);
-      const { remainingMigrations = [], hasCurrentMigration } = await graphileMigrate.status(
-        migrationSettings(urls),
+      const { remainingMigrations = [], hasCurrentMigration } = await withGraphileMigrate(
+        urls,
+        (settings) => graphileMigrate.status(settings),
+        { say },
       );
       process.exitCode = (remainingMigrations.length > 0 ? 1 : 0) + (hasCurrentMigration ? 2 : 0);
       if (options.json === true) {
@@ -135,7 +160,7 @@ export function registerMigrate(program: Command): void {
     .action(async (options: { dryRun?: boolean; yes?: boolean }) => {
       const urls = await urlsFor('reset', true);
       const name = databaseName(urls.owner);
-      const { host } = new URL(urls.owner);
+      const { host } = parseUrl(urls.owner);
       if (options.dryRun === true) {
         process.stdout.write(`would drop database "${name}" at ${host} and migrate it anew\n`);
         return;
@@ -143,12 +168,10 @@ export function registerMigrate(program: Command): void {
       await confirm(`Drop database "${name}" at ${host} and everything in it?`, options.yes);
       const hadCron = await hasCron(urls.owner).catch(() => false);
       await forceDrop(urls.superuser ?? '', name);
-      await described(graphileMigrate.reset(migrationSettings(urls)));
+      await withGraphileMigrate(urls, (settings) => graphileMigrate.reset(settings), { say });
       await audit(urls.owner, 'database.reset', { database: name });
       // pg_cron's scheduler has ended with its database, and only a restart brings it back.
       if (!hadCron) return;
-      // graphile-migrate keeps its connections for 200 ms, and ends the process if they break.
-      await new Promise((resolve) => setTimeout(resolve, 400));
       const isOurs = locateDatabase(loadConfig()).source !== 'url';
       if (isOurs && (await restartDatabase())) process.stderr.write('the server was restarted\n');
       else process.stderr.write('! restart the server now: pg_cron has ended with its database\n');

@@ -19,7 +19,7 @@ async function proved(options: Options): Promise<Report> {
   const { startTrialApi } = await import('../api/trial.ts');
   const { databaseName } = await import('../postgres/urls.ts');
   const { createMigrated } = await import('../migrations/scratch.ts');
-  const { databaseAt, startScratch } = await import('../server/scratch.ts');
+  const { databaseAt, withScratch } = await import('../server/scratch.ts');
   const { proveOptions, readDeclared } = await import('../toolkit/prove/options.ts');
   const { prove } = await import('../toolkit/prove/prove.ts');
   const settings = proveOptions({
@@ -39,17 +39,9 @@ async function proved(options: Options): Promise<Report> {
     await audit(options.url, 'prove.ran', { tried: report.tried, is_clean: report.isClean });
     return report;
   }
-  const scratch = await startScratch('gw_prove');
-  try {
-    return await prove(
-      await createMigrated(scratch.superuserUrl, 'gw_prove'),
-      startTrialApi,
-      settings,
-      options.only,
-    );
-  } finally {
-    await scratch.stop();
-  }
+  return withScratch('gw_prove', async ({ superuserUrl }) =>
+    prove(await createMigrated(superuserUrl, 'gw_prove'), startTrialApi, settings, options.only),
+  );
 }
 
 export function registerProve(program: Command): void {

@@ -53,12 +53,11 @@ export function registerSchema(program: Command): void {
       const { differences, sideOf } = await import('../migrations/compare.ts');
       const { firstRelease } = await import('../migrations/baseline.ts');
       const { checkFunctions } = await import('../migrations/plpgsql-check.ts');
-      const { requireBinaries, startScratch } = await import('../server/scratch.ts');
+      const { requireBinaries, withScratch } = await import('../server/scratch.ts');
       const { dumpGraphql } = await import('../api/print-schema.ts');
       const progress = new Progress();
       const bin = await requireBinaries();
-      const scratch = await startScratch('gw_schema');
-      try {
+      await withScratch('gw_schema', async (scratch) => {
         const database = await createMigrated(scratch.superuserUrl, 'gw_schema');
         await progress.step('topics', async () => {
           const present = await createFromFixtures(scratch.superuserUrl, 'gw_topics');
@@ -89,8 +88,6 @@ export function registerSchema(program: Command): void {
           );
           throw new GwError(`plpgsql_check found:\n${lines.join('\n')}`);
         });
-      } finally {
-        await scratch.stop();
-      }
+      });
     });
 }

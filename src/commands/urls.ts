@@ -1,4 +1,4 @@
-import { loadConfig } from '../config.ts';
+import { loadConfig, postgresUrlFault } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { locateDatabase } from '../server/locate.ts';
 
@@ -14,8 +14,12 @@ export interface Target {
  * @throws GwError with exit code 2 for what is not a URL
  */
 export function givenUrl(url: string): Target {
-  if (URL.canParse(url) && /^postgres(ql)?:/.test(url)) return { url, variable: '--url' };
-  throw new GwError('--url is not a postgres:// URL', { exitCode: EXIT.usage });
+  const fault = postgresUrlFault(url);
+  if (fault === undefined) return { url, variable: '--url' };
+  throw new GwError(`--url ${fault}`, {
+    hint: 'It looks like postgres://user@host:port/database.',
+    exitCode: EXIT.usage,
+  });
 }
 
 /**

@@ -19,6 +19,7 @@ import {
   textOf,
   trimBlank,
 } from './includes.ts';
+import { baselineHeader } from './places.ts';
 
 /** The table of contents: one include line a topic. */
 export const contentsFile = join(fixturesFolder, 'schema.sql');
@@ -30,9 +31,6 @@ export interface Migration {
 }
 
 const committedFolder = join(migrationsFolder, 'committed');
-
-/** Says of a committed migration that `gw baseline` wrote it, and from which topic. */
-const baselineHeader = /^--! Baseline: (.+)$/m;
 
 /** The topic that made the newest committed migration; undefined when a person wrote it. */
 export function topicOfLast(): string | undefined {

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { GwError } from '../errors.ts';
 import { withSql } from '../postgres/connect.ts';
+import { parseUrl } from '../postgres/urls.ts';
 
 /** One object of a dump: what kind it is, what it is called, and its statements. */
 export interface DumpedObject {
@@ -15,7 +16,7 @@ export interface DumpedObject {
 const foreignSchemas = ['cron', 'graphile_migrate'];
 
 async function pgDump(bin: string, superuserUrl: string): Promise<string> {
-  const url = new URL(superuserUrl);
+  const url = parseUrl(superuserUrl);
   const password = decodeURIComponent(url.password);
   url.password = '';
   const child = spawn(

@@ -1,108 +1,190 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import pg from 'pg';
+import {
+  type ErrorDetails,
+  errorDetails,
+  explainError,
+  GwError,
+  isUnreachable,
+} from '../errors.ts';
 import { projectRoot } from '../project.ts';
+import { type SourceLine, textOf } from './includes.ts';
+import { linesOf } from './places.ts';
+import { splitStatements } from './statements.ts';
 
-/** A line of SQL and the file it was written in. */
-interface SourceLine {
-  file: string;
-  number: number;
+/** What a run of migrations has said of itself until it failed. */
+export interface Ran {
+  /** Migrations that ran in this run and stay, oldest first. */
+  before: string[];
+  /** The one that runs now: a file of migrations/committed, "current.sql", or none. */
+  now: string | undefined;
+  isShadow: boolean;
+}
+
+/** A text of statements that failed, and how many of them had run. */
+interface Failed {
   text: string;
+  completed: number;
 }
 
-interface DatabaseError extends Error {
-  code?: string;
-  detail?: string;
-  hint?: string;
-  where?: string;
-  position?: string | number;
-  _gmMessageOverride?: string;
-}
+/** By the error that a query of `pg` ended with. */
+const failedQueries = new WeakMap<object, Failed>();
 
-const folder = join(projectRoot, 'migrations');
-
-/** A file's lines, with --!include replaced in the way graphile-migrate does it. */
-function expand(path: string): SourceLine[] {
-  const file = relative(projectRoot, path);
-  return readFileSync(path, 'utf8')
-    .split('\n')
-    .flatMap((text, index): SourceLine[] => {
-      const line = { file, number: index + 1, text };
-      const included = /^--![ \t]*include[ \t]+(.*\.sql)[ \t]*$/.exec(text)?.[1];
-      if (included === undefined) return [line];
-      const inner = trimBlank(expand(join(folder, 'fixtures', included)));
-      return [
-        { ...line, text: `--! Included ${included}` },
-        ...inner,
-        { ...line, text: `--! EndIncluded ${included}` },
-      ];
-    });
-}
-
-function trimBlank(lines: SourceLine[]): SourceLine[] {
-  const isBlank = (line: SourceLine | undefined): boolean => line?.text.trim() === '';
-  let [start, end] = [0, lines.length];
-  while (start < end && isBlank(lines[start])) start += 1;
-  while (end > start && isBlank(lines[end - 1])) end -= 1;
-  return lines.slice(start, end);
-}
-
-const dropHeaders = (lines: SourceLine[]): SourceLine[] => {
-  const first = lines.findIndex(({ text }) => !/^--! [A-Z][A-Za-z0-9_]*(:.*)?$/.test(text));
-  return trimBlank(lines.slice(Math.max(first, 0)));
-};
-
-/** The text that graphile-migrate ran, line by line, for the name that it reports. */
-function ranLines(reported: string): SourceLine[] {
-  if (reported !== 'current.sql') {
-    const committed = join(folder, 'committed');
-    const number = reported.replace(/\.sql$/, '');
-    const name = readdirSync(committed).find((entry) => entry.startsWith(number));
-    return name === undefined ? [] : dropHeaders(expand(join(committed, name)));
-  }
-  const single = join(folder, 'current.sql');
-  if (existsSync(single)) return expand(single);
-  const byNumber = (name: string): number => Number.parseInt(name, 10);
-  return readdirSync(join(folder, 'current'))
-    .filter((name) => name.endsWith('.sql'))
-    .sort((a, b) => byNumber(a) - byNumber(b))
-    .flatMap((name, index) => {
-      const file = join('migrations', 'current', name);
-      const marker = { file, number: 1, text: `--! split: ${name}` };
-      const blank = { file, number: 1, text: '' };
-      const body = dropHeaders(expand(join(folder, 'current', name)));
-      return [...(index > 0 ? [blank] : []), marker, ...body];
-    });
+interface RunningQuery {
+  text?: string;
+  _results: { command: string | null } | { command: string | null }[];
 }
 
 /**
- * An SQL error as a compiler would show it: message, file, line, caret, code, detail, hint.
- * Lines that came from an included file are named by that file.
+ * Has `pg` note which of a text's statements failed. PostgreSQL gives no position for an error
+ * that comes when a statement runs, such as one inside a function.
  */
-export function describeSqlError(thrown: unknown): string {
-  const error = thrown as DatabaseError;
-  const lines = [`error: ${error.message}`];
-  const place = /line (\d+), column (\d+) of "(.+?)"/.exec(error._gmMessageOverride ?? '');
-  if (place) {
-    const [, line, column, reported] = place;
-    const ran = ranLines(reported ?? '');
-    const at = ran[Number(line) - 1];
-    if (at === undefined) {
-      lines.push(`  --> ${reported}:${line}:${column}`);
-    } else {
-      const shown = ran
-        .slice(Math.max(0, Number(line) - 4), Number(line))
-        .filter(({ file }) => file === at.file);
-      const width = String(at.number).length;
-      lines.push(`  --> ${at.file}:${at.number}:${column}`, `${' '.repeat(width)} |`);
-      for (const { number, text } of shown) {
-        lines.push(`${String(number).padStart(width)} | ${text}`);
-      }
-      lines.push(`${' '.repeat(width)} | ${' '.repeat(Math.max(0, Number(column) - 1))}^`);
+function noteFailures(): void {
+  const prototype = pg.Query.prototype as unknown as {
+    handleError(this: RunningQuery, error: object, connection: unknown): unknown;
+  };
+  const { handleError } = prototype;
+  prototype.handleError = function (error, connection) {
+    const completed = [this._results].flat().filter(({ command }) => command !== null).length;
+    if (this.text !== undefined) failedQueries.set(error, { text: this.text, completed });
+    return handleError.call(this, error, connection);
+  };
+}
+noteFailures();
+
+/** What .gmrc has run when all migrations have. */
+const afterwards = join('sql', 'bootstrap', 'after-migrations.sql');
+
+/** A text's lines with their places: of the migration that runs, or of what comes after. */
+function sourceOf(text: string, now: string | undefined): SourceLine[] {
+  const candidates = [
+    ...(now === undefined ? [] : [() => linesOf(now)]),
+    () => linesOf('current.sql'),
+    () => plainLines(readFileSync(join(projectRoot, afterwards), 'utf8'), afterwards),
+  ];
+  for (const candidate of candidates) {
+    try {
+      const lines = candidate();
+      if (textOf(lines).trim() === text.trim()) return lines;
+    } catch {
+      // There is no such file.
     }
   }
-  if (error.code !== undefined) lines.push(`code: ${error.code}`);
-  if (error.detail !== undefined) lines.push(`detail: ${error.detail}`);
-  if (error.where !== undefined) lines.push(`where: ${error.where.split('\n').join('\n       ')}`);
-  if (error.hint !== undefined) lines.push(`hint: ${error.hint}`);
-  return lines.join('\n');
+  return plainLines(text, now ?? 'a statement of graphile-migrate');
+}
+
+const plainLines = (text: string, file: string): SourceLine[] =>
+  text.split('\n').map((line, index) => ({ file, number: index + 1, text: line }));
+
+/** Lines of a file as a compiler shows them, with a caret under the last one's column. */
+function excerpt(lines: SourceLine[], index: number, column: number | undefined): string[] {
+  const at = lines[index];
+  if (at === undefined) return [];
+  const shown = lines
+    .slice(Math.max(0, column === undefined ? index : index - 3), index + 1)
+    .filter(({ file }) => file === at.file);
+  const width = String(at.number).length;
+  const place = `${at.file}:${at.number}${column === undefined ? '' : `:${column}`}`;
+  return [
+    `  --> ${place}`,
+    `${' '.repeat(width)} |`,
+    ...shown.map(({ number, text }) => `${String(number).padStart(width)} | ${text}`),
+    ...(column === undefined
+      ? []
+      : [`${' '.repeat(width)} | ${at.text.slice(0, column - 1).replace(/\S/g, ' ')}^`]),
+  ];
+}
+
+/** The place of an error: its position, else the first line of the statement that failed. */
+function placeOf(lines: SourceLine[], failed: Failed, position: number | undefined): string[] {
+  // graphile-migrate and our files differ in blank lines at the ends alone.
+  const skipped = failed.text.length - failed.text.trimStart().length;
+  const text = textOf(lines);
+  const ahead = text.length - text.trimStart().length;
+  // PostgreSQL counts characters, JavaScript counts UTF-16 units.
+  const offset =
+    position === undefined
+      ? splitStatements(failed.text)[failed.completed]?.start
+      : Array.from(failed.text)
+          .slice(0, position - 1)
+          .join('').length;
+  if (offset === undefined) return [];
+  const before = text.slice(0, offset - skipped + ahead).split('\n');
+  const column = (before.at(-1)?.length ?? 0) + 1;
+  return excerpt(lines, before.length - 1, position === undefined ? undefined : column);
+}
+
+function detailsOf({ code, detail, query, where }: ErrorDetails): string[] {
+  const indented = (name: string, text: string | undefined): string[] =>
+    text === undefined ? [] : [`${name}: ${text.trim().split('\n').join('\n  ')}`];
+  return [
+    ...indented('code', code),
+    ...indented('detail', detail),
+    ...indented('query', query),
+    ...indented('where', where),
+  ];
+}
+
+function whatRan({ before, now, isShadow }: Ran): string[] {
+  const where = isShadow ? ' (in the shadow database)' : '';
+  const [first, last] = [before.at(0), before.at(-1)];
+  const stay =
+    before.length === 0
+      ? 'no migration'
+      : before.length < 4
+        ? before.join(', ')
+        : `${first} to ${last}, ${before.length} migrations`;
+  if (now === undefined) return [`ran before: ${stay}${where}`];
+  const name = now === 'current.sql' ? 'migrations/current/' : `migrations/committed/${now}`;
+  return [`failed: ${name}${where}`, `ran before: ${stay}`];
+}
+
+/**
+ * A failed migration as a compiler would show it: message, file, line, caret, code, detail,
+ * context, and what had run before. Lines that came from an included file are named by that
+ * file.
+ *
+ * @returns a GwError with exit code 1, or 3 when the database could not be reached
+ */
+export function migrationError(thrown: unknown, ran: Ran): GwError {
+  if (thrown instanceof GwError) return thrown;
+  const details = errorDetails(thrown);
+  const failed = failedQueries.get(thrown as object);
+  if (failed === undefined || isUnreachable(thrown)) {
+    const explained = explainError(thrown) ?? new GwError(details.message, { cause: thrown });
+    return ran.now === undefined && ran.before.length === 0
+      ? explained
+      : new GwError([explained.message, ...whatRan(ran)].join('\n'), {
+          hint: explained.hint,
+          exitCode: explained.exitCode,
+          cause: thrown,
+        });
+  }
+  const source = sourceOf(failed.text, ran.now);
+  const isOver = source[0]?.file === afterwards;
+  const lines = [
+    details.message,
+    ...placeOf(source, failed, details.position),
+    ...detailsOf(details),
+    ...whatRan(
+      isOver && ran.now !== undefined
+        ? { ...ran, before: [...ran.before, ran.now], now: undefined }
+        : ran,
+    ),
+  ];
+  return new GwError(lines.join('\n'), { hint: details.hint, cause: thrown });
+}
+
+/** The place and nature of an error in the SQL of a file that is no migration. */
+export function fixtureError(thrown: unknown, source: SourceLine[]): GwError {
+  const failed = failedQueries.get(thrown as object);
+  if (failed === undefined) return explainError(thrown) ?? new GwError(String(thrown));
+  const details = errorDetails(thrown);
+  const lines = [
+    details.message,
+    ...placeOf(source, failed, details.position),
+    ...detailsOf(details),
+  ];
+  return new GwError(lines.join('\n'), { hint: details.hint, cause: thrown });
 }

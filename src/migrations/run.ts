@@ -3,21 +3,39 @@ import { join } from 'node:path';
 import { Logger } from '@graphile/logger';
 import * as graphileMigrate from 'graphile-migrate';
 import JSON5 from 'json5';
-import { GwError, messageOf } from '../errors.ts';
+import { explainError, formatError, GwError, messageOf } from '../errors.ts';
 import { withSql } from '../postgres/connect.ts';
 import { changeUrl, type Database, databaseName } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
-import { describeSqlError } from './error.ts';
+import { migrationError, type Ran } from './error.ts';
 import { syncHealthChecks } from './health-checks.ts';
 
 const folder = join(projectRoot, 'migrations');
 
-/** Errors are already described when graphile-migrate has logged them. */
-function makeLogger(say: (text: string) => void): Logger {
+/** Says what graphile-migrate says, and keeps what ran. */
+function makeLogger(ran: Ran, say: (text: string) => void, saysErrors: boolean): Logger {
   return new Logger(() => (level, message, meta) => {
     if (level === 'debug') return;
+    const starts = /^graphile-migrate(\[shadow\])?: Running migration '(.+?)'/.exec(message);
+    const isCurrent = / Running current\.sql$/.test(message);
+    if (starts || isCurrent) {
+      if (ran.now !== undefined && ran.now !== 'current.sql') ran.before.push(ran.now);
+      ran.now = starts?.[2] ?? 'current.sql';
+      ran.isShadow = starts?.[1] !== undefined;
+    } else if (/ committed migrations executed$/.test(message)) {
+      if (ran.now !== undefined) ran.before.push(ran.now);
+      ran.now = undefined;
+    } else if (/: dropped database /.test(message)) {
+      ran.before = [];
+    }
     const error = (meta as { error?: unknown } | undefined)?.error;
-    say(error instanceof Error && 'code' in error ? describeSqlError(error) : message);
+    if (error === undefined) return say(message);
+    // It ends the process then, and nobody else would say why.
+    if (message.startsWith('An error occurred in the PgPool')) {
+      process.stderr.write(formatError(explainError(error) ?? new GwError(messageOf(error))));
+    } else if (saysErrors) {
+      say(formatError(migrationError(error, ran)).trimEnd());
+    }
   });
 }
 
@@ -40,23 +58,65 @@ export function migrationUrls(database: Database, shadow = process.env.SHADOW_DA
   };
 }
 
-/** The settings of .gmrc with this database's connections. */
-export function migrationSettings(
+/** How the connections of graphile-migrate in this process call themselves. */
+const applicationName = `graphile-migrate ${process.pid}`;
+
+interface RunOptions {
+  say?: (text: string) => void;
+  /** For work that goes on after it has returned: its errors are said, not thrown. */
+  goesOn?: boolean;
+}
+
+/**
+ * Has graphile-migrate work with the settings of .gmrc, and waits until its connections have
+ * ended: it ends the process when one breaks, as they do when the server is stopped.
+ *
+ * @throws GwError saying which migration failed where, and which had run before
+ */
+export async function withGraphileMigrate<Result>(
   urls: MigrationUrls,
-  say: (text: string) => void = (text) => process.stderr.write(`${text}\n`),
-): graphileMigrate.Settings {
+  work: (settings: graphileMigrate.Settings) => Promise<Result>,
+  { say = () => {}, goesOn = false }: RunOptions = {},
+): Promise<Result> {
+  const ran: Ran = { before: [], now: undefined, isShadow: false };
   const settings = JSON5.parse(
     readFileSync(join(projectRoot, '.gmrc'), 'utf8'),
   ) as graphileMigrate.Settings;
-  return {
-    ...settings,
-    connectionString: urls.owner,
-    shadowConnectionString: urls.shadow,
-    // Only commit, uncommit and reset use it, and they check first that there is one.
-    rootConnectionString: urls.superuser ?? changeUrl(urls.owner, { database: 'postgres' }),
-    migrationsFolder: folder,
-    logger: makeLogger(say),
-  };
+  try {
+    return await work({
+      ...settings,
+      connectionString: urls.owner,
+      shadowConnectionString: urls.shadow,
+      // Only commit, uncommit and reset use it, and they check first that there is one.
+      rootConnectionString: urls.superuser ?? changeUrl(urls.owner, { database: 'postgres' }),
+      pgSettings: { ...settings.pgSettings, application_name: applicationName },
+      migrationsFolder: folder,
+      logger: makeLogger(ran, say, goesOn),
+    });
+  } catch (error) {
+    // Another process migrates: whoever asked decides whether to wait.
+    throw messageOf(error) === lockTaken ? error : migrationError(error, ran);
+  } finally {
+    if (!goesOn) await untilReleased(urls.superuser ?? urls.owner);
+  }
+}
+
+const lockTaken = 'Failed to get exclusive lock';
+
+/** Waits for the end of the connections that graphile-migrate keeps for 200 ms. */
+async function untilReleased(url: string): Promise<void> {
+  const deadline = Date.now() + 5_000;
+  await withSql(url, async (sql) => {
+    for (;;) {
+      const [row] = await sql`
+        select count(*)::integer as count from pg_catalog.pg_stat_activity
+        where application_name = ${applicationName}`;
+      if (row?.count === 0 || Date.now() > deadline) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }).catch(() => {
+    // The server is gone, and the connections with it.
+  });
 }
 
 /** The names of the committed migrations as graphile-migrate records them, oldest first. */
@@ -72,6 +132,7 @@ export function committedMigrations(): string[] {
  * graphile-migrate itself gives up at once.
  *
  * @returns how many ran
+ * @throws GwError saying which migration failed where, and which had run before
  */
 export async function migrate(
   urls: MigrationUrls,
@@ -81,24 +142,28 @@ export async function migrate(
   const url = shadow ? urls.shadow : urls.owner;
   const before = await appliedCount(url);
   const deadline = Date.now() + waitMs;
+  const run = (settings: graphileMigrate.Settings) => graphileMigrate.migrate(settings, shadow);
   for (;;) {
     const logged: string[] = [];
     try {
-      await graphileMigrate.migrate(
-        migrationSettings(urls, (text) => logged.push(text)),
-        shadow,
-      );
-      for (const text of logged) say(text);
-      await syncHealthChecks(url);
-      return (await appliedCount(url)) - before;
+      await withGraphileMigrate(urls, run, { say: (text) => logged.push(text) });
+      break;
     } catch (error) {
-      if (messageOf(error) !== 'Failed to get exclusive lock' || Date.now() > deadline) {
-        throw new GwError(`a migration failed\n${describeSqlError(error)}`, { cause: error });
+      if (messageOf(error) !== lockTaken) throw error;
+      if (Date.now() > deadline) {
+        throw new GwError(`another process has been migrating for ${waitMs / 1000} s`, {
+          hint: 'Wait for its end, or end it.',
+        });
       }
+      logged.length = 0;
       say('another process is migrating; waiting');
       await new Promise((resolve) => setTimeout(resolve, 300));
+    } finally {
+      for (const text of logged) say(text);
     }
   }
+  await syncHealthChecks(url);
+  return (await appliedCount(url)) - before;
 }
 
 async function appliedCount(url: string): Promise<number> {

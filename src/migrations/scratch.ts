@@ -9,7 +9,5 @@ export async function createMigrated(superuserUrl: string, name: string): Promis
   const database = databaseAt(superuserUrl, name);
   await bootstrapDatabase(database.urls.superuser ?? '');
   await migrate(migrationUrls(database, ''));
-  // graphile-migrate keeps its connections for 200 ms, and ends the process if they break.
-  await new Promise((resolve) => setTimeout(resolve, 300));
   return database;
 }

@@ -1,6 +1,6 @@
 import postgres from 'postgres';
-import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
-import { changeUrl, databaseName, describeUrl } from './urls.ts';
+import { EXIT, explainError, GwError, isUnreachable, messageOf } from '../errors.ts';
+import { changeUrl, databaseName, describeUrl, parseUrl } from './urls.ts';
 
 export type Sql = postgres.Sql;
 export type Transaction = postgres.TransactionSql;
@@ -38,34 +38,20 @@ export async function withSql<Result>(
  * @param variable the environment variable that the URL came from
  */
 export function connectionError(error: unknown, url: string, variable: string): GwError {
-  const { username } = new URL(url);
-  const where = describeUrl(url);
-  const code = codeOf(error) ?? '';
-  const explain = (message: string, hint: string): GwError =>
-    new GwError(`${message} (${variable})`, { hint, exitCode: EXIT.unavailable, cause: error });
-  switch (code) {
-    case 'ECONNREFUSED':
-      return explain(`nothing listens at ${where}`, 'Start the server, or correct host and port.');
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return explain(`the host of ${where} is not known`, 'Correct the host name.');
-    case 'CONNECT_TIMEOUT':
-    case 'ETIMEDOUT':
-      return explain(`${where} does not answer`, 'Check the address and any firewall between.');
-    case '3D000':
-      return explain(
-        `the server of ${where} has no database "${databaseName(url)}"`,
-        `Create it with: createdb ${databaseName(url)}`,
-      );
-    case '28P01':
-    case '28000':
-      return explain(
-        `${where} refuses user "${decodeURIComponent(username)}": ${messageOf(error)}`,
-        "Correct user and password, and see the server's pg_hba.conf.",
-      );
-    default:
-      return explain(`cannot connect to ${where}: ${messageOf(error)}`, "See the server's log.");
-  }
+  if (error instanceof GwError) return error;
+  const { username } = parseUrl(url);
+  const place = {
+    address: describeUrl(url),
+    user: decodeURIComponent(username),
+    database: databaseName(url),
+    variable,
+  };
+  if (isUnreachable(error)) return explainError(error, place) as GwError;
+  return new GwError(`cannot connect to ${place.address}: ${messageOf(error)} (${variable})`, {
+    hint: "See the server's log.",
+    exitCode: EXIT.unavailable,
+    cause: error,
+  });
 }
 
 /** Waits up to a minute for a server that is being started. */

@@ -1,3 +1,5 @@
+import { postgresUrlFault } from '../config.ts';
+import { EXIT, GwError } from '../errors.ts';
 import { forEachLogin, type LoginName, loginNames, loginRoles } from './roles.ts';
 
 /** How each role reaches a database. `superuser` is only there where we have such a connection. */
@@ -16,12 +18,27 @@ export interface Database {
   urls: Urls;
 }
 
+/**
+ * A connection URL, taken apart.
+ *
+ * @throws GwError with exit code 2 for what is none, or names several hosts; it does not repeat
+ * the URL, which may hold a password
+ */
+export function parseUrl(url: string): URL {
+  const fault = postgresUrlFault(url);
+  if (fault === undefined) return new URL(url);
+  throw new GwError(`a connection URL ${fault}`, {
+    hint: 'It looks like postgres://user@host:port/database.',
+    exitCode: EXIT.usage,
+  });
+}
+
 /** The URL with another user, password or database. */
 export function changeUrl(
   url: string,
   change: { user?: string; password?: string; database?: string },
 ): string {
-  const changed = new URL(url);
+  const changed = parseUrl(url);
   if (change.user !== undefined) changed.username = encodeURIComponent(change.user);
   if (change.password !== undefined) changed.password = encodeURIComponent(change.password);
   if (change.database !== undefined) changed.pathname = `/${encodeURIComponent(change.database)}`;
@@ -47,10 +64,10 @@ export function urlsOfRoles(
 }
 
 export const databaseName = (url: string): string =>
-  decodeURIComponent(new URL(url).pathname.slice(1));
+  decodeURIComponent(parseUrl(url).pathname.slice(1));
 
 /** `host:port/database`, for people. */
 export function describeUrl(url: string): string {
-  const { hostname, port } = new URL(url);
+  const { hostname, port } = parseUrl(url);
   return `${hostname}:${port || 5432}/${databaseName(url)}`;
 }

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import {
   appendFileSync,
   chownSync,
@@ -70,6 +70,9 @@ function logEnd(cluster: Cluster): string {
   return readFileSync(logFile(cluster), 'utf8').trim().split('\n').slice(-12).join('\n');
 }
 
+/** Those that run now. */
+const programs = new Set<ChildProcess>();
+
 /** Runs one of PostgreSQL's programs as the server's user; resolves with what it printed. */
 function run(
   cluster: Cluster,
@@ -86,10 +89,11 @@ function run(
   let output = '';
   child.stdout.on('data', (chunk) => (output += chunk));
   child.stderr.on('data', (chunk) => (output += chunk));
-  return new Promise((resolve, reject) => {
+  programs.add(child);
+  return new Promise<{ code: number; output: string }>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code) => resolve({ code: code ?? 1, output }));
-  });
+  }).finally(() => programs.delete(child));
 }
 
 async function mustRun(cluster: Cluster, program: string, args: string[]): Promise<void> {
@@ -229,6 +233,30 @@ export async function stopCluster(cluster: Cluster): Promise<void> {
   const { code } = await stop('fast', '3');
   // Write-ahead log makes this safe: the next start replays it.
   if (code !== 0) await stop('immediate', '10');
+}
+
+/**
+ * Ends the server as a crash would and deletes everything, before it returns: for the last
+ * moment of this process, when nothing can be waited for. What initdb has begun ends too.
+ */
+export function discardCluster(cluster: Cluster): void {
+  for (const child of programs) child.kill('SIGTERM');
+  let pid: number | undefined;
+  try {
+    const file = join(dataDirectory(cluster), 'postmaster.pid');
+    pid = Number(readFileSync(file, 'utf8').split('\n')[0]) || undefined;
+  } catch {
+    // None has started.
+  }
+  if (isAlive(pid, /postgres/)) process.kill(pid as number, 'SIGQUIT');
+  const isEnding = () => isAlive(pid, /postgres/) || [...programs].some(({ pid }) => isAlive(pid));
+  const deadline = Date.now() + 5_000;
+  while (isEnding() && Date.now() < deadline) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+  }
+  // What a program started may still write for a moment.
+  rmSync(cluster.home, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+  removeCluster(cluster);
 }
 
 /** Deletes the data directory and the log. */

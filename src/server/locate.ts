@@ -2,7 +2,14 @@ import type { Config } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { connectionError, withSql } from '../postgres/connect.ts';
 import { forEachLogin, loginRoles } from '../postgres/roles.ts';
-import { changeUrl, type Database, describeUrl, urlsOfRoles } from '../postgres/urls.ts';
+import {
+  changeUrl,
+  type Database,
+  databaseName,
+  describeUrl,
+  parseUrl,
+  urlsOfRoles,
+} from '../postgres/urls.ts';
 import { findInstallations } from './binaries.ts';
 import type { RolePasswords } from './bootstrap.ts';
 import { type Cluster, clusterExists, clusterMajor, dataDirectory } from './cluster.ts';
@@ -13,7 +20,7 @@ export const standardPort = 5432;
 
 /** Passwords that the environment names, gw_owner's perhaps inside DATABASE_URL. */
 export function namedPasswords(config: Config): Partial<RolePasswords> {
-  const url = config.DATABASE_URL === undefined ? undefined : new URL(config.DATABASE_URL);
+  const url = config.DATABASE_URL === undefined ? undefined : parseUrl(config.DATABASE_URL);
   const inUrl = url?.username === loginRoles.owner.name ? decodeURIComponent(url.password) : '';
   const named = {
     ...forEachLogin((login) => config[loginRoles[login].variable]),
@@ -48,11 +55,11 @@ export function onLoopback(
 
 /** The database that DATABASE_URL means. */
 export function fromUrl(config: Config, url: string, passwords: Passwords): Database {
-  const isOwner = decodeURIComponent(new URL(url).username) === loginRoles.owner.name;
+  const isOwner = decodeURIComponent(parseUrl(url).username) === loginRoles.owner.name;
   const root =
     config.ROOT_DATABASE_URL === undefined
       ? undefined
-      : changeUrl(config.ROOT_DATABASE_URL, { database: new URL(url).pathname.slice(1) });
+      : changeUrl(config.ROOT_DATABASE_URL, { database: databaseName(url) });
   const superuser = root ?? (isOwner ? undefined : url);
   return {
     source: 'url',
@@ -63,7 +70,7 @@ export function fromUrl(config: Config, url: string, passwords: Passwords): Data
 
 /** Whether a URL (from `gw env`, say) means the cluster or container of this checkout. */
 export function isOurUrl(url: string): boolean {
-  const { hostname, port, pathname } = new URL(url);
+  const { hostname, port, pathname } = parseUrl(url);
   const state = readState();
   return (
     (state.cluster ?? state.container) !== undefined &&

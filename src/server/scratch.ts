@@ -1,5 +1,7 @@
 import { readdirSync } from 'node:fs';
+import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
+import process from 'node:process';
 import { GwError } from '../errors.ts';
 import { changeUrl, type Database, urlsOfRoles } from '../postgres/urls.ts';
 import { Progress } from '../terminal/progress.ts';
@@ -9,6 +11,7 @@ import {
   type Cluster,
   clusterHome,
   createCluster,
+  discardCluster,
   removeCluster,
   runningPort,
   serverPid,
@@ -104,6 +107,9 @@ export async function startScratch(
   const name = ['scratch', process.pid, ...(topic === undefined ? [] : [topic])].join('-');
   const cluster: Cluster = { bin, home: clusterHome(name) };
   removeCluster(cluster);
+  // However this process ends.
+  const discard = (): void => discardCluster(cluster);
+  process.once('exit', discard);
   const secrets = readSecrets();
   await createCluster(cluster, secrets.superuser, [
     `cron.database_name = '${cronDatabase}'`,
@@ -144,6 +150,30 @@ export async function startScratch(
     async stop() {
       await stopCluster(cluster);
       removeCluster(cluster);
+      process.off('exit', discard);
     },
   };
+}
+
+/**
+ * Works on a scratch server, which is gone afterwards: also when the work fails, and when a
+ * signal ends this process.
+ */
+export async function withScratch<Result>(
+  cronDatabase: string,
+  work: (scratch: Scratch) => Promise<Result>,
+): Promise<Result> {
+  const end = (signal: NodeJS.Signals): never => {
+    process.stderr.write(`error: stopped by ${signal}\n`);
+    process.exit(128 + (constants.signals[signal] ?? 0));
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.once(signal, end);
+  const scratch = await startScratch(cronDatabase);
+  try {
+    return await work(scratch);
+  } finally {
+    await scratch.stop();
+    for (const signal of signals) process.off(signal, end);
+  }
 }

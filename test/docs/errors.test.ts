@@ -3,7 +3,7 @@ import { GraphQLError } from 'postgraphile/graphql';
 import { describe, expect, test } from 'vitest';
 import { errorCodes, makeMaskError, sqlStates } from '../../src/api/errors.ts';
 import { closeCodes } from '../../src/api/live/sockets.ts';
-import { EXIT } from '../../src/errors.ts';
+import { EXIT, exitMeanings } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { code, expectTable, readTable } from '../helpers/reference.ts';
@@ -83,6 +83,7 @@ test('every exit code is in the reference', () => {
     Object.entries(EXIT).map(([name, number]) => ({
       'exit code': code(String(number)),
       name,
+      means: exitMeanings[name as keyof typeof EXIT],
     })),
   );
 });
