@@ -1,26 +1,26 @@
 --! Previous: -
---! Hash: sha1:3bd7aae13f3bc96806887da455fd7b4a9be4fe3d
+--! Hash: sha1:dcf78e48ecb5c01704fdc30ed1d5f34e1416eb23
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
 /*
- * The schemas, who may enter them, and the few functions that every other topic needs.
+ * The schemas, the roles that may use them, and the functions that every topic needs.
  *
- * A schema says who its objects are for. Access is closed first and opened by name: USAGE
- * here, then a grant on each table and function where it is made.
+ * Each schema is for one kind of caller. No role has access by default: USAGE on a schema
+ * is granted here, and rights on a table or function in its own topic.
  */
 
--- What frontends use. Everything in it is in the GraphQL API, so it needs RLS and a comment.
+-- The GraphQL API. Everything in it is public, so it needs RLS and a comment.
 create schema app_public;
 
--- Helpers that app_user may execute but that are not in the API.
+-- Helpers that app_user may execute. They are not in the API.
 create schema app_hidden;
 
--- Secrets, sessions, ledgers, trigger functions.
+-- Secrets, sessions, ledgers, trigger functions. No user of the API may enter.
 create schema app_private;
 
--- Every partition. Grants and policies are not inherited by partitions, so nobody but the
--- owner may enter: rows are only reachable through the parent.
+-- All partitions. A partition does not inherit grants and policies, so only the owner may
+-- enter this schema; others reach the rows through the parent table.
 create schema app_partitions;
 
 -- The toolkit: partition policies, pg_cron declarations, checks.
@@ -31,12 +31,12 @@ grant usage on schema app_hidden to app_user, app_anonymous, gw_readonly;
 grant usage on schema app_private to gw_authenticator, gw_worker, gw_cdc, gw_monitor;
 grant usage on schema ops to gw_authenticator, gw_monitor, gw_worker, gw_cdc;
 
--- A function is callable by nobody until it is granted.
+-- PostgreSQL lets every role execute a new function. Here a function needs a grant.
 alter default privileges for role gw_owner revoke execute on functions from public;
 
 --! Included functions/app_hidden/current_app_user_id.sql
--- One statement, SQL, no SET: so it is inlined into every policy and prunes hash
--- partitions when the plan starts.
+-- One SQL statement without SET, so that PostgreSQL inlines it into every policy and
+-- prunes hash partitions when a plan starts.
 create or replace function app_hidden.current_app_user_id() returns uuid
 language sql stable parallel safe
 as $$
@@ -49,8 +49,8 @@ comment on function app_hidden.current_app_user_id() is
   'The current user of the transaction, or null. Every policy compares user_id with it.';
 --! EndIncluded functions/app_hidden/current_app_user_id.sql
 --! Included functions/app_private/set_app_user.sql
--- SET LOCAL rather than set_config(): a distributing extension passes only the former on to
--- its workers. The value is a uuid, so format() cannot be tricked.
+-- SET LOCAL, not set_config(): an extension that distributes tables passes only SET LOCAL
+-- on to its workers. The value is a uuid, so the statement cannot be injected into.
 create or replace function app_private.set_app_user(p_user_id uuid) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -66,8 +66,8 @@ comment on function app_private.set_app_user(uuid) is
   'Sets the current user until the transaction ends. Not in the API.';
 --! EndIncluded functions/app_private/set_app_user.sql
 --! Included functions/ops/last_migration.sql
--- Definer: graphile_migrate is readable by its owner only, and /readyz asks as a role that
--- has no other right. It takes no argument and tells only a file's name.
+-- Definer: only its owner can read graphile_migrate, and /readyz asks as a role without
+-- other rights. No caller check: it takes no argument and returns only a file name.
 create or replace function ops.last_migration() returns text
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -108,7 +108,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'INSERT' then
-    -- A loader may bring both along; app_user has no right to write them.
+    -- A bulk load may set both; app_user has no right to write them.
     new.created_at := coalesce(new.created_at, now());
     new.updated_at := greatest(new.created_at, coalesce(new.updated_at, now()));
     return new;
@@ -128,7 +128,7 @@ comment on function app_private.tg__timestamps() is
   'created_at and sets updated_at, whatever the statement says.';
 --! EndIncluded functions/app_private/tg__timestamps.sql
 --! Included functions/app_hidden/current_traceparent.sql
--- A session may set whatever it likes; only what has the form is passed on.
+-- A session can set any text, so a value that is not a traceparent is ignored.
 create or replace function app_hidden.current_traceparent() returns text
 language sql stable parallel safe
 set search_path = pg_catalog, pg_temp

@@ -1,15 +1,15 @@
---! Previous: sha1:3bd7aae13f3bc96806887da455fd7b4a9be4fe3d
---! Hash: sha1:a37d032b1ba5c4bef4320f31dd1d85750c3674ba
+--! Previous: sha1:dcf78e48ecb5c01704fdc30ed1d5f34e1416eb23
+--! Hash: sha1:ddb96e7147266d9f4ec5bbbefd371fb39ba16b7c
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 
 /*
- * pg-boss's own schema, and our queues in it.
+ * The schema of pg-boss, and the queues in it.
  *
- * Migrations create the schema, so the worker needs no right to create anything, and a
- * planner can insert jobs in the transaction that makes their rows. The included file is
- * what pg-boss 12.35.0 prints with getConstructionPlans('pgboss') (schema version 43). A
- * test compares it with the installed package.
+ * A migration creates the schema, so the worker needs no right to create objects, and SQL
+ * can insert a job in the same transaction as the row that it is for. The included file
+ * is the output of getConstructionPlans('pgboss') of pg-boss 12.35.0 (schema version 43).
+ * A test compares it with the installed package.
  */
 
 --! Included pgboss/construction-43.sql
@@ -450,10 +450,11 @@ CREATE INDEX IF NOT EXISTS job_dep_parent_idx ON pgboss.job_dependency (parent_n
 INSERT INTO pgboss.version(version) VALUES ('43');
 --! EndIncluded pgboss/construction-43.sql
 
--- The message's row counts its attempts and says when the next one is due: pg-boss only
--- takes a job back from a worker that died, which it notices when the heartbeat is 10 s old.
--- A partition of its own, so that a million sends do not slow other queues. Finished jobs
--- are kept a day: message_logs is the record.
+-- Sends of messages, one job each. message_logs counts the attempts and holds the time of
+-- the next one, so retryLimit here only has to be large: pg-boss retries a job when its
+-- worker died, which it notices when the heartbeat is 10 s old. The queue has its own
+-- partition, so that a million sends do not slow other queues. Finished jobs are kept for
+-- a day only, because message_logs is the record.
 select pgboss.create_queue('message-send-dead', '{
   "policy": "standard",
   "retentionSeconds": 7776000
@@ -472,8 +473,9 @@ select pgboss.create_queue('message-send', '{
   "deadLetter": "message-send-dead"
 }');
 
--- Retries after 8 to 15 s, doubling with jitter up to 15 min, about two hours in all.
--- Deliveries of an hour's outage still arrive, in one notice.
+-- Notices about alerts. The first retry is after 8 to 15 s; the delay doubles, with
+-- jitter, up to 15 min. All retries take about two hours, so the alerts of an outage of
+-- one hour still arrive, in one notice.
 select pgboss.create_queue('alert-notify-dead', '{
   "policy": "standard",
   "retentionSeconds": 2592000

@@ -1,5 +1,5 @@
---! Previous: sha1:a37d032b1ba5c4bef4320f31dd1d85750c3674ba
---! Hash: sha1:af1b6835a0b592881f4586a1706046e6dd5dcd0d
+--! Previous: sha1:ddb96e7147266d9f4ec5bbbefd371fb39ba16b7c
+--! Hash: sha1:ed343af6e010788aa373a0065a6132bcb50634fb
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:af1b6835a0b592881f4586a1706046e6dd5dcd0d
---! Hash: sha1:e02f97334f755e906d83dee12ea7d2437a81a865
+--! Previous: sha1:ed343af6e010788aa373a0065a6132bcb50634fb
+--! Hash: sha1:c326b53bc30087ecbdb2a39a3a1b27fe1dec06eb
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

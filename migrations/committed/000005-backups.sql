@@ -1,5 +1,5 @@
---! Previous: sha1:e02f97334f755e906d83dee12ea7d2437a81a865
---! Hash: sha1:eb9c4c0d661d606dd0f361c423cb5e35fda873d6
+--! Previous: sha1:c326b53bc30087ecbdb2a39a3a1b27fe1dec06eb
+--! Hash: sha1:8d13e47bf789743e5e1ee65c77bf6f400d3cbf25
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:eb9c4c0d661d606dd0f361c423cb5e35fda873d6
---! Hash: sha1:4134347016feb177fa953ca4f0c8c3e2708b137c
+--! Previous: sha1:8d13e47bf789743e5e1ee65c77bf6f400d3cbf25
+--! Hash: sha1:93d7ef7c191625e8352fad17bdb08296da3e0546
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,13 +1,13 @@
---! Previous: sha1:4134347016feb177fa953ca4f0c8c3e2708b137c
---! Hash: sha1:7c20cb7a7f0c192fda7b2c5701b4ef1b8392f3aa
+--! Previous: sha1:93d7ef7c191625e8352fad17bdb08296da3e0546
+--! Hash: sha1:db1090926ae389b36045d35af4d22904871b6365
 --! Message: time
 --! Baseline: topics/07-time.sql
 
 /*
- * Time zones, and how a local time becomes an instant.
+ * Time zones, and the conversion of local times to instants.
  *
- * PostgreSQL's AT TIME ZONE takes the later instant when a local time occurs twice. People
- * expect the earlier one, so these functions decide as TC39 Temporal's "compatible" does.
+ * AT TIME ZONE in PostgreSQL takes the later instant when a local time occurs twice.
+ * People expect the earlier one, so these functions follow "compatible" of TC39 Temporal.
  */
 
 --! Included functions/app_hidden/month_day.sql
@@ -23,13 +23,15 @@ comment on function app_hidden.month_day(date) is
   'Month and day as one number: 229 for February 29. Yearly dates are found by it.';
 --! EndIncluded functions/app_hidden/month_day.sql
 
--- The zones that a user may live in. A pattern cannot tell: America/Argentina/Buenos_Aires
--- and UTC are zones, Mars/Olympus_Mons is not. Filled from the server's own tzdata.
+-- The time zones that a user may choose. A CHECK with a pattern cannot decide this:
+-- America/Argentina/Buenos_Aires and UTC are zones, Mars/Olympus_Mons is not. The rows
+-- come from the server's own tzdata. No RLS: the rows belong to no user.
 create table app_hidden.timezones (
   name text not null,
   constraint timezones_pkey primary key (name)
 );
 
+-- No write: sync_timezones() fills the table.
 grant select on app_hidden.timezones to app_user, app_anonymous, gw_readonly;
 
 comment on table app_hidden.timezones is
@@ -44,7 +46,7 @@ as $$
     insert into app_hidden.timezones (name)
     select pg_timezone_names.name
     from pg_catalog.pg_timezone_names
-    -- Copies and pseudo-zones that some systems ship beside the real ones.
+    -- Some systems ship copies and pseudo-zones beside the real zones.
     where pg_timezone_names.name !~ '^(posix|right)/'
       and pg_timezone_names.name not in ('Factory', 'localtime', 'posixrules')
     order by pg_timezone_names.name
@@ -62,9 +64,9 @@ comment on function app_hidden.sync_timezones() is
 select app_hidden.sync_timezones();
 
 --! Included functions/app_hidden/earlier_instant.sql
--- The earlier instant has the offset that was in force some hours before: it is right when it
--- reads as the same local time. Several distances are tried, because transitions can lie
--- close together.
+-- The earlier instant uses the offset from before the clock was put back. The function
+-- takes the offset of some hours before, and accepts the instant when it reads as the
+-- same local time. It tries several distances, because transitions can be close together.
 create or replace function app_hidden.earlier_instant(p_local timestamp, p_zone text)
 returns timestamptz
 language sql stable strict parallel safe
@@ -89,9 +91,10 @@ comment on function app_hidden.earlier_instant(timestamp, text) is
   'local_to_instant().';
 --! EndIncluded functions/app_hidden/earlier_instant.sql
 --! Included functions/app_hidden/local_to_instant.sql
--- AT TIME ZONE already uses the offset before a gap. Only in an overlap it gives the later of
--- the two instants, and then the clock has been put back shortly before: 26 hours earlier
--- it did not show 26 hours less. Neither strict nor with SET, so that it is inlined.
+-- AT TIME ZONE already uses the offset before a gap. Only in an overlap it returns the
+-- wrong one, the later of two instants. An overlap follows a change of the clock, and
+-- then the local time 26 hours earlier is not 26 hours less: only then is the slow
+-- function called. Neither strict nor with SET, so that PostgreSQL inlines it.
 create or replace function app_hidden.local_to_instant(p_local timestamp, p_zone text)
 returns timestamptz
 language sql stable parallel safe
@@ -111,7 +114,7 @@ comment on function app_hidden.local_to_instant(timestamp, text) is
   'gap; in an overlap it is the earlier instant (TC39 Temporal''s "compatible").';
 --! EndIncluded functions/app_hidden/local_to_instant.sql
 --! Included functions/app_hidden/occurrence_in_year.sql
--- Not strict, so that it is inlined.
+-- Not strict, so that PostgreSQL inlines it.
 create or replace function app_hidden.occurrence_in_year(
   p_date date, p_year integer, p_leap_day_policy text
 ) returns date
@@ -134,9 +137,10 @@ comment on function app_hidden.occurrence_in_year(date, integer, text) is
   'policy is skip and the year has no February 29.';
 --! EndIncluded functions/app_hidden/occurrence_in_year.sql
 --! Included functions/app_hidden/quiet_until.sql
--- The hours may span midnight: 22:00 to 07:00. An end in the night's second half belongs to
--- the next day. Where clocks are put back they show the end twice, and the first time may
--- be past: who waited for that would wait for nothing, again and again.
+-- Quiet hours may span midnight, such as 22:00 to 07:00: before midnight they end on the
+-- next day. When the clock is put back, the local end may occur twice. If the first
+-- occurrence is in the past, the second is returned, because a message that is held until
+-- a past instant would be due at once and held again.
 create or replace function app_hidden.quiet_until(
   p_at timestamptz, p_zone text, p_from time, p_until time
 ) returns timestamptz

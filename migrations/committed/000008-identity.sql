@@ -1,17 +1,21 @@
---! Previous: sha1:7c20cb7a7f0c192fda7b2c5701b4ef1b8392f3aa
---! Hash: sha1:fdeba6aa60bd53312073fc19dde7ea621192c34e
+--! Previous: sha1:db1090926ae389b36045d35af4d22904871b6365
+--! Hash: sha1:3932fb71d0b871e4846e44b1519767c8fd3c7d4c
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
 /*
  * Users and their preferences.
+ *
+ * Almost every table of app_public has a user_id that refers to users: a user is the
+ * tenant that row-level security separates.
  */
 
--- People. A guest has no e-mail until upgrade_guest(). Deleting is soft, so that the
--- e-mail is free again and messages already sent can still be explained.
+-- Users, registered or guests. A guest has no e-mail until upgrade_guest(). Closing an
+-- account sets deleted_at and keeps the row: the e-mail can be used again, and messages
+-- that were sent can still be explained.
 --
--- When a message goes out is the local rule (date, send_time, timezone), never a stored
--- instant, because zones' rules change and people move.
+-- The row stores the local rule of a message (date, send_time, timezone), not an instant,
+-- because the rules of time zones change and people move.
 create table app_public.users (
   id uuid not null default gen_random_uuid(),
   email text,
@@ -51,11 +55,11 @@ create table app_public.users (
   constraint users_location_country_check check (length(location_country) <= 100)
 );
 
--- Unique among those who have not left, whatever the letters' case.
+-- Unique among open accounts, without regard to case.
 create unique index users_email_key on app_public.users (lower(email))
   where deleted_at is null;
 
--- The planner looks for the day of the year, not for the year of birth.
+-- The planner searches by the day of the year, whatever the year of birth.
 create index users_birthday_idx
   on app_public.users (app_hidden.month_day(birthday_date), timezone)
   where deleted_at is null and birthday_date is not null;
@@ -79,13 +83,12 @@ create policy everyone on app_public.users
   for select to gw_readonly
   using (true);
 
--- No insert: register() and continue_as_guest() do it. No delete: an account is closed by
--- setting deleted_at, which is not the user's to write.
--- No update of email, is_guest: those change with a password's knowledge.
-grant select on app_public.users to app_user;
-
-grant update (first_name, last_name, timezone, birthday_date, anniversary_date,
-  send_time, leap_day_policy, location_city, location_country)
+-- No insert: register() and continue_as_guest() do that. No delete: setting deleted_at
+-- closes an account, and no user may set it. No update of email and is_guest:
+-- upgrade_guest() sets them together with a password.
+grant select,
+  update (first_name, last_name, timezone, birthday_date, anniversary_date, send_time,
+    leap_day_policy, location_city, location_country)
   on app_public.users to app_user;
 
 grant select on app_public.users to gw_readonly;
@@ -136,8 +139,8 @@ comment on column app_public.users.last_login_at is
 comment on column app_public.users.deleted_at is
   'When the account was closed; null while it is open.';
 
--- One row a user, made with the user. The time zone is a column of users, because every
--- message's instant hangs on it.
+-- Preferences, one row for each user, created with the user. The time zone is a column
+-- of users instead, because the time of every message depends on it.
 create table app_public.user_settings (
   user_id uuid not null default app_hidden.current_app_user_id(),
   theme text not null default 'system',
@@ -174,12 +177,13 @@ create policy everyone on app_public.user_settings
   for select to gw_readonly
   using (true);
 
--- No insert, no delete: the row lives as long as the user.
-grant select on app_public.user_settings to app_user, gw_readonly;
-
-grant update (theme, week_starts_on, default_task_priority, birthday_messages,
-  anniversary_messages, weekly_digest, locale, quiet_from, quiet_until)
+-- No insert, no delete: the row is created and deleted with the user.
+grant select,
+  update (theme, week_starts_on, default_task_priority, birthday_messages,
+    anniversary_messages, weekly_digest, locale, quiet_from, quiet_until)
   on app_public.user_settings to app_user;
+
+grant select on app_public.user_settings to gw_readonly;
 
 create trigger _100_timestamps before insert or update on app_public.user_settings
   for each row execute function app_private.tg__timestamps();

@@ -1,17 +1,19 @@
---! Previous: sha1:fdeba6aa60bd53312073fc19dde7ea621192c34e
---! Hash: sha1:c90b0a84f7c26771fbd43558f0673167f6d92726
+--! Previous: sha1:3932fb71d0b871e4846e44b1519767c8fd3c7d4c
+--! Hash: sha1:040b10c18cc5cdc8dae21502ac99947e40907937
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 
 /*
  * Passwords, sessions and tokens.
  *
- * Nobody but the definer functions of this topic can read a password hash or a refresh
- * token's hash. Access tokens are signed by the API and checked without the database, so a
- * session that ends is announced to every API process.
+ * Only the definer functions of this topic can read the hash of a password or of a
+ * refresh token. The API signs access tokens and checks them without the database;
+ * therefore the end of a session is announced to every API process.
  */
 
--- What nobody but the sign-in functions may read.
+-- Password hashes, apart from users so that no grant on users can reach them. The count
+-- of wrong passwords locks the account for a while. No policies and no grants: only
+-- functions of the owner use the table.
 create table app_private.user_secrets (
   user_id uuid not null,
   password_hash text not null,
@@ -29,8 +31,9 @@ alter table app_private.user_secrets enable row level security;
 comment on table app_private.user_secrets is
   'Password hashes (bcrypt), and the number of recent wrong passwords.';
 
--- A sign-in. Its refresh tokens form a family: each use replaces the token, and a token
--- used twice shows that it was stolen, so that the whole session ends.
+-- Sessions: one row for each sign-in. Each use of a refresh token replaces it. A token
+-- that is used twice was copied, so the whole session ends. No policies and no grants:
+-- only functions of the owner use the table.
 create table app_private.sessions (
   id uuid not null default gen_random_uuid(),
   user_id uuid not null,
@@ -44,7 +47,8 @@ create table app_private.sessions (
   constraint sessions_user_id_fkey
     foreign key (user_id) references app_public.users on delete cascade,
   constraint sessions_refresh_token_hash_check check (length(refresh_token_hash) = 32),
-  constraint sessions_revoked_check check ((revoked_at is null) = (revoked_reason is null)),
+  constraint sessions_revoked_check
+    check ((revoked_at is null) = (revoked_reason is null)),
   constraint sessions_revoked_reason_check
     check (revoked_reason in ('logout', 'reuse', 'account'))
 );
@@ -62,13 +66,15 @@ alter table app_private.sessions enable row level security;
 comment on table app_private.sessions is
   'Sessions of users. Holds the SHA-256 of the current refresh token, never the token.';
 
--- Tokens that were replaced; one of them coming back is how theft is noticed.
+-- Refresh tokens that were replaced. When one of them is used again, somebody has a copy.
+-- No policies and no grants: only functions of the owner use the table.
 create table app_private.spent_refresh_tokens (
   user_id uuid not null,
   session_id uuid not null,
   refresh_token_hash bytea not null,
   spent_at timestamptz not null default now(),
-  constraint spent_refresh_tokens_pkey primary key (user_id, session_id, refresh_token_hash),
+  constraint spent_refresh_tokens_pkey
+    primary key (user_id, session_id, refresh_token_hash),
   constraint spent_refresh_tokens_session_fkey foreign key (user_id, session_id)
     references app_private.sessions (user_id, id) on delete cascade
 );
@@ -96,8 +102,8 @@ as $$
       and revoked_at is null
     returning id
   ),
-  -- An API process forgets nothing that was sent: on reconnecting it reads
-  -- recently_revoked_sessions().
+  -- An API process that was disconnected reads recently_revoked_sessions() when it
+  -- connects again, so no notification is lost.
   told as (
     select pg_notify('gw_session_revoked', revoked.id::text) from revoked
   )
@@ -109,7 +115,7 @@ comment on function app_private.revoke_sessions(uuid, uuid, text) is
   'process. Returns how many ended.';
 --! EndIncluded functions/app_private/revoke_sessions.sql
 --! Included functions/app_private/tg_users__close.sql
--- Definer: whoever may close an account has no right to its sessions.
+-- Definer: the role that closes an account has no rights on sessions.
 create or replace function app_private.tg_users__close() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -140,7 +146,7 @@ comment on function app_private.delete_expired_sessions() is
   'Deletes sessions that ended more than a week ago. Returns how many.';
 --! EndIncluded functions/app_private/delete_expired_sessions.sql
 
--- Becomes a signed JWT in the API, never an object. exp is seconds since 1970.
+-- The API turns a value of this type into a signed JWT, so it is a scalar in GraphQL.
 create type app_public.access_token as (
   sub uuid,
   sid uuid,
@@ -154,6 +160,7 @@ comment on column app_public.access_token.sid is 'Id of the session.';
 comment on column app_public.access_token.exp is
   'When the token expires, in seconds since 1970-01-01 UTC.';
 
+-- The result of every function that signs in.
 create type app_public.session_tokens as (
   user_id uuid,
   access_token app_public.access_token,
@@ -218,7 +225,8 @@ comment on function app_private.start_session(uuid) is
   'Creates a session and its first tokens.';
 --! EndIncluded functions/app_private/start_session.sql
 --! Included functions/app_private/recently_revoked_sessions.sql
--- Definer: the API's login role cannot read sessions. Returns ids only.
+-- Definer: the API's login role cannot read sessions. No caller check: it returns only
+-- ids.
 create or replace function app_private.recently_revoked_sessions() returns setof uuid
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -231,7 +239,7 @@ comment on function app_private.recently_revoked_sessions() is
   'Sessions that were revoked while one of their access tokens may still be valid.';
 --! EndIncluded functions/app_private/recently_revoked_sessions.sql
 --! Included functions/app_public/continue_as_guest.sql
--- Definer: see register().
+-- Definer, without a caller check, for the reasons of register().
 create or replace function app_public.continue_as_guest(timezone text default 'UTC')
 returns app_public.session_tokens
 language plpgsql volatile strict security definer
@@ -254,7 +262,7 @@ comment on function app_public.continue_as_guest(text) is
   'way leads back to the account. Error: FOREIGN_KEY_VIOLATION (timezone).';
 --! EndIncluded functions/app_public/continue_as_guest.sql
 --! Included functions/app_public/upgrade_guest.sql
--- Definer: writes email, is_guest and the secret, of the calling user only.
+-- Definer: writes email, is_guest and the password hash, of the calling user only.
 create or replace function app_public.upgrade_guest(
   email text, password text, first_name text, last_name text default ''
 ) returns app_public.users
@@ -296,7 +304,7 @@ comment on function app_public.upgrade_guest(text, text, text, text) is
   'lastName), VALIDATION_FAILED (password), NOT_A_GUEST.';
 --! EndIncluded functions/app_public/upgrade_guest.sql
 --! Included functions/app_public/refresh_session.sql
--- Definer: reads sessions. Who holds the token is the caller; there is no other check.
+-- Definer: reads sessions. No caller check: the token itself identifies the caller.
 create or replace function app_public.refresh_session(refresh_token text)
 returns app_public.session_tokens
 language plpgsql volatile strict security definer
@@ -334,7 +342,8 @@ begin
     )::app_public.session_tokens;
   end if;
 
-  -- Spent before: somebody has a copy. Who is who cannot be told, so the session ends.
+  -- The token was used before, so somebody has a copy. The owner and the thief cannot be
+  -- told apart, so the session ends.
   perform app_private.revoke_sessions(spent.user_id, spent.session_id, 'reuse')
   from app_private.spent_refresh_tokens as spent
   where spent.refresh_token_hash = given;
@@ -401,15 +410,15 @@ comment on function app_public.viewer() is
   'The signed-in user; null when nobody is signed in.';
 --! EndIncluded functions/app_public/viewer.sql
 --! Included functions/app_public/login.sql
--- Definer: reads password hashes. It answers null for every kind of refusal, and always
--- computes one bcrypt of the same cost, so that neither answer nor time tells which it was.
+-- Definer: reads password hashes. Every refusal returns null, after one bcrypt of the
+-- same cost, so that neither the result nor the time shows the reason.
 create or replace function app_public.login(email text, password text)
 returns app_public.session_tokens
 language plpgsql volatile strict security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- The hash of a random string that was thrown away.
+  -- The hash of a random string that nobody knows.
   nobody constant text := '$2a$10$7EqJtq98hPqEX7fNZaFWoOhi5B0x8A8Qv7lQ0i0m6G3nS3nq2mYyS';
   secret app_private.user_secrets;
   is_locked boolean;
@@ -420,7 +429,7 @@ begin
   inner join app_private.user_secrets on user_secrets.user_id = users.id
   where lower(users.email) = lower(trim(login.email))
     and users.deleted_at is null
-  -- Parallel guesses at one account take turns, so that each is counted.
+  -- Parallel attempts on one account wait for each other, so that each is counted.
   for no key update of user_secrets;
 
   is_right := public.crypt(password, coalesce(secret.password_hash, nobody))
@@ -452,7 +461,7 @@ begin
     where user_id = secret.user_id;
   end if;
 
-  -- An account that was closed meanwhile stays closed.
+  -- The account may have been closed since the first statement.
   update app_public.users
   set last_login_at = now()
   where users.id = secret.user_id
@@ -470,8 +479,8 @@ comment on function app_public.login(text, text) is
   'after 20 wrong passwords. An unknown e-mail gets the same error after the same time.';
 --! EndIncluded functions/app_public/login.sql
 --! Included functions/app_public/register.sql
--- Definer: nobody may insert users, secrets or sessions by themselves. There is no caller
--- to check: anyone may sign up, and only for a new account.
+-- Definer: no role of the API may insert users, secrets or sessions. No caller check:
+-- anyone may register, and only a new account is written.
 create or replace function app_public.register(
   email text, password text, first_name text,
   last_name text default '', timezone text default 'UTC'
@@ -480,7 +489,7 @@ language plpgsql volatile strict security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Hashed first: an e-mail that is taken costs the same time as one that is free.
+  -- Hashed first, so that a taken e-mail and a free one cost the same time.
   hash text := app_private.hash_password(password);
   new_user_id uuid;
 begin

@@ -1,14 +1,17 @@
---! Previous: sha1:c90b0a84f7c26771fbd43558f0673167f6d92726
---! Hash: sha1:3e52bd310e8a85b4a276c90a664f5add45546bbd
+--! Previous: sha1:040b10c18cc5cdc8dae21502ac99947e40907937
+--! Hash: sha1:3619bb5e1ce9146a6319dab47c823b3cdd31eb16
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 
 /*
- * Projects gather lists, tasks and slides. Lists keep tasks in an order.
+ * Projects and lists.
+ *
+ * A project groups lists, tasks and slides. A list orders tasks. Tasks have a topic of
+ * their own, because they outlive both.
  */
 
--- The tables are empty: no release has them. What would lock a full table does not here.
-
+-- Projects. Archiving sets a timestamp, so that a project can come back; deleting is
+-- final and takes lists and slides along, but no tasks.
 create table app_public.projects (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -44,9 +47,10 @@ create policy everyone on app_public.projects
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.projects to app_user;
-
-grant insert (id, name, description, context_metadata, topics, archived_at),
+-- No insert or update of user_id, created_at and updated_at: a default and a trigger fill
+-- them in. The same holds for every table of the planner.
+grant select, delete,
+  insert (id, name, description, context_metadata, topics, archived_at),
   update (name, description, context_metadata, topics, archived_at)
   on app_public.projects to app_user;
 
@@ -74,7 +78,8 @@ comment on column app_public.projects.archived_at is
 comment on column app_public.projects.created_at is 'When the project was created.';
 comment on column app_public.projects.updated_at is 'When the project last changed.';
 
--- A list may stand in a project or by itself. Its place among its siblings is list_order.
+-- Lists, in a project or outside all projects. list_order is not unique: moving a list
+-- would otherwise have to write its neighbors too.
 create table app_public.lists (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -109,9 +114,8 @@ create policy everyone on app_public.lists
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.lists to app_user;
-
-grant insert (id, project_id, name, list_order), update (project_id, name, list_order)
+grant select, delete,
+  insert (id, project_id, name, list_order), update (project_id, name, list_order)
   on app_public.lists to app_user;
 
 grant select on app_public.lists to gw_readonly;

@@ -1,13 +1,13 @@
---! Previous: sha1:3e52bd310e8a85b4a276c90a664f5add45546bbd
---! Hash: sha1:4ae84ba77229a81e30cdf64204525d4dbfaa4a63
+--! Previous: sha1:3619bb5e1ce9146a6319dab47c823b3cdd31eb16
+--! Hash: sha1:d0c83a1ec1ef3216ca386e3bce4571d6e978e924
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
 /*
  * Tasks, the largest table of the planner: 16 hash partitions by user.
  *
- * A statement names its user, so it is planned and run on one partition. Vacuum and index
- * builds work on a sixteenth at a time.
+ * Every policy compares user_id, so a statement of the API runs on one partition. Vacuum
+ * and index builds work on one sixteenth of the rows at a time.
  */
 
 --! Included functions/app_private/tg_tasks__completion.sql
@@ -19,7 +19,7 @@ begin
   new.completed_at := case
     when new.status <> 'done' then null
     when tg_op = 'UPDATE' and old.status = 'done' then old.completed_at
-    -- A loader may bring the moment along; app_user has no right to write the column.
+    -- A bulk load may set the time; app_user has no right to write the column.
     else coalesce(new.completed_at, now())
   end;
   return new;
@@ -30,7 +30,8 @@ comment on function app_private.tg_tasks__completion() is
   'Sets completed_at when status becomes done, and clears it otherwise.';
 --! EndIncluded functions/app_private/tg_tasks__completion.sql
 
--- What a user means to do. A task outlives its list and its project.
+-- Tasks. A task stays when its list or project is deleted, so its foreign keys to them do
+-- not cascade: _200_release_tasks removes the references first.
 create table app_public.tasks (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -64,7 +65,8 @@ create table app_public.tasks (
     check (priority in ('low', 'medium', 'high', 'urgent')),
   constraint tasks_due_date_check
     check (due_date between date '1970-01-01' and date '9999-12-31'),
-  constraint tasks_completed_at_check check ((completed_at is not null) = (status = 'done'))
+  constraint tasks_completed_at_check
+    check ((completed_at is not null) = (status = 'done'))
 ) partition by hash (user_id);
 
 do $partitions$
@@ -72,15 +74,16 @@ begin
   for remainder in 0..15 loop
     execute pg_catalog.format('create table app_partitions.tasks_h%s'
       ' partition of app_public.tasks for values with (modulus 16, remainder %s)'
-      -- A parent cannot hold storage settings; each partition does. Tasks change often:
-      -- vacuum at 5 % dead rows, not 20 %.
+      -- A partitioned table cannot hold storage settings, so each partition has them.
+      -- Tasks change often: vacuum at 5 % dead rows, not 20 %.
       ' with (autovacuum_vacuum_scale_factor = 0.05)',
       pg_catalog.lpad(remainder::text, 2, '0'), remainder);
   end loop;
 end
 $partitions$;
 
--- Serves (user_id, status) too. All begin with user_id, as every statement does.
+-- Also serves (user_id, status). Every index begins with user_id, which every statement
+-- compares.
 create index tasks_user_id_status_updated_at_idx
   on app_public.tasks (user_id, status, updated_at);
 
@@ -96,9 +99,9 @@ create index tasks_user_id_project_id_priority_created_at_idx
   on app_public.tasks (user_id, project_id, priority, created_at)
   where project_id is not null;
 
--- No GIN index on search: the operator @@ is not leakproof, so under row-level security it
--- is only asked of rows that an index on user_id has found. Within one user's rows that is
--- quick, and the index would cost every write.
+-- No GIN index on search. The operator @@ is not leakproof, so row-level security lets it
+-- run only on rows that an index on user_id has found. For the rows of one user that is
+-- fast, and a GIN index would make every write slower.
 
 alter table app_public.tasks enable row level security;
 
@@ -110,9 +113,9 @@ create policy everyone on app_public.tasks
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.tasks to app_user;
-
-grant insert (id, title, description, status, priority, due_date, project_id, list_id,
+-- No insert or update of completed_at: _500_completion derives it from status.
+grant select, delete,
+  insert (id, title, description, status, priority, due_date, project_id, list_id,
     position_in_list),
   update (title, description, status, priority, due_date, project_id, list_id,
     position_in_list)
@@ -159,10 +162,11 @@ comment on column app_public.tasks.search is
   'The words of title and description, for search_tasks().';
 
 --! Included functions/app_private/tg__release_tasks.sql
--- Takes the column of tasks that refers to the row. Definer: whether the user still exists
--- is not theirs to see once the account is closed. It changes tasks of the row's own user
--- alone. When the user goes, the tasks go too: releasing them then would write rows of a
--- user who is gone, whichever of the tables is emptied first.
+-- The argument is the column of tasks that refers to the deleted row. Definer: a policy
+-- hides the row of a closed account, so the trigger could not see whether the user
+-- exists. It changes only tasks of the user who owns the deleted row. When the user is
+-- deleted, the tasks are deleted too, before or after; releasing them would write rows of
+-- a user who does not exist.
 create or replace function app_private.tg__release_tasks() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -207,7 +211,7 @@ comment on function app_public.search_tasks(text) is
   '"or" and a minus sign work as in a web search.';
 --! EndIncluded functions/app_public/search_tasks.sql
 
--- Not ON DELETE SET NULL, which would null user_id as well.
+-- A trigger, because ON DELETE SET NULL would set user_id to null as well.
 create trigger _200_release_tasks before delete on app_public.lists
   for each row execute function app_private.tg__release_tasks('list_id');
 

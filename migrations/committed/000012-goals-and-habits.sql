@@ -1,12 +1,14 @@
---! Previous: sha1:4ae84ba77229a81e30cdf64204525d4dbfaa4a63
---! Hash: sha1:1b6b971b7f6f3326e3d4f76897ee4f2baec2ca34
+--! Previous: sha1:d0c83a1ec1ef3216ca386e3bce4571d6e978e924
+--! Hash: sha1:5c324d29bd7af45307767a8dea8fc8b3895289fa
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 
 /*
- * Goals are reached by tasks. Habits are kept day by day.
+ * Goals, which tasks work towards, and habits, which are kept day by day.
  */
 
+-- Goals. They are not a kind of project: a task belongs to one project, but may work
+-- towards several goals.
 create table app_public.goals (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -43,9 +45,8 @@ create policy everyone on app_public.goals
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.goals to app_user;
-
-grant insert (id, title, description, status, target_date),
+grant select, delete,
+  insert (id, title, description, status, target_date),
   update (title, description, status, target_date)
   on app_public.goals to app_user;
 
@@ -71,7 +72,7 @@ comment on column app_public.goals.target_date is
 comment on column app_public.goals.created_at is 'When the goal was created.';
 comment on column app_public.goals.updated_at is 'When the goal last changed.';
 
--- Which tasks work towards which goals.
+-- The tasks that work towards a goal. The key allows a link once.
 create table app_public.goals_tasks (
   user_id uuid not null default app_hidden.current_app_user_id(),
   goal_id uuid not null,
@@ -98,7 +99,7 @@ create policy everyone on app_public.goals_tasks
   for select to gw_readonly
   using (true);
 
--- No update: a link is made or removed.
+-- No update: a link is created or deleted.
 grant select, delete, insert (goal_id, task_id) on app_public.goals_tasks to app_user;
 
 grant select on app_public.goals_tasks to gw_readonly;
@@ -112,6 +113,7 @@ comment on column app_public.goals_tasks.task_id is
   'The task that works towards the goal.';
 comment on column app_public.goals_tasks.created_at is 'When the link was created.';
 
+-- Habits. Archiving keeps the logs, so that a habit can be resumed with its history.
 create table app_public.habits (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -140,9 +142,8 @@ create policy everyone on app_public.habits
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.habits to app_user;
-
-grant insert (id, name, description, archived_at),
+grant select, delete,
+  insert (id, name, description, archived_at),
   update (name, description, archived_at)
   on app_public.habits to app_user;
 
@@ -165,7 +166,8 @@ comment on column app_public.habits.archived_at is
 comment on column app_public.habits.created_at is 'When the habit was created.';
 comment on column app_public.habits.updated_at is 'When the habit last changed.';
 
--- The key makes it one a day.
+-- The days on which a habit was kept. The key allows one log for each habit and day, so a
+-- client that retries cannot count a day twice.
 create table app_public.habit_logs (
   user_id uuid not null default app_hidden.current_app_user_id(),
   habit_id uuid not null,
@@ -194,9 +196,9 @@ create policy everyone on app_public.habit_logs
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.habit_logs to app_user;
-
-grant insert (habit_id, log_date, note), update (note) on app_public.habit_logs to app_user;
+-- No update of habit_id and log_date: a log of the wrong day is deleted.
+grant select, delete, insert (habit_id, log_date, note), update (note)
+  on app_public.habit_logs to app_user;
 
 grant select on app_public.habit_logs to gw_readonly;
 
@@ -215,7 +217,7 @@ comment on column app_public.habit_logs.created_at is 'When the log was created.
 comment on column app_public.habit_logs.updated_at is 'When the log last changed.';
 
 --! Included functions/app_public/habits_streak.sql
--- Days in a row have the same distance to their number, counted backwards.
+-- In a run of days, the date plus the row number from the latest day is constant.
 create or replace function app_public.habits_streak(habit app_public.habits)
 returns integer
 language sql stable
@@ -248,6 +250,7 @@ comment on function app_public.habits_streak(app_public.habits) is
   'the user''s time zone. 0 when neither day has a log.';
 --! EndIncluded functions/app_public/habits_streak.sql
 --! Included functions/app_public/habits_longest_streak.sql
+-- In a run of days, the date minus the row number is constant.
 create or replace function app_public.habits_longest_streak(habit app_public.habits)
 returns integer
 language sql stable

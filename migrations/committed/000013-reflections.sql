@@ -1,12 +1,14 @@
---! Previous: sha1:1b6b971b7f6f3326e3d4f76897ee4f2baec2ca34
---! Hash: sha1:17dc267c96e3bba90f48f920881b5d2f1dc2d18a
+--! Previous: sha1:5c324d29bd7af45307767a8dea8fc8b3895289fa
+--! Hash: sha1:58e9a400cd5ed62322a6902fcfa65ae9c77df178
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 
 /*
- * The journal: reflections with a mood, and the tasks, goals and habits they are about.
+ * The journal: reflections, and links to the tasks, goals and habits that they are about.
  */
 
+-- Reflections. A day may have several. reflection_date is the day that the user chose, in
+-- the user's time zone; created_at may be days later.
 create table app_public.reflections (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -23,7 +25,7 @@ create table app_public.reflections (
   constraint reflections_mood_score_check check (mood_score between 1 and 5),
   constraint reflections_content_check check (length(content) <= 100000)
 )
--- Entries are edited for days: vacuum at 10 % dead rows, not 20 %.
+-- Users edit a reflection for days: vacuum at 10 % dead rows, not 20 %.
 with (autovacuum_vacuum_scale_factor = 0.1);
 
 create index reflections_user_id_reflection_date_idx
@@ -39,9 +41,8 @@ create policy everyone on app_public.reflections
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.reflections to app_user;
-
-grant insert (id, reflection_date, mood_score, content),
+grant select, delete,
+  insert (id, reflection_date, mood_score, content),
   update (reflection_date, mood_score, content)
   on app_public.reflections to app_user;
 
@@ -65,7 +66,8 @@ comment on column app_public.reflections.created_at is 'When the reflection was 
 comment on column app_public.reflections.updated_at is
   'When the reflection last changed.';
 
--- What a reflection is about is said by the user, not guessed from its text.
+-- The tasks that a reflection is about. The user adds the links; nothing derives them
+-- from the text.
 create table app_public.reflection_tasks (
   user_id uuid not null default app_hidden.current_app_user_id(),
   reflection_id uuid not null,
@@ -93,7 +95,7 @@ create policy everyone on app_public.reflection_tasks
   for select to gw_readonly
   using (true);
 
--- No update: a link is made or removed.
+-- No update: a link is created or deleted.
 grant select, delete, insert (reflection_id, task_id)
   on app_public.reflection_tasks to app_user;
 
@@ -108,6 +110,8 @@ comment on column app_public.reflection_tasks.task_id is
   'The task that the reflection is about.';
 comment on column app_public.reflection_tasks.created_at is 'When the link was created.';
 
+-- The goals that a reflection is about. One table for each kind of link, so that foreign
+-- keys hold.
 create table app_public.reflection_goals (
   user_id uuid not null default app_hidden.current_app_user_id(),
   reflection_id uuid not null,
@@ -135,7 +139,7 @@ create policy everyone on app_public.reflection_goals
   for select to gw_readonly
   using (true);
 
--- No update: a link is made or removed.
+-- No update: a link is created or deleted.
 grant select, delete, insert (reflection_id, goal_id)
   on app_public.reflection_goals to app_user;
 
@@ -150,6 +154,7 @@ comment on column app_public.reflection_goals.goal_id is
   'The goal that the reflection is about.';
 comment on column app_public.reflection_goals.created_at is 'When the link was created.';
 
+-- The habits that a reflection is about.
 create table app_public.reflection_habits (
   user_id uuid not null default app_hidden.current_app_user_id(),
   reflection_id uuid not null,
@@ -177,7 +182,7 @@ create policy everyone on app_public.reflection_habits
   for select to gw_readonly
   using (true);
 
--- No update: a link is made or removed.
+-- No update: a link is created or deleted.
 grant select, delete, insert (reflection_id, habit_id)
   on app_public.reflection_habits to app_user;
 

@@ -1,14 +1,18 @@
---! Previous: sha1:17dc267c96e3bba90f48f920881b5d2f1dc2d18a
---! Hash: sha1:426919e5c878af786f824ca84a3f893a83728f7c
+--! Previous: sha1:58e9a400cd5ed62322a6902fcfa65ae9c77df178
+--! Hash: sha1:b11a21a302163aed96a5993c49dd329f58a8f053
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 
 /*
- * What users did, written by triggers: one statement for each statement of the user.
+ * What users did: a log that triggers write.
+ *
+ * The triggers are statement-level, so a statement that changes a thousand rows writes
+ * the log with one insert.
  */
 
--- Append-only: what happened stays. Written by triggers, one statement for each statement
--- of the user.
+-- The log of activity, for feeds and charts. Append-only: a row stays when the row that
+-- it is about is deleted. Partitioned by activity_date, so that old months can be
+-- dropped.
 create table app_public.user_activity (
   user_id uuid not null,
   id uuid not null default gen_random_uuid(),
@@ -42,7 +46,7 @@ create policy everyone on app_public.user_activity
   for select to gw_readonly
   using (true);
 
--- No insert, update or delete: triggers write it, nobody corrects it.
+-- No insert, update or delete: only triggers write the log, and nobody corrects it.
 grant select on app_public.user_activity to app_user, gw_readonly;
 
 comment on table app_public.user_activity is
@@ -62,9 +66,9 @@ comment on column app_public.user_activity.entity_id is
   'Id of the row that was acted on; for a habit_log, the id of its habit.';
 
 --! Included functions/app_private/tg__activity.sql
--- Definer: nobody may write user_activity by themselves. It writes what the statement has
--- just done, under the user_id of the rows. A user who is being deleted, rows cascading,
--- leaves no trace.
+-- Definer: no role may insert into user_activity. The trigger writes only rows about the
+-- statement, with the user_id of the changed rows. When a user is deleted, the deletes
+-- cascade, and the join to users leaves them out.
 create or replace function app_private.tg__activity() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -80,7 +84,7 @@ begin
     from old_rows
     inner join app_public.users on users.id = old_rows.user_id;
   else
-    -- As JSON, because only tasks have a status that can be done.
+    -- Compared as JSON, because not every table has a status.
     insert into app_public.user_activity (user_id, action, entity_type, entity_id)
     select changed.user_id,
       case when changed.new_row ->> 'status' = 'done'
@@ -105,8 +109,8 @@ comment on function app_private.tg__activity() is
   'is the entity_type.';
 --! EndIncluded functions/app_private/tg__activity.sql
 --! Included functions/app_private/tg_habit_logs__activity.sql
--- Definer: see tg__activity(). A log has no id of its own: its habit's stands in the
--- activity.
+-- Definer, for the reasons of tg__activity(). A log has no id of its own, so entity_id is
+-- the id of its habit.
 create or replace function app_private.tg_habit_logs__activity() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp

@@ -1,19 +1,17 @@
---! Previous: sha1:426919e5c878af786f824ca84a3f893a83728f7c
---! Hash: sha1:b622c1b85451fcb7f3b11d5d902cae2822f15ee6
+--! Previous: sha1:b11a21a302163aed96a5993c49dd329f58a8f053
+--! Hash: sha1:f09db49bf2621e6eba9e62b5cecb93fffdb8524a
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 
 /*
  * Counts by day and by week, for charts.
  *
- * Change capture keeps user_dashboard_aggregates up to date within moments. The weekly
- * summary is a materialized view, refreshed each hour.
- *
- * squawk takes a new materialized view for one with readers; nobody waits for these indexes.
+ * Change data capture updates the daily counts within seconds. The weekly summary is a
+ * materialized view that is refreshed every hour.
  */
 
--- The target of change data capture. Mood is kept as sum and count, so that the average
--- stays exact whatever is added and taken away.
+-- Daily counts, written by change data capture. The mood is stored as a sum and a count,
+-- so that the average stays exact when reflections are added, changed or deleted.
 create table app_public.user_dashboard_aggregates (
   user_id uuid not null,
   agg_date date not null,
@@ -46,7 +44,8 @@ create policy capture on app_public.user_dashboard_aggregates
   for all to gw_cdc
   using (true);
 
--- No writing by users: the consumer of the change stream does.
+-- No insert, update or delete by users: the consumer of the change stream writes the
+-- table.
 grant select on app_public.user_dashboard_aggregates to app_user, gw_readonly;
 
 grant select, insert, update, delete on app_public.user_dashboard_aggregates to gw_cdc;
@@ -72,9 +71,9 @@ comment on column app_public.user_dashboard_aggregates.avg_mood is
 comment on column app_public.user_dashboard_aggregates.last_updated is
   'When the counts last changed.';
 
--- The chart of the last twelve weeks. Counting tasks and reflections in one join would
--- multiply each by the other and lose the weeks that have reflections only: they are
--- counted apart and put together by week.
+-- Weekly counts of the last twelve weeks, for a chart. Tasks and reflections are counted
+-- separately and then joined by week: one join of the rows would multiply the counts and
+-- lose weeks that have only reflections.
 create materialized view app_private.mv_user_weekly_summary as
   with task_weeks as (
     select user_id,
@@ -104,7 +103,8 @@ create materialized view app_private.mv_user_weekly_summary as
   from task_weeks
   full join reflection_weeks using (user_id, week_start);
 
--- REFRESH … CONCURRENTLY needs it, and readers are not stopped then.
+-- REFRESH … CONCURRENTLY, which does not block readers, needs a unique index. The view is
+-- new and has no readers yet, so a plain index build blocks nobody.
 -- squawk-ignore require-concurrent-index-creation
 create unique index mv_user_weekly_summary_user_id_week_start_key
   on app_private.mv_user_weekly_summary (user_id, week_start);
@@ -112,8 +112,8 @@ create unique index mv_user_weekly_summary_user_id_week_start_key
 comment on materialized view app_private.mv_user_weekly_summary is
   'Tasks and reflections of each user and week (from Monday, UTC), refreshed every hour.';
 
--- A materialized view has no row-level security: nobody may read it, and this view, which
--- runs with its owner's rights, shows each user their own rows only.
+-- A materialized view has no row-level security, so no role may read it. This view runs
+-- with the rights of its owner and returns only the rows of the current user.
 create view app_public.weekly_summaries with (security_barrier = true) as
   select user_id, week_start, tasks_completed, tasks_total, avg_mood, reflections_count
   from app_private.mv_user_weekly_summary

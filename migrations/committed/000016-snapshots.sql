@@ -1,13 +1,14 @@
---! Previous: sha1:b622c1b85451fcb7f3b11d5d902cae2822f15ee6
---! Hash: sha1:fd1d2a1fa05f0fce4da518ce38f754c8a7289254
+--! Previous: sha1:f09db49bf2621e6eba9e62b5cecb93fffdb8524a
+--! Hash: sha1:62c0164706bdc9fd4a28ae49d6e0e154899745f2
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 
 /*
- * Counts at a moment, kept, so that progress can be seen later.
+ * Snapshots: counts at one time, stored so that a user can see progress later.
  */
 
--- How things stood at a moment, so that progress can be seen later.
+-- Snapshots. content is JSON, so that a new count needs no migration and old snapshots
+-- stay as they were taken.
 create table app_public.snapshots (
   user_id uuid not null,
   id uuid not null default gen_random_uuid(),
@@ -33,7 +34,7 @@ create policy everyone on app_public.snapshots
   for select to gw_readonly
   using (true);
 
--- No insert, no update: take_snapshot() makes them, and they stay as they were.
+-- No insert, no update: take_snapshot() creates a snapshot, and nothing changes it.
 grant select, delete on app_public.snapshots to app_user;
 
 grant select on app_public.snapshots to gw_readonly;
@@ -51,6 +52,7 @@ comment on column app_public.snapshots.content is
   'goals_achieved, habits_total, habit_days and reflections_total.';
 comment on column app_public.snapshots.taken_at is 'When the snapshot was taken.';
 
+-- One row of compare_snapshots().
 create type app_public.snapshot_difference as (
   measure text,
   before bigint,
@@ -70,8 +72,8 @@ comment on column app_public.snapshot_difference.change is
   'The later count minus the earlier one.';
 
 --! Included functions/app_public/take_snapshot.sql
--- Definer: nobody may write a snapshot that says what was not so. It counts and keeps what
--- belongs to the calling user only.
+-- Definer: no role may insert into snapshots, so that every snapshot holds true counts.
+-- The function counts only rows of the calling user.
 create or replace function app_public.take_snapshot(name text)
 returns app_public.snapshots
 language plpgsql volatile strict security definer

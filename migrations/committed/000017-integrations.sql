@@ -1,14 +1,15 @@
---! Previous: sha1:fd1d2a1fa05f0fce4da518ce38f754c8a7289254
---! Hash: sha1:40160f9dbbf0c63eec95372c54ab58d26bd3a444
+--! Previous: sha1:62c0164706bdc9fd4a28ae49d6e0e154899745f2
+--! Hash: sha1:f5123ed47e8ec9a382acb2937047c2e5ecbf2567
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 
 /*
- * Connections to other services. A credential stays in a secret store.
+ * Integrations: connections to other services.
  */
 
--- Connections to other services. The credential itself is in a secret store; here is only
--- where. What looks like a credential is refused, in settings too.
+-- Integrations. The credential itself is in a secret store; the row holds only a
+-- reference to it. CHECKs refuse values that look like credentials, also in settings,
+-- because a user may paste one.
 create table app_public.integrations (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -26,7 +27,7 @@ create table app_public.integrations (
   constraint integrations_credential_reference_check check (
     credential_reference
       ~ '^(vault|env|aws-sm|gcp-sm|azure-kv)://[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}$'
-    -- Tokens are long runs without a separator, or begin as their issuers make them.
+    -- A token is a long run of letters and digits, or has a known prefix of its issuer.
     and credential_reference !~ '[A-Za-z0-9]{24,}'
     and credential_reference
       !~* '(sk|pk|rk)_(live|test)_|gh[pousr]_|github_pat|xox[abprs]-|akia|eyj'),
@@ -46,9 +47,8 @@ create policy everyone on app_public.integrations
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.integrations to app_user;
-
-grant insert (id, provider, credential_reference, settings, is_enabled),
+grant select, delete,
+  insert (id, provider, credential_reference, settings, is_enabled),
   update (provider, credential_reference, settings, is_enabled)
   on app_public.integrations to app_user;
 

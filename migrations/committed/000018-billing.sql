@@ -1,14 +1,15 @@
---! Previous: sha1:40160f9dbbf0c63eec95372c54ab58d26bd3a444
---! Hash: sha1:de567631f8681318ee59c0b2848eb508d56c1dbe
+--! Previous: sha1:f5123ed47e8ec9a382acb2937047c2e5ecbf2567
+--! Hash: sha1:015ae5e628229b60f7f0caf9fcf4c28d71631764
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
 /*
- * Subscriptions, what a tier may use, and what Stripe tells us.
+ * Billing: subscriptions, the limits of tiers, and the events of Stripe.
  */
 
--- What a tier may use in a period. A table, not a CASE, so that a limit changes without a
--- release.
+-- The units that a tier may use in a period. A table, not a CASE in a function, so that a
+-- limit can change without a release. No policies and no grants: only functions of the
+-- owner use the table.
 create table app_private.tier_limits (
   tier text not null,
   monthly_limit integer not null,
@@ -21,11 +22,12 @@ alter table app_private.tier_limits enable row level security;
 comment on table app_private.tier_limits is
   'Units that each tier may use in a period. A change takes effect with the next use.';
 
--- One row a user, made with the user, so that a free user is counted like any other. Not
--- columns of users: the counter moves often, and users is read everywhere.
+-- Subscriptions, one row for each user, created with the user, so that the usage of a
+-- free user is counted like any other. These are not columns of users: usage_count
+-- changes often, and every request reads users.
 --
--- Without Stripe a period is a month from when the account was made; with Stripe it is
--- what Stripe says.
+-- Without Stripe, a period is a month, counted from the creation of the account. With
+-- Stripe, the events of Stripe set the period.
 create table app_public.subscriptions (
   user_id uuid not null default app_hidden.current_app_user_id(),
   tier text not null default 'free',
@@ -57,14 +59,14 @@ create table app_public.subscriptions (
   constraint subscriptions_usage_count_check check (usage_count >= 0)
 );
 
--- Indexes, not constraints: the API would make a query of each constraint.
+-- Unique indexes, not constraints: the API would add a query for each constraint.
 create unique index subscriptions_stripe_customer_id_key
   on app_public.subscriptions (stripe_customer_id);
 
 create unique index subscriptions_stripe_subscription_id_key
   on app_public.subscriptions (stripe_subscription_id);
 
--- Reports count by tier and status; the foreign key to tier_limits needs it too.
+-- For reports by tier and status, and for the foreign key to tier_limits.
 create index subscriptions_tier_status_idx on app_public.subscriptions (tier, status);
 
 alter table app_public.subscriptions enable row level security;
@@ -77,14 +79,14 @@ create policy everyone on app_public.subscriptions
   for select to gw_readonly
   using (true);
 
--- No insert, update, delete: a trigger makes the row, Stripe's events and consume_usage()
--- change it.
+-- No insert, update or delete: a trigger creates the row; consume_usage() and the events
+-- of Stripe change it.
 grant select on app_public.subscriptions to app_user, gw_readonly;
 
 create trigger _100_timestamps before insert or update on app_public.subscriptions
   for each row execute function app_private.tg__timestamps();
 
--- Named otherwise in GraphQL, where Subscription is the root of all subscriptions.
+-- UserSubscription in GraphQL, where Subscription is the root type.
 comment on table app_public.subscriptions is
   E'@name user_subscriptions\n@behavior -insert -update -delete\n'
   'The tier of a user and the usage in the current period.';
@@ -113,9 +115,10 @@ comment on column app_public.subscriptions.created_at is
 comment on column app_public.subscriptions.updated_at is
   'When the subscription or its usage last changed.';
 
--- What Stripe told us about subscriptions. The key makes a second delivery harmless; the
--- times tell when one arrives after a newer one. No user_id: an event whose customer is
--- not known (yet) is kept too, to be applied later.
+-- Events of Stripe about subscriptions. The key makes a second delivery harmless, and
+-- occurred_at shows that an event arrived after a newer one. No user_id: an event of an
+-- unknown customer is stored too, so that it can be applied later. No policies and no
+-- grants: only functions of the owner use the table.
 create table app_private.stripe_events (
   event_id text not null,
   type text not null,
@@ -131,7 +134,7 @@ create table app_private.stripe_events (
   constraint stripe_events_reason_check check (applied = (reason is null))
 );
 
--- "Has a newer one been applied?" is asked for each event.
+-- For each event: has a newer one of the same subscription been applied?
 create index stripe_events_stripe_subscription_id_occurred_at_idx
   on app_private.stripe_events (stripe_subscription_id, occurred_at)
   where applied;
@@ -168,7 +171,7 @@ set search_path = pg_catalog, pg_temp
 as $$
   select tier_limits.monthly_limit
   from app_private.tier_limits
-  -- past_due keeps its limit: Stripe is still trying the card.
+  -- past_due keeps its limit, because Stripe still retries the payment.
   where tier_limits.tier = case
     when p_status in ('active', 'trialing', 'past_due') then p_tier
     else 'free'
@@ -179,9 +182,9 @@ comment on function app_private.monthly_limit(text, text) is
   'Units that a subscription of this tier and status may use in a period.';
 --! EndIncluded functions/app_private/monthly_limit.sql
 --! Included functions/app_private/latest_period_start.sql
--- In UTC, so that a month is as long for every session. One month too many is tried,
--- because age() counts days: from January 30 to February 28 it sees no month, and yet
--- "January 30 and a month" is February 28.
+-- In UTC, so that the length of a month does not depend on the session. The series has
+-- one month more than age() counts: from January 30 to February 28, age() counts no
+-- month, but January 30 plus one month is February 28.
 create or replace function app_private.latest_period_start(
   p_period_end timestamptz, p_now timestamptz
 ) returns timestamptz
@@ -201,7 +204,7 @@ comment on function app_private.latest_period_start(timestamptz, timestamptz) is
   'p_period_end.';
 --! EndIncluded functions/app_private/latest_period_start.sql
 --! Included functions/app_public/subscriptions_monthly_limit.sql
--- Definer: reads tier_limits, which holds nothing of any user; so no caller is checked.
+-- Definer: reads tier_limits. No caller check: the table holds no data of users.
 create or replace function app_public.subscriptions_monthly_limit(
   subscription app_public.subscriptions
 ) returns integer
@@ -217,7 +220,7 @@ comment on function app_public.subscriptions_monthly_limit(app_public.subscripti
   'Number of units that may be used in a period; depends on tier and status.';
 --! EndIncluded functions/app_public/subscriptions_monthly_limit.sql
 --! Included functions/app_public/consume_usage.sql
--- Definer: a user may not write subscriptions. Changes the caller's row only.
+-- Definer: a user may not write subscriptions. It changes only the row of the caller.
 create or replace function app_public.consume_usage(n integer default 1)
 returns app_public.subscriptions
 language plpgsql volatile security definer
@@ -235,9 +238,9 @@ begin
     raise exception 'n must be at least 1' using errcode = 'GW002', column = 'n';
   end if;
 
-  -- One statement: whoever waits for the row sees what the others have used, in SET and
-  -- in WHERE. A period that is over counts as used by nothing. If Stripe renews it, its
-  -- event names the same start, and may arrive after this.
+  -- One statement, so that a call that waits for the row sees the usage of the others, in
+  -- SET and in WHERE. The usage of a period that is over counts as 0. If Stripe renews
+  -- the period, its event has the same start, and may arrive later than this call.
   update app_public.subscriptions
   set usage_count = n + case when current_period_end > now() then usage_count else 0 end,
     current_period_start = case
@@ -280,20 +283,21 @@ comment on function app_public.consume_usage(integer) is
   '(n).';
 --! EndIncluded functions/app_public/consume_usage.sql
 --! Included functions/app_private/apply_subscription_event.sql
--- Definer: the API's login role may call this and read no table. There is no caller to
--- check: who calls has verified Stripe's signature.
+-- Definer: the API's login role cannot read or write the tables. No caller check: the API
+-- has verified Stripe's signature.
 --
--- A customer is found by stripe_customer_id. The first time, by the user_id that the
--- server which opened the checkout wrote into the subscription's metadata.
+-- A customer is found by stripe_customer_id. The first event of a customer is matched by
+-- the user_id in the metadata of the subscription, which the server that opened the
+-- checkout wrote there.
 create or replace function app_private.apply_subscription_event(p_event jsonb)
 returns text
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
--- An API connection does not wait longer; Stripe delivers again.
+-- A waiting call holds a connection of the API. After an error Stripe delivers again.
 set lock_timeout = '5s'
 as $$
 declare
-  -- In the order in which they happen: that of two events of one second.
+  -- In the order in which they happen, to compare two events of the same second.
   kinds constant text[] := array['customer.subscription.created',
     'customer.subscription.updated', 'customer.subscription.deleted'];
   statuses constant text[] := array['active', 'canceled', 'past_due', 'trialing',
@@ -321,11 +325,11 @@ begin
   then
     raise exception 'this is not an event of Stripe' using errcode = 'GW022';
   end if;
-  -- Other events are not kept: they may hold personal data, and nothing needs them.
+  -- Other events are not stored: they may hold personal data, and nothing needs them.
   if kind is null then
     return 'ignored';
   end if;
-  -- The customer is an id, or the whole customer where the endpoint expands it.
+  -- The customer is an id, or an object if the endpoint expands it.
   given_customer := case jsonb_typeof(object -> 'customer')
     when 'object' then object #>> '{customer,id}'
     else object ->> 'customer'
@@ -343,13 +347,14 @@ begin
       then (object #>> '{metadata,user_id}')::uuid
   end;
   given_at := to_timestamp((p_event ->> 'created')::double precision);
-  -- In Stripe's API since 2025-03-31 a period belongs to an item, before to the whole.
+  -- Since Stripe's API of 2025-03-31 a period belongs to an item, before to the
+  -- subscription.
   given_start := to_timestamp(coalesce(item ->> 'current_period_start',
     object ->> 'current_period_start')::double precision);
   given_end := to_timestamp(coalesce(item ->> 'current_period_end',
     object ->> 'current_period_end')::double precision);
   given_status := case when is_deleted then 'canceled' else object ->> 'status' end;
-  -- The price first: a change of plan changes the price, not the metadata.
+  -- The price comes first, because a change of plan changes the price, not the metadata.
   given_tier := case when is_deleted then 'free' else (
     select tier_limits.tier
     from unnest(array[
@@ -362,7 +367,8 @@ begin
     limit 1
   ) end;
 
-  -- A second delivery waits here for the first. One that was not applied is tried again.
+  -- A second delivery waits here for the first. If its customer, tier or status was
+  -- unknown the first time, it is tried again.
   insert into app_private.stripe_events
     (event_id, type, stripe_subscription_id, occurred_at, payload, reason)
   values (given_id, kinds[kind], given_subscription, given_at, p_event, 'not tried yet')
@@ -374,8 +380,8 @@ begin
     return 'duplicate';
   end if;
 
-  -- Locked, so that two events of one customer are compared one after the other; also the
-  -- first two, which both find the user before there is a customer.
+  -- Locked, so that two events of one customer are compared one after the other. The
+  -- first two events of a customer find the row by user_id and wait for each other too.
   select subscriptions.* into current_row
   from app_public.subscriptions
   where subscriptions.stripe_customer_id = given_customer
@@ -399,8 +405,8 @@ begin
             and other.occurred_at > given_at
         )
     ) then 'stale'
-    -- What becomes of a former subscription, or of one that was never paid, does not
-    -- touch the one that is in use.
+    -- An event of a former subscription, or of one that was never paid, does not change
+    -- the subscription that is in use.
     when current_row.stripe_subscription_id <> given_subscription
       and current_row.status not in ('canceled', 'incomplete_expired')
       and (is_deleted or given_status not in ('active', 'trialing'))
@@ -416,8 +422,9 @@ begin
     return case refusal when 'stale' then 'stale' else 'ignored' end;
   end if;
 
-  -- A period counts when it is paid for: else an unpaid checkout would set usage to 0.
-  -- One with an earlier start was sent before consume_usage() began the current one.
+  -- A period counts when it is paid for; otherwise an unpaid checkout would set usage to
+  -- 0. An event with an earlier start was sent before consume_usage() began the current
+  -- period.
   is_given_period := given_status in ('active', 'trialing', 'past_due')
     and given_start >= current_row.current_period_start
     and given_start < given_end;
@@ -427,7 +434,7 @@ begin
     stripe_customer_id = given_customer,
     stripe_subscription_id = given_subscription,
     usage_count = case
-      -- With the same start it is the one that consume_usage() began already.
+      -- A period with the same start is the one that consume_usage() already began.
       when is_given_period and given_start > current_row.current_period_start then 0
       else subscriptions.usage_count
     end,
@@ -437,7 +444,7 @@ begin
     end,
     current_period_end = case
       when is_given_period then given_end
-      -- The rest of a paid year is not a period of the free tier.
+      -- After the end of a yearly subscription, the free tier has monthly periods again.
       when is_deleted then least(subscriptions.current_period_end,
         greatest(given_at, subscriptions.current_period_start) + interval '1 month')
       else subscriptions.current_period_end

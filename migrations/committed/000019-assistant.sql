@@ -1,12 +1,14 @@
---! Previous: sha1:de567631f8681318ee59c0b2848eb508d56c1dbe
---! Hash: sha1:1be4ce3c02d3d4f13c2fc4cdf50e2cb35dac4a5f
+--! Previous: sha1:015ae5e628229b60f7f0caf9fcf4c28d71631764
+--! Hash: sha1:25679e308f9b7091ff6e63eacdd8ebc2162eade7
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 
 /*
- * Chats with an assistant, their messages, and texts found by their embeddings.
+ * Chats with an assistant, their messages, and embeddings for searching their texts.
  */
 
+-- Chats. updated_at moves with every message, so that the latest chats come from an
+-- index.
 create table app_public.chats (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -33,9 +35,7 @@ create policy everyone on app_public.chats
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.chats to app_user;
-
-grant insert (id, title), update (title) on app_public.chats to app_user;
+grant select, delete, insert (id, title), update (title) on app_public.chats to app_user;
 
 grant select on app_public.chats to gw_readonly;
 
@@ -55,9 +55,8 @@ comment on column app_public.chats.updated_at is
   'When the title last changed or a message was added.';
 
 --! Included functions/app_private/tg_chat_messages__touch_chat.sql
--- Runs with the rights of whoever writes: they may change the title of their own chat,
--- and tg__timestamps() does the rest. Of many messages in a transaction the first is
--- enough.
+-- Not definer: a user may update the title of a chat, and tg__timestamps() then sets
+-- updated_at. Of many messages in one transaction, only the first writes the chat.
 create or replace function app_private.tg_chat_messages__touch_chat() returns trigger
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -76,10 +75,10 @@ comment on function app_private.tg_chat_messages__touch_chat() is
   'Sets updated_at of the chat to which a message was added.';
 --! EndIncluded functions/app_private/tg_chat_messages__touch_chat.sql
 
--- What was said. The embedding of a message is not a column here but a row of
--- chat_vectors: 6 kB that reading a conversation would drag along, that a message may
--- have several of (one for each piece of a long text), and that comes later than the
--- message, by which time a message does not change any more.
+-- Messages of chats. The embedding of a message is not a column but a row of
+-- chat_vectors, for three reasons. It takes 6 kB, which reading a conversation would load
+-- too. A long message has several, one for each piece. It is computed after the message
+-- was stored, and a message cannot be updated.
 create table app_public.chat_messages (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -87,7 +86,7 @@ create table app_public.chat_messages (
   role text not null,
   content text not null,
   metadata jsonb not null default '{}',
-  -- Not now(): question and answer may be stored in one transaction, and have an order.
+  -- Not now(): a question and its answer stored in one transaction must keep their order.
   created_at timestamptz not null default clock_timestamp(),
   constraint chat_messages_pkey primary key (user_id, id),
   constraint chat_messages_user_id_fkey
@@ -101,12 +100,12 @@ create table app_public.chat_messages (
   constraint chat_messages_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 
--- A conversation in its order; the foreign key to chats needs it too.
+-- For a conversation in order, and for the foreign key to chats.
 create index chat_messages_user_id_chat_id_created_at_idx
   on app_public.chat_messages (user_id, chat_id, created_at);
 
--- What chat_vectors refers to, so that a vector is in the chat of its message. An index,
--- not a constraint: the API would make a query of a constraint.
+-- The target of a foreign key of chat_vectors, which keeps a vector in the chat of its
+-- message. A unique index, not a constraint: the API would add a query for a constraint.
 create unique index chat_messages_user_id_chat_id_id_key
   on app_public.chat_messages (user_id, chat_id, id);
 
@@ -120,10 +119,8 @@ create policy everyone on app_public.chat_messages
   for select to gw_readonly
   using (true);
 
--- No update: what was said stays as it was said, and its vectors stay true.
-grant select, delete on app_public.chat_messages to app_user;
-
-grant insert (id, chat_id, role, content, metadata)
+-- No update: a message stays as it was written, so its embeddings stay correct.
+grant select, delete, insert (id, chat_id, role, content, metadata)
   on app_public.chat_messages to app_user;
 
 grant select on app_public.chat_messages to gw_readonly;
@@ -149,11 +146,11 @@ comment on column app_public.chat_messages.metadata is
   'default.';
 comment on column app_public.chat_messages.created_at is 'When the message was added.';
 
--- Texts and their embeddings: pieces of messages, or what else belongs to a chat.
+-- Texts with their embeddings: pieces of messages, or other texts that belong to a chat.
 --
--- No index on embedding. Every search is of one user, who has thousands of rows and not
--- millions, and reading those is exact. An HNSW or IVFFlat index looks among the rows of
--- all users first and drops other users' afterwards: it would return too few.
+-- No index on embedding. A search reads all rows of one user, which are thousands and not
+-- millions, and the result is exact. An HNSW or IVFFlat index searches the rows of all
+-- users first and then removes those of other users, so it would return too few.
 create table app_public.chat_vectors (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -175,12 +172,12 @@ create table app_public.chat_vectors (
     references app_public.chat_messages (user_id, chat_id, id)
     on delete cascade,
   constraint chat_vectors_content_check check (length(content) between 1 and 200000),
-  -- A vector without a direction is equally far from everything.
+  -- A zero vector has no direction, so its cosine distance is not a number.
   constraint chat_vectors_embedding_check check (public.vector_norm(embedding) > 0),
   constraint chat_vectors_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 
--- A search in one chat, and both foreign keys.
+-- For a search in one chat, and for both foreign keys.
 create index chat_vectors_user_id_chat_id_message_id_idx
   on app_public.chat_vectors (user_id, chat_id, message_id);
 
@@ -194,10 +191,9 @@ create policy everyone on app_public.chat_vectors
   for select to gw_readonly
   using (true);
 
--- No update of content: it is what the embedding is of.
-grant select, delete on app_public.chat_vectors to app_user;
-
-grant insert (id, chat_id, message_id, content, embedding, metadata), update (metadata)
+-- No update of content and embedding: they belong together.
+grant select, delete,
+  insert (id, chat_id, message_id, content, embedding, metadata), update (metadata)
   on app_public.chat_vectors to app_user;
 
 grant select on app_public.chat_vectors to gw_readonly;
@@ -225,7 +221,8 @@ comment on column app_public.chat_vectors.metadata is
 comment on column app_public.chat_vectors.created_at is 'When the vector was created.';
 comment on column app_public.chat_vectors.updated_at is 'When the vector last changed.';
 
--- What a search returns: a row of chat_vectors without its embedding, and how near it is.
+-- One row of search_chat_vectors(): a row of chat_vectors without its embedding, and its
+-- similarity to the query.
 create type app_public.chat_vector_match as (
   vector_id uuid,
   chat_id uuid,
@@ -247,7 +244,8 @@ comment on column app_public.chat_vector_match.content is 'The text that was emb
 comment on column app_public.chat_vector_match.metadata is
   'Metadata of the text, a JSON object.';
 comment on column app_public.chat_vector_match.similarity is
-  'Cosine similarity to the query, from -1 to 1. 1 means the same direction, 0 unrelated.';
+  'Cosine similarity to the query, from -1 to 1. 1 means the same direction, '
+  '0 unrelated.';
 comment on column app_public.chat_vector_match.created_at is
   'When the vector was created.';
 
@@ -264,7 +262,8 @@ begin
         argument, coalesce(cardinality(numbers), 0)
       using errcode = 'GW002', column = argument;
   end if;
-  -- A vector holds 4-byte floats: neither null, infinity nor NaN, and not all of them 0.
+  -- A vector holds 4-byte floats, none of them null, infinite or NaN. All zeros would
+  -- have no direction.
   if exists (
       select
       from unnest(numbers) as number
@@ -314,7 +313,8 @@ comment on function
   'metadata).';
 --! EndIncluded functions/app_public/add_chat_vector.sql
 --! Included functions/app_public/search_chat_vectors.sql
--- Exact: the rows of the user, or of the chat, by an index; then all their distances.
+-- An exact search: an index finds the rows of the user or of the chat, and all their
+-- distances are computed.
 create or replace function app_public.search_chat_vectors(
   query_embedding double precision[], match_count integer default 10,
   chat_id uuid default null

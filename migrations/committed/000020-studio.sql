@@ -1,13 +1,14 @@
---! Previous: sha1:1be4ce3c02d3d4f13c2fc4cdf50e2cb35dac4a5f
---! Hash: sha1:05da52e833b23e426bf1b824f56e72a18564f9c3
+--! Previous: sha1:25679e308f9b7091ff6e63eacdd8ebc2162eade7
+--! Hash: sha1:e9c7c416ee4ecfe9a98f27ee9af95ec4e533c215
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 
 /*
- * Workspaces, and the slides of projects.
+ * The studio: workspaces, and the visualizations of projects, which are shown as slides.
  */
 
--- The state of a visualization that is being worked on, outside any project.
+-- Workspaces. A workspace holds the state of a visualization that is not yet part of a
+-- project.
 create table app_public.workspaces (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -39,9 +40,8 @@ create policy everyone on app_public.workspaces
   for select to gw_readonly
   using (true);
 
-grant select, delete on app_public.workspaces to app_user;
-
-grant insert (id, name, data), update (name, data) on app_public.workspaces to app_user;
+grant select, delete, insert (id, name, data), update (name, data)
+  on app_public.workspaces to app_user;
 
 grant select on app_public.workspaces to gw_readonly;
 
@@ -61,9 +61,9 @@ comment on column app_public.workspaces.data is
 comment on column app_public.workspaces.created_at is 'When the workspace was created.';
 comment on column app_public.workspaces.updated_at is 'When the workspace last changed.';
 
--- The slides of a project. Their numbers are unique but checked at the end of a
--- statement, so that one update may exchange them. The price of "deferrable": no
--- statement on this table can say "on conflict".
+-- The slides of a project. The unique constraint on the slide number is checked at the
+-- end of a statement, so that one update can exchange numbers. It is deferrable for that.
+-- The price: "on conflict" cannot name this constraint, nor omit its target.
 create table app_public.project_visualizations (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
@@ -80,7 +80,7 @@ create table app_public.project_visualizations (
   constraint project_visualizations_user_id_project_id_fkey
     foreign key (user_id, project_id) references app_public.projects (user_id, id)
     on delete cascade,
-  -- Serves the foreign key to projects and the slides in their order.
+  -- Its index also serves the foreign key to projects, and the slides in order.
   constraint project_visualizations_user_id_project_id_slide_number_key
     unique (user_id, project_id, slide_number) deferrable initially immediate,
   constraint project_visualizations_slide_number_check check (slide_number >= 1),
@@ -101,9 +101,8 @@ create policy everyone on app_public.project_visualizations
   using (true);
 
 -- No update of project_id: a slide stays in its project.
-grant select, delete on app_public.project_visualizations to app_user;
-
-grant insert (id, project_id, slide_number, title, data, annotations),
+grant select, delete,
+  insert (id, project_id, slide_number, title, data, annotations),
   update (slide_number, title, data, annotations)
   on app_public.project_visualizations to app_user;
 
@@ -113,7 +112,7 @@ create trigger _100_timestamps before insert or update
   on app_public.project_visualizations
   for each row execute function app_private.tg__timestamps();
 
--- Slides are found by their id; of three ways to change one the API offers one.
+-- The API finds, updates and deletes a slide by its id only, not also by its number.
 comment on constraint project_visualizations_user_id_project_id_slide_number_key
   on app_public.project_visualizations is
   E'@behavior -single -update -delete\nA slide number is used once in a project.';
@@ -153,18 +152,18 @@ declare
   caller uuid := app_hidden.current_app_user_id();
   present uuid[];
 begin
-  -- A slide that is being added holds a weaker lock on its project, and one that is being
-  -- reordered this one: both are over before the slides are counted.
+  -- The lock waits for transactions that add slides, which hold a weaker lock on the
+  -- project, and for other calls of this function. The slides are read after that.
   perform
   from app_public.projects
   where projects.user_id = caller
     and projects.id = reorder_visualizations.project_id
   for update;
-  -- Somebody else's project looks like one that does not exist, and like a wrong list.
+  -- A project of another user gives the same error as one that does not exist.
   if not found then
     visualization_ids := null;
   end if;
-  -- Locked as well: one that is being deleted, or moved by itself, is waited for.
+  -- The slides are locked too, to wait for transactions that delete or renumber one.
   present := array(
     select locked.id
     from (
@@ -190,7 +189,7 @@ begin
         hint = 'Read the visualizations again: some were added or deleted.';
   end if;
 
-  -- One statement, so that numbers may be exchanged.
+  -- One statement, because the constraint on the numbers is checked at its end.
   update app_public.project_visualizations
   set slide_number = given.place
   from unnest(reorder_visualizations.visualization_ids)

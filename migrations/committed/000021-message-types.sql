@@ -1,5 +1,5 @@
---! Previous: sha1:05da52e833b23e426bf1b824f56e72a18564f9c3
---! Hash: sha1:53d5e00f647efeff3ec7a2471d0aa19809924678
+--! Previous: sha1:e9c7c416ee4ecfe9a98f27ee9af95ec4e533c215
+--! Hash: sha1:854442a12fea1d796f1a61e1e8cdf72aef1c50f1
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

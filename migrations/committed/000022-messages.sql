@@ -1,5 +1,5 @@
---! Previous: sha1:53d5e00f647efeff3ec7a2471d0aa19809924678
---! Hash: sha1:22c14b5020271009e747427e6b9fac6ec93c5460
+--! Previous: sha1:854442a12fea1d796f1a61e1e8cdf72aef1c50f1
+--! Hash: sha1:9fc100d526a36d7b6cde2d27b1561484f6bae927
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

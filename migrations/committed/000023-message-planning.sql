@@ -1,5 +1,5 @@
---! Previous: sha1:22c14b5020271009e747427e6b9fac6ec93c5460
---! Hash: sha1:36a09e45c81cf026c1452fc39bd9af1009489928
+--! Previous: sha1:9fc100d526a36d7b6cde2d27b1561484f6bae927
+--! Hash: sha1:3081f98a19b48de989c131e62527fccd0d27a7e4
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:36a09e45c81cf026c1452fc39bd9af1009489928
---! Hash: sha1:a539fda469170c28b3fd532b89fbf48c68a8b5b4
+--! Previous: sha1:3081f98a19b48de989c131e62527fccd0d27a7e4
+--! Hash: sha1:0029915243b00392702479aa0dd2d17b8dd349db
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a539fda469170c28b3fd532b89fbf48c68a8b5b4
---! Hash: sha1:7e93b86a424699b319b37be34f41367ae7f11183
+--! Previous: sha1:0029915243b00392702479aa0dd2d17b8dd349db
+--! Hash: sha1:2a7bc42ec92cb4084c2acc1fcb71aeff31ed927a
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

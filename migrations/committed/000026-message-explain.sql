@@ -1,5 +1,5 @@
---! Previous: sha1:7e93b86a424699b319b37be34f41367ae7f11183
---! Hash: sha1:7690aeb685c4aee341b41f62db7d24acfa1c0a04
+--! Previous: sha1:2a7bc42ec92cb4084c2acc1fcb71aeff31ed927a
+--! Hash: sha1:ddc97ab0d974da52053363ec445892c02d6875c1
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

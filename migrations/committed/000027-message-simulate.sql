@@ -1,5 +1,5 @@
---! Previous: sha1:7690aeb685c4aee341b41f62db7d24acfa1c0a04
---! Hash: sha1:890db47441a952097faaa988f0c6b89ff4a2214f
+--! Previous: sha1:ddc97ab0d974da52053363ec445892c02d6875c1
+--! Hash: sha1:f003f8699dabe6e660aa2b6eafbb520343c7fe99
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:890db47441a952097faaa988f0c6b89ff4a2214f
---! Hash: sha1:55f53f89f312ad6460c31f498e7e1c74e9fd61c9
+--! Previous: sha1:f003f8699dabe6e660aa2b6eafbb520343c7fe99
+--! Hash: sha1:63ae24caf90e539cc70116df169110fa6f83aaa5
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

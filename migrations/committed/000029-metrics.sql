@@ -1,5 +1,5 @@
---! Previous: sha1:55f53f89f312ad6460c31f498e7e1c74e9fd61c9
---! Hash: sha1:42b3f3fbb03b266334af07b8e7cc2ecb8382806c
+--! Previous: sha1:63ae24caf90e539cc70116df169110fa6f83aaa5
+--! Hash: sha1:994fdc6e95e0216ab2010fe66bda32ec052f73d5
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:42b3f3fbb03b266334af07b8e7cc2ecb8382806c
---! Hash: sha1:e3ed6ccfc73f489b2d060b7f4115ecfb4547b516
+--! Previous: sha1:994fdc6e95e0216ab2010fe66bda32ec052f73d5
+--! Hash: sha1:4c775184e0353b5a91e8914fea297ccc245101cd
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

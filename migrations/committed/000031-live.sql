@@ -1,5 +1,5 @@
---! Previous: sha1:e3ed6ccfc73f489b2d060b7f4115ecfb4547b516
---! Hash: sha1:fc50d93ad1a2e5b8932d48556bafb5772af13c6a
+--! Previous: sha1:4c775184e0353b5a91e8914fea297ccc245101cd
+--! Hash: sha1:08d0d69a89a328011d4130c57896ec4107ee2273
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fc50d93ad1a2e5b8932d48556bafb5772af13c6a
---! Hash: sha1:1e41c6465c96a2bcc2bc661bd7d5e99e55ea2c75
+--! Previous: sha1:08d0d69a89a328011d4130c57896ec4107ee2273
+--! Hash: sha1:9816288587d1bbea5458f78163b1d06c41b5b54f
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1e41c6465c96a2bcc2bc661bd7d5e99e55ea2c75
---! Hash: sha1:049685417a0a28f912101e77868761406a8b12b6
+--! Previous: sha1:9816288587d1bbea5458f78163b1d06c41b5b54f
+--! Hash: sha1:71ade2e677eff1eefbe9032b84c9db30d537c2e3
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:049685417a0a28f912101e77868761406a8b12b6
---! Hash: sha1:2af134d7d57a9afe1f137eca6c4aac171f8e04f8
+--! Previous: sha1:71ade2e677eff1eefbe9032b84c9db30d537c2e3
+--! Hash: sha1:01e49e5ba15d1cace357e7446d5d9bb44cfd451d
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

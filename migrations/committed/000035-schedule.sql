@@ -1,5 +1,5 @@
---! Previous: sha1:2af134d7d57a9afe1f137eca6c4aac171f8e04f8
---! Hash: sha1:f98cfd1334d137ffce2e1ef6eb3de99ef45b6c0a
+--! Previous: sha1:01e49e5ba15d1cace357e7446d5d9bb44cfd451d
+--! Hash: sha1:ae1ddb8b8c95e6711c07587706faf40fd31ccc9e
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

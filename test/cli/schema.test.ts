@@ -37,8 +37,8 @@ describe('gw schema compares the topics with the migrations', { timeout: 60_000 
     edit(tasks, 'length(title) between 1 and 500', 'length(title) between 1 and 400');
     edit(
       fixture('topics', '17-integrations.sql'),
-      'grant select, delete on app_public.integrations',
-      'grant select on app_public.integrations',
+      'grant select, delete,\n  insert (id, provider,',
+      'grant select,\n  insert (id, provider,',
     );
     appendFileSync(tasks, "\ncomment on table app_public.tasks is 'Something else.';\n");
     edit(fixture('topics', '18-billing.sql'), "('pro', 2000)", "('pro', 2001)");
