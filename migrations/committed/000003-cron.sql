@@ -1,5 +1,5 @@
 --! Previous: sha1:ddb96e7147266d9f4ec5bbbefd371fb39ba16b7c
---! Hash: sha1:ed343af6e010788aa373a0065a6132bcb50634fb
+--! Hash: sha1:a0e65abce8512284e21ddd9c55ae51667d31c95e
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 
@@ -32,28 +32,6 @@ comment on table ops.cron_jobs is
 comment on column ops.cron_jobs.schedule is 'Five cron fields, in UTC.';
 comment on column ops.cron_jobs.command is 'One call of one function.';
 
---! Included functions/ops/delete_cron_history.sql
--- Dynamic SQL, because the shadow database and test databases have no schema "cron".
-create or replace function ops.delete_cron_history() returns integer
-language plpgsql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  deleted integer := 0;
-begin
-  if exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
-    execute $sql$
-      delete from cron.job_run_details where end_time < now() - interval '14 days'
-    $sql$;
-    get diagnostics deleted = row_count;
-  end if;
-  return deleted;
-end
-$$;
-
-comment on function ops.delete_cron_history() is
-  'Deletes pg_cron''s records of runs that ended 14 days ago. Returns how many.';
---! EndIncluded functions/ops/delete_cron_history.sql
 --! Included functions/ops/sync_cron_jobs.sql
 -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
 create or replace function ops.sync_cron_jobs() returns integer

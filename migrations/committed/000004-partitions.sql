@@ -1,5 +1,5 @@
---! Previous: sha1:ed343af6e010788aa373a0065a6132bcb50634fb
---! Hash: sha1:c326b53bc30087ecbdb2a39a3a1b27fe1dec06eb
+--! Previous: sha1:a0e65abce8512284e21ddd9c55ae51667d31c95e
+--! Hash: sha1:cb5f0f51daeb4b4d3cde95e176a1c46445da0b4e
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -265,35 +265,9 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
 
   for candidate in
-    select latest.parent_table, latest.partition_name, latest.occurred_at,
-      latest.wal_position, pg_class.oid::regclass as relation,
-      partition_policies.require_backup,
-      pg_total_relation_size(pg_class.oid) as bytes
-    from (
-      select distinct on (partition_events.partition_name) partition_events.*
-      from ops.partition_events
-      where partition_events.event <> 'skipped'
-      order by partition_events.partition_name, partition_events.id desc
-    ) as latest
-    inner join pg_catalog.pg_class on pg_class.oid = to_regclass(latest.partition_name)
-    -- The policy must want it still.
-    inner join ops.partition_policies
-      on partition_policies.parent_table = to_regclass(latest.parent_table)
-    where latest.event = 'detached'
-      and latest.will_drop
-      and partition_policies.retention_action = 'drop'
-      -- Somebody may have attached it again.
-      and not pg_class.relispartition
-    order by latest.id
+    select * from ops.partitions_to_drop()
   loop
-    obstacle := case
-      when candidate.require_backup
-        and not ops.is_backed_up(candidate.relation, candidate.occurred_at)
-        then 'no verified backup began after it was detached'
-      when not ops.is_confirmed_by_cdc(candidate.wal_position)
-        then 'a logical replication slot has not confirmed its last changes'
-    end;
-
+    obstacle := candidate.obstacle;
     if obstacle is null then
       begin
         execute format('drop table %s', candidate.relation);
@@ -331,12 +305,53 @@ $$;
 comment on function ops.drop_detached_partitions() is
   'Drops the partitions that left their table to be dropped, once backups and replication slots allow it. Returns how many.';
 --! EndIncluded functions/ops/drop_detached_partitions.sql
+--! Included functions/ops/partitions_to_detach.sql
+create or replace function ops.partitions_to_detach()
+returns table (parent_table regclass, retention_action text, partition regclass, bytes bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+-- Bounds without a zone, of a table partitioned by date, are in UTC.
+set timezone = 'UTC'
+as $$
+  select partition_policies.parent_table, partition_policies.retention_action,
+    pg_class.oid::regclass, pg_total_relation_size(pg_class.oid)
+  from ops.partition_policies
+  inner join pg_catalog.pg_partitioned_table
+    on pg_partitioned_table.partrelid = partition_policies.parent_table
+    and pg_partitioned_table.partstrat = 'r'
+    and pg_partitioned_table.partnatts = 1
+  inner join pg_catalog.pg_attribute
+    on pg_attribute.attrelid = partition_policies.parent_table
+    and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+  inner join pg_catalog.pg_inherits
+    on pg_inherits.inhparent = partition_policies.parent_table
+  inner join pg_catalog.pg_class on pg_class.oid = pg_inherits.inhrelid
+  -- Null for DEFAULT and for MAXVALUE, which never end.
+  cross join lateral (
+    select case
+      when pg_attribute.atttypid::regtype in ('timestamptz', 'timestamp', 'date')
+      then substring(pg_get_expr(pg_class.relpartbound, pg_class.oid)
+        from ' TO \(''([^'']+)''\)$')::timestamptz
+    end
+  ) as bounds (upper_bound)
+  where bounds.upper_bound <= now() - partition_policies.retention
+  -- A table that was in use the last time does not keep the others waiting for ever.
+  order by (
+      select max(partition_events.id)
+      from ops.partition_events
+      where partition_events.parent_table = partition_policies.parent_table::text
+        and partition_events.event = 'skipped'
+    ) nulls first,
+    partition_policies.parent_table::text, bounds.upper_bound
+$$;
+
+comment on function ops.partitions_to_detach() is
+  'Partitions that are older than their policy keeps, in the order in which they leave.';
+--! EndIncluded functions/ops/partitions_to_detach.sql
 --! Included functions/ops/prune_partitions.sql
 create or replace function ops.prune_partitions() returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
--- Bounds without a zone, of a table partitioned by date, are in UTC.
-set timezone = 'UTC'
 -- Waiting longer for a table's lock would make every query behind us wait too; the next
 -- run tries again.
 set lock_timeout = '5s'
@@ -352,37 +367,7 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
 
   for due in
-    select partition_policies.parent_table, partition_policies.retention_action,
-      pg_class.oid::regclass as partition,
-      pg_total_relation_size(pg_class.oid) as bytes
-    from ops.partition_policies
-    inner join pg_catalog.pg_partitioned_table
-      on pg_partitioned_table.partrelid = partition_policies.parent_table
-      and pg_partitioned_table.partstrat = 'r'
-      and pg_partitioned_table.partnatts = 1
-    inner join pg_catalog.pg_attribute
-      on pg_attribute.attrelid = partition_policies.parent_table
-      and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
-    inner join pg_catalog.pg_inherits
-      on pg_inherits.inhparent = partition_policies.parent_table
-    inner join pg_catalog.pg_class on pg_class.oid = pg_inherits.inhrelid
-    -- Null for DEFAULT and for MAXVALUE, which never end.
-    cross join lateral (
-      select case
-        when pg_attribute.atttypid::regtype in ('timestamptz', 'timestamp', 'date')
-        then substring(pg_get_expr(pg_class.relpartbound, pg_class.oid)
-          from ' TO \(''([^'']+)''\)$')::timestamptz
-      end
-    ) as bounds (upper_bound)
-    where bounds.upper_bound <= now() - partition_policies.retention
-    -- A table that was in use the last time does not keep the others waiting for ever.
-    order by (
-        select max(partition_events.id)
-        from ops.partition_events
-        where partition_events.parent_table = partition_policies.parent_table::text
-          and partition_events.event = 'skipped'
-      ) nulls first,
-      partition_policies.parent_table::text, bounds.upper_bound
+    select * from ops.partitions_to_detach()
   loop
     begin
       execute format('alter table %s detach partition %s',

@@ -1,5 +1,5 @@
---! Previous: sha1:c326b53bc30087ecbdb2a39a3a1b27fe1dec06eb
---! Hash: sha1:8d13e47bf789743e5e1ee65c77bf6f400d3cbf25
+--! Previous: sha1:cb5f0f51daeb4b4d3cde95e176a1c46445da0b4e
+--! Hash: sha1:745f3e3afc8976378d3e912cf64fddc51ebd0f12
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -73,3 +73,41 @@ grant execute on function ops.is_backed_up(regclass, timestamptz) to gw_monitor;
 comment on function ops.is_backed_up(regclass, timestamptz) is
   'Whether a verified backup that began at an instant or later holds a table. Later than the last write, if it is to hold all.';
 --! EndIncluded functions/ops/is_backed_up.sql
+--! Included functions/ops/partitions_to_drop.sql
+create or replace function ops.partitions_to_drop()
+returns table (
+  parent_table text, partition_name text, relation regclass, bytes bigint, obstacle text
+)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select latest.parent_table, latest.partition_name, pg_class.oid::regclass,
+    pg_total_relation_size(pg_class.oid),
+    case
+      when partition_policies.require_backup
+        and not ops.is_backed_up(pg_class.oid::regclass, latest.occurred_at)
+        then 'no verified backup began after it was detached'
+      when not ops.is_confirmed_by_cdc(latest.wal_position)
+        then 'a logical replication slot has not confirmed its last changes'
+    end
+  from (
+    select distinct on (partition_events.partition_name) partition_events.*
+    from ops.partition_events
+    where partition_events.event <> 'skipped'
+    order by partition_events.partition_name, partition_events.id desc
+  ) as latest
+  inner join pg_catalog.pg_class on pg_class.oid = to_regclass(latest.partition_name)
+  -- The policy must want it still.
+  inner join ops.partition_policies
+    on partition_policies.parent_table = to_regclass(latest.parent_table)
+  where latest.event = 'detached'
+    and latest.will_drop
+    and partition_policies.retention_action = 'drop'
+    -- Somebody may have attached it again.
+    and not pg_class.relispartition
+  order by latest.id
+$$;
+
+comment on function ops.partitions_to_drop() is
+  'Partitions that left their table to be dropped, oldest first, and what each still waits for: null when it can go.';
+--! EndIncluded functions/ops/partitions_to_drop.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:8d13e47bf789743e5e1ee65c77bf6f400d3cbf25
---! Hash: sha1:93d7ef7c191625e8352fad17bdb08296da3e0546
+--! Previous: sha1:745f3e3afc8976378d3e912cf64fddc51ebd0f12
+--! Hash: sha1:5e23f71b582a52ec83ac4dc12d6868cec2f5b11c
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

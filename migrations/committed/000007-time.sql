@@ -1,5 +1,5 @@
---! Previous: sha1:93d7ef7c191625e8352fad17bdb08296da3e0546
---! Hash: sha1:db1090926ae389b36045d35af4d22904871b6365
+--! Previous: sha1:5e23f71b582a52ec83ac4dc12d6868cec2f5b11c
+--! Hash: sha1:21460b249b2e03af04bf7c79c15d1da1a22d29b9
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:db1090926ae389b36045d35af4d22904871b6365
---! Hash: sha1:3932fb71d0b871e4846e44b1519767c8fd3c7d4c
+--! Previous: sha1:21460b249b2e03af04bf7c79c15d1da1a22d29b9
+--! Hash: sha1:f483005cf381e204afe3ba75571ca821b568957c
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

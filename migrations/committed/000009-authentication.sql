@@ -1,5 +1,5 @@
---! Previous: sha1:3932fb71d0b871e4846e44b1519767c8fd3c7d4c
---! Hash: sha1:040b10c18cc5cdc8dae21502ac99947e40907937
+--! Previous: sha1:f483005cf381e204afe3ba75571ca821b568957c
+--! Hash: sha1:4cdcf3e8e8d7366c3319344777fbb58ac51c4ae0
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 
@@ -129,22 +129,6 @@ $$;
 comment on function app_private.tg_users__close() is
   'Ends the sessions of a user whose account is closed.';
 --! EndIncluded functions/app_private/tg_users__close.sql
---! Included functions/app_private/delete_expired_sessions.sql
-create or replace function app_private.delete_expired_sessions() returns integer
-language sql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-  with deleted as (
-    delete from app_private.sessions
-    where expires_at < now() - interval '7 days'
-    returning 1
-  )
-  select count(*)::integer from deleted
-$$;
-
-comment on function app_private.delete_expired_sessions() is
-  'Deletes sessions that ended more than a week ago. Returns how many.';
---! EndIncluded functions/app_private/delete_expired_sessions.sql
 
 -- The API turns a value of this type into a signed JWT, so it is a scalar in GraphQL.
 create type app_public.access_token as (

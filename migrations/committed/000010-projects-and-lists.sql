@@ -1,5 +1,5 @@
---! Previous: sha1:040b10c18cc5cdc8dae21502ac99947e40907937
---! Hash: sha1:3619bb5e1ce9146a6319dab47c823b3cdd31eb16
+--! Previous: sha1:4cdcf3e8e8d7366c3319344777fbb58ac51c4ae0
+--! Hash: sha1:efa7020670b31be33e8cd104eb9b880c48639e68
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

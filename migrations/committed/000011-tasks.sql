@@ -1,5 +1,5 @@
---! Previous: sha1:3619bb5e1ce9146a6319dab47c823b3cdd31eb16
---! Hash: sha1:d0c83a1ec1ef3216ca386e3bce4571d6e978e924
+--! Previous: sha1:efa7020670b31be33e8cd104eb9b880c48639e68
+--! Hash: sha1:68992ee68fed412ec219541e932d5af6543ee483
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d0c83a1ec1ef3216ca386e3bce4571d6e978e924
---! Hash: sha1:5c324d29bd7af45307767a8dea8fc8b3895289fa
+--! Previous: sha1:68992ee68fed412ec219541e932d5af6543ee483
+--! Hash: sha1:b919b40bdaf2ad5bc80c5bf393df0ec38a5c07fd
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

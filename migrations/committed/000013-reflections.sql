@@ -1,5 +1,5 @@
---! Previous: sha1:5c324d29bd7af45307767a8dea8fc8b3895289fa
---! Hash: sha1:58e9a400cd5ed62322a6902fcfa65ae9c77df178
+--! Previous: sha1:b919b40bdaf2ad5bc80c5bf393df0ec38a5c07fd
+--! Hash: sha1:0a59cd426c6ec57338ed196e0e444e17f1be6d03
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

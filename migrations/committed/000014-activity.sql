@@ -1,5 +1,5 @@
---! Previous: sha1:58e9a400cd5ed62322a6902fcfa65ae9c77df178
---! Hash: sha1:b11a21a302163aed96a5993c49dd329f58a8f053
+--! Previous: sha1:0a59cd426c6ec57338ed196e0e444e17f1be6d03
+--! Hash: sha1:af60b2b5ca268517745cbd0c2010d9db1f09ec20
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b11a21a302163aed96a5993c49dd329f58a8f053
---! Hash: sha1:f09db49bf2621e6eba9e62b5cecb93fffdb8524a
+--! Previous: sha1:af60b2b5ca268517745cbd0c2010d9db1f09ec20
+--! Hash: sha1:3e25cb7b72b1bfc8785c7292db96b908a47febc2
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f09db49bf2621e6eba9e62b5cecb93fffdb8524a
---! Hash: sha1:62c0164706bdc9fd4a28ae49d6e0e154899745f2
+--! Previous: sha1:3e25cb7b72b1bfc8785c7292db96b908a47febc2
+--! Hash: sha1:435f1f578725aadec7e9a8d2132a2416272eb31a
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:62c0164706bdc9fd4a28ae49d6e0e154899745f2
---! Hash: sha1:f5123ed47e8ec9a382acb2937047c2e5ecbf2567
+--! Previous: sha1:435f1f578725aadec7e9a8d2132a2416272eb31a
+--! Hash: sha1:2198168540b8fed6a33ae7d3053d4a3cf2f9d59a
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f5123ed47e8ec9a382acb2937047c2e5ecbf2567
---! Hash: sha1:015ae5e628229b60f7f0caf9fcf4c28d71631764
+--! Previous: sha1:2198168540b8fed6a33ae7d3053d4a3cf2f9d59a
+--! Hash: sha1:cef303622bc3ebf35c9c55c3c6d938a790bf4338
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
@@ -464,22 +464,6 @@ comment on function app_private.apply_subscription_event(jsonb) is
   'app_private.apply_subscription_event(payload) from app_private.stripe_events where '
   'not applied order by occurred_at.';
 --! EndIncluded functions/app_private/apply_subscription_event.sql
---! Included functions/app_private/delete_old_stripe_events.sql
-create or replace function app_private.delete_old_stripe_events() returns integer
-language sql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-  with deleted as (
-    delete from app_private.stripe_events
-    where stripe_events.received_at < now() - interval '1 year'
-    returning 1
-  )
-  select count(*)::integer from deleted
-$$;
-
-comment on function app_private.delete_old_stripe_events() is
-  'Deletes events of more than a year ago. Stripe repeats one for 3 days, by hand for 30.';
---! EndIncluded functions/app_private/delete_old_stripe_events.sql
 
 create trigger _500_subscribe after insert on app_public.users
   for each row execute function app_private.tg_users__subscribe();

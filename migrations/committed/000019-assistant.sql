@@ -1,5 +1,5 @@
---! Previous: sha1:015ae5e628229b60f7f0caf9fcf4c28d71631764
---! Hash: sha1:25679e308f9b7091ff6e63eacdd8ebc2162eade7
+--! Previous: sha1:cef303622bc3ebf35c9c55c3c6d938a790bf4338
+--! Hash: sha1:b96cb974d548fe1e768b62feea2dbce03f111d60
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:25679e308f9b7091ff6e63eacdd8ebc2162eade7
---! Hash: sha1:e9c7c416ee4ecfe9a98f27ee9af95ec4e533c215
+--! Previous: sha1:b96cb974d548fe1e768b62feea2dbce03f111d60
+--! Hash: sha1:a503f229034655c086fcd6d75d544ecb4b430ea4
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

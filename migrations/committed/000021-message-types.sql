@@ -1,5 +1,5 @@
---! Previous: sha1:e9c7c416ee4ecfe9a98f27ee9af95ec4e533c215
---! Hash: sha1:854442a12fea1d796f1a61e1e8cdf72aef1c50f1
+--! Previous: sha1:a503f229034655c086fcd6d75d544ecb4b430ea4
+--! Hash: sha1:62e3e0dc2741b715c3e144685dc1b8ed96401759
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

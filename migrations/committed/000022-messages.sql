@@ -1,5 +1,5 @@
---! Previous: sha1:854442a12fea1d796f1a61e1e8cdf72aef1c50f1
---! Hash: sha1:9fc100d526a36d7b6cde2d27b1561484f6bae927
+--! Previous: sha1:62e3e0dc2741b715c3e144685dc1b8ed96401759
+--! Hash: sha1:b4b19603acc791082e651c492fd6166483b474ba
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9fc100d526a36d7b6cde2d27b1561484f6bae927
---! Hash: sha1:3081f98a19b48de989c131e62527fccd0d27a7e4
+--! Previous: sha1:b4b19603acc791082e651c492fd6166483b474ba
+--! Hash: sha1:a2bc7f7374fa7ec1557cbdac887527ef5589d350
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -632,24 +632,6 @@ $$;
 comment on function app_private.requeue_lost_messages() is
   'Gives a new job to each message that waits for one that is gone. Returns how many.';
 --! EndIncluded functions/app_private/requeue_lost_messages.sql
---! Included functions/app_private/prune_message_ledger.sql
--- An occasion is looked for in the ledger until its late window is over, which is 7 days at
--- most. What became of it is in message_logs.
-create or replace function app_private.prune_message_ledger() returns integer
-language sql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-  with pruned as (
-    delete from app_private.message_ledger
-    where delivery_date < (now() - interval '60 days')::date
-    returning 1
-  )
-  select count(*)::integer from pruned
-$$;
-
-comment on function app_private.prune_message_ledger() is
-  'Deletes ledger rows of occasions more than 60 days ago. Returns how many.';
---! EndIncluded functions/app_private/prune_message_ledger.sql
 --! Included functions/app_private/unsubscribe.sql
 -- Definer: the API's login role may call this and read no table. There is no caller to
 -- check: the API has verified the token of a link, and this is all that the token allows.

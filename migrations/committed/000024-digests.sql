@@ -1,5 +1,5 @@
---! Previous: sha1:3081f98a19b48de989c131e62527fccd0d27a7e4
---! Hash: sha1:0029915243b00392702479aa0dd2d17b8dd349db
+--! Previous: sha1:a2bc7f7374fa7ec1557cbdac887527ef5589d350
+--! Hash: sha1:f109e5de8126725c51ddfc57f3963261080148a0
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0029915243b00392702479aa0dd2d17b8dd349db
---! Hash: sha1:2a7bc42ec92cb4084c2acc1fcb71aeff31ed927a
+--! Previous: sha1:f109e5de8126725c51ddfc57f3963261080148a0
+--! Hash: sha1:0833d75871973b8ea561b073dad1ad058e826955
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

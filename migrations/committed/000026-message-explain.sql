@@ -1,5 +1,5 @@
---! Previous: sha1:2a7bc42ec92cb4084c2acc1fcb71aeff31ed927a
---! Hash: sha1:ddc97ab0d974da52053363ec445892c02d6875c1
+--! Previous: sha1:0833d75871973b8ea561b073dad1ad058e826955
+--! Hash: sha1:336d017b48d2695bab8e604da42a94a28e93b261
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ddc97ab0d974da52053363ec445892c02d6875c1
---! Hash: sha1:f003f8699dabe6e660aa2b6eafbb520343c7fe99
+--! Previous: sha1:336d017b48d2695bab8e604da42a94a28e93b261
+--! Hash: sha1:74c53721f8d6ae899fd9dbe45ddb246e624e571b
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

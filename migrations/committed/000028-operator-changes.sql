@@ -1,5 +1,5 @@
---! Previous: sha1:f003f8699dabe6e660aa2b6eafbb520343c7fe99
---! Hash: sha1:63ae24caf90e539cc70116df169110fa6f83aaa5
+--! Previous: sha1:74c53721f8d6ae899fd9dbe45ddb246e624e571b
+--! Hash: sha1:b84c6d5c501ca82c57bee2ce40da056a493acfe2
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:63ae24caf90e539cc70116df169110fa6f83aaa5
---! Hash: sha1:994fdc6e95e0216ab2010fe66bda32ec052f73d5
+--! Previous: sha1:b84c6d5c501ca82c57bee2ce40da056a493acfe2
+--! Hash: sha1:65400f18b4fe8217ca3e81e2ebd12fd5586b229d
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:994fdc6e95e0216ab2010fe66bda32ec052f73d5
---! Hash: sha1:4c775184e0353b5a91e8914fea297ccc245101cd
+--! Previous: sha1:65400f18b4fe8217ca3e81e2ebd12fd5586b229d
+--! Hash: sha1:2d33b08e9da123c46662179fa39f333bf7f8900a
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4c775184e0353b5a91e8914fea297ccc245101cd
---! Hash: sha1:08d0d69a89a328011d4130c57896ec4107ee2273
+--! Previous: sha1:2d33b08e9da123c46662179fa39f333bf7f8900a
+--! Hash: sha1:5eff79d42f72bf2163bce77081f2bea07b5a506c
 --! Message: live
 --! Baseline: topics/31-live.sql
 

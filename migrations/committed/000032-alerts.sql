@@ -1,5 +1,5 @@
---! Previous: sha1:08d0d69a89a328011d4130c57896ec4107ee2273
---! Hash: sha1:9816288587d1bbea5458f78163b1d06c41b5b54f
+--! Previous: sha1:5eff79d42f72bf2163bce77081f2bea07b5a506c
+--! Hash: sha1:5c657a93d536beecb17808fcd34a130d9b837960
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
@@ -98,7 +98,7 @@ create index alert_notices_check_name_object_idx_where_flapping
 grant select on ops.alert_notices to gw_monitor;
 
 comment on table ops.alert_notices is
-  'What was announced of alerts, each by a job of the queue alert-notify. Kept 90 days.';
+  'What was announced of alerts, each by a job of the queue alert-notify. ops.retention_policies says how long they are kept.';
 comment on column ops.alert_notices.state is
   'opened, changed (its level), resolved; flapping: changes are not announced until an hour passed without one; settled: that hour passed.';
 
@@ -279,22 +279,6 @@ $$;
 comment on function ops.settle_alerts() is
   'Announces how alerts stand that changed too often and have not for an hour. Returns how many.';
 --! EndIncluded functions/ops/settle_alerts.sql
---! Included functions/ops/delete_old_alert_notices.sql
-create or replace function ops.delete_old_alert_notices() returns integer
-language sql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-  with deleted as (
-    delete from ops.alert_notices
-    where alert_notices.created_at < now() - interval '90 days'
-    returning 1
-  )
-  select count(*)::integer from deleted
-$$;
-
-comment on function ops.delete_old_alert_notices() is
-  'Deletes notices of more than 90 days ago. Returns how many.';
---! EndIncluded functions/ops/delete_old_alert_notices.sql
 --! Included functions/ops/sync_health_checks.sql
 -- Not definer, and granted to nobody: what it stores is run as the owner. `gw migrate`,
 -- which is the owner already, brings the files of sql/checks.

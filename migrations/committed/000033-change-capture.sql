@@ -1,5 +1,5 @@
---! Previous: sha1:9816288587d1bbea5458f78163b1d06c41b5b54f
---! Hash: sha1:71ade2e677eff1eefbe9032b84c9db30d537c2e3
+--! Previous: sha1:5c657a93d536beecb17808fcd34a130d9b837960
+--! Hash: sha1:6df95125e7892b4615890ad4c2b3512acffc2a98
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

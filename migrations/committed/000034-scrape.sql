@@ -1,5 +1,5 @@
---! Previous: sha1:71ade2e677eff1eefbe9032b84c9db30d537c2e3
---! Hash: sha1:01e49e5ba15d1cace357e7446d5d9bb44cfd451d
+--! Previous: sha1:6df95125e7892b4615890ad4c2b3512acffc2a98
+--! Hash: sha1:017100006688d37edbd371dbf1345fce290f472e
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

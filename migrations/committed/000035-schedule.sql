@@ -1,14 +1,71 @@
---! Previous: sha1:01e49e5ba15d1cace357e7446d5d9bb44cfd451d
---! Hash: sha1:ae1ddb8b8c95e6711c07587706faf40fd31ccc9e
+--! Previous: sha1:017100006688d37edbd371dbf1345fce290f472e
+--! Hash: sha1:e17c474758a4cc50c45d328cf5b58bd5d57d01cc
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
 /*
- * When things run by themselves, and how long they are kept: every pg_cron job and every
- * partition policy. Nothing else declares one.
+ * When things run by themselves, and how long rows are kept: every pg_cron job, every
+ * partition policy, every retention policy. Nothing else declares one.
  *
- * "gw report cron-jobs" shows what ran last.
+ * "gw report schedule" shows the jobs and their latest runs, "gw report retention" what is
+ * kept for how long and what will be deleted next.
  */
+
+-- How long rows of a table are kept. A partitioned table loses whole partitions instead,
+-- as ops.partition_policies says. The name is text: a table of an extension may be absent.
+create table ops.retention_policies (
+  relation text not null,
+  time_column text not null,
+  kept_for interval not null,
+  reason text not null,
+  constraint retention_policies_pkey primary key (relation),
+  constraint retention_policies_relation_check
+    check (relation ~ '^[a-z_][a-z0-9_]*[.][a-z_][a-z0-9_]*$'),
+  constraint retention_policies_kept_for_check check (kept_for > interval '0'),
+  constraint retention_policies_reason_check check (reason <> '')
+);
+
+-- No insert, update or delete: only the owner decides what is deleted.
+grant select on ops.retention_policies to gw_monitor;
+
+comment on table ops.retention_policies is
+  'How long rows are kept before ops.delete_expired_rows() deletes them.';
+comment on column ops.retention_policies.relation is 'The table, as schema.table.';
+comment on column ops.retention_policies.time_column is
+  'A timestamptz, timestamp or date. A row is deleted when this is longer ago than kept_for.';
+comment on column ops.retention_policies.reason is 'Why so long, and no longer.';
+
+-- A name of a policy is used in a statement only when the catalogue has it.
+create view ops.retention_targets with (security_invoker = true) as
+select retention_policies.relation, retention_policies.time_column,
+  retention_policies.kept_for, named.nspname as schema_name, named.relname as table_name,
+  named.oid as table_id, format_type(pg_attribute.atttypid, null) as time_type,
+  case
+    when named.oid is null then 'there is no such table'
+    when pg_attribute.attnum is null
+      then format('there is no column %I', retention_policies.time_column)
+    when pg_attribute.atttypid not in ('timestamptz'::regtype, 'timestamp'::regtype,
+        'date'::regtype)
+      then format('%I is not a time', retention_policies.time_column)
+    when not has_schema_privilege(named.nspname, 'usage')
+      or not has_table_privilege(named.oid, 'select')
+      or not has_table_privilege(named.oid, 'delete')
+      then format('%I may not delete from it', current_user)
+  end as problem
+from ops.retention_policies
+left join (
+  select pg_class.oid, pg_namespace.nspname, pg_class.relname
+  from pg_catalog.pg_class
+  inner join pg_catalog.pg_namespace on pg_namespace.oid = pg_class.relnamespace
+  where pg_class.relkind in ('r', 'p')
+) as named on named.nspname || '.' || named.relname = retention_policies.relation
+left join pg_catalog.pg_attribute on pg_attribute.attrelid = named.oid
+  and pg_attribute.attname = retention_policies.time_column
+  and pg_attribute.attnum > 0
+  and not pg_attribute.attisdropped;
+
+comment on view ops.retention_targets is
+  'Retention policies with the table and column that they name, or why the current role cannot follow one.';
 
 --! Included functions/app_private/analyze_hot_tables.sql
 create or replace function app_private.analyze_hot_tables() returns void
@@ -23,6 +80,329 @@ $$;
 comment on function app_private.analyze_hot_tables() is
   'Refreshes the planner''s statistics of the tables that change most.';
 --! EndIncluded functions/app_private/analyze_hot_tables.sql
+--! Included functions/app_private/tg_retention_policies__validate.sql
+-- app_private.next_occasions() looks for an occasion in the ledger until its late window has
+-- passed, 7 days at most, and two days longer, because dates are local. Without its row the
+-- message would be planned, and sent, again.
+create or replace function app_private.tg_retention_policies__validate() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  shortest constant interval := interval '9 days';
+begin
+  if new.kept_for < shortest
+    and exists (
+      select from pg_partition_tree('app_private.message_ledger') as part
+      where part.relid = to_regclass(new.relation)
+    )
+  then
+    raise exception 'message_ledger must be kept for % at least, not %',
+      shortest, new.kept_for
+    using errcode = 'GW014',
+      hint = 'A message may be sent up to 7 days late, and its ledger row keeps it from '
+        'being sent twice.';
+  end if;
+  return new;
+end
+$$;
+
+comment on function app_private.tg_retention_policies__validate() is
+  'Refuses to forget messages that could still be planned.';
+--! EndIncluded functions/app_private/tg_retention_policies__validate.sql
+--! Included functions/ops/delete_expired_rows.sql
+-- A batch names its rows by ctid, because not every table has an index on its time column.
+-- A ctid repeats across partitions: the second condition spares rows that are not due.
+create or replace function ops.delete_expired_rows(
+  p_batch_rows integer default 10000, p_batches integer default 100
+) returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- A date is due at midnight UTC.
+set timezone = 'UTC'
+-- The next night takes what is locked now.
+set lock_timeout = '5s'
+as $$
+declare
+  target record;
+  failure text;
+  batch bigint;
+  deleted bigint := 0;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('ops.delete_expired_rows', 0));
+
+  for target in
+    select * from ops.retention_targets order by retention_targets.relation
+  loop
+    failure := target.problem;
+    if failure is null then
+      begin
+        for round in 1..p_batches loop
+          execute format(
+            'delete from %1$I.%2$I'
+            ' where ctid = any (array('
+            '   select ctid from %1$I.%2$I where %3$I < (now() - $1)::%4$s limit $2))'
+            ' and %3$I < (now() - $1)::%4$s',
+            target.schema_name, target.table_name, target.time_column, target.time_type)
+          using target.kept_for, p_batch_rows;
+          get diagnostics batch = row_count;
+          deleted := deleted + batch;
+          exit when batch < p_batch_rows;
+        end loop;
+      exception when others then
+        failure := sqlstate || ': ' || sqlerrm;
+      end;
+    end if;
+
+    if failure is null then
+      perform ops.resolve_alert('retention-failed', target.relation);
+    else
+      perform ops.raise_alert('retention-failed', target.relation, 'warning', failure,
+        'Nothing is deleted from it. Correct its cause, or its row of'
+        ' ops.retention_policies; then: select ops.delete_expired_rows()');
+    end if;
+  end loop;
+
+  perform ops.resolve_alert(alerts.check_name, alerts.object)
+  from ops.alerts
+  where alerts.check_name = 'retention-failed'
+    and alerts.resolved_at is null
+    and not exists (
+      select from ops.retention_policies where retention_policies.relation = alerts.object
+    );
+  return deleted;
+end
+$$;
+
+comment on function ops.delete_expired_rows(integer, integer) is
+  'Deletes the rows that are older than ops.retention_policies keeps them, in batches of so many rows, so many batches for each table at most. A table that fails is set aside with an alert. Returns how many rows were deleted.';
+--! EndIncluded functions/ops/delete_expired_rows.sql
+--! Included functions/ops/oldest_row.sql
+-- Of a partitioned table the first partition that has a row is read, and DEFAULT.
+create or replace function ops.oldest_row(p_table regclass, p_column name)
+returns timestamptz
+language plpgsql stable strict
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  part record;
+  found_here timestamptz;
+  oldest timestamptz;
+begin
+  for part in
+    select pg_inherits.inhrelid::regclass as name, bounds.text = 'DEFAULT' as is_default,
+      substring(bounds.text from ' FROM \(''([^'']+)''\)')::timestamptz as lower_bound
+    from pg_inherits
+    inner join pg_partitioned_table on pg_partitioned_table.partrelid = pg_inherits.inhparent
+      and pg_partitioned_table.partstrat = 'r'
+    inner join pg_class on pg_class.oid = pg_inherits.inhrelid
+    cross join lateral pg_get_expr(pg_class.relpartbound, pg_class.oid) as bounds (text)
+    where pg_inherits.inhparent = p_table
+      and has_table_privilege(pg_inherits.inhrelid, 'select')
+    union all
+    select p_table, false, null
+    where not exists (
+        select from pg_partitioned_table where partrelid = p_table and partstrat = 'r'
+      )
+      and has_table_privilege(p_table, 'select')
+    order by is_default desc, lower_bound nulls first
+  loop
+    execute format('select min(%I)::timestamptz from %s', p_column, part.name)
+    into found_here;
+    oldest := least(oldest, found_here);
+    exit when found_here is not null and not part.is_default;
+  end loop;
+  return oldest;
+end
+$$;
+
+comment on function ops.oldest_row(regclass, name) is
+  'The earliest time in a column of a table; null when the table is empty, or null.';
+--! EndIncluded functions/ops/oldest_row.sql
+--! Included functions/ops/due_rows.sql
+create or replace function ops.due_rows(p_target ops.retention_targets) returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  due bigint;
+begin
+  execute format('select count(*) from %I.%I where %I < (now() - $1)::%s',
+    p_target.schema_name, p_target.table_name, p_target.time_column, p_target.time_type)
+  into due
+  using p_target.kept_for;
+  return due;
+end
+$$;
+
+comment on function ops.due_rows(ops.retention_targets) is
+  'How many rows of a table its retention policy keeps no longer.';
+--! EndIncluded functions/ops/due_rows.sql
+--! Included functions/ops/retention_status.sql
+-- Definer: monitoring learns how many rows are due and how old the oldest is, of tables
+-- that it must not read.
+create or replace function ops.retention_status()
+returns table (
+  relation text, kept_for interval, time_column text, oldest timestamptz, due_rows bigint,
+  due_partitions bigint, detached_partitions bigint, next_job text, schedule text,
+  blocked_by text
+)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with policies as (
+    select targets.relation, targets.kept_for, targets.time_column,
+      case when targets.problem is null then targets.table_id end as table_id,
+      case when targets.problem is null then ops.due_rows(targets) end as due_rows,
+      null::bigint as due_partitions, null::bigint as detached_partitions,
+      'delete_expired_rows' as function_name,
+      coalesce(targets.problem, (
+        select 'failed: ' || alerts.detail
+        from ops.alerts
+        where alerts.check_name = 'retention-failed'
+          and alerts.object = targets.relation
+          and alerts.resolved_at is null
+      )) as obstacle
+    from ops.retention_targets as targets
+    union all
+    select partition_policies.parent_table::text, partition_policies.retention,
+      pg_attribute.attname::text, pg_attribute.attrelid, null, detaching.partitions,
+      dropping.partitions,
+      case when dropping.partitions > 0 and detaching.partitions = 0
+        then 'drop_detached_partitions' else 'prune_(old_activity_)?partitions' end,
+      case when pg_attribute.attrelid is null
+        then 'there is no such table, or it is not partitioned'
+        else nullif(concat_ws('; ', detaching.obstacles, dropping.obstacles), '') end
+    from ops.partition_policies
+    left join pg_catalog.pg_partitioned_table
+      on pg_partitioned_table.partrelid = partition_policies.parent_table
+    left join pg_catalog.pg_attribute
+      on pg_attribute.attrelid = pg_partitioned_table.partrelid
+      and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+    cross join lateral (
+      select count(*), string_agg(distinct latest.reason, '; ')
+      from ops.partitions_to_detach() as due
+      left join lateral (
+        select partition_events.reason
+        from ops.partition_events
+        where partition_events.partition_name = due.partition::text
+        order by partition_events.id desc
+        limit 1
+      ) as latest on true
+      where due.parent_table = partition_policies.parent_table
+    ) as detaching (partitions, obstacles)
+    cross join lateral (
+      select count(*), string_agg(distinct due.obstacle, '; ')
+      from ops.partitions_to_drop() as due
+      where to_regclass(due.parent_table) = partition_policies.parent_table
+    ) as dropping (partitions, obstacles)
+  )
+  select policies.relation, policies.kept_for, policies.time_column,
+    ops.oldest_row(policies.table_id, policies.time_column), policies.due_rows,
+    policies.due_partitions, policies.detached_partitions, job.job_name, job.schedule,
+    nullif(concat_ws('; ', policies.obstacle,
+      case when policies.kept_for is not null and job.job_name is null
+        then 'no active job calls ' || policies.function_name end,
+      case when policies.kept_for is not null
+          and not exists (select from pg_extension where extname = 'pg_cron')
+        then 'pg_cron is not here' end), '')
+  from policies
+  left join lateral (
+    select cron_jobs.job_name, cron_jobs.schedule
+    from ops.cron_jobs
+    where cron_jobs.is_active
+      and policies.kept_for is not null
+      and cron_jobs.command ~ policies.function_name
+    order by cron_jobs.job_name
+    limit 1
+  ) as job on true
+$$;
+
+grant execute on function ops.retention_status() to gw_monitor;
+comment on function ops.retention_status() is
+  'Each table with a retention or partition policy: what is kept for how long, what is due, which job takes it next, and what is in its way.';
+--! EndIncluded functions/ops/retention_status.sql
+--! Included functions/ops/schedule_status.sql
+-- Dynamic SQL, because the shadow database and test databases have no schema "cron".
+create or replace function ops.schedule_status(
+  p_since timestamptz default now() - interval '7 days', p_runs integer default 20
+)
+returns table (
+  job_name text, schedule text, command text, description text, is_declared boolean,
+  is_active boolean, last_start timestamptz, last_end timestamptz, last_status text,
+  last_message text, run_seconds double precision[], failed bigint
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from pg_extension where extname = 'pg_cron') then
+    return query
+    select cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command,
+      cron_jobs.description, true, false, null::timestamptz, null::timestamptz,
+      'pg_cron is not here', null::text, null::double precision[], null::bigint
+    from ops.cron_jobs;
+    return;
+  end if;
+
+  return query execute $sql$
+    select coalesce(cron_jobs.job_name, job.jobname, job.jobid::text),
+      coalesce(job.schedule, cron_jobs.schedule),
+      coalesce(job.command, cron_jobs.command),
+      coalesce(cron_jobs.description, ''), cron_jobs.job_name is not null,
+      coalesce(job.active, false), latest.start_time, latest.end_time, latest.status,
+      latest.return_message, history.run_seconds, history.failed
+    from (
+      select * from cron.job where job.database = current_database()
+    ) as job
+    full join ops.cron_jobs on cron_jobs.job_name = job.jobname
+    left join lateral (
+      select * from cron.job_run_details as run
+      where run.jobid = job.jobid
+      order by run.runid desc
+      limit 1
+    ) as latest on true
+    left join lateral (
+      select
+        (array_agg(coalesce(extract(epoch from run.end_time - run.start_time), 0)
+            ::double precision order by run.runid) filter (where run.place <= $2)
+          ) as run_seconds,
+        count(*) filter (where run.status = 'failed' and run.start_time >= $1) as failed
+      from (
+        select *, row_number() over (order by runid desc) as place
+        from cron.job_run_details
+        where jobid = job.jobid
+      ) as run
+    ) as history on true
+  $sql$ using p_since, p_runs;
+end
+$$;
+
+grant execute on function ops.schedule_status(timestamptz, integer) to gw_monitor;
+comment on function ops.schedule_status(timestamptz, integer) is
+  'Each job of pg_cron in this database, declared or not, with its latest run, the durations of so many latest runs, and its failures since an instant.';
+--! EndIncluded functions/ops/schedule_status.sql
+
+create trigger _200_validate before insert or update on ops.retention_policies
+  for each row execute function app_private.tg_retention_policies__validate();
+
+insert into ops.retention_policies (relation, time_column, kept_for, reason) values
+  ('app_private.sessions', 'expires_at', '7 days',
+    'A session that has ended serves nobody. A week helps to find out what happened.'),
+  ('app_private.message_ledger', 'delivery_date', '60 days',
+    'It makes a message unique as long as that could be planned again: 9 days at most. '
+      'What became of the message is in message_logs.'),
+  ('app_private.stripe_events', 'received_at', '1 year',
+    'Stripe repeats an event for 3 days, by hand for 30. Disputes ask for older ones.'),
+  ('ops.alert_notices', 'created_at', '90 days',
+    'A notice tells whether there were too many within the hour. The alert itself stays.'),
+  ('cron.job_run_details', 'end_time', '14 days',
+    'pg_cron never deletes its own history.');
 
 insert into ops.partition_policies
   (parent_table, step, premake, retention, retention_action, require_backup)
@@ -59,18 +439,8 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
     'Statistics of partitioned parents, which autovacuum does not keep.'),
   ('ensure-partitions', '17 3 * * *', 'select ops.ensure_partitions()',
     'Keeps every policy''s partitions ahead of time; catches up after missed runs.'),
-  ('delete-expired-sessions', '29 3 * * *',
-    'select app_private.delete_expired_sessions()',
-    'Sessions are of no use a week after they ended.'),
-  ('prune-message-ledger', '41 3 * * *', 'select app_private.prune_message_ledger()',
-    'What makes a message unique is needed only as long as it could be planned again.'),
-  ('cron-history-cleanup', '43 3 * * *',
-    'select ops.delete_cron_history()',
-    'pg_cron never deletes its own history.'),
-  ('stripe-events-cleanup', '50 3 * * *', 'select app_private.delete_old_stripe_events()',
-    'Events of Stripe are kept for a year.'),
-  ('alert-notices-cleanup', '51 3 * * *', 'select ops.delete_old_alert_notices()',
-    'Notices are kept 90 days.'),
+  ('delete-expired-rows', '41 3 * * *', 'select ops.delete_expired_rows()',
+    'Deletes what ops.retention_policies keeps no longer.'),
   ('drop-detached-partitions', '51 3 * * *', 'select ops.drop_detached_partitions()',
     'Backups and replication slots catch up during the month; then the tables can go.'),
   ('sync-timezones', '5 4 * * *', 'select app_hidden.sync_timezones()',

@@ -12,7 +12,7 @@ select
   case when max(ran_at) is null then 'they have not run yet'
     else format('they last ran at %s',
       to_char(max(ran_at) at time zone 'UTC', 'YYYY-MM-DD HH24:MI')) end as detail,
-  'See whether pg_cron runs: gw report cron-jobs; then: gw migrate' as remediation
+  'See whether pg_cron runs: gw report schedule; then: gw migrate' as remediation
 from ops.health_checks
 having coalesce(max(ran_at) < now() - coalesce(
   nullif(current_setting('health.checks_running', true), ''), '10 minutes')::interval,

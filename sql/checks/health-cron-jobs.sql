@@ -5,7 +5,7 @@
 -- Read: Critical when the latest three runs failed. A job is late after twice its
 --   interval and five minutes; the interval is the longest that its schedule allows,
 --   taken roughly.
--- Cost: Reads pg_cron's history, which a job keeps at 14 days.
+-- Cost: Reads pg_cron's history, which ops.retention_policies keeps for 14 days.
 with jobs as (
   select job.jobid, coalesce(job.jobname, job.jobid::text) as object, field,
     regexp_match(job.schedule, '^([1-5]?[0-9]) seconds$') as seconds

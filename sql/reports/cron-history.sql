@@ -6,8 +6,8 @@
 -- Needs: cron.job, cron.job_run_details
 -- Columns: started_at, job_name, status, run_seconds, message.
 -- Read: status failed with its message; a run that is "running" for long holds the next
---   one back. cron-jobs has one line for each job.
--- Cost: Reads pg_cron's history, which a job keeps at 14 days.
+--   one back. schedule has one line for each job.
+-- Cost: Reads pg_cron's history, which ops.retention_policies keeps for 14 days.
 select
   job_run_details.start_time as started_at,
   coalesce(job.jobname, job_run_details.jobid::text) as job_name,

@@ -57,7 +57,8 @@ export function registerSchema(program: Command): void {
       const { dumpGraphql } = await import('../api/print-schema.ts');
       const progress = new Progress();
       const bin = await requireBinaries();
-      await withScratch('gw_schema', async (scratch) => {
+      // pg_cron lives where functions are checked: its jobs would change what is compared.
+      await withScratch('gw_functions', async (scratch) => {
         const database = await createMigrated(scratch.superuserUrl, 'gw_schema');
         await progress.step('topics', async () => {
           const present = await createFromFixtures(scratch.superuserUrl, 'gw_topics');
@@ -81,7 +82,7 @@ export function registerSchema(program: Command): void {
           });
         });
         await progress.step('functions', async () => {
-          const findings = await checkFunctions(database);
+          const findings = await checkFunctions(scratch.superuserUrl, 'gw_functions', 'gw_schema');
           if (findings.length === 0) return 'plpgsql_check finds nothing';
           const lines = findings.map(
             (found) => `  ${found.function}:${found.line ?? ''} ${found.level}: ${found.message}`,

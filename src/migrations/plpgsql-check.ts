@@ -1,5 +1,6 @@
 import { withSql } from '../postgres/connect.ts';
-import type { Database } from '../postgres/urls.ts';
+import { bootstrapDatabase } from '../server/bootstrap.ts';
+import { databaseAt } from '../server/scratch.ts';
 
 export interface FunctionFinding {
   function: string;
@@ -10,10 +11,21 @@ export interface FunctionFinding {
 
 /**
  * Runs plpgsql_check over every PL/pgSQL function of ours, trigger functions with each
- * table that they serve. The extension is created in this (scratch) database.
+ * table that they serve. Works in a copy of a (scratch) database, with pg_cron's tables when
+ * the copy has the name of the server's `cron.database_name`.
  */
-export async function checkFunctions(database: Database): Promise<FunctionFinding[]> {
-  return withSql(database.urls.superuser ?? '', async (sql) => {
+export async function checkFunctions(
+  superuserUrl: string,
+  name: string,
+  template: string,
+): Promise<FunctionFinding[]> {
+  await withSql(
+    superuserUrl,
+    (sql) => sql`create database ${sql(name)} template ${sql(template)} owner gw_owner`,
+  );
+  const url = databaseAt(superuserUrl, name).urls.superuser ?? '';
+  await bootstrapDatabase(url);
+  return withSql(url, async (sql) => {
     await sql`create extension if not exists plpgsql_check with schema public`;
     return [
       ...(await sql<FunctionFinding[]>`

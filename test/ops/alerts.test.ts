@@ -106,7 +106,7 @@ describe('a change of an alert', () => {
       await raise(sql, 'b');
       await sql`update ops.alert_notices set created_at = now() - interval '91 days'
         where object = 'a'`;
-      expect((await sql`select ops.delete_old_alert_notices() as n`)[0]?.n).toBe(1);
+      expect((await sql`select ops.delete_expired_rows()::int as n`)[0]?.n).toBe(1);
     });
   });
 });

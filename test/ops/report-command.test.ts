@@ -32,7 +32,7 @@ describe('gw report', () => {
     const all = await ours('all', '--json');
     expect(all.code).toBe(0);
     const answers = JSON.parse(all.stdout) as Record<string, unknown>;
-    expect(answers['cron-jobs']).toEqual({ needs: 'cron.job' });
+    expect(answers['cron-history']).toEqual({ needs: 'cron.job' });
     expect(Array.isArray(answers['table-sizes'])).toBe(true);
   });
 

@@ -274,7 +274,7 @@ describe('apply_subscription_event', () => {
         values (${stripeId('evt')}, 'x', 'sub_1', now(), now() - ${age}::interval, '{}', true)`;
       await insert('364 days');
       await insert('367 days');
-      const [row] = await sql`select app_private.delete_old_stripe_events() as deleted`;
+      const [row] = await sql`select ops.delete_expired_rows()::int as deleted`;
       expect(row?.deleted).toBe(1);
     });
   });

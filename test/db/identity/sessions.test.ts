@@ -207,7 +207,7 @@ describe('logout', () => {
   });
 });
 
-describe('delete_expired_sessions', () => {
+describe('delete_expired_rows', () => {
   test('deletes what ended more than a week ago, with its spent tokens', async () => {
     await asNobody(async (sql) => {
       const old = await register(sql, 'ann@example.com');
@@ -217,7 +217,7 @@ describe('delete_expired_sessions', () => {
       await sql`
         update app_private.sessions set expires_at = now() - case
           when id = ${old.sessionId} then interval '7 days 1 second' else interval '6 days' end`;
-      const [deleted] = await sql`select app_private.delete_expired_sessions() as count`;
+      const [deleted] = await sql`select ops.delete_expired_rows()::int as count`;
       expect(deleted?.count).toBe(1);
       const left = await sql`
         select id from app_private.sessions where user_id = ${old.userId}`;

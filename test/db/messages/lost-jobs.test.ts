@@ -73,7 +73,7 @@ test('the ledger forgets what is 60 days past, and nothing else', async () => {
         (user_id, message_type, delivery_date, message_id, scheduled_send_time)
       select ${user.id}, 'BIRTHDAY', current_date - days, gen_random_uuid(), now()
       from unnest(array[0, 58, 62, 400]) as days`;
-    const [row] = await sql`select app_private.prune_message_ledger() as count`;
+    const [row] = await sql`select ops.delete_expired_rows()::int as count`;
     expect(row?.count).toBe(2);
   });
 });

@@ -201,7 +201,7 @@ describe('ops.cron_jobs', () => {
       await insert(-1, '15 days');
       await insert(-2, '13 days');
       const [job] = await sql<Job[]>`
-        select command from ops.cron_jobs where job_name = 'cron-history-cleanup'`;
+        select command from ops.cron_jobs where job_name = 'delete-expired-rows'`;
       await sql`set local role gw_owner`;
       await sql.unsafe(job?.command ?? '');
       await sql`set local role none`;
@@ -303,6 +303,20 @@ describe('monitoring', () => {
     await withRuns([failed, done], async (sql) => expect(await found(sql)).toEqual([]));
   });
 
+  test("lists a job that nobody declared, and not another database's", async () => {
+    await withRuns([], async (sql) => {
+      await sql`set local role none`;
+      await sql`select cron.schedule('theirs', '1 2 3 4 5', 'select 1')`;
+      await sql`
+        select cron.schedule_in_database('elsewhere', '1 2 3 4 5', 'select 1', 'postgres')`;
+      await sql`set local role gw_monitor`;
+      const jobs = await sql`
+        select job_name, is_declared, is_active from ops.schedule_status()
+        where job_name in ('theirs', 'elsewhere')`;
+      expect(jobs).toEqual([{ job_name: 'theirs', is_declared: false, is_active: true }]);
+    });
+  });
+
   test('finds a job that did not run when it was due', async () => {
     await withRuns([{ status: 'succeeded', minutesAgo: 30 }], async (sql) => {
       expect(await found(sql)).toEqual([
@@ -322,14 +336,35 @@ describe('monitoring', () => {
         const answer = await runSqlFile(sql, file as SqlFile);
         return 'rows' in answer ? answer.rows : [];
       };
-      expect(await ask('cron-jobs')).toContainEqual(
+      const jobs = await ask('schedule');
+      expect(jobs).toContainEqual(
         expect.objectContaining({
           job_name: 'plan-due-messages',
+          schedule: '* * * * *',
+          command: 'select app_private.plan_due_messages()',
+          is_declared: true,
+          is_active: true,
           last_status: 'failed',
+          last_seconds: 2,
           run_seconds: [2, 2],
           failed: 1,
           last_message: 'said failed',
         }),
+      );
+      // Declared, and switched off in pg_cron by these tests; it has not run.
+      expect(jobs).toContainEqual(
+        expect.objectContaining({
+          job_name: 'ensure-partitions',
+          is_declared: true,
+          is_active: false,
+          last_start: null,
+          last_status: null,
+          failed: 0,
+        }),
+      );
+      await setParams(sql, 'report', new Map([['days', '0']]));
+      expect(await ask('schedule')).toContainEqual(
+        expect.objectContaining({ job_name: 'plan-due-messages', failed: 0 }),
       );
       await setParams(sql, 'report', new Map([['failed', 'true']]));
       expect(await ask('cron-history')).toMatchObject([
