@@ -122,6 +122,12 @@ const unreachable: Explanation[] = [
     exitCode: EXIT.unavailable,
   },
   {
+    codes: /^(DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|CERT|ERR_TLS|ERR_SSL)_\w+$/,
+    say: (message, where) => `the certificate of ${where} is refused: ${message}`,
+    hint: 'Name its CA in NODE_EXTRA_CA_CERTS, and the host as the certificate does.',
+    exitCode: EXIT.unavailable,
+  },
+  {
     codes: /^(ECONNRESET|EPIPE|CONNECTION_\w+|57P01|57P02|57P05|08\w{3})$/,
     say: (message, where) => `the connection to ${where} was lost: ${message}`,
     hint: "See the server's log, and run the command again.",

@@ -2,7 +2,7 @@ import process from 'node:process';
 import type { Command } from 'commander';
 import { slotNameOf } from '../cdc/slot.ts';
 import { type Config, loadConfig } from '../config.ts';
-import { codeOf, EXIT, GwError } from '../errors.ts';
+import { codeOf, EXIT } from '../errors.ts';
 import { createLog, type Log } from '../log.ts';
 import { connectionError, withSql } from '../postgres/connect.ts';
 import { databaseName } from '../postgres/urls.ts';
@@ -24,13 +24,9 @@ function target(): Target {
   return { config, url, slot, log: createLog('cdc', config.GW_LOG_LEVEL) };
 }
 
-/** Says what a failure to connect means; leaves other errors as they are. */
+/** Says what an error of the database means, with its address. */
 function explain(error: unknown, url: string): never {
-  const code = codeOf(error) ?? '';
-  if (error instanceof GwError || !/^(E[A-Z_]+|CONNECT_TIMEOUT|28\w+|3D000|57P03)$/.test(code)) {
-    throw error;
-  }
-  throw connectionError(error, url, 'DATABASE_URL');
+  throw codeOf(error) === undefined ? error : connectionError(error, url, 'DATABASE_URL');
 }
 
 async function consume(): Promise<void> {

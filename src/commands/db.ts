@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import process from 'node:process';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
-import { codeOf, EXIT, GwError } from '../errors.ts';
-import { withSql } from '../postgres/connect.ts';
+import { codeOf, EXIT, formatError, GwError } from '../errors.ts';
+import { connectionError, withSql } from '../postgres/connect.ts';
 import { parseUrl, type Role, roles } from '../postgres/urls.ts';
 import { clusterHome, dataDirectory, removeCluster, runningPort } from '../server/cluster.ts';
 import { containerPort, removeContainer } from '../server/docker.ts';
@@ -48,6 +48,7 @@ export function registerDb(program: Command): void {
       const { DATABASE_URL } = loadConfig();
       if (DATABASE_URL !== undefined && locateDatabase(loadConfig()).source === 'url') {
         throw new GwError('the database comes from DATABASE_URL; it is not ours to stop', {
+          hint: 'Stop it where it was started, or unset DATABASE_URL.',
           exitCode: EXIT.usage,
         });
       }
@@ -68,7 +69,10 @@ export function registerDb(program: Command): void {
         const [last] = await sql<{ migration: string | null }[]>`
           select ops.last_migration() as migration`.catch(() => []);
         return { version: row?.version, bytes: Number(row?.bytes), migration: last?.migration };
-      }).catch(() => {
+      }).catch((error: unknown) => {
+        process.stderr.write(
+          formatError(connectionError(error, database.urls.owner, 'DATABASE_URL')),
+        );
         process.exitCode = EXIT.unavailable;
       });
       const result = {

@@ -34,9 +34,15 @@ export function registerWorker(program: Command): void {
         log,
         unsubscribeUrl,
       }).catch((error: unknown) => {
+        if (/^pg-boss is not installed/.test(messageOf(error))) {
+          throw new GwError('the database has no queue yet', {
+            hint: 'Run the migrations: npm run gw -- migrate',
+            cause: error,
+          });
+        }
         // A server that goes down while we connect gives no code.
         const isCut = /^Connection terminated/.test(messageOf(error));
-        if (error instanceof GwError || (codeOf(error) === undefined && !isCut)) throw error;
+        if (codeOf(error) === undefined && !isCut) throw error;
         throw connectionError(error, urls.worker, 'DATABASE_URL');
       });
       log.info({ channel: channel.description }, 'working');

@@ -7,6 +7,7 @@ import {
   explainError,
   GwError,
   isUnreachable,
+  messageOf,
 } from '../errors.ts';
 import { projectRoot } from '../project.ts';
 import { type SourceLine, textOf } from './includes.ts';
@@ -56,8 +57,12 @@ noteFailures();
 /** What .gmrc has run when all migrations have. */
 const afterwards = join('sql', 'bootstrap', 'after-migrations.sql');
 
-/** A text's lines with their places: of the migration that runs, or of what comes after. */
-function sourceOf(text: string, now: string | undefined): SourceLine[] {
+/**
+ * A text's lines with their places: of the migration that runs, or of what comes after.
+ *
+ * @returns undefined for a statement of graphile-migrate itself
+ */
+function sourceOf(text: string, now: string | undefined): SourceLine[] | undefined {
   const candidates = [
     ...(now === undefined ? [] : [() => linesOf(now)]),
     () => linesOf('current.sql'),
@@ -71,7 +76,7 @@ function sourceOf(text: string, now: string | undefined): SourceLine[] {
       // There is no such file.
     }
   }
-  return plainLines(text, now ?? 'a statement of graphile-migrate');
+  return now === undefined ? undefined : plainLines(text, now);
 }
 
 const plainLines = (text: string, file: string): SourceLine[] =>
@@ -140,6 +145,24 @@ function whatRan({ before, now, isShadow }: Ran): string[] {
   return [`failed: ${name}${where}`, `ran before: ${stay}`];
 }
 
+/** What graphile-migrate itself refuses, with what to do about it. */
+function ownError(thrown: unknown): GwError {
+  const message = messageOf(thrown);
+  const hints: [RegExp, string][] = [
+    [/^Current migration is blank/, 'Write it in migrations/current/ first.'],
+    [
+      /^Hash for |^Previous migration with hash /,
+      'A committed migration does not change: take the edit back. What the topics make is' +
+        ' written anew by: npm run gw -- baseline',
+    ],
+  ];
+  const hint = hints.find(([pattern]) => pattern.test(message))?.[1];
+  return new GwError(message, {
+    hint: hint ?? 'See migrations/ and .gmrc; GW_DEBUG=1 shows where it came from.',
+    cause: thrown,
+  });
+}
+
 /**
  * A failed migration as a compiler would show it: message, file, line, caret, code, detail,
  * context, and what had run before. Lines that came from an included file are named by that
@@ -151,8 +174,9 @@ export function migrationError(thrown: unknown, ran: Ran): GwError {
   if (thrown instanceof GwError) return thrown;
   const details = errorDetails(thrown);
   const failed = failedQueries.get(thrown as object);
-  if (failed === undefined || isUnreachable(thrown)) {
-    const explained = explainError(thrown) ?? new GwError(details.message, { cause: thrown });
+  const source = failed && sourceOf(failed.text, ran.now);
+  if (failed === undefined || source === undefined || isUnreachable(thrown)) {
+    const explained = explainError(thrown) ?? ownError(thrown);
     return ran.now === undefined && ran.before.length === 0
       ? explained
       : new GwError([explained.message, ...whatRan(ran)].join('\n'), {
@@ -161,7 +185,6 @@ export function migrationError(thrown: unknown, ran: Ran): GwError {
           cause: thrown,
         });
   }
-  const source = sourceOf(failed.text, ran.now);
   const isOver = source[0]?.file === afterwards;
   const lines = [
     details.message,

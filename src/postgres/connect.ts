@@ -1,5 +1,5 @@
 import postgres from 'postgres';
-import { EXIT, explainError, GwError, isUnreachable, messageOf } from '../errors.ts';
+import { EXIT, explainError, GwError, messageOf } from '../errors.ts';
 import { changeUrl, databaseName, describeUrl, parseUrl } from './urls.ts';
 
 export type Sql = postgres.Sql;
@@ -46,12 +46,14 @@ export function connectionError(error: unknown, url: string, variable: string): 
     database: databaseName(url),
     variable,
   };
-  if (isUnreachable(error)) return explainError(error, place) as GwError;
-  return new GwError(`cannot connect to ${place.address}: ${messageOf(error)} (${variable})`, {
-    hint: "See the server's log.",
-    exitCode: EXIT.unavailable,
-    cause: error,
-  });
+  return (
+    explainError(error, place) ??
+    new GwError(`cannot connect to ${place.address}: ${messageOf(error)} (${variable})`, {
+      hint: "See the server's log.",
+      exitCode: EXIT.unavailable,
+      cause: error,
+    })
+  );
 }
 
 /** Waits up to a minute for a server that is being started. */

@@ -1,0 +1,217 @@
+import { randomUUID } from 'node:crypto';
+import type { Command } from 'commander';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { EXIT } from '../../src/errors.ts';
+import { withSql } from '../../src/postgres/connect.ts';
+import { loginNames, loginRoles } from '../../src/postgres/roles.ts';
+import { changeUrl, databaseName } from '../../src/postgres/urls.ts';
+import { buildProgram } from '../../src/program.ts';
+import { Checkout, type Finished } from '../helpers/checkout.ts';
+import { useDatabase } from '../helpers/database.ts';
+import { eventually } from '../helpers/wait.ts';
+
+const db = useDatabase();
+const checkout = new Checkout();
+afterAll(() => checkout.remove());
+
+/** What each command is called with. A command that needs no arguments has none here. */
+const samples: Record<string, string[]> = {
+  commit: ['-m', 'topic'],
+  'db psql': ['--', '-Atc', 'select 1'],
+  'db reset': ['--yes'],
+  'db url': ['--role', 'owner'],
+  lint: ['--no-migrations'],
+  'messages cancel': ['--type', 'BIRTHDAY', '--reason', 'x', '--yes'],
+  'messages explain': ['nobody@example.com', 'BIRTHDAY', '2026-05-01'],
+  'messages limit': ['file', '5'],
+  'messages redrive': ['--type', 'BIRTHDAY', '--yes'],
+  'messages resolve': ['--message', randomUUID(), '--as', 'sent'],
+  report: ['connections'],
+  token: ['--email', 'nobody@example.com'],
+  watch: ['--once'],
+};
+/** What a bare call would ask before it does it. */
+const asked = ['--yes'];
+
+/** Work on no database that DATABASE_URL or --url names. */
+const independent = ['baseline', 'schema'];
+
+interface Leaf {
+  name: string;
+  args: string[];
+  takesUrl: boolean;
+}
+
+/** Every command that does something by itself. */
+function leaves(command: Command, path: string[] = []): Leaf[] {
+  const name = path.join(' ');
+  const has = (flag: string): boolean => command.options.some(({ long }) => long === flag);
+  const own = {
+    name,
+    args: [...path, ...(samples[name] ?? (has('--yes') ? asked : []))],
+    takesUrl: has('--url'),
+  };
+  const runs = command.commands.length === 0 || name === 'cdc';
+  return [
+    ...(runs ? [own] : []),
+    ...command.commands.flatMap((each) => leaves(each, [...path, each.name()])),
+  ];
+}
+
+const commands = leaves(buildProgram()).filter(({ name }) => !independent.includes(name));
+
+const foreign = `gw_foreign_${randomUUID().slice(0, 8)}`;
+const secret = 'hush-hush';
+const passwords = (): NodeJS.ProcessEnv =>
+  Object.fromEntries(
+    loginNames.map((login) => [
+      loginRoles[login].variable,
+      decodeURIComponent(new URL(db.url(login)).password),
+    ]),
+  );
+
+beforeAll(() =>
+  withSql(inject('superuserUrl'), async (sql) => {
+    await sql`create database ${sql(foreign)}`;
+  }),
+);
+afterAll(() =>
+  withSql(inject('superuserUrl'), async (sql) => {
+    await sql`drop database if exists ${sql(foreign)} with (force)`;
+  }),
+);
+
+/** Runs a command on a URL. */
+function runOn(url: string, { args, takesUrl }: Leaf, env: NodeJS.ProcessEnv): Promise<Finished> {
+  return checkout.run([...args, ...(takesUrl ? ['--url', url] : [])], {
+    ROOT_DATABASE_URL: url,
+    DATABASE_URL: url,
+    SHADOW_DATABASE_URL: `${url}_shadow`,
+    ...env,
+  });
+}
+
+/** An error that a person can read: what it is, and nothing of ours. */
+function expectSentence({ code, stdout, stderr }: Finished, codes: number[]): void {
+  const output = stdout + stderr;
+  expect(output).not.toContain(secret);
+  for (const password of Object.values(passwords())) expect(output).not.toContain(password);
+  expect(stderr).not.toMatch(/^\s+at .*[:(]\d+/m);
+  expect(stderr).not.toContain('unexpected: ');
+  expect(codes, output).toContain(code);
+  // What monitoring systems read is on stdout.
+  const told = stdout.startsWith('UNKNOWN: ') ? stdout.replace('UNKNOWN', 'error') : stderr;
+  expect(told, output).toMatch(/^error: \S/m);
+}
+
+/** The same, with what to do about it. */
+function expectReadable(finished: Finished, codes: number[]): void {
+  expectSentence(finished, codes);
+  expect(finished.stderr).toMatch(/^hint: \S/m);
+}
+
+const needsNone = ['db url', 'env'];
+
+describe.for([
+  ['nothing listens there', `postgres://gw_owner:${secret}@127.0.0.1:1/groundwork`],
+  ['the password is wrong', 'wrong'],
+] as const)('when %s', { timeout: 60_000 }, ([, url]) => {
+  test.for(commands.filter(({ name }) => !needsNone.includes(name)))(
+    '$name says so',
+    async (leaf) => {
+      const named = url === 'wrong' ? changeUrl(db.url('owner'), { password: secret }) : url;
+      const env = Object.fromEntries(
+        loginNames.map((login) => [loginRoles[login].variable, secret]),
+      );
+      const codes = /^(db stop|db reset|uncommit)$/.test(leaf.name)
+        ? [EXIT.usage]
+        : [EXIT.unavailable];
+      expectReadable(await runOn(named, leaf, env), codes);
+    },
+  );
+});
+
+describe.for([
+  ['is no URL', secret],
+  ['names several hosts', `postgres://gw_owner:${secret}@one:5432,two:5432/groundwork`],
+])('when the URL %s', { timeout: 60_000 }, ([, url]) => {
+  test.for(commands)('$name says so', async (leaf) => {
+    const codes = leaf.name === 'check' ? [EXIT.unavailable] : [EXIT.usage];
+    expectReadable(await runOn(url as string, leaf, {}), codes);
+  });
+});
+
+describe('in a database that is not ours', { timeout: 60_000 }, () => {
+  /** Tell nothing of our tables, or say of each that it is not there. */
+  const works = ['check', 'db psql', 'db status', 'db url', 'env', 'lint', 'report'];
+  test.for(commands.filter(({ name }) => !works.includes(name)))('$name says so', async (leaf) => {
+    const url = changeUrl(db.url('owner'), { database: foreign });
+    expectReadable(await runOn(url, leaf, passwords()), [1, 2, 3]);
+  });
+});
+
+describe('in our database', { timeout: 60_000 }, () => {
+  const env = (): NodeJS.ProcessEnv => ({
+    ...passwords(),
+    DATABASE_URL: db.url('owner'),
+    ROOT_DATABASE_URL: inject('superuserUrl'),
+  });
+  const nobody = randomUUID();
+
+  test.for([
+    [['messages', 'explain', nobody, 'BIRTHDAY', '2026-02-30']],
+    [['messages', 'simulate', '--from', '2026-01-01', '--to', '2030-01-01']],
+    [['messages', 'simulate', '--user', nobody, '--if', 'no_such_column=1']],
+    [['messages', 'simulate', '--user', nobody, '--if', 'timezone=Nowhere/Land']],
+    [['messages', 'resolve', '--message', nobody, '--as', 'sent']],
+    [['messages', 'limit', 'nowhere', '5']],
+    [['cdc', 'reconcile']],
+    [['token', '--email', 'nobody@example.com']],
+    [['digests', 'backfill', '--weeks', '1', '--user', nobody]],
+    [['report', 'connections', '--param', 'no_such=1']],
+    [['lint', '--no-migrations', '--exceptions', '/no/such/file']],
+    [['prove', '--declared', '/no/such/file']],
+  ] as [string[]][])('%j is refused in a sentence', async ([args]) => {
+    expectSentence(await checkout.run(args, env()), [EXIT.failure, EXIT.usage]);
+  });
+
+  test('a reset while change capture runs says what is in the way', async () => {
+    const capture = checkout.start(['cdc'], env());
+    await eventually(() =>
+      withSql(inject('superuserUrl'), async (sql) => {
+        const [row] = await sql`
+          select from pg_replication_slots
+          where active and database = ${databaseName(db.url('owner'))}`;
+        return row !== undefined;
+      }),
+    );
+    const finished = await checkout.run(['reset', '--yes'], env());
+    expectReadable(finished, [EXIT.failure]);
+    expect(finished.stderr).toContain('replication slot');
+    expect(finished.stderr).toContain('hint: Stop what uses it, such as npm start');
+    capture.kill('SIGTERM');
+    await new Promise((resolve) => capture.once('exit', resolve));
+  });
+
+  test('a standby is named as one', async () => {
+    // What a standby answers to a write.
+    const url = `${db.url('owner')}?default_transaction_read_only=on`;
+    for (const args of [
+      ['seed', '--users', '1'],
+      ['messages', 'limit', 'file', '5'],
+    ]) {
+      const finished = await checkout.run(args, { ...env(), DATABASE_URL: url });
+      expectReadable(finished, [EXIT.unavailable]);
+      expect(finished.stderr).toContain('error: the database is read-only: ');
+      expect(finished.stderr).toContain("use the primary's URL");
+    }
+  });
+
+  test('GW_DEBUG=1 shows the stack, and no password', async () => {
+    const url = changeUrl(db.url('owner'), { password: secret });
+    const { code, stderr } = await checkout.run(['status'], { DATABASE_URL: url, GW_DEBUG: '1' });
+    expect(code).toBe(EXIT.unavailable);
+    expect(stderr).toMatch(/^\s+at /m);
+    expect(stderr).not.toContain(secret);
+  });
+});
