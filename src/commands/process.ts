@@ -7,6 +7,8 @@ import type { Log } from '../log.ts';
  * supervisor that forked it is gone, however it went. A second signal does not wait.
  */
 export function untilStopped(log: Log, stop: () => Promise<void>): Promise<void> {
+  // Nobody can ask for the stack afterwards. src/cli.ts ends the process.
+  process.prependListener('uncaughtException', (error) => log.fatal({ error }, 'unexpected'));
   return new Promise((resolve) => {
     let stopping = false;
     const end = (why: string): void => {

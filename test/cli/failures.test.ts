@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { EXIT } from '../../src/errors.ts';
@@ -205,6 +206,22 @@ describe('in our database', { timeout: 60_000 }, () => {
       expect(finished.stderr).toContain('error: the database is read-only: ');
       expect(finished.stderr).toContain("use the primary's URL");
     }
+  });
+
+  test('what nobody expects is one line, and GW_DEBUG=1 shows where it came from', async () => {
+    const faulty = new Checkout();
+    const path = faulty.path('src', 'commands', 'env.ts');
+    const text = readFileSync(path, 'utf8');
+    expect(text).toContain('.action(() => {');
+    writeFileSync(path, text.replace('.action(() => {', ".action(() => { ''.nothing.here;"));
+    const plain = await faulty.run(['env'], env());
+    expectReadable({ ...plain, stderr: plain.stderr.replace('unexpected: ', '') }, [EXIT.failure]);
+    expect(plain.stderr).toMatch(
+      /^error: unexpected: .+\nhint: This is a fault of gw\. GW_DEBUG=1 .+\n$/,
+    );
+    const debugged = await faulty.run(['env'], { ...env(), GW_DEBUG: '1' });
+    expect(debugged.stderr).toMatch(/^\s+at .*src\/commands\/env\.ts:\d+/m);
+    await faulty.remove();
   });
 
   test('GW_DEBUG=1 shows the stack, and no password', async () => {

@@ -9,6 +9,7 @@ import {
 import { basename } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 import { withSql } from '../../src/postgres/connect.ts';
+import { loginNames, loginRoles } from '../../src/postgres/roles.ts';
 import { changeUrl } from '../../src/postgres/urls.ts';
 import { bootstrapDatabase, createDatabase } from '../../src/server/bootstrap.ts';
 import { Checkout } from '../helpers/checkout.ts';
@@ -222,6 +223,24 @@ describe('a migration that fails in a database', { timeout: 60_000 }, () => {
 
     const watching = checkout.start(['watch'], env());
     await eventually(async () => watching.output().includes(`error: division by zero\n${place}`));
+  });
+
+  test('ends npm start, which says the same and leaves nothing running', async () => {
+    const line = await spoil('03-cron.sql', 'select 1 / 0;\n');
+    const passwords = loginNames.map((login) => [
+      loginRoles[login].variable,
+      decodeURIComponent(new URL(db.url(login)).password),
+    ]);
+    const { code, stderr } = await checkout.run(['up'], {
+      ...env(),
+      ...Object.fromEntries(passwords),
+    });
+    expect(code).toBe(1);
+    expect(stderr).toContain(
+      `error: division by zero\n  --> migrations/fixtures/topics/03-cron.sql:${line}\n`,
+    );
+    expect(stderr).toContain('ran before: 000001-schemas.sql, 000002-job-queue.sql\n');
+    expect(readdirSync(checkout.path('.groundwork'))).not.toContain('pids.json');
   });
 
   test('in what runs after the migrations is shown there', async () => {
