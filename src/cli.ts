@@ -1,6 +1,6 @@
 import process from 'node:process';
 import { inspect } from 'node:util';
-import { EXIT, explainError, formatError, GwError, messageOf } from './errors.ts';
+import { EXIT, expectedOrFault, formatError } from './errors.ts';
 import { buildProgram } from './program.ts';
 
 // Read by PostGraphile when it is loaded, which the commands do later.
@@ -14,13 +14,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 /** Says what went wrong and ends. */
 function fail(error: unknown): never {
-  const expected = explainError(error);
-  const said =
-    expected ??
-    new GwError(`unexpected: ${messageOf(error)}`, {
-      hint: 'This is a fault of gw. GW_DEBUG=1 shows where it came from.',
-      cause: error,
-    });
+  const said = expectedOrFault(error);
   process.stderr.write(formatError(said));
   if (process.env.GW_DEBUG === '1') process.stderr.write(`${inspect(said.cause ?? said)}\n`);
   process.exit(said.exitCode);

@@ -261,3 +261,14 @@ export function formatError(error: GwError): string {
   const hint = error.hint === undefined ? [] : [`hint: ${error.hint.split('\n').join('\n      ')}`];
   return `${[`error: ${error.message}`, ...hint].join('\n')}\n`;
 }
+
+/** Anything that was thrown as what people are told of it; a fault of ours is called one. */
+export function expectedOrFault(error: unknown): GwError {
+  return (
+    explainError(error) ??
+    new GwError(`unexpected: ${messageOf(error)}`, {
+      hint: 'This is a fault of gw. GW_DEBUG=1 shows where it came from.',
+      cause: error,
+    })
+  );
+}

@@ -1,6 +1,7 @@
 import process from 'node:process';
+import { inspect } from 'node:util';
 import type { Command } from 'commander';
-import { EXIT, GwError } from '../errors.ts';
+import { EXIT, expectedOrFault, GwError } from '../errors.ts';
 import { monitorUrl } from './urls.ts';
 
 /** What Nagios, Icinga and their kin read; the only command with codes of its own. */
@@ -38,13 +39,15 @@ async function check(names: string[], options: CheckOptions): Promise<void> {
   try {
     await run(names, options);
   } catch (error) {
-    if (!(error instanceof GwError)) throw error;
+    // Exit code 1 would be a warning.
+    const { message, hint } = expectedOrFault(error);
     process.stdout.write(
       options.json === true
-        ? `${JSON.stringify({ status: 'unknown', error: error.message })}\n`
-        : `UNKNOWN: ${error.message}\n`,
+        ? `${JSON.stringify({ status: 'unknown', error: message })}\n`
+        : `UNKNOWN: ${message}\n`,
     );
-    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
+    if (hint !== undefined) process.stderr.write(`hint: ${hint}\n`);
+    if (process.env.GW_DEBUG === '1') process.stderr.write(`${inspect(error)}\n`);
     process.exitCode = codes.unknown;
   }
 }

@@ -166,7 +166,6 @@ describe('in our database', { timeout: 60_000 }, () => {
     [['messages', 'simulate', '--user', nobody, '--if', 'timezone=Nowhere/Land']],
     [['messages', 'resolve', '--message', nobody, '--as', 'sent']],
     [['messages', 'limit', 'nowhere', '5']],
-    [['cdc', 'reconcile']],
     [['token', '--email', 'nobody@example.com']],
     [['digests', 'backfill', '--weeks', '1', '--user', nobody]],
     [['report', 'connections', '--param', 'no_such=1']],
@@ -174,6 +173,13 @@ describe('in our database', { timeout: 60_000 }, () => {
     [['prove', '--declared', '/no/such/file']],
   ] as [string[]][])('%j is refused in a sentence', async ([args]) => {
     expectSentence(await checkout.run(args, env()), [EXIT.failure, EXIT.usage]);
+  });
+
+  test('gw cdc reconcile says that nothing has been captured', async () => {
+    const slot = { GW_CDC_SLOT: `gw_none_${process.pid}` };
+    const finished = await checkout.run(['cdc', 'reconcile'], { ...env(), ...slot });
+    expectReadable(finished, [EXIT.failure]);
+    expect(finished.stderr).toContain('error: nothing has been captured with slot gw_none_');
   });
 
   test('a reset while change capture runs says what is in the way', async () => {
