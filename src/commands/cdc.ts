@@ -8,6 +8,8 @@ import { connectionError, withSql } from '../postgres/connect.ts';
 import { databaseName } from '../postgres/urls.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
+import { print } from '../terminal/output.ts';
+import { formatRecord } from '../terminal/table.ts';
 import { sayReady, untilStopped } from './process.ts';
 
 interface Target {
@@ -70,16 +72,8 @@ async function status({ json }: { json?: boolean }): Promise<void> {
       where slot_name = ${slot}`,
   ).catch((error: unknown) => explain(error, url));
   const [row] = rows;
-  if (json) {
-    process.stdout.write(`${JSON.stringify(row ?? null)}\n`);
-  } else if (row === undefined) {
-    process.stdout.write(`nothing has been captured with slot ${slot} yet\n`);
-  } else {
-    for (const [name, value] of Object.entries(row)) {
-      const text = value instanceof Date ? value.toISOString() : String(value ?? '-');
-      process.stdout.write(`${name.padEnd(14)} ${text}\n`);
-    }
-  }
+  const nothing = `nothing has been captured with slot ${slot} yet\n`;
+  print(json, row ?? null, row === undefined ? nothing : formatRecord(row));
   if (row?.state !== 'running') process.exitCode = EXIT.failure;
 }
 
@@ -90,16 +84,16 @@ async function compare({ json, repair }: { json?: boolean; repair?: boolean }): 
   const found = await reconcile(options).catch((error: unknown) => explain(error, url));
   const { lsn, rows, differences } = found;
   const repaired = repair === true && differences.length > 0 ? await resnapshot(options) : null;
-  if (json) {
-    process.stdout.write(`${JSON.stringify({ lsn, rows, differences, repaired })}\n`);
-  } else {
-    for (const { user_id, agg_date, measure, expected, found: is } of differences) {
-      process.stdout.write(`${user_id} ${agg_date} ${measure}: ${is}, must be ${expected}\n`);
-    }
-    const many = differences.length === 0 ? 'no difference' : `${differences.length} differences`;
-    process.stdout.write(`${many} in ${rows} rows at ${lsn}\n`);
-    if (repaired !== null) process.stdout.write(`repaired: counted anew at ${repaired}\n`);
-  }
+  const many = differences.length === 0 ? 'no difference' : `${differences.length} differences`;
+  const lines = [
+    ...differences.map(
+      ({ user_id, agg_date, measure, expected, found: is }) =>
+        `${user_id} ${agg_date} ${measure}: ${is}, must be ${expected}`,
+    ),
+    `${many} in ${rows} rows at ${lsn}`,
+    ...(repaired === null ? [] : [`repaired: counted anew at ${repaired}`]),
+  ];
+  print(json, { lsn, rows, differences, repaired }, `${lines.join('\n')}\n`);
   if (differences.length > 0) process.exitCode = EXIT.failure;
 }
 

@@ -2,6 +2,7 @@ import process from 'node:process';
 import { inspect } from 'node:util';
 import type { Command } from 'commander';
 import { EXIT, expectedOrFault, GwError } from '../errors.ts';
+import { print } from '../terminal/output.ts';
 import { monitorUrl } from './urls.ts';
 
 /** What Nagios, Icinga and their kin read; the only command with codes of its own. */
@@ -28,9 +29,7 @@ async function run(names: string[], options: CheckOptions): Promise<void> {
   const params = parseParams(options.param, healthParams());
   const { url, variable } = monitorUrl(options.url);
   const health = await checkHealth(url, variable, params, names.length === 0 ? undefined : names);
-  process.stdout.write(
-    options.json === true ? `${JSON.stringify(health)}\n` : formatHealth(health),
-  );
+  print(options.json, health, formatHealth(health));
   process.exitCode = codes[health.status];
 }
 
@@ -41,11 +40,7 @@ async function check(names: string[], options: CheckOptions): Promise<void> {
   } catch (error) {
     // Exit code 1 would be a warning.
     const { message, hint } = expectedOrFault(error);
-    process.stdout.write(
-      options.json === true
-        ? `${JSON.stringify({ status: 'unknown', error: message })}\n`
-        : `UNKNOWN: ${message}\n`,
-    );
+    print(options.json, { status: 'unknown', error: message }, `UNKNOWN: ${message}\n`);
     if (hint !== undefined) process.stderr.write(`hint: ${hint}\n`);
     if (process.env.GW_DEBUG === '1') process.stderr.write(`${inspect(error)}\n`);
     process.exitCode = codes.unknown;

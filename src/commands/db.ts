@@ -12,7 +12,9 @@ import { provideDatabase } from '../server/provide.ts';
 import { stopDatabase } from '../server/restart.ts';
 import { readState, updateState } from '../server/state.ts';
 import { confirm } from '../terminal/confirm.ts';
+import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
+import { formatRecord } from '../terminal/table.ts';
 
 function parseRole(text: string): Role {
   if ((roles as readonly string[]).includes(text)) return text as Role;
@@ -83,13 +85,7 @@ export function registerDb(program: Command): void {
         bytes: answer?.bytes ?? null,
         lastMigration: answer?.migration ?? null,
       };
-      if (options.json === true) {
-        process.stdout.write(`${JSON.stringify(result)}\n`);
-        return;
-      }
-      for (const [name, value] of Object.entries(result)) {
-        process.stdout.write(`${name.padEnd(14)} ${value ?? '-'}\n`);
-      }
+      print(options.json, result, formatRecord(result));
     });
 
   db.command('url')

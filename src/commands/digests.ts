@@ -1,10 +1,10 @@
-import process from 'node:process';
 import { type Command, InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { loadConfig } from '../config.ts';
 import { GwError } from '../errors.ts';
 import { type Sql, type Transaction, withSql } from '../postgres/connect.ts';
 import { reachDatabase } from '../server/locate.ts';
+import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
 
 /** Users whose digests are made in one transaction. */
@@ -124,10 +124,10 @@ export function registerDigests(program: Command): void {
       });
       const seconds = (Date.now() - started) / 1000;
       const verb = dryRun ? 'would write' : 'wrote';
-      process.stdout.write(
-        json
-          ? `${JSON.stringify({ ...done, weeks: options.weeks, dryRun, seconds })}\n`
-          : `${verb} ${done.digests} digests of ${done.users} users\n`,
+      print(
+        json,
+        { ...done, weeks: options.weeks, dryRun, seconds },
+        `${verb} ${done.digests} digests of ${done.users} users\n`,
       );
     });
 }

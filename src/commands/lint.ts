@@ -3,6 +3,7 @@ import process from 'node:process';
 import type { Command } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
 import { projectRoot } from '../project.ts';
+import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
 import { givenUrl } from './urls.ts';
 
@@ -84,8 +85,7 @@ async function lint(options: LintOptions): Promise<void> {
     ...remaining,
     ...(isComplete ? unused.map((each) => unusedException(each, path)) : []),
   ];
-  if (options.json === true) process.stdout.write(`${JSON.stringify(findings)}\n`);
-  else process.stdout.write(formatFindings(findings));
+  print(options.json, findings, formatFindings(findings));
   progress.say(
     findings.length === 0 ? '✔' : '!',
     'lint',

@@ -19,6 +19,7 @@ import * as queries from '../messages/queries.ts';
 import { type Sql, withSql } from '../postgres/connect.ts';
 import { reachDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
+import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
 
 interface Json {
@@ -35,10 +36,6 @@ async function onDatabase<Result>(work: (sql: Sql) => Promise<Result>): Promise<
     withSql(urls.owner, work, { connection: { application_name: 'gw messages' } }),
   );
 }
-
-const print = (json: boolean | undefined, data: unknown, text: string): void => {
-  process.stdout.write(json === true ? `${JSON.stringify(data)}\n` : text);
-};
 
 /** Asks with what a dry run finds, does it, and says what was done and what refused. */
 async function change(

@@ -20,6 +20,7 @@ import { hasCron } from '../server/bootstrap.ts';
 import { locateDatabase, reachDatabase } from '../server/locate.ts';
 import { restartDatabase } from '../server/restart.ts';
 import { confirm } from '../terminal/confirm.ts';
+import { print } from '../terminal/output.ts';
 
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
@@ -142,14 +143,13 @@ export function registerMigrate(program: Command): void {
         { say },
       );
       process.exitCode = (remainingMigrations.length > 0 ? 1 : 0) + (hasCurrentMigration ? 2 : 0);
-      if (options.json === true) {
-        const result = { pending: remainingMigrations, uncommitted: hasCurrentMigration };
-        process.stdout.write(`${JSON.stringify(result)}\n`);
-        return;
-      }
       const lines = remainingMigrations.map((name) => `pending: ${name}`);
       if (hasCurrentMigration) lines.push('migrations/current/ is not committed');
-      process.stdout.write(`${lines.join('\n') || 'up to date'}\n`);
+      print(
+        options.json,
+        { pending: remainingMigrations, uncommitted: hasCurrentMigration },
+        `${lines.join('\n') || 'up to date'}\n`,
+      );
     });
 
   program

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
+import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
 import type { Report } from '../toolkit/prove/report.ts';
 
@@ -61,26 +62,18 @@ export function registerProve(program: Command): void {
     .option('--declared <file>', 'intended exceptions (default: sql/prove/declared.json)')
     .option('--json', 'print what was tried and found as JSON')
     .action(async (options: Options) => {
-      const { matrix } = await import('../toolkit/prove/report.ts');
+      const { formatReport } = await import('../toolkit/prove/report.ts');
       const progress = new Progress(options.json === true);
       const started = Date.now();
       const report = await proved(options);
       const objects = [...report.objects.values()];
       const { findings, stale, tried } = report;
       const bad = findings.filter(({ mark }) => mark !== 'declared');
-      if (options.json === true) {
-        process.stdout.write(
-          `${JSON.stringify({ clean: report.isClean, tried, objects, findings, stale })}\n`,
-        );
-      } else {
-        process.stdout.write(`${matrix(report)}\n`);
-        for (const { mark, object, who, aspect, detail } of findings) {
-          process.stdout.write(`\n${mark}: ${object}, ${who} ${aspect}: ${detail}\n`);
-        }
-        for (const { object, by } of stale) {
-          process.stdout.write(`\nstale: ${object}, by ${by}: the declaration matches nothing\n`);
-        }
-      }
+      print(
+        options.json,
+        { clean: report.isClean, tried, objects, findings, stale },
+        formatReport(report),
+      );
       const seconds = ((Date.now() - started) / 1000).toFixed(1);
       const what = `${objects.length} objects, ${tried} attempts (${seconds} s)`;
       if (report.isClean) return progress.say('✔', 'prove', `${what}: no leak`);

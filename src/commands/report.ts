@@ -2,6 +2,8 @@ import process from 'node:process';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { EXIT, GwError } from '../errors.ts';
+import { lineWidth, print } from '../terminal/output.ts';
+import { formatColumns } from '../terminal/table.ts';
 import { monitorUrl } from './urls.ts';
 
 interface ReportOptions {
@@ -20,45 +22,36 @@ type Section = {
   result: import('../postgres/sql-files.ts').FileResult;
 };
 
-/** What one round prints. */
-async function render(
-  sections: Section[],
-  isAll: boolean,
-  options: ReportOptions,
-): Promise<string> {
-  const { formatCsv, formatTable } = await import('../terminal/format.ts');
-  if (options.json === true) {
-    const plain = sections.map(({ name, result }) => [
-      name,
-      'needs' in result ? { needs: result.needs } : result.rows,
-    ]);
-    return `${JSON.stringify(isAll ? Object.fromEntries(plain) : plain[0]?.[1])}\n`;
-  }
-  const width = process.stdout.columns ?? (Number(process.env.COLUMNS) || 160);
+/** The JSON of one round: the rows of the only report, or those of each by its name. */
+function plain(sections: Section[], isAll: boolean): unknown {
+  const values = sections.map(({ name, result }) => [
+    name,
+    'needs' in result ? { needs: result.needs } : result.rows,
+  ]);
+  return isAll ? Object.fromEntries(values) : values[0]?.[1];
+}
+
+/** The text of one round. */
+async function render(sections: Section[], isAll: boolean, csv: boolean): Promise<string> {
+  const { formatCsv, formatRows } = await import('../terminal/rows.ts');
+  const mark = csv ? '# ' : '';
   return sections
     .map(({ name, title, result }) => {
-      const head = isAll ? `${options.csv === true ? '# ' : ''}${name}: ${title}\n` : '';
-      if ('needs' in result)
-        return `${head}${options.csv === true ? '# ' : ''}not here: needs ${result.needs}\n`;
-      return head + (options.csv === true ? formatCsv(result) : formatTable(result, width));
+      const head = isAll ? `${mark}${name}: ${title}\n` : '';
+      if ('needs' in result) return `${head}${mark}not here: needs ${result.needs}\n`;
+      return head + (csv ? formatCsv(result) : formatRows(result, lineWidth()));
     })
     .join('\n');
 }
 
-function list({ readSqlFiles }: Files, json: boolean): void {
+function list({ readSqlFiles }: Files, json: boolean | undefined): void {
   const files = readSqlFiles('reports');
-  if (json) {
-    const shown = files.map(({ text: _, every: __, ...rest }) => rest);
-    process.stdout.write(`${JSON.stringify(shown)}\n`);
-    return;
-  }
-  const width = Math.max(...files.map(({ name }) => name.length));
-  for (const { name, title, params } of files) {
+  const rows = files.map(({ name, title, params }) => {
     const shown = params.map((each) => `${each.name}=${each.fallback}`).join(' ');
-    process.stdout.write(
-      `${name.padEnd(width)}  ${title}${shown === '' ? '' : `\n${' '.repeat(width + 2)}--param ${shown}`}\n`,
-    );
-  }
+    return [name, shown === '' ? title : `${title}\n--param ${shown}`];
+  });
+  const described = files.map(({ text: _, every: __, ...rest }) => rest);
+  print(json, described, formatColumns(rows));
 }
 
 /** Prints reports, once or until stopped. */
@@ -69,7 +62,7 @@ async function report(name: string | undefined, options: ReportOptions): Promise
     throw usage('--csv and --json exclude each other');
   }
   const files = await import('../postgres/sql-files.ts');
-  if (name === undefined) return list(files, options.json === true);
+  if (name === undefined) return list(files, options.json);
   const all = files.readSqlFiles('reports');
   const isAll = name === 'all';
   const wanted = isAll ? all : all.filter((file) => file.name === name);
@@ -110,17 +103,13 @@ async function report(name: string | undefined, options: ReportOptions): Promise
     if (!isAll && only !== undefined && 'needs' in only.result) {
       throw new GwError(`${name} is not here: needs ${only.result.needs}`);
     }
-    const text = await render(sections, isAll, options);
-    if (options.watch === undefined) {
-      process.stdout.write(text);
-      return;
-    }
-    const isTerminal = process.stdout.isTTY && options.json !== true && options.csv !== true;
+    const csv = options.csv === true;
+    const text = await render(sections, isAll, csv);
+    const clear = process.stdout.isTTY ? '\u001b[2J\u001b[H' : '';
     const head =
-      options.json === true || options.csv === true
-        ? ''
-        : `${name}, ${new Date().toISOString()}\n\n`;
-    process.stdout.write(`${isTerminal ? '\u001b[2J\u001b[H' : ''}${head}${text}`);
+      options.watch === undefined || csv ? '' : `${clear}${name}, ${new Date().toISOString()}\n\n`;
+    print(options.json, plain(sections, isAll), head + text);
+    if (options.watch === undefined) return;
     await wait(seconds * 1000, undefined, { signal: stop.signal }).catch(() => {});
     if (stop.signal.aborted) return;
   }

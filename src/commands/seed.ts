@@ -3,6 +3,7 @@ import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { seed } from '../migrations/seed.ts';
 import { reachDatabase } from '../server/locate.ts';
+import { print } from '../terminal/output.ts';
 
 function parseCount(text: string): number {
   const count = Number(text);
@@ -28,10 +29,10 @@ export function registerSeed(program: Command): void {
       const started = Date.now();
       const added = await seed(urls.owner, options.users);
       const seconds = (Date.now() - started) / 1000;
-      process.stdout.write(
-        options.json === true
-          ? `${JSON.stringify({ ...added, seconds })}\n`
-          : `added ${added.users} users and ${added.tasks} tasks in ${seconds.toFixed(1)} s\n`,
+      print(
+        options.json,
+        { ...added, seconds },
+        `added ${added.users} users and ${added.tasks} tasks in ${seconds.toFixed(1)} s\n`,
       );
     });
 }

@@ -14,8 +14,8 @@ import { provideDatabase } from '../server/provide.ts';
 import { stopDatabase } from '../server/restart.ts';
 import { paths, readSecrets, readState, updateState } from '../server/state.ts';
 import { Progress } from '../terminal/progress.ts';
+import { formatColumns } from '../terminal/table.ts';
 import { releaseLock, takeLock } from '../up/lock.ts';
-import { summaryTable } from '../up/summary.ts';
 import { Supervisor } from '../up/supervisor.ts';
 import { describeDestination } from '../worker/channels/destination.ts';
 import { makeDevelopmentToken } from './token.ts';
@@ -89,7 +89,8 @@ async function printSummary(config: Config, database: Database, apiPort: number)
     const token = await makeDevelopmentToken(database.urls.owner, demoUser, secret).catch(() => '');
     if (token !== '') rows.push([`Token of ${demoUser}`, token]);
   }
-  process.stdout.write(summaryTable(rows));
+  const indented = rows.map(([name, value]) => [`  ${name}`, value]);
+  process.stdout.write(`\n${formatColumns(indented)}\n`);
   process.stderr.write('  Ctrl-C stops everything.\n');
 }
 

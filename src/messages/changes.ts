@@ -1,6 +1,7 @@
 import type { Sql } from '../postgres/connect.ts';
-import { type Filters, findUser, stamp } from './filters.ts';
-import { formatTable } from './table.ts';
+import { formatTable } from '../terminal/table.ts';
+import { stamp } from '../terminal/values.ts';
+import { type Filters, findUser } from './filters.ts';
 
 /** Messages that have this in common, and what was or would be done to them. */
 export interface Group {

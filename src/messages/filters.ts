@@ -144,7 +144,3 @@ export async function explained<Result>(work: () => Promise<Result>): Promise<Re
     });
   }
 }
-
-/** 2026-12-24 18:00:00Z */
-export const stamp = (at: Date | null): string =>
-  at === null ? '' : `${at.toISOString().slice(0, 19).replace('T', ' ')}Z`;

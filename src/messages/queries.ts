@@ -1,6 +1,8 @@
 import type { Sql } from '../postgres/connect.ts';
-import { type Filters, findUser, stamp } from './filters.ts';
-import { type Column, formatTable, lineWidth, wrap } from './table.ts';
+import { lineWidth } from '../terminal/output.ts';
+import { type Column, formatColumns, formatTable } from '../terminal/table.ts';
+import { stamp } from '../terminal/values.ts';
+import { type Filters, findUser } from './filters.ts';
 
 export interface Step {
   step: number;
@@ -22,16 +24,11 @@ export const explain = async (
     order by step`),
 ];
 
-export function formatSteps(steps: Step[]): string {
-  const topics = Math.max(...steps.map(({ topic }) => topic.length));
-  const indent = 22 + topics + 2;
-  return steps
-    .map(
-      ({ at, topic, detail }) =>
-        `${stamp(at).padEnd(20)}  ${topic.padEnd(topics)}  ${wrap(detail, lineWidth(), indent)}\n`,
-    )
-    .join('');
-}
+export const formatSteps = (steps: Step[]): string =>
+  formatColumns(
+    steps.map(({ at, topic, detail }) => [stamp(at), topic, detail]),
+    lineWidth(),
+  );
 
 export interface Listed {
   message_id: string;

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
 import { projectRoot } from '../project.ts';
-import type { Rows } from '../terminal/format.ts';
+import type { Rows } from '../terminal/rows.ts';
 import { connectionError, type Transaction, withSql } from './connect.ts';
 
 /** A value that whoever runs a file may choose, passed as a setting of the transaction. */

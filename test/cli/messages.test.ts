@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { formatTable, wrap } from '../../src/messages/table.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { attempt, type Planned, planned } from '../helpers/message-stages.ts';
@@ -207,34 +206,5 @@ describe('gw messages', { timeout: 60_000 }, () => {
     ]) {
       expect((await gw('limit', ...args)).code).toBe(2);
     }
-  });
-});
-
-describe('a table', () => {
-  const columns = [
-    { title: 'name', value: (row: string[]) => row[0] ?? '', isFlexible: true },
-    { title: 'n', value: (row: string[]) => row[1] ?? '', isNumber: true },
-  ];
-
-  test('is as wide as it needs, with figures to the right', () => {
-    expect(
-      formatTable(
-        [
-          ['a\nb', '1'],
-          ['c', '100'],
-        ],
-        columns,
-        80,
-      ),
-    ).toBe('name    n\na b     1\nc     100\n');
-  });
-
-  test('cuts flexible columns to fit the line', () => {
-    const lines = formatTable([['abcdefghijklmnop', '100']], columns, 15).split('\n');
-    expect(lines[1]).toBe('abcdefghi…  100');
-  });
-
-  test('has texts that are broken at spaces', () => {
-    expect(wrap('one two three four five six', 24, 4)).toBe('one two three four\n    five six');
   });
 });

@@ -7,6 +7,7 @@ import {
   runSqlFile,
   setParams,
 } from '../../postgres/sql-files.ts';
+import { formatColumns } from '../../terminal/table.ts';
 import { checkDisk } from './disk.ts';
 
 /** One thing that is wrong, as every file of sql/checks/health-*.sql returns it. */
@@ -112,11 +113,10 @@ export function formatHealth({ status, findings, skipped, checks }: Health): str
     `${status.toUpperCase()}: ${critical} critical, ${warning} warnings, ${checks} checks` +
     ` | critical=${critical} warning=${warning} checks=${checks} skipped=${skipped.length}\n`;
   const ordered = [...findings].sort((one, other) => one.level.localeCompare(other.level));
-  const lines = ordered.map(
-    ({ name, level, object, detail, remediation }) =>
-      `${level.padEnd(8)}  ${name}${object === '' ? '' : ` ${object}`}: ${detail}\n` +
-      `${' '.repeat(10)}${remediation}\n`,
-  );
-  const rest = skipped.map(({ name, needs }) => `not here  ${name}: needs ${needs}\n`);
-  return [first, ...lines, ...rest].join('');
+  const lines = ordered.map(({ name, level, object, detail, remediation }) => [
+    level,
+    `${name}${object === '' ? '' : ` ${object}`}: ${detail}\n${remediation}`,
+  ]);
+  const rest = skipped.map(({ name, needs }) => ['not here', `${name}: needs ${needs}`]);
+  return first + formatColumns([...lines, ...rest]);
 }

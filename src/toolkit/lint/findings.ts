@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { codeOf, EXIT, GwError, messageOf } from '../../errors.ts';
+import { formatColumns } from '../../terminal/table.ts';
 
 /** One thing that is wrong, as every file of sql/checks/lint-*.sql returns it. */
 export interface Finding {
@@ -71,12 +72,13 @@ export const unusedException = (exception: LintException, path: string): Finding
 
 /** Findings for people: one line each, what to do below it, and how many there are. */
 export function formatFindings(findings: Finding[]): string {
-  const width = Math.max(...findings.map(({ name }) => name.length), 0);
-  const lines = findings.map(
-    (found) =>
-      `${found.level.padEnd(7)}  ${found.name.padEnd(width)}  ${objectOf(found)}: ${found.detail}\n` +
-      `${' '.repeat(width + 11)}${found.remediation}\n`,
+  const lines = formatColumns(
+    findings.map((found) => [
+      found.level.padEnd('warning'.length),
+      found.name,
+      `${objectOf(found)}: ${found.detail}\n${found.remediation}`,
+    ]),
   );
   const errors = findings.filter(({ level }) => level === 'error').length;
-  return `${lines.join('')}${errors} errors, ${findings.length - errors} warnings\n`;
+  return `${lines}${errors} errors, ${findings.length - errors} warnings\n`;
 }

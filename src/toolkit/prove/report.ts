@@ -1,3 +1,4 @@
+import { type Column, formatTable } from '../../terminal/table.ts';
 import type { Declaration, ProveOptions } from './options.ts';
 
 export const aspects = ['see', 'change', 'delete', 'reference', 'infer'] as const;
@@ -136,27 +137,30 @@ function grouped(objects: ProvedObject[]): ProvedObject[] {
 
 /** The matrix as text: a line for each object, a column for each attempt of each stranger. */
 export function matrix(report: Report): string {
-  const columns = (['anonymous', 'B'] as const).flatMap((who) =>
-    aspects.map((aspect) => ({ who, aspect })),
+  const attempts = (['anonymous', 'B'] as const).flatMap((who) =>
+    aspects.map(
+      (aspect): Column<ProvedObject> => ({
+        title: `${who === 'B' ? 'B' : 'anon'} ${aspect}`,
+        value: ({ cells }) => {
+          const mark = cells[`${who} ${aspect}`];
+          return mark === undefined ? '·' : short[mark];
+        },
+      }),
+    ),
   );
-  const head = [
-    'object',
-    ...columns.map(({ who, aspect }) => `${who === 'B' ? 'B' : 'anon'} ${aspect}`),
-  ];
-  const lines = grouped([...report.objects.values()]).map((entry) => [
-    entry.object,
-    ...columns.map(({ who, aspect }) => {
-      const mark = entry.cells[`${who} ${aspect}`];
-      return mark === undefined ? '·' : short[mark];
-    }),
-  ]);
-  const widths = head.map((_, index) =>
-    Math.max(...[head, ...lines].map((line) => line[index]?.length ?? 0)),
-  );
-  const format = (line: string[]) =>
-    line
-      .map((cell, index) => cell.padEnd(widths[index] ?? 0))
-      .join('  ')
-      .trimEnd();
-  return [head, ...lines].map(format).join('\n');
+  const columns = [{ title: 'object', value: ({ object }: ProvedObject) => object }, ...attempts];
+  return formatTable(grouped([...report.objects.values()]), columns);
 }
+
+/** The matrix, and below it a paragraph for each finding. */
+export const formatReport = (report: Report): string =>
+  [
+    matrix(report),
+    ...report.findings.map(
+      ({ mark, object, who, aspect, detail }) =>
+        `${mark}: ${object}, ${who} ${aspect}: ${detail}\n`,
+    ),
+    ...report.stale.map(
+      ({ object, by }) => `stale: ${object}, by ${by}: the declaration matches nothing\n`,
+    ),
+  ].join('\n');

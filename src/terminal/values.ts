@@ -1,12 +1,5 @@
 import { stripVTControlCharacters } from 'node:util';
 
-/** What a query returned. */
-export interface Rows {
-  /** `type` is the OID of the type. */
-  columns: { name: string; type: number }[];
-  rows: Record<string, unknown>[];
-}
-
 const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 
 /** Bytes as people say them, in steps of 1024 as PostgreSQL has them: `12 MB`. */
@@ -59,6 +52,15 @@ export function sparkline(values: number[]): string {
     .join('');
 }
 
+/** An instant to the second: `2026-12-24 18:00:00Z`; empty for none. */
+export const stamp = (at: Date | null): string =>
+  at === null ? '' : `${at.toISOString().slice(0, 19).replace('T', ' ')}Z`;
+
+/** A text without line breaks, and without what would move the cursor. */
+export const oneLine = (text: string): string =>
+  stripVTControlCharacters(text).replace(/\p{Cc}+/gu, ' ');
+
+/** OID of the type date. */
 const dateType = 1082;
 
 /** What a terminal shows of a value; which unit it has, the column's name says. */
@@ -78,82 +80,5 @@ export function humanValue(name: string, type: number, value: unknown): string {
     if (/_(ratio|share)$/.test(name)) return percent;
     return value.toLocaleString('en-US');
   }
-  // A query's text may hold what would move the cursor.
-  return stripVTControlCharacters(String(value)).replace(/\p{Cc}+/gu, ' ');
-}
-
-const gap = 2;
-const narrowest = 8;
-
-/** Widths that fit: the widest columns are cut first, none below eight characters. */
-function widthsThatFit(wanted: number[], total: number): number[] {
-  const widths = [...wanted];
-  const room = total - gap * (widths.length - 1);
-  let excess = widths.reduce((sum, width) => sum + width, 0) - room;
-  while (excess > 0) {
-    const widest = Math.max(...widths);
-    if (widest <= narrowest) break;
-    widths[widths.indexOf(widest)] = widest - 1;
-    excess -= 1;
-  }
-  return widths;
-}
-
-/** A name is cut in its middle: its end is what tells it from its like. */
-function cut(text: string, width: number): string {
-  if (text.length <= width) return text;
-  const tail = text.includes(' ') ? 0 : Math.floor((width - 1) / 2);
-  return `${text.slice(0, width - 1 - tail)}…${text.slice(text.length - tail)}`;
-}
-
-/**
- * Rows as a table that fits so many characters; numbers to the right.
- *
- * @param width of the terminal
- */
-export function formatTable({ columns, rows }: Rows, width: number): string {
-  if (rows.length === 0) return '(no rows)\n';
-  const heads = columns.map(({ name }) =>
-    name.replace(/_(bytes|seconds)$/, '').replaceAll('_', ' '),
-  );
-  const cells = rows.map((row) =>
-    columns.map(({ name, type }) => humanValue(name, type, row[name])),
-  );
-  const isRight = columns.map(
-    ({ name }) => name !== 'share' && rows.some((row) => typeof row[name] === 'number'),
-  );
-  const wanted = columns.map((_, at) =>
-    Math.max(heads[at]?.length ?? 0, ...cells.map((row) => row[at]?.length ?? 0)),
-  );
-  const widths = widthsThatFit(wanted, width);
-  const line = (texts: string[]): string =>
-    texts
-      .map((text, at) => {
-        const shown = cut(text, widths[at] ?? 0);
-        return isRight[at] ? shown.padStart(widths[at] ?? 0) : shown.padEnd(widths[at] ?? 0);
-      })
-      .join(' '.repeat(gap))
-      .trimEnd()
-      .slice(0, width);
-  const rule = widths
-    .map((each) => '─'.repeat(each))
-    .join(' '.repeat(gap))
-    .slice(0, width);
-  return `${[line(heads), rule, ...cells.map(line)].join('\n')}\n`;
-}
-
-/** Rows as RFC 4180 has them, raw: bytes, seconds, ISO times. */
-export function formatCsv({ columns, rows }: Rows): string {
-  const field = (value: unknown): string => {
-    if (value === null || value === undefined) return '';
-    const text =
-      value instanceof Date
-        ? value.toISOString()
-        : Array.isArray(value)
-          ? JSON.stringify(value)
-          : String(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const lines = rows.map((row) => columns.map(({ name }) => field(row[name])).join(','));
-  return `${[columns.map(({ name }) => name).join(','), ...lines].join('\n')}\n`;
+  return String(value);
 }
