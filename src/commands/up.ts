@@ -94,10 +94,16 @@ async function printSummary(config: Config, database: Database, apiPort: number)
   process.stderr.write('  Ctrl-C stops everything.\n');
 }
 
-async function up(): Promise<void> {
-  const config = loadConfig();
-  const progress = new Progress();
-  const stopRequested = new Promise<string>((resolve) => {
+/** What this command started, and has to stop. */
+interface Started {
+  ownsServer: boolean;
+  watch?: NodeJS.Timeout;
+  supervisor?: Supervisor;
+}
+
+/** Resolves with why everything is to stop, when it is. */
+const stopRequest = (): Promise<string> =>
+  new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
       process.on(signal, () => resolve(signal));
     }
@@ -107,82 +113,102 @@ async function up(): Promise<void> {
       setInterval(() => process.ppid !== parent && resolve('npm is gone'), 500).unref();
     }
   });
+
+/** Starts API, worker and cdc, the last one only where changes can be captured. */
+async function startProcesses(
+  { config, database, apiPort }: { config: Config; database: Database; apiPort: number },
+  supervisor: Supervisor,
+  progress: Progress,
+): Promise<void> {
+  const captures = await canCapture(database.urls.owner);
+  if (!captures) {
+    progress.say('!', 'cdc', 'wal_level is not logical: the dashboard will not be kept current.');
+    progress.say(' ', '', "ALTER SYSTEM SET wal_level = 'logical', and restart the server.");
+  }
+  const background = captures ? ['worker', 'cdc'] : ['worker'];
+  const isProduction = config.NODE_ENV === 'production';
+  const env = {
+    GW_PORT: String(apiPort),
+    GW_SUPERVISED_PROCESSES: background.join(','),
+    // Real users would be sent to their own machines.
+    ...(config.GW_PUBLIC_URL === undefined && !isProduction
+      ? { GW_PUBLIC_URL: originOf(config, apiPort) }
+      : {}),
+  };
+  const watchSchema = isProduction ? [] : ['--watch'];
+  await progress.step('processes', async () => {
+    await Promise.all([
+      supervisor.start({ name: 'api', args: ['serve', ...watchSchema], env }),
+      ...background.map((name) => supervisor.start({ name, args: [name], env })),
+    ]);
+    return captures ? 'api, worker and cdc run' : 'api and worker run';
+  });
+}
+
+/** Starts all of it. What has started so far stands in `started`, also when a step fails. */
+async function start(
+  config: Config,
+  progress: Progress,
+  adopted: boolean,
+  started: Started,
+): Promise<void> {
+  const provided = await provideDatabase(config, progress);
+  const { database } = provided;
+  started.ownsServer = provided.started || (adopted && database.source !== 'url');
+  const cron = await prepare(config, database, progress);
+
+  const apiPort = await choosePort({
+    asked: config.GW_PORT,
+    variable: 'GW_PORT',
+    remembered: readState().apiPort,
+    standard: 5678,
+    host: config.GW_HOST,
+  });
+  updateState({ apiPort });
+  const cluster = database.source === 'local' && started.ownsServer ? localCluster() : undefined;
+  const postgres = cluster && serverPid(cluster);
+  const supervisor = new Supervisor(
+    { up: process.pid, ...(postgres === undefined ? {} : { postgres }) },
+    (mark, name, text) => progress.say(mark, name, text),
+  );
+  started.supervisor = supervisor;
+  await startProcesses({ config, database, apiPort }, supervisor, progress);
+  // By now its scheduler has started.
+  if (cron) await wakeCron(database.urls.owner);
+  if (cluster !== undefined) started.watch = watchCluster(supervisor, progress);
+  await printSummary(config, database, apiPort);
+}
+
+async function stop({ ownsServer, watch, supervisor }: Started): Promise<void> {
+  clearInterval(watch);
+  await supervisor?.stop(2_000);
+  if (ownsServer) await stopDatabase();
+  removePids();
+  releaseLock();
+}
+
+async function up(): Promise<void> {
+  const config = loadConfig();
+  const progress = new Progress();
+  const stopRequested = stopRequest();
   const { adopted } = await takeLock(progress);
 
-  let ownsServer = false;
-  let watch: NodeJS.Timeout | undefined;
-  let supervisor: Supervisor | undefined;
-  const stop = async (): Promise<void> => {
-    clearInterval(watch);
-    await supervisor?.stop(2_000);
-    if (ownsServer) await stopDatabase();
-    removePids();
-    releaseLock();
-  };
-
-  const start = async (): Promise<void> => {
-    const { database, started } = await provideDatabase(config, progress);
-    ownsServer = started || (adopted && database.source !== 'url');
-    const cron = await prepare(config, database, progress);
-
-    const apiPort = await choosePort({
-      asked: config.GW_PORT,
-      variable: 'GW_PORT',
-      remembered: readState().apiPort,
-      standard: 5678,
-      host: config.GW_HOST,
-    });
-    updateState({ apiPort });
-    const cluster = database.source === 'local' && ownsServer ? localCluster() : undefined;
-    const postgres = cluster && serverPid(cluster);
-    supervisor = new Supervisor(
-      { up: process.pid, ...(postgres === undefined ? {} : { postgres }) },
-      (mark, name, text) => progress.say(mark, name, text),
-    );
-    const captures = await canCapture(database.urls.owner);
-    if (!captures) {
-      progress.say('!', 'cdc', 'wal_level is not logical: the dashboard will not be kept current.');
-      progress.say(' ', '', "ALTER SYSTEM SET wal_level = 'logical', and restart the server.");
-    }
-    const background = captures ? ['worker', 'cdc'] : ['worker'];
-    const env = {
-      GW_PORT: String(apiPort),
-      GW_SUPERVISED_PROCESSES: background.join(','),
-      // Real users would be sent to their own machines.
-      ...(config.GW_PUBLIC_URL === undefined && config.NODE_ENV !== 'production'
-        ? { GW_PUBLIC_URL: originOf(config, apiPort) }
-        : {}),
-    };
-    const watchSchema = config.NODE_ENV === 'production' ? [] : ['--watch'];
-    const { supervisor: children } = { supervisor };
-    await progress.step('processes', async () => {
-      await Promise.all([
-        children.start({ name: 'api', args: ['serve', ...watchSchema], env }),
-        ...background.map((name) => children.start({ name, args: [name], env })),
-      ]);
-      return captures ? 'api, worker and cdc run' : 'api and worker run';
-    });
-    // By now its scheduler has started.
-    if (cron) await wakeCron(database.urls.owner);
-    if (cluster !== undefined) watch = watchCluster(supervisor, progress);
-    await printSummary(config, database, apiPort);
-  };
-
   // A signal while starting ends the start too, at the next step's end.
-  const running = start();
+  const started: Started = { ownsServer: false };
+  const running = start(config, progress, adopted, started);
   const failure = running.then(
     () => new Promise<never>(() => {}),
     (error: unknown) => ({ error }),
   );
   const end = await Promise.race([stopRequested.then((why) => ({ why })), failure]);
   if ('error' in end) {
-    await stop();
+    await stop(started);
     throw end.error;
   }
   process.stderr.write(`\n  …  stopping       (${end.why})\n`);
   const patience = new Promise((resolve) => setTimeout(resolve, 1_000));
   await Promise.race([running.catch(() => {}), patience]);
-  await stop();
+  await stop(started);
   process.stderr.write('  ✔  stopped        nothing is left running\n');
   process.exit(0);
 }
