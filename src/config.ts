@@ -57,83 +57,136 @@ const mailbox = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+/**
+ * Every variable that the program reads, with what docs/reference/environment.md says of it.
+ * Without a default here, an unset one means what that page says.
+ */
+export const variables = z.object({
+  NODE_ENV: z
+    .enum(['development', 'production', 'test'])
+    .default('development')
+    .describe('with `production`, no demo data, no token, no schema watching'),
+  DATABASE_URL: postgresUrl
+    .optional()
+    .describe("a superuser's or gw_owner's connection to the database"),
+  ROOT_DATABASE_URL: postgresUrl
+    .optional()
+    .describe("a superuser's connection, for bootstrap, `reset`, `commit` and `uncommit`"),
+  SHADOW_DATABASE_URL: postgresUrl
+    .optional()
+    .describe('where `commit` tries migrations; recreated each time'),
+  GW_DATABASE: z
+    .enum(['local', 'docker'])
+    .optional()
+    .describe('which server this checkout makes: a local cluster, or a container'),
+  GW_PG_PORT: port.optional().describe('where the server of this checkout listens'),
+  GW_OWNER_PASSWORD: password.optional().describe('password of `gw_owner`'),
+  GW_AUTHENTICATOR_PASSWORD: password.optional().describe('password of `gw_authenticator`'),
+  GW_WORKER_PASSWORD: password.optional().describe('password of `gw_worker`'),
+  GW_CDC_PASSWORD: password.optional().describe('password of `gw_cdc`'),
+  GW_READONLY_PASSWORD: password.optional().describe('password of `gw_readonly`'),
+  GW_MONITOR_PASSWORD: password.optional().describe('password of `gw_monitor`'),
+  GW_HOST: z.string().default('127.0.0.1').describe('the address at which the API listens'),
+  GW_PORT: port.optional().describe('the port at which the API listens'),
+  GW_PUBLIC_URL: httpUrl
+    .transform((url) => url.replace(/\/+$/, ''))
+    .optional()
+    .describe('where users reach the API: the base of unsubscribe links'),
+  GW_JWT_SECRET: z
+    .string()
+    .min(32, 'must have at least 32 characters')
+    .optional()
+    .describe('signs access tokens and unsubscribe links; the same for every process'),
+  GW_STRIPE_WEBHOOK_SECRET: z
+    .string()
+    .regex(/^whsec_\S{16,}$/, 'must look like whsec_…, as Stripe shows it')
+    .optional()
+    .describe("the signing secret of Stripe's webhook endpoint"),
+  GW_POOL_SIZE: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(500)
+    .default(20)
+    .describe('database connections of one API process; two more sessions listen'),
+  GW_MAX_SUBSCRIPTIONS: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(10_000)
+    .default(20)
+    .describe('live subscriptions, and sockets, of one user in one API process'),
+  GW_METRICS_SAMPLE: z.coerce
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.05)
+    .describe('the share of requests whose operation and statements are recorded'),
+  GW_METRICS_SLOW_MS: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(60_000)
+    .default(250)
+    .describe('milliseconds from which an operation or statement is recorded in any case'),
+  GW_METRICS_TOKEN: z
+    .string()
+    .regex(/^\S{16,}$/, 'must have at least 16 characters, no space')
+    .optional()
+    .describe('the bearer token that reads `/metrics`'),
+  GW_METRICS_PORT: port.optional().describe('a port of its own for `/metrics`'),
+  GW_DELIVERY_URL: deliveryUrl.optional().describe('where messages go'),
+  GW_DELIVERY_SECRET: webhookSecret
+    .optional()
+    .describe('signs what is posted to an http or https delivery URL'),
+  GW_DELIVERY_CONCURRENCY: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1000)
+    .default(32)
+    .describe('calls in flight to the delivery URL; with SMTP, connections, at most 50'),
+  GW_DELIVERY_TIMEOUT_MS: z.coerce
+    .number()
+    .int()
+    .min(100)
+    .max(120_000)
+    .default(10_000)
+    .describe('milliseconds until a call counts as unanswered'),
+  GW_MAIL_FROM: mailbox.optional().describe('whom e-mail is from, alerts included'),
+  GW_ALERT_URL: httpUrl.optional().describe('where notices of alerts are posted'),
+  GW_ALERT_EMAIL_TO: z
+    .string()
+    .includes('@')
+    .optional()
+    .describe('who gets notices of alerts by e-mail; needs GW_SMTP_URL and GW_MAIL_FROM'),
+  GW_SMTP_URL: z
+    .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
+    .optional()
+    .describe('the mail server for notices of alerts'),
+  GW_CDC_SLOT: z
+    .string()
+    .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a to z, 0 to 9 and _')
+    .optional()
+    .describe('the replication slot'),
+  GW_CDC_PLUGIN: z
+    .enum(['wal2json', 'pgoutput'])
+    .optional()
+    .describe("the slot's output plugin; a slot with the other one is dropped and made again"),
+  GW_LOG_LEVEL: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info')
+    .describe('the least level that is logged'),
+});
+
 /** An empty variable is an unset one, as in every shell script. */
 const environment = z.preprocess(
   (raw) =>
     Object.fromEntries(Object.entries(raw as NodeJS.ProcessEnv).filter(([, text]) => text !== '')),
-  z
-    .object({
-      NODE_ENV: z.enum(['development', 'production', 'test']).default('development'),
-      /** A superuser's or gw_owner's connection; without it a local cluster is made. */
-      DATABASE_URL: postgresUrl.optional(),
-      /** A superuser's connection, for bootstrap, reset and commit. */
-      ROOT_DATABASE_URL: postgresUrl.optional(),
-      SHADOW_DATABASE_URL: postgresUrl.optional(),
-      /** Where the API listens. Unset: 5678, or a free port when that is taken. */
-      GW_PORT: port.optional(),
-      GW_HOST: z.string().default('127.0.0.1'),
-      /** Where the local cluster listens. Unset: 5432, or a free port when that is taken. */
-      GW_PG_PORT: port.optional(),
-      /** Which database: unset, the first that works of local binaries and Docker. */
-      GW_DATABASE: z.enum(['local', 'docker']).optional(),
-      GW_JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
-      /** The signing secret of Stripe's webhook endpoint. Unset: there is no such route. */
-      GW_STRIPE_WEBHOOK_SECRET: z
-        .string()
-        .regex(/^whsec_\S{16,}$/, 'must look like whsec_…, as Stripe shows it')
-        .optional(),
-      GW_OWNER_PASSWORD: password.optional(),
-      GW_AUTHENTICATOR_PASSWORD: password.optional(),
-      GW_WORKER_PASSWORD: password.optional(),
-      GW_CDC_PASSWORD: password.optional(),
-      GW_READONLY_PASSWORD: password.optional(),
-      GW_MONITOR_PASSWORD: password.optional(),
-      /** Where the API is, as users see it: the base of links in messages. */
-      GW_PUBLIC_URL: httpUrl.transform((url) => url.replace(/\/+$/, '')).optional(),
-      /** Where messages go. Unset: one JSON line each in .groundwork/outbox.jsonl. */
-      GW_DELIVERY_URL: deliveryUrl.optional(),
-      /** Signs what is posted to an http(s) delivery URL. */
-      GW_DELIVERY_SECRET: webhookSecret.optional(),
-      GW_MAIL_FROM: mailbox.optional(),
-      /** Calls in flight to the delivery URL. */
-      GW_DELIVERY_CONCURRENCY: z.coerce.number().int().min(1).max(1000).default(32),
-      GW_DELIVERY_TIMEOUT_MS: z.coerce.number().int().min(100).max(120_000).default(10_000),
-      /** The replication slot of gw cdc. Unset: gw_cdc_<database>. */
-      GW_CDC_SLOT: z
-        .string()
-        .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a to z, 0 to 9 and _')
-        .optional(),
-      /** Unset: wal2json, or pgoutput where the server does not have it. */
-      GW_CDC_PLUGIN: z.enum(['wal2json', 'pgoutput']).optional(),
-      /** Where notices of alerts are posted. */
-      GW_ALERT_URL: httpUrl.optional(),
-      /** Who gets them by e-mail: addresses, separated by commas. */
-      GW_ALERT_EMAIL_TO: z.string().includes('@').optional(),
-      GW_SMTP_URL: z
-        .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
-        .optional(),
-      GW_POOL_SIZE: z.coerce.number().int().min(1).max(500).default(20),
-      /** Subscriptions of one user, across the sockets of one API process. */
-      GW_MAX_SUBSCRIPTIONS: z.coerce.number().int().min(1).max(10_000).default(20),
-      /** The share of requests whose operation and statements are recorded. */
-      GW_METRICS_SAMPLE: z.coerce.number().min(0).max(1).default(0.05),
-      /** Milliseconds from which an operation or statement is recorded in any case. */
-      GW_METRICS_SLOW_MS: z.coerce.number().int().min(0).max(60_000).default(250),
-      /** Who may read /metrics. Unset: whoever asks from this machine. */
-      GW_METRICS_TOKEN: z
-        .string()
-        .regex(/^\S{16,}$/, 'must have at least 16 characters, no space')
-        .optional(),
-      /** A port of its own for /metrics. Unset: the API's. */
-      GW_METRICS_PORT: port.optional(),
-      GW_LOG_LEVEL: z
-        .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
-        .default('info'),
-    })
-    .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
-      path: ['GW_MAIL_FROM'],
-      error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
-    }),
+  variables.refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
+    path: ['GW_MAIL_FROM'],
+    error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+  }),
 );
 
 export type Config = z.infer<typeof environment>;
@@ -151,7 +204,7 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     ({ path, message }) => `  ${path.join('.')}: ${message}`,
   );
   throw new GwError(`the environment is wrong:\n${problems.join('\n')}`, {
-    hint: 'README lists every variable.',
+    hint: 'docs/reference/environment.md lists every variable.',
     exitCode: EXIT.usage,
   });
 }

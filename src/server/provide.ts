@@ -165,7 +165,10 @@ async function provideContainer(
   let port = containerPort();
   await progress.step('container', async (note) => {
     if (!dockerWorks()) {
-      throw new GwError('no Docker engine answers', { hint: manualInstallation() });
+      throw new GwError('no Docker engine answers', {
+        hint: manualInstallation(),
+        exitCode: EXIT.usage,
+      });
     }
     if (port !== undefined) return `${containerName()} already runs on port ${port}`;
     const image = await ensureImage(note);
