@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:dcf78e48ecb5c01704fdc30ed1d5f34e1416eb23
+--! Hash: sha1:b57dc0e2a783d1976c526d250520cbd65baa537f
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
@@ -10,21 +10,24 @@
  * is granted here, and rights on a table or function in its own topic.
  */
 
--- The GraphQL API. Everything in it is public, so it needs RLS and a comment.
 create schema app_public;
-
--- Helpers that app_user may execute. They are not in the API.
 create schema app_hidden;
-
--- Secrets, sessions, ledgers, trigger functions. No user of the API may enter.
 create schema app_private;
-
--- All partitions. A partition does not inherit grants and policies, so only the owner may
--- enter this schema; others reach the rows through the parent table.
 create schema app_partitions;
-
--- The toolkit: partition policies, pg_cron declarations, checks.
 create schema ops;
+
+-- Everything in app_public is served, so it needs RLS and a comment. A partition does not
+-- inherit grants and policies: others than the owner reach its rows through the parent.
+comment on schema app_public is
+  'Tables, views and functions that frontends use: the GraphQL API.';
+comment on schema app_hidden is
+  'Helpers that app_user may execute, and the time zones.';
+comment on schema app_private is
+  'Password hashes, sessions, the message ledger, templates, metrics, the query cache, change capture''s copies, materialized views and trigger functions. No user of the API may enter.';
+comment on schema app_partitions is
+  'Every partition. Only the owner may enter.';
+comment on schema ops is
+  'What the toolkit works on: partition and retention policies, pg_cron jobs, health checks, alerts, backups, the audit log, the state of change capture.';
 
 grant usage on schema app_public to app_user, app_anonymous, gw_readonly, gw_cdc;
 grant usage on schema app_hidden to app_user, app_anonymous, gw_readonly;

@@ -1,5 +1,5 @@
---! Previous: sha1:dcf78e48ecb5c01704fdc30ed1d5f34e1416eb23
---! Hash: sha1:ddb96e7147266d9f4ec5bbbefd371fb39ba16b7c
+--! Previous: sha1:b57dc0e2a783d1976c526d250520cbd65baa537f
+--! Hash: sha1:e4729d34324df290926df66b704aa36438854adb
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ddb96e7147266d9f4ec5bbbefd371fb39ba16b7c
---! Hash: sha1:a0e65abce8512284e21ddd9c55ae51667d31c95e
+--! Previous: sha1:e4729d34324df290926df66b704aa36438854adb
+--! Hash: sha1:45a0dab7f5b29e14700291dcc5633edad2bed908
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a0e65abce8512284e21ddd9c55ae51667d31c95e
---! Hash: sha1:cb5f0f51daeb4b4d3cde95e176a1c46445da0b4e
+--! Previous: sha1:45a0dab7f5b29e14700291dcc5633edad2bed908
+--! Hash: sha1:3cf1beaaef5ac1b32eccb0ede856ff8ad73ba72f
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cb5f0f51daeb4b4d3cde95e176a1c46445da0b4e
---! Hash: sha1:745f3e3afc8976378d3e912cf64fddc51ebd0f12
+--! Previous: sha1:3cf1beaaef5ac1b32eccb0ede856ff8ad73ba72f
+--! Hash: sha1:4688cf10ee5f2e9b03980202e30643d4f97a0d74
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

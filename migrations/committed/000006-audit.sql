@@ -1,5 +1,5 @@
---! Previous: sha1:745f3e3afc8976378d3e912cf64fddc51ebd0f12
---! Hash: sha1:5e23f71b582a52ec83ac4dc12d6868cec2f5b11c
+--! Previous: sha1:4688cf10ee5f2e9b03980202e30643d4f97a0d74
+--! Hash: sha1:4600dd439296ee86a5c3cdb36ef5681448dc620f
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5e23f71b582a52ec83ac4dc12d6868cec2f5b11c
---! Hash: sha1:21460b249b2e03af04bf7c79c15d1da1a22d29b9
+--! Previous: sha1:4600dd439296ee86a5c3cdb36ef5681448dc620f
+--! Hash: sha1:01690172fc7fc4e79b9c3f428fc99c200613cffe
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:21460b249b2e03af04bf7c79c15d1da1a22d29b9
---! Hash: sha1:f483005cf381e204afe3ba75571ca821b568957c
+--! Previous: sha1:01690172fc7fc4e79b9c3f428fc99c200613cffe
+--! Hash: sha1:4cf5b45ff16c876e7366c94bb15a1b860295d3e5
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

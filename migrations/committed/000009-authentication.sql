@@ -1,5 +1,5 @@
---! Previous: sha1:f483005cf381e204afe3ba75571ca821b568957c
---! Hash: sha1:4cdcf3e8e8d7366c3319344777fbb58ac51c4ae0
+--! Previous: sha1:4cf5b45ff16c876e7366c94bb15a1b860295d3e5
+--! Hash: sha1:4031ba97bf5c9131e8d44a27cb4958a78f042458
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4cdcf3e8e8d7366c3319344777fbb58ac51c4ae0
---! Hash: sha1:efa7020670b31be33e8cd104eb9b880c48639e68
+--! Previous: sha1:4031ba97bf5c9131e8d44a27cb4958a78f042458
+--! Hash: sha1:02564f0858c69701a545508d7c9c02bb5d4a4db7
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

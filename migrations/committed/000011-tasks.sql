@@ -1,5 +1,5 @@
---! Previous: sha1:efa7020670b31be33e8cd104eb9b880c48639e68
---! Hash: sha1:68992ee68fed412ec219541e932d5af6543ee483
+--! Previous: sha1:02564f0858c69701a545508d7c9c02bb5d4a4db7
+--! Hash: sha1:32c478223b546226e9fcdac9b0d32d94f11a221a
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:68992ee68fed412ec219541e932d5af6543ee483
---! Hash: sha1:b919b40bdaf2ad5bc80c5bf393df0ec38a5c07fd
+--! Previous: sha1:32c478223b546226e9fcdac9b0d32d94f11a221a
+--! Hash: sha1:72e85aefd58837bb2fdd2f5472662b94d982342e
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

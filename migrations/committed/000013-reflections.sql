@@ -1,5 +1,5 @@
---! Previous: sha1:b919b40bdaf2ad5bc80c5bf393df0ec38a5c07fd
---! Hash: sha1:0a59cd426c6ec57338ed196e0e444e17f1be6d03
+--! Previous: sha1:72e85aefd58837bb2fdd2f5472662b94d982342e
+--! Hash: sha1:f6c678290a9a3a77ece8c514400ca62c92bdef21
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0a59cd426c6ec57338ed196e0e444e17f1be6d03
---! Hash: sha1:af60b2b5ca268517745cbd0c2010d9db1f09ec20
+--! Previous: sha1:f6c678290a9a3a77ece8c514400ca62c92bdef21
+--! Hash: sha1:df13da40f87442a8c7d8ddd85d839e1dc6460662
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:af60b2b5ca268517745cbd0c2010d9db1f09ec20
---! Hash: sha1:3e25cb7b72b1bfc8785c7292db96b908a47febc2
+--! Previous: sha1:df13da40f87442a8c7d8ddd85d839e1dc6460662
+--! Hash: sha1:de9dcce6dca5b9a289daa222d7cc623ef9099861
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3e25cb7b72b1bfc8785c7292db96b908a47febc2
---! Hash: sha1:435f1f578725aadec7e9a8d2132a2416272eb31a
+--! Previous: sha1:de9dcce6dca5b9a289daa222d7cc623ef9099861
+--! Hash: sha1:a1f9221c26bc946c4eca184a84df39d5c2afb8f4
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

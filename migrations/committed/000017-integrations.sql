@@ -1,5 +1,5 @@
---! Previous: sha1:435f1f578725aadec7e9a8d2132a2416272eb31a
---! Hash: sha1:2198168540b8fed6a33ae7d3053d4a3cf2f9d59a
+--! Previous: sha1:a1f9221c26bc946c4eca184a84df39d5c2afb8f4
+--! Hash: sha1:0962923e70f97ad439422ed1cdbb3e2ff7389c9e
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2198168540b8fed6a33ae7d3053d4a3cf2f9d59a
---! Hash: sha1:cef303622bc3ebf35c9c55c3c6d938a790bf4338
+--! Previous: sha1:0962923e70f97ad439422ed1cdbb3e2ff7389c9e
+--! Hash: sha1:923cf63db6eff8dc38a5cbe4c924482a611513db
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cef303622bc3ebf35c9c55c3c6d938a790bf4338
---! Hash: sha1:b96cb974d548fe1e768b62feea2dbce03f111d60
+--! Previous: sha1:923cf63db6eff8dc38a5cbe4c924482a611513db
+--! Hash: sha1:8bc5d87dca37f0d143785123fca2a528b34a61db
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b96cb974d548fe1e768b62feea2dbce03f111d60
---! Hash: sha1:a503f229034655c086fcd6d75d544ecb4b430ea4
+--! Previous: sha1:8bc5d87dca37f0d143785123fca2a528b34a61db
+--! Hash: sha1:88345e0d582d670c7290c8546e3d608daf38e710
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

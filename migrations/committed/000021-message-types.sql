@@ -1,5 +1,5 @@
---! Previous: sha1:a503f229034655c086fcd6d75d544ecb4b430ea4
---! Hash: sha1:62e3e0dc2741b715c3e144685dc1b8ed96401759
+--! Previous: sha1:88345e0d582d670c7290c8546e3d608daf38e710
+--! Hash: sha1:fcaa00f4f5bb3864a11cf896df22129c16ba9246
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

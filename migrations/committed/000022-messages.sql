@@ -1,5 +1,5 @@
---! Previous: sha1:62e3e0dc2741b715c3e144685dc1b8ed96401759
---! Hash: sha1:b4b19603acc791082e651c492fd6166483b474ba
+--! Previous: sha1:fcaa00f4f5bb3864a11cf896df22129c16ba9246
+--! Hash: sha1:fba3aaab229ede57c940cf3166e359797b816e30
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

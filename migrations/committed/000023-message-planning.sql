@@ -1,5 +1,5 @@
---! Previous: sha1:b4b19603acc791082e651c492fd6166483b474ba
---! Hash: sha1:a2bc7f7374fa7ec1557cbdac887527ef5589d350
+--! Previous: sha1:fba3aaab229ede57c940cf3166e359797b816e30
+--! Hash: sha1:d35e6bc2444650fd7e76fdff8e0637f65035a31b
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a2bc7f7374fa7ec1557cbdac887527ef5589d350
---! Hash: sha1:f109e5de8126725c51ddfc57f3963261080148a0
+--! Previous: sha1:d35e6bc2444650fd7e76fdff8e0637f65035a31b
+--! Hash: sha1:392333c0edcf7360fe3c36c57f4721eb1f6a1c86
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f109e5de8126725c51ddfc57f3963261080148a0
---! Hash: sha1:0833d75871973b8ea561b073dad1ad058e826955
+--! Previous: sha1:392333c0edcf7360fe3c36c57f4721eb1f6a1c86
+--! Hash: sha1:9f01ef030bf8792588e8186b1801a7e9ab8bab2c
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0833d75871973b8ea561b073dad1ad058e826955
---! Hash: sha1:336d017b48d2695bab8e604da42a94a28e93b261
+--! Previous: sha1:9f01ef030bf8792588e8186b1801a7e9ab8bab2c
+--! Hash: sha1:42da12cec39c5d36c92a07f0ffa217f0fe9bf489
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

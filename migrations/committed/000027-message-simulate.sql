@@ -1,5 +1,5 @@
---! Previous: sha1:336d017b48d2695bab8e604da42a94a28e93b261
---! Hash: sha1:74c53721f8d6ae899fd9dbe45ddb246e624e571b
+--! Previous: sha1:42da12cec39c5d36c92a07f0ffa217f0fe9bf489
+--! Hash: sha1:952f5f263b51ec96310cb0dff5a94109d72708dc
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

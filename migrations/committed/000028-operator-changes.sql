@@ -1,5 +1,5 @@
---! Previous: sha1:74c53721f8d6ae899fd9dbe45ddb246e624e571b
---! Hash: sha1:b84c6d5c501ca82c57bee2ce40da056a493acfe2
+--! Previous: sha1:952f5f263b51ec96310cb0dff5a94109d72708dc
+--! Hash: sha1:9b85c64fdf64f22b4a5333a7853835326e6055c6
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

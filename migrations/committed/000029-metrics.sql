@@ -1,5 +1,5 @@
---! Previous: sha1:b84c6d5c501ca82c57bee2ce40da056a493acfe2
---! Hash: sha1:65400f18b4fe8217ca3e81e2ebd12fd5586b229d
+--! Previous: sha1:9b85c64fdf64f22b4a5333a7853835326e6055c6
+--! Hash: sha1:be6feaf2fb3f338946c2bb1e2d279960102da316
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 
@@ -81,7 +81,7 @@ create policy everyone on app_private.performance_metrics
   using (true);
 
 -- No update, no delete: months leave by their policy. Who it was is not for monitoring.
-grant insert on app_private.performance_metrics to gw_authenticator, gw_worker;
+grant insert on app_private.performance_metrics to gw_authenticator;
 
 grant select (id, metric_type, metric_name, duration_ms, memory_usage_mb,
   cpu_usage_percent, request_id, endpoint, query_hash, "timestamp", metadata)

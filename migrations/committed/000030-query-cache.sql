@@ -1,5 +1,5 @@
---! Previous: sha1:65400f18b4fe8217ca3e81e2ebd12fd5586b229d
---! Hash: sha1:2d33b08e9da123c46662179fa39f333bf7f8900a
+--! Previous: sha1:be6feaf2fb3f338946c2bb1e2d279960102da316
+--! Hash: sha1:2aa5cdbca05b30694d938d9466b18866ae86dc3a
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

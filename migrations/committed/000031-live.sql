@@ -1,5 +1,5 @@
---! Previous: sha1:2d33b08e9da123c46662179fa39f333bf7f8900a
---! Hash: sha1:5eff79d42f72bf2163bce77081f2bea07b5a506c
+--! Previous: sha1:2aa5cdbca05b30694d938d9466b18866ae86dc3a
+--! Hash: sha1:2700be2e6e91a819661f0ffea35268989c0e12a7
 --! Message: live
 --! Baseline: topics/31-live.sql
 

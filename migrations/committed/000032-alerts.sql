@@ -1,5 +1,5 @@
---! Previous: sha1:5eff79d42f72bf2163bce77081f2bea07b5a506c
---! Hash: sha1:5c657a93d536beecb17808fcd34a130d9b837960
+--! Previous: sha1:2700be2e6e91a819661f0ffea35268989c0e12a7
+--! Hash: sha1:befb3f994d1a66bc18099add71913418c55f4d0d
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
@@ -431,7 +431,7 @@ comment on function ops.check_health() is
 --! EndIncluded functions/ops/check_health.sql
 --! Included functions/ops/message_status.sql
 -- Definer: monitoring counts messages and must not read who gets them or what they say.
--- Only gw_monitor and gw_readonly may execute it.
+-- Only gw_monitor may execute it: analytics reads the rows themselves.
 create or replace function ops.message_status(p_from date, p_to date)
 returns table (
   day date, message_type text, status text, messages bigint, retries bigint
@@ -447,7 +447,7 @@ as $$
   group by 1, 2, 3
 $$;
 
-grant execute on function ops.message_status(date, date) to gw_monitor, gw_readonly;
+grant execute on function ops.message_status(date, date) to gw_monitor;
 comment on function ops.message_status(date, date) is
   'How many messages are due on each day of a range (UTC, inclusive), by type and status.';
 --! EndIncluded functions/ops/message_status.sql

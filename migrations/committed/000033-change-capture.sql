@@ -1,5 +1,5 @@
---! Previous: sha1:5c657a93d536beecb17808fcd34a130d9b837960
---! Hash: sha1:6df95125e7892b4615890ad4c2b3512acffc2a98
+--! Previous: sha1:befb3f994d1a66bc18099add71913418c55f4d0d
+--! Hash: sha1:05c6709a3d60d3118d3d66f4c8f37926211ab97d
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6df95125e7892b4615890ad4c2b3512acffc2a98
---! Hash: sha1:017100006688d37edbd371dbf1345fce290f472e
+--! Previous: sha1:05c6709a3d60d3118d3d66f4c8f37926211ab97d
+--! Hash: sha1:275cd756ce219de7d2c6eefd1687ef40ccaf1baf
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:017100006688d37edbd371dbf1345fce290f472e
---! Hash: sha1:e17c474758a4cc50c45d328cf5b58bd5d57d01cc
+--! Previous: sha1:275cd756ce219de7d2c6eefd1687ef40ccaf1baf
+--! Hash: sha1:755335095b3a512536eb222022439b355eaa08eb
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -131,6 +131,18 @@ export const rules = {
       and acl.privilege_type = 'EXECUTE'
     order by 1`,
 
+  'who may execute a function may enter its schema': (sql) => sql<Finding[]>`
+    select pg_proc.oid::regprocedure::text as object,
+      format('%s may not enter %s', grantee::regrole, pg_proc.pronamespace::regnamespace)
+        as problem
+    from pg_proc
+    cross join lateral aclexplode(pg_proc.proacl)
+    where pg_proc.pronamespace::regnamespace::text in
+        ('app_public', 'app_hidden', 'app_private', 'ops')
+      and grantee <> 0
+      and not has_schema_privilege(grantee, pg_proc.pronamespace, 'usage')
+    order by 1, 2`,
+
   'everything in app_public has a comment': (sql) => sql<Finding[]>`
     select object, 'no comment' as problem
     from (

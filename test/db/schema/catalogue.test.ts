@@ -110,6 +110,12 @@ describe('the walk notices', () => {
       'ops.planted()',
     ],
     [
+      'a function of a schema that its caller may not enter',
+      'grant execute on function ops.message_status(date, date) to gw_readonly',
+      'who may execute a function may enter its schema',
+      'ops.message_status(date,date)',
+    ],
+    [
       'a column without a comment',
       'comment on column app_public.planted.note is null',
       'everything in app_public has a comment',
