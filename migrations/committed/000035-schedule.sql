@@ -1,5 +1,5 @@
 --! Previous: sha1:275cd756ce219de7d2c6eefd1687ef40ccaf1baf
---! Hash: sha1:755335095b3a512536eb222022439b355eaa08eb
+--! Hash: sha1:c97f531804b46d61e6dea8871bd56255e04ebe07
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -421,32 +421,32 @@ select ops.ensure_partitions();
 insert into ops.cron_jobs (job_name, schedule, command, description) values
   -- Each minute.
   ('plan-due-messages', '* * * * *', 'select app_private.plan_due_messages()',
-    'Finds birthdays and anniversaries of the next 24 hours and queues their messages.'),
+    'Plans the messages of the next 24 hours, and queues those that are due.'),
   ('check-health', '* * * * *', 'select ops.check_health()',
-    'Runs the health checks that are due; alerts follow what they find.'),
+    'Runs the health checks that are due, and opens and resolves alerts.'),
   -- Several times an hour.
   ('requeue-lost-messages', '*/5 * * * *', 'select app_private.requeue_lost_messages()',
-    'A message whose job is gone would wait for ever.'),
+    'Gives a new job to each message whose job is gone.'),
   ('refresh-views', '*/15 * * * *', 'select app_private.refresh_performance_views()',
-    'user_activity_summary and query_performance_summary.'),
+    'Refreshes user_activity_summary and query_performance_summary.'),
   -- Each hour.
   ('refresh-weekly-summary', '0 * * * *', 'select app_private.refresh_weekly_summary()',
-    'The chart of the last twelve weeks.'),
+    'Refreshes mv_user_weekly_summary, the last twelve weeks of each user.'),
   ('cache-cleanup', '0 * * * *', 'select app_private.cleanup_expired_cache()',
-    'An expired result is never returned; this gives its space back.'),
+    'Deletes expired results of the query cache, which are not returned any more.'),
   -- Each night.
   ('daily-analyze', '0 2 * * *', 'select app_private.analyze_hot_tables()',
-    'Statistics of partitioned parents, which autovacuum does not keep.'),
+    'Analyzes tasks, user_activity and reflections: autovacuum skips partitioned tables.'),
   ('ensure-partitions', '17 3 * * *', 'select ops.ensure_partitions()',
-    'Keeps every policy''s partitions ahead of time; catches up after missed runs.'),
+    'Makes the partitions that ops.partition_policies wants ahead of time.'),
   ('delete-expired-rows', '41 3 * * *', 'select ops.delete_expired_rows()',
-    'Deletes what ops.retention_policies keeps no longer.'),
+    'Deletes rows that are older than ops.retention_policies keeps them.'),
   ('drop-detached-partitions', '51 3 * * *', 'select ops.drop_detached_partitions()',
-    'Backups and replication slots catch up during the month; then the tables can go.'),
+    'Drops detached partitions, once backups and replication slots have what was in them.'),
   ('sync-timezones', '5 4 * * *', 'select app_hidden.sync_timezones()',
-    'A tzdata update may bring zones.'),
+    'Adds the time zones that an update of tzdata brought.'),
   -- Each month.
   ('create-next-month-partition', '0 0 1 * *', 'select ops.create_next_month_partition()',
-    'Creates next month''s partitions; ensure-partitions catches up nightly.'),
+    'Makes next month''s partitions, as ensure-partitions does each night.'),
   ('prune-old-partitions', '0 0 2 * *', 'select ops.prune_old_activity_partitions()',
-    'Detaches partitions that are older than their policy keeps.');
+    'Detaches the partitions that are older than ops.partition_policies keeps them.');
