@@ -5,8 +5,8 @@
 --   backups_verified interval = 8 days: since the newest that was tried began
 -- Needs: ops.backups
 -- Columns: level, object (empty: the newest; verification), detail, remediation.
--- Read: What was written since then is lost with the disk. Backups of some tables only
---   do not count.
+-- Read: When the disk is lost, so is what was written since that backup. Backups of single
+--   tables do not count.
 -- Cost: Milliseconds.
 with limits as (
   select

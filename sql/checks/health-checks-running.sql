@@ -3,8 +3,8 @@
 --   checks_running interval = 10 minutes: since the latest run
 -- Needs: ops.health_checks
 -- Columns: level, object (empty), detail, remediation.
--- Read: Then no alert opens or closes. pg_cron does not run, its job check-health is
---   missing, or gw migrate has not brought the checks. Only `gw check` can find this.
+-- Read: No alert opens or closes: pg_cron does not run, its job check-health is missing,
+--   or gw migrate has not copied the checks. Only gw check can find this.
 -- Cost: Milliseconds.
 select
   'warning' as level,

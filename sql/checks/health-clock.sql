@@ -4,8 +4,8 @@
 --   clock_warning numeric = 2: seconds
 --   clock_critical numeric = 30: seconds
 -- Columns: level, object (empty), detail, remediation.
--- Read: Tokens, messages and schedules are early or late by so much. `gw check` gives its
---   own time; which of the two clocks is wrong it cannot tell.
+-- Read: Tokens, messages and schedules are early or late by so much. gw check compares
+--   with its own clock, and cannot tell which of the two is wrong.
 -- Cost: Nothing.
 with limits as (
   select

@@ -5,7 +5,8 @@
 -- Needs: role pg_read_all_stats
 -- Columns: level, object (empty: the server; else a role with a limit), detail,
 --   remediation.
--- Read: The next pool that grows is refused: gw report connections says who has them.
+-- Read: The next pool that grows is refused. gw report connections says who has the
+--   connections.
 -- Cost: Reads activity; milliseconds.
 with limits as (
   select

@@ -5,8 +5,8 @@
 --   long_transactions_idle interval = 5 minutes: idle in transaction for so long
 -- Needs: role pg_read_all_stats
 -- Columns: level, object (role and application), detail, remediation.
--- Read: Vacuum keeps everything that died since it began, in every table; and whoever
---   needs its locks waits. Prepared transactions are among them.
+-- Read: Vacuum keeps every row version that has died since the transaction began, in every
+--   table, and sessions that need its locks wait. Prepared transactions count.
 -- Cost: Reads activity; milliseconds.
 with limits as (
   select

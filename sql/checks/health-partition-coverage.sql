@@ -5,8 +5,8 @@
 --   partition_coverage_except text = ^pgboss$: not schemas that match this
 -- Columns: level, object (the table), detail, remediation.
 --   Of partitions shorter than a month, two ahead are enough, and one is critical.
--- Read: What comes later goes to DEFAULT, or is refused where there is none. For days, or
---   when today has no partition already, it is critical.
+-- Read: Later rows go to DEFAULT, or are refused where there is none. It is critical when
+--   only days are left, or when today has no partition.
 -- Cost: Reads the catalogue; milliseconds.
 with parents as (
   select pg_partitioned_table.partrelid as oid,

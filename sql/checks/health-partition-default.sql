@@ -2,8 +2,8 @@
 -- Params:
 --   partition_default_rows bigint = 1: at least so many
 -- Columns: level, object (the DEFAULT partition), detail, remediation.
--- Read: They came when no partition was there for them. They are not pruned, and stand in
---   the way of creating the partition by hand; ops.ensure_partitions() moves them. The
+-- Read: The rows came when there was no partition for them. They are not pruned, and keep
+--   the partition from being created by hand; ops.ensure_partitions() moves them. The
 --   number is the statistics', which a crash sets to zero until the next analyze.
 -- Cost: Reads the catalogue and statistics; milliseconds.
 with holders as (

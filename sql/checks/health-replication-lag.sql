@@ -6,8 +6,8 @@
 -- Needs: role pg_read_all_stats
 -- Columns: level, object (the standby's application name; empty on a standby), detail,
 --   remediation.
--- Read: A failover now would lose or wait for so much. Who is not connected at all holds
---   its slot back: see slot-wal. Logical consumers are looked at there too.
+-- Read: A failover now would lose or wait for so much. A standby that is not connected
+--   holds its slot back: see slot-wal, which looks at logical consumers too.
 -- Cost: Reads shared memory; milliseconds.
 with limits as (
   select

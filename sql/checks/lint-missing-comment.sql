@@ -1,11 +1,11 @@
--- missing-comment: objects that an API serves and nobody has described
+-- missing-comment: objects that an API serves and that have no comment
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
 --   all but cron, graphile_migrate and pgboss unless set. lint.exposed_schemas: what an
 --   API serves, ^app_public$ unless set.
 -- Columns: name, level, object_schema, object_name (table, table.column, function or
 --   type), detail, remediation.
--- Read: Comments are the documentation of a generated API. Say what it is, in which
---   unit, and what null means.
+-- Read: Comments are the documentation of a generated API. Say what the object is, in
+--   which unit, and what null means.
 -- Cost: Reads the catalogue only; milliseconds.
 with scope as (
   select oid, nspname

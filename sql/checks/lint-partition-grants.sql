@@ -13,7 +13,8 @@ with scope as (
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
       '^(cron|graphile_migrate|pgboss)$')
-)select
+)
+select
   'partition-grants' as name,
   'error' as level,
   scope.nspname::text as object_schema,

@@ -16,7 +16,8 @@ with scope as (
       '^(cron|graphile_migrate|pgboss)$')
     and nspname ~ coalesce(nullif(current_setting('lint.exposed_schemas', true), ''),
       '^app_public$')
-)select
+)
+select
   'rls-disabled' as name,
   'error' as level,
   scope.nspname::text as object_schema,

@@ -14,7 +14,8 @@ with scope as (
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
       '^(cron|graphile_migrate|pgboss)$')
-)select
+)
+select
   'rls-without-policy' as name,
   'warning' as level,
   scope.nspname::text as object_schema,

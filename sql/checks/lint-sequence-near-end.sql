@@ -14,7 +14,8 @@ with scope as (
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
       '^(cron|graphile_migrate|pgboss)$')
-)select
+)
+select
   'sequence-near-end' as name,
   case when spent.share >= 0.90 then 'error' else 'warning' end as level,
   scope.nspname::text as object_schema,

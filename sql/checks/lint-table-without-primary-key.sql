@@ -1,9 +1,9 @@
--- table-without-primary-key: tables whose rows have no name
+-- table-without-primary-key: tables without a primary key
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
 --   all but cron, graphile_migrate and pgboss unless set.
 -- Columns: name, level, object_schema, object_name (table), detail, remediation.
--- Read: Two equal rows cannot be told apart, and logical replication refuses to update
---   or delete them. Add a key.
+-- Read: Two equal rows cannot be told apart, and logical replication refuses to update or
+--   delete them. Add a key.
 -- Cost: Reads the catalogue only; milliseconds.
 with scope as (
   select oid, nspname
@@ -12,7 +12,8 @@ with scope as (
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
       '^(cron|graphile_migrate|pgboss)$')
-)select
+)
+select
   'table-without-primary-key' as name,
   'error' as level,
   scope.nspname::text as object_schema,

@@ -3,8 +3,8 @@
 --   all but cron, graphile_migrate and pgboss unless set. lint.unused_rows,
 --   lint.unused_reads, lint.unused_age: 10000, 1000 and 7 days unless set.
 -- Columns: name, level, object_schema, object_name (index), detail, remediation.
--- Read: It costs each write and is of no use here. Ask the replicas too, which count
---   for themselves, and a month's reports, before it is dropped. Silent until the
+-- Read: The index costs each write, and no query uses it here. Before you drop it, ask the
+--   replicas, which count for themselves, and look at a month. It is silent until the
 --   statistics are seven days old, the table has 10,000 rows and was read 1,000 times.
 -- Cost: One stat of each index file; below a second for thousands of partitions.
 with scope as (
@@ -14,7 +14,8 @@ with scope as (
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
       '^(cron|graphile_migrate|pgboss)$')
-)select
+)
+select
   'unused-index' as name,
   'warning' as level,
   scope.nspname::text as object_schema,

@@ -17,7 +17,8 @@ with scope as (
       '^(cron|graphile_migrate|pgboss)$')
     and nspname ~ coalesce(nullif(current_setting('lint.exposed_schemas', true), ''),
       '^app_public$')
-)select
+)
+select
   'view-without-invoker' as name,
   case when options.is_barrier then 'warning' else 'error' end as level,
   scope.nspname::text as object_schema,

@@ -108,3 +108,7 @@ export function expectTable(page: string, heading: string, known: Row[]): void {
 
 /** As code in Markdown; an empty text stays empty. */
 export const code = (text: string): string => (text === '' ? '' : `\`${text}\``);
+
+/** Parameters of a file of SQL, with their defaults. */
+export const paramsOf = (params: readonly { name: string; fallback: string }[]): string =>
+  params.map(({ name, fallback }) => `${code(name)} ${fallback}`.trim()).join(', ');
