@@ -1,5 +1,5 @@
 --! Previous: sha1:0962923e70f97ad439422ed1cdbb3e2ff7389c9e
---! Hash: sha1:923cf63db6eff8dc38a5cbe4c924482a611513db
+--! Hash: sha1:24462a94e93a425c14016d5326d1b89c6f9838d1
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
@@ -149,6 +149,20 @@ comment on table app_private.stripe_events is
 comment on column app_private.stripe_events.occurred_at is
   'Stripe''s "created", in whole seconds.';
 
+-- What read_subscription_event() finds in an event of Stripe.
+create type app_private.subscription_event as (
+  id text,
+  type text,
+  occurred_at timestamptz,
+  subscription_id text,
+  customer_id text,
+  user_id uuid,
+  tier text,
+  status text,
+  period_start timestamptz,
+  period_end timestamptz
+);
+
 --! Included functions/app_private/tg_users__subscribe.sql
 create or replace function app_private.tg_users__subscribe() returns trigger
 language plpgsql volatile
@@ -282,6 +296,135 @@ comment on function app_public.consume_usage(integer) is
   'would exceed the limit of the period. Errors: USAGE_LIMIT_REACHED, VALIDATION_FAILED '
   '(n).';
 --! EndIncluded functions/app_public/consume_usage.sql
+--! Included functions/app_private/subscription_event_place.sql
+-- Stripe's times are in whole seconds; the type orders two events of one second. Without a
+-- search_path of its own, so that it is inlined.
+create or replace function app_private.subscription_event_place(p_type text)
+returns integer
+language sql immutable parallel safe
+as $$
+  select pg_catalog.array_position(array['customer.subscription.created',
+    'customer.subscription.updated', 'customer.subscription.deleted'], p_type)
+$$;
+
+comment on function app_private.subscription_event_place(text) is
+  'The place of an event in the life of a subscription, 1 to 3; null for other events.';
+--! EndIncluded functions/app_private/subscription_event_place.sql
+--! Included functions/app_private/read_subscription_event.sql
+create or replace function app_private.read_subscription_event(p_event jsonb)
+returns app_private.subscription_event
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  object jsonb := p_event #> '{data,object}';
+  item jsonb := object #> '{items,data,0}';
+  given app_private.subscription_event;
+begin
+  if jsonb_typeof(p_event) is distinct from 'object'
+    or p_event ->> 'id' is null
+    or p_event ->> 'type' is null
+  then
+    raise exception 'this is not an event of Stripe' using errcode = 'GW022';
+  end if;
+  if app_private.subscription_event_place(p_event ->> 'type') is null then
+    return null;
+  end if;
+
+  given.id := p_event ->> 'id';
+  given.type := p_event ->> 'type';
+  given.subscription_id := object ->> 'id';
+  -- The customer is an id, or an object if the endpoint expands it.
+  given.customer_id := case jsonb_typeof(object -> 'customer')
+    when 'object' then object #>> '{customer,id}'
+    else object ->> 'customer'
+  end;
+  if given.id !~ '^evt_[A-Za-z0-9_]{1,250}$'
+    or jsonb_typeof(p_event -> 'created') is distinct from 'number'
+    or given.subscription_id ~ '^sub_[A-Za-z0-9]{1,250}$' is not true
+    or given.customer_id ~ '^cus_[A-Za-z0-9]{1,250}$' is not true
+  then
+    raise exception 'this is not an event about a subscription' using errcode = 'GW022';
+  end if;
+
+  given.user_id := case
+    when object #>> '{metadata,user_id}' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+      then (object #>> '{metadata,user_id}')::uuid
+  end;
+  given.occurred_at := to_timestamp((p_event ->> 'created')::double precision);
+  -- Since Stripe's API of 2025-03-31 a period belongs to an item, before to the
+  -- subscription.
+  given.period_start := to_timestamp(coalesce(item ->> 'current_period_start',
+    object ->> 'current_period_start')::double precision);
+  given.period_end := to_timestamp(coalesce(item ->> 'current_period_end',
+    object ->> 'current_period_end')::double precision);
+  if given.type = 'customer.subscription.deleted' then
+    given.status := 'canceled';
+    given.tier := 'free';
+    return given;
+  end if;
+
+  given.status := object ->> 'status';
+  -- The price comes first: a change of plan changes the price, not the metadata.
+  given.tier := (
+    select tier_limits.tier
+    from unnest(array[
+      item #>> '{price,metadata,tier}',
+      split_part(item #>> '{price,lookup_key}', '_', 1),
+      object #>> '{metadata,tier}'
+    ]) with ordinality as candidate (tier, place)
+    inner join app_private.tier_limits on tier_limits.tier = candidate.tier
+    order by candidate.place
+    limit 1
+  );
+  return given;
+end
+$$;
+
+comment on function app_private.read_subscription_event(jsonb) is
+  'The parts of an event of Stripe; null when the event is not about a subscription.';
+--! EndIncluded functions/app_private/read_subscription_event.sql
+--! Included functions/app_private/refuse_subscription_event.sql
+create or replace function app_private.refuse_subscription_event(
+  p_given app_private.subscription_event, p_current app_public.subscriptions
+) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when p_current.user_id is null
+      or p_current.stripe_customer_id <> p_given.customer_id
+      then 'unknown customer ' || p_given.customer_id
+    when exists (
+      select
+      from app_private.stripe_events as other
+      where other.applied
+        and (
+          other.stripe_subscription_id = p_given.subscription_id
+            and (other.occurred_at, app_private.subscription_event_place(other.type))
+              > (p_given.occurred_at, app_private.subscription_event_place(p_given.type))
+          or other.stripe_subscription_id = p_current.stripe_subscription_id
+            and other.occurred_at > p_given.occurred_at
+        )
+    ) then 'stale'
+    -- An event of a former subscription, or of one that was never paid, does not change
+    -- the subscription that is in use.
+    when p_current.stripe_subscription_id <> p_given.subscription_id
+      and p_current.status not in ('canceled', 'incomplete_expired')
+      and (p_given.type = 'customer.subscription.deleted'
+        or p_given.status not in ('active', 'trialing'))
+      then 'another subscription is in use: ' || p_current.stripe_subscription_id
+    when p_given.tier is null then 'unknown tier'
+    when p_given.status in ('active', 'canceled', 'past_due', 'trialing', 'incomplete',
+      'incomplete_expired', 'unpaid', 'paused') is not true
+      then 'unknown status ' || coalesce(p_given.status, '(none)')
+  end
+$$;
+
+comment on function app_private.refuse_subscription_event(
+  app_private.subscription_event, app_public.subscriptions) is
+  'Why an event does not change a subscription; null when it does.';
+--! EndIncluded functions/app_private/refuse_subscription_event.sql
 --! Included functions/app_private/apply_subscription_event.sql
 -- Definer: the API's login role cannot read or write the tables. No caller check: the API
 -- has verified Stripe's signature.
@@ -297,81 +440,24 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$
 declare
-  -- In the order in which they happen, to compare two events of the same second.
-  kinds constant text[] := array['customer.subscription.created',
-    'customer.subscription.updated', 'customer.subscription.deleted'];
-  statuses constant text[] := array['active', 'canceled', 'past_due', 'trialing',
-    'incomplete', 'incomplete_expired', 'unpaid', 'paused'];
-  kind integer := array_position(kinds, p_event ->> 'type');
-  object jsonb := p_event #> '{data,object}';
-  item jsonb := object #> '{items,data,0}';
-  is_deleted boolean;
-  given_id text := p_event ->> 'id';
-  given_subscription text := object ->> 'id';
-  given_customer text;
-  given_user uuid;
-  given_tier text;
-  given_status text;
-  given_at timestamptz;
-  given_start timestamptz;
-  given_end timestamptz;
+  given app_private.subscription_event;
   is_given_period boolean;
   current_row app_public.subscriptions;
   refusal text;
 begin
-  if jsonb_typeof(p_event) is distinct from 'object'
-    or given_id is null
-    or p_event ->> 'type' is null
-  then
-    raise exception 'this is not an event of Stripe' using errcode = 'GW022';
-  end if;
+  given := app_private.read_subscription_event(p_event);
   -- Other events are not stored: they may hold personal data, and nothing needs them.
-  if kind is null then
+  if given.id is null then
     return 'ignored';
   end if;
-  -- The customer is an id, or an object if the endpoint expands it.
-  given_customer := case jsonb_typeof(object -> 'customer')
-    when 'object' then object #>> '{customer,id}'
-    else object ->> 'customer'
-  end;
-  is_deleted := kind = 3;
-  if given_id !~ '^evt_[A-Za-z0-9_]{1,250}$'
-    or jsonb_typeof(p_event -> 'created') is distinct from 'number'
-    or given_subscription ~ '^sub_[A-Za-z0-9]{1,250}$' is not true
-    or given_customer ~ '^cus_[A-Za-z0-9]{1,250}$' is not true
-  then
-    raise exception 'this is not an event about a subscription' using errcode = 'GW022';
-  end if;
-  given_user := case
-    when object #>> '{metadata,user_id}' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
-      then (object #>> '{metadata,user_id}')::uuid
-  end;
-  given_at := to_timestamp((p_event ->> 'created')::double precision);
-  -- Since Stripe's API of 2025-03-31 a period belongs to an item, before to the
-  -- subscription.
-  given_start := to_timestamp(coalesce(item ->> 'current_period_start',
-    object ->> 'current_period_start')::double precision);
-  given_end := to_timestamp(coalesce(item ->> 'current_period_end',
-    object ->> 'current_period_end')::double precision);
-  given_status := case when is_deleted then 'canceled' else object ->> 'status' end;
-  -- The price comes first, because a change of plan changes the price, not the metadata.
-  given_tier := case when is_deleted then 'free' else (
-    select tier_limits.tier
-    from unnest(array[
-      item #>> '{price,metadata,tier}',
-      split_part(item #>> '{price,lookup_key}', '_', 1),
-      object #>> '{metadata,tier}'
-    ]) with ordinality as candidate (tier, place)
-    inner join app_private.tier_limits on tier_limits.tier = candidate.tier
-    order by candidate.place
-    limit 1
-  ) end;
 
   -- A second delivery waits here for the first. If its customer, tier or status was
   -- unknown the first time, it is tried again.
   insert into app_private.stripe_events
     (event_id, type, stripe_subscription_id, occurred_at, payload, reason)
-  values (given_id, kinds[kind], given_subscription, given_at, p_event, 'not tried yet')
+  values
+    (given.id, given.type, given.subscription_id, given.occurred_at, p_event,
+      'not tried yet')
   on conflict (event_id) do update
   set reason = 'not tried yet'
   where not stripe_events.applied
@@ -384,75 +470,53 @@ begin
   -- first two events of a customer find the row by user_id and wait for each other too.
   select subscriptions.* into current_row
   from app_public.subscriptions
-  where subscriptions.stripe_customer_id = given_customer
-    or subscriptions.user_id = given_user
-  order by subscriptions.stripe_customer_id = given_customer desc nulls last
+  where subscriptions.stripe_customer_id = given.customer_id
+    or subscriptions.user_id = given.user_id
+  order by subscriptions.stripe_customer_id = given.customer_id desc nulls last
   limit 1
   for no key update;
 
-  refusal := case
-    when current_row.user_id is null
-      or current_row.stripe_customer_id <> given_customer
-      then 'unknown customer ' || given_customer
-    when exists (
-      select
-      from app_private.stripe_events as other
-      where other.applied
-        and (
-          other.stripe_subscription_id = given_subscription
-            and (other.occurred_at, array_position(kinds, other.type)) > (given_at, kind)
-          or other.stripe_subscription_id = current_row.stripe_subscription_id
-            and other.occurred_at > given_at
-        )
-    ) then 'stale'
-    -- An event of a former subscription, or of one that was never paid, does not change
-    -- the subscription that is in use.
-    when current_row.stripe_subscription_id <> given_subscription
-      and current_row.status not in ('canceled', 'incomplete_expired')
-      and (is_deleted or given_status not in ('active', 'trialing'))
-      then 'another subscription is in use: ' || current_row.stripe_subscription_id
-    when given_tier is null then 'unknown tier'
-    when given_status = any (statuses) is not true
-      then 'unknown status ' || coalesce(given_status, '(none)')
-  end;
+  refusal := app_private.refuse_subscription_event(given, current_row);
   if refusal is not null then
     update app_private.stripe_events
     set reason = refusal
-    where stripe_events.event_id = given_id;
+    where stripe_events.event_id = given.id;
     return case refusal when 'stale' then 'stale' else 'ignored' end;
   end if;
 
   -- A period counts when it is paid for; otherwise an unpaid checkout would set usage to
   -- 0. An event with an earlier start was sent before consume_usage() began the current
   -- period.
-  is_given_period := given_status in ('active', 'trialing', 'past_due')
-    and given_start >= current_row.current_period_start
-    and given_start < given_end;
+  is_given_period := given.status in ('active', 'trialing', 'past_due')
+    and given.period_start >= current_row.current_period_start
+    and given.period_start < given.period_end;
   update app_public.subscriptions
-  set tier = given_tier,
-    status = given_status,
-    stripe_customer_id = given_customer,
-    stripe_subscription_id = given_subscription,
+  set tier = given.tier,
+    status = given.status,
+    stripe_customer_id = given.customer_id,
+    stripe_subscription_id = given.subscription_id,
     usage_count = case
       -- A period with the same start is the one that consume_usage() already began.
-      when is_given_period and given_start > current_row.current_period_start then 0
+      when is_given_period and given.period_start > current_row.current_period_start
+        then 0
       else subscriptions.usage_count
     end,
     current_period_start = case
-      when is_given_period then given_start
+      when is_given_period then given.period_start
       else subscriptions.current_period_start
     end,
     current_period_end = case
-      when is_given_period then given_end
+      when is_given_period then given.period_end
       -- After the end of a yearly subscription, the free tier has monthly periods again.
-      when is_deleted then least(subscriptions.current_period_end,
-        greatest(given_at, subscriptions.current_period_start) + interval '1 month')
+      when given.type = 'customer.subscription.deleted'
+        then least(subscriptions.current_period_end, interval '1 month'
+          + greatest(given.occurred_at, subscriptions.current_period_start))
       else subscriptions.current_period_end
     end
   where subscriptions.user_id = current_row.user_id;
   update app_private.stripe_events
   set applied = true, reason = null
-  where stripe_events.event_id = given_id;
+  where stripe_events.event_id = given.id;
   return 'applied';
 end
 $$;

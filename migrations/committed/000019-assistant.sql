@@ -1,5 +1,5 @@
---! Previous: sha1:923cf63db6eff8dc38a5cbe4c924482a611513db
---! Hash: sha1:8bc5d87dca37f0d143785123fca2a528b34a61db
+--! Previous: sha1:24462a94e93a425c14016d5326d1b89c6f9838d1
+--! Hash: sha1:215b3eb7a22b2ac8cdac12a28bccc7f3e5f47f8b
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8bc5d87dca37f0d143785123fca2a528b34a61db
---! Hash: sha1:88345e0d582d670c7290c8546e3d608daf38e710
+--! Previous: sha1:215b3eb7a22b2ac8cdac12a28bccc7f3e5f47f8b
+--! Hash: sha1:b08c8813e23ffd41e5b58b16e1e7f9d543f7bf31
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

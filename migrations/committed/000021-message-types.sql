@@ -1,5 +1,5 @@
---! Previous: sha1:88345e0d582d670c7290c8546e3d608daf38e710
---! Hash: sha1:fcaa00f4f5bb3864a11cf896df22129c16ba9246
+--! Previous: sha1:b08c8813e23ffd41e5b58b16e1e7f9d543f7bf31
+--! Hash: sha1:a08e36b188407775eb721f835d778ba91cbcabdf
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fcaa00f4f5bb3864a11cf896df22129c16ba9246
---! Hash: sha1:fba3aaab229ede57c940cf3166e359797b816e30
+--! Previous: sha1:a08e36b188407775eb721f835d778ba91cbcabdf
+--! Hash: sha1:b3314b4de45455fdbc6eaff6a65f50d44499a8c1
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

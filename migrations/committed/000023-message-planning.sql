@@ -1,5 +1,5 @@
---! Previous: sha1:fba3aaab229ede57c940cf3166e359797b816e30
---! Hash: sha1:d35e6bc2444650fd7e76fdff8e0637f65035a31b
+--! Previous: sha1:b3314b4de45455fdbc6eaff6a65f50d44499a8c1
+--! Hash: sha1:871280f3c4089226e1844e7627af20ab07101010
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

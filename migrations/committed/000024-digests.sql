@@ -1,5 +1,5 @@
---! Previous: sha1:d35e6bc2444650fd7e76fdff8e0637f65035a31b
---! Hash: sha1:392333c0edcf7360fe3c36c57f4721eb1f6a1c86
+--! Previous: sha1:871280f3c4089226e1844e7627af20ab07101010
+--! Hash: sha1:8283ba1d6b2f73163624f7345b34c5dc9faaff81
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

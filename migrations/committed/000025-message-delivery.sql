@@ -1,5 +1,5 @@
---! Previous: sha1:392333c0edcf7360fe3c36c57f4721eb1f6a1c86
---! Hash: sha1:9f01ef030bf8792588e8186b1801a7e9ab8bab2c
+--! Previous: sha1:8283ba1d6b2f73163624f7345b34c5dc9faaff81
+--! Hash: sha1:415b083020fe199902ef09b5cfc1168355d46b0c
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9f01ef030bf8792588e8186b1801a7e9ab8bab2c
---! Hash: sha1:42da12cec39c5d36c92a07f0ffa217f0fe9bf489
+--! Previous: sha1:415b083020fe199902ef09b5cfc1168355d46b0c
+--! Hash: sha1:1cd4b8a95dd627fe748c5f8172c3f389a969e5ce
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:42da12cec39c5d36c92a07f0ffa217f0fe9bf489
---! Hash: sha1:952f5f263b51ec96310cb0dff5a94109d72708dc
+--! Previous: sha1:1cd4b8a95dd627fe748c5f8172c3f389a969e5ce
+--! Hash: sha1:d983586b0751c175b89b47a7eae219252bb27535
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

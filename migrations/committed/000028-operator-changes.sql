@@ -1,5 +1,5 @@
---! Previous: sha1:952f5f263b51ec96310cb0dff5a94109d72708dc
---! Hash: sha1:9b85c64fdf64f22b4a5333a7853835326e6055c6
+--! Previous: sha1:d983586b0751c175b89b47a7eae219252bb27535
+--! Hash: sha1:1e49f010644b404180ccc7a52c5b010136bb86ec
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9b85c64fdf64f22b4a5333a7853835326e6055c6
---! Hash: sha1:be6feaf2fb3f338946c2bb1e2d279960102da316
+--! Previous: sha1:1e49f010644b404180ccc7a52c5b010136bb86ec
+--! Hash: sha1:1ac363381b9841c84d4028802aaed053716d2baf
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 
@@ -73,7 +73,7 @@ create index performance_metrics_query_hash_timestamp_idx_where_known
 alter table app_private.performance_metrics enable row level security;
 
 create policy writers on app_private.performance_metrics
-  for insert to gw_authenticator, gw_worker
+  for insert to gw_authenticator
   with check (true);
 
 create policy everyone on app_private.performance_metrics

@@ -1,5 +1,5 @@
---! Previous: sha1:be6feaf2fb3f338946c2bb1e2d279960102da316
---! Hash: sha1:2aa5cdbca05b30694d938d9466b18866ae86dc3a
+--! Previous: sha1:1ac363381b9841c84d4028802aaed053716d2baf
+--! Hash: sha1:b488b34a062626981bbff5b77a5090e2d41d1135
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

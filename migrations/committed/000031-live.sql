@@ -1,5 +1,5 @@
---! Previous: sha1:2aa5cdbca05b30694d938d9466b18866ae86dc3a
---! Hash: sha1:2700be2e6e91a819661f0ffea35268989c0e12a7
+--! Previous: sha1:b488b34a062626981bbff5b77a5090e2d41d1135
+--! Hash: sha1:cb16edfaeef7717419e0dce8368fa2a9dcea1380
 --! Message: live
 --! Baseline: topics/31-live.sql
 

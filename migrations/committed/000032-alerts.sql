@@ -1,5 +1,5 @@
---! Previous: sha1:2700be2e6e91a819661f0ffea35268989c0e12a7
---! Hash: sha1:befb3f994d1a66bc18099add71913418c55f4d0d
+--! Previous: sha1:cb16edfaeef7717419e0dce8368fa2a9dcea1380
+--! Hash: sha1:7302960de2b1d8f572412b964fe6982f16bc6066
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:befb3f994d1a66bc18099add71913418c55f4d0d
---! Hash: sha1:05c6709a3d60d3118d3d66f4c8f37926211ab97d
+--! Previous: sha1:7302960de2b1d8f572412b964fe6982f16bc6066
+--! Hash: sha1:c876fd60fb4a7336eaf9dd705b0ebf0ce8327385
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

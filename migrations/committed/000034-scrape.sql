@@ -1,5 +1,5 @@
---! Previous: sha1:05c6709a3d60d3118d3d66f4c8f37926211ab97d
---! Hash: sha1:275cd756ce219de7d2c6eefd1687ef40ccaf1baf
+--! Previous: sha1:c876fd60fb4a7336eaf9dd705b0ebf0ce8327385
+--! Hash: sha1:b3fb60d2d5d52a979b7d65371311e7a70e370d89
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 
@@ -7,21 +7,14 @@
  * Figures for Prometheus, in one call.
  */
 
---! Included functions/ops/metrics.sql
--- Definer: monitoring counts what it may not read. Labels hold names of queues, tables,
--- jobs and roles; nothing of a user. Each part reads an index's range or a small table.
-create or replace function ops.metrics()
+--! Included functions/ops/queue_metrics.sql
+-- A queue's oldest job that could run but does not says that workers are too few. Active
+-- and failed jobs are those that the workers last counted: no index has them.
+create or replace function ops.queue_metrics()
 returns table (name text, labels jsonb, value double precision, help text)
-language plpgsql volatile security definer
+language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  hits double precision;
-  misses double precision;
-begin
-  -- A queue's oldest job that could run but does not says that workers are too few. Active
-  -- and failed jobs are those that the workers last counted: no index has them.
-  return query
   with waiting as (
     select job.name as queue,
       count(*) filter (where job.start_after > now()) as deferred,
@@ -47,9 +40,17 @@ begin
     ('gw_queue_jobs', 'failed', queue.failed_count::double precision),
     ('gw_queue_oldest_seconds', 'ready',
       coalesce(extract(epoch from now() - waiting.oldest), 0)::double precision)
-  ) as measured (metric, state, amount);
+  ) as measured (metric, state, amount)
+$$;
 
-  return query
+comment on function ops.queue_metrics() is 'The part of ops.metrics() about job queues.';
+--! EndIncluded functions/ops/queue_metrics.sql
+--! Included functions/ops/message_metrics.sql
+create or replace function ops.message_metrics()
+returns table (name text, labels jsonb, value double precision, help text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
   select 'gw_messages',
     jsonb_build_object('type', types.message_type, 'status', statuses.status),
     count(message_logs.id)::double precision,
@@ -62,14 +63,31 @@ begin
     and message_logs.status = statuses.status
     and message_logs.scheduled_send_time > now() - interval '24 hours'
     and message_logs.scheduled_send_time <= now()
-  group by types.message_type, statuses.status;
-
-  return query
+  group by types.message_type, statuses.status
+  union all
   select 'gw_message_lateness_seconds', '{}'::jsonb,
     coalesce(extract(epoch from now() - min(overdue.oldest)), 0)::double precision,
     'How late the latest message is that is due and waits, in seconds; not those held by '
       'quiet hours.'
-  from ops.overdue_messages(interval '0') as overdue;
+  from ops.overdue_messages(interval '0') as overdue
+$$;
+
+comment on function ops.message_metrics() is 'The part of ops.metrics() about messages.';
+--! EndIncluded functions/ops/message_metrics.sql
+--! Included functions/ops/metrics.sql
+-- Definer: monitoring counts what it may not read. Labels hold names of queues, tables,
+-- jobs and roles; nothing of a user. Each part reads an index's range or a small table.
+create or replace function ops.metrics()
+returns table (name text, labels jsonb, value double precision, help text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  hits double precision;
+  misses double precision;
+begin
+  return query select * from ops.queue_metrics();
+  return query select * from ops.message_metrics();
 
   return query
   select measured.metric, jsonb_build_object('slot', status.slot_name),

@@ -1,5 +1,5 @@
---! Previous: sha1:275cd756ce219de7d2c6eefd1687ef40ccaf1baf
---! Hash: sha1:c97f531804b46d61e6dea8871bd56255e04ebe07
+--! Previous: sha1:b3fb60d2d5d52a979b7d65371311e7a70e370d89
+--! Hash: sha1:a9ffce2ea0c7730da845045dc494445bee80ee0d
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

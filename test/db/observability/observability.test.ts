@@ -38,22 +38,24 @@ describe('performance_metrics', () => {
     expect(rows).toEqual([{ name: 'app_partitions.performance_metrics_default' }, ...months]);
   });
 
-  test('is written by the processes, and read by monitoring without whom it was', async () => {
+  test('is written by the API alone, and read by monitoring without whom it was', async () => {
     await asSuperuser(async (sql) => {
       const user = await createUser(sql);
       const assume = (role: string) => sql.unsafe(`set local role ${role}`);
       for (const role of ['gw_authenticator', 'gw_worker']) {
         await assume(role);
-        await measure(sql, { user_id: user.id, endpoint: '/graphql' }, [12]);
         await expectRefusal(
           sql,
           '42501',
           (inner) => inner`select from app_private.performance_metrics`,
         );
       }
+      await expectRefusal(sql, '42501', (inner) => measure(inner, {}, [1]));
+      await assume('gw_authenticator');
+      await measure(sql, { user_id: user.id, endpoint: '/graphql' }, [12]);
       await assume('gw_monitor');
       const rows = await sql`select duration_ms, endpoint from app_private.performance_metrics`;
-      expect(rows).toEqual(Array(2).fill({ duration_ms: 12, endpoint: '/graphql' }));
+      expect(rows).toEqual([{ duration_ms: 12, endpoint: '/graphql' }]);
       await expectRefusal(
         sql,
         '42501',
