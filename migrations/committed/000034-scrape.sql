@@ -1,5 +1,5 @@
 --! Previous: sha1:c876fd60fb4a7336eaf9dd705b0ebf0ce8327385
---! Hash: sha1:b3fb60d2d5d52a979b7d65371311e7a70e370d89
+--! Hash: sha1:f7b691df1b5b80c4a053b417382cbae7be725937
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 
@@ -30,7 +30,7 @@ as $$
     measured.amount,
     case measured.metric
       when 'gw_queue_jobs' then 'Jobs by queue and state.'
-      else 'For how long the oldest job that is due has waited, in seconds.' end
+      else 'How long the oldest job that is due has waited, in seconds.' end
   from pgboss.queue
   left join waiting on waiting.queue = queue.name
   cross join lateral (values
@@ -67,8 +67,8 @@ as $$
   union all
   select 'gw_message_lateness_seconds', '{}'::jsonb,
     coalesce(extract(epoch from now() - min(overdue.oldest)), 0)::double precision,
-    'How late the latest message is that is due and waits, in seconds; not those held by '
-      'quiet hours.'
+    'How late the most overdue message is, in seconds. Messages that quiet hours hold do '
+      'not count.'
   from ops.overdue_messages(interval '0') as overdue
 $$;
 
@@ -125,7 +125,7 @@ begin
     jsonb_build_object('table', partition_policies.parent_table::text),
     greatest(0, extract(epoch from
       coalesce(max(bounds.upper_bound), now()) - now()) / 2629746)::double precision,
-    'For how many months from now the table has partitions.'
+    'How many months ahead the table has partitions.'
   from ops.partition_policies
   inner join pg_class as parent on parent.oid = partition_policies.parent_table
   left join pg_inherits on pg_inherits.inhparent = partition_policies.parent_table
@@ -164,10 +164,10 @@ begin
     coalesce(pg_sequence_last_value('app_private.query_cache_misses'), 0)
   into hits, misses;
   return query values
-    ('gw_query_cache_hits_total', '{}'::jsonb, hits, 'Results that the cache had.'),
-    ('gw_query_cache_misses_total', '{}'::jsonb, misses, 'Results that it did not have.'),
+    ('gw_query_cache_hits_total', '{}'::jsonb, hits, 'Reads of the query cache that found a result.'),
+    ('gw_query_cache_misses_total', '{}'::jsonb, misses, 'Reads of the query cache that found none.'),
     ('gw_query_cache_hit_ratio', '{}'::jsonb, hits / nullif(hits + misses, 0),
-      'Hits of all reads, from 0 to 1, since the counters began.');
+      'Share of reads that found a result, since the counters began.');
 end
 $$;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b3fb60d2d5d52a979b7d65371311e7a70e370d89
---! Hash: sha1:a9ffce2ea0c7730da845045dc494445bee80ee0d
+--! Previous: sha1:f7b691df1b5b80c4a053b417382cbae7be725937
+--! Hash: sha1:54833ee6e6db847ccc4f8db464d726bfc8a8981b
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

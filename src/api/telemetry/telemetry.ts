@@ -98,14 +98,14 @@ export class Telemetry {
     });
     this.#durations = new Histogram({
       name: 'gw_graphql_duration_seconds',
-      help: 'From the request to its answer, by type of operation.',
+      help: 'Seconds from the request to its answer, by type of operation.',
       labelNames: ['type'],
       buckets: seconds,
       registers,
     });
     this.#statements = new Histogram({
       name: 'gw_statement_duration_seconds',
-      help: 'SQL statements of operations.',
+      help: 'Seconds that SQL statements of operations took.',
       buckets: seconds,
       registers,
     });
@@ -240,7 +240,7 @@ export class Telemetry {
     });
     new Counter({
       name: 'gw_measurements_total',
-      help: 'Measurements that were written, or dropped because the buffer was full.',
+      help: 'Measurements that were written, or dropped because 10,000 waited or the database refused.',
       labelNames: ['outcome'],
       registers,
       collect() {
@@ -256,7 +256,7 @@ export class Telemetry {
     const { pool } = this.#options;
     new Gauge({
       name: 'gw_pool_connections',
-      help: 'Connections of the API, and callers that wait for one.',
+      help: 'Connections of the pool for requests, and callers that wait for one, by state.',
       labelNames: ['state'],
       registers,
       collect() {
