@@ -1,6 +1,6 @@
 -- definer-search-path: security definer functions whose search_path a caller can bend
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (function), detail, remediation.
 -- Read: The caller's search_path would decide which objects the function, with its
 --   owner's rights, finds; so would a temporary table unless pg_temp is named and comes
@@ -12,7 +12,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'definer-search-path' as name,

@@ -1,6 +1,6 @@
 -- duplicate-index: indexes that do what another index of the table does
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (index), detail, remediation.
 -- Read: Each write maintains both, and only one is read. Drop the one that is named;
 --   the one that a key, the replica identity or uniqueness needs is kept. Indexes are
@@ -13,7 +13,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 ),
 described as (
   select

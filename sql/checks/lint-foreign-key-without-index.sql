@@ -1,6 +1,6 @@
 -- foreign-key-without-index: foreign keys that no index of the referencing table serves
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (table.constraint), detail,
 --   remediation.
 -- Read: Deleting or re-keying a referenced row reads the whole referencing table, under
@@ -14,7 +14,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'foreign-key-without-index' as name,

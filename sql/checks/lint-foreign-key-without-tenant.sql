@@ -1,6 +1,6 @@
 -- foreign-key-without-tenant: foreign keys between tenants' tables without the tenant
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set. lint.tenant_column: user_id
+--   all but those of known products unless set. lint.tenant_column: user_id
 --   unless set.
 -- Columns: name, level, object_schema, object_name (table.constraint), detail,
 --   remediation.
@@ -13,7 +13,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'foreign-key-without-tenant' as name,

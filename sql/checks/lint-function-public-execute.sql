@@ -1,6 +1,6 @@
 -- function-public-execute: functions that every role may execute
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (function), detail, remediation.
 -- Read: PostgreSQL grants execute on a new function to PUBLIC. Revoke it, grant to the
 --   roles that need it, and change the default once: alter default privileges revoke
@@ -12,7 +12,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'function-public-execute' as name,

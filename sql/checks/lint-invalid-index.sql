@@ -1,6 +1,6 @@
 -- invalid-index: indexes that queries do not use because they are incomplete
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (index), detail, remediation.
 -- Read: A concurrent build failed, or an index of a partitioned table still lacks
 --   partitions. Drop it and build again; on a parent, attach what is missing. One that
@@ -12,7 +12,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'invalid-index' as name,

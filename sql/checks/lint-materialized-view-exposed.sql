@@ -1,6 +1,6 @@
 -- materialized-view-exposed: materialized views that an API serves
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set. lint.exposed_schemas: what an
+--   all but those of known products unless set. lint.exposed_schemas: what an
 --   API serves, ^app_public$ unless set.
 -- Columns: name, level, object_schema, object_name (materialized view), detail,
 --   remediation.
@@ -13,7 +13,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
     and nspname ~ coalesce(nullif(current_setting('lint.exposed_schemas', true), ''),
       '^app_public$')
 )

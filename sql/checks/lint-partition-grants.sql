@@ -1,6 +1,6 @@
 -- partition-grants: partitions that somebody but the owner may use
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (partition), detail, remediation.
 -- Read: Neither policies nor grants pass from the parent to its partitions: whoever
 --   reads a partition reads the rows of every tenant. Revoke, and reach rows through
@@ -12,7 +12,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'partition-grants' as name,

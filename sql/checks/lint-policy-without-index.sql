@@ -1,6 +1,6 @@
 -- policy-without-index: policies that compare columns none of which begins an index
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (table.policy), detail, remediation.
 -- Read: Each query of the role reads the whole table to find the rows it may see. Make
 --   an index that begins with the column. An insert policy is left out: it looks for no
@@ -12,7 +12,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'policy-without-index' as name,

@@ -1,6 +1,6 @@
 -- redundant-index: btree indexes whose columns begin another index of the table
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (index), detail, remediation.
 -- Read: The longer index answers what this one does, somewhat slower for being larger;
 --   each write maintains both. Drop this one, unless it is much smaller and read very
@@ -12,7 +12,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 ),
 plain as (
   select pg_index.*, relname, nspname, relispartition

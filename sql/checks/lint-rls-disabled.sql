@@ -1,6 +1,6 @@
 -- rls-disabled: exposed tables without row-level security
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set. lint.exposed_schemas: what an
+--   all but those of known products unless set. lint.exposed_schemas: what an
 --   API serves, ^app_public$ unless set.
 -- Columns: name, level, object_schema, object_name (table), detail, remediation.
 -- Read: Whoever is granted the table sees and changes the rows of every tenant. Enable
@@ -13,7 +13,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
     and nspname ~ coalesce(nullif(current_setting('lint.exposed_schemas', true), ''),
       '^app_public$')
 )

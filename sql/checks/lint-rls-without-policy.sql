@@ -1,6 +1,6 @@
 -- rls-without-policy: tables whose grants row-level security makes useless
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (table), detail, remediation.
 -- Read: Row-level security without a policy shows no row, so those who were granted the
 --   table find it empty. Write the policy or revoke the grant. A table on which nobody
@@ -13,7 +13,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'rls-without-policy' as name,

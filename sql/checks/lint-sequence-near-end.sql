@@ -1,6 +1,6 @@
 -- sequence-near-end: sequences that have spent three quarters of their numbers
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (sequence), detail, remediation.
 -- Read: At the end every insert fails. The end is that of the sequence or of the column
 --   that it fills, whichever comes first. Warning at 75 per cent, error at 90. Change
@@ -13,7 +13,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'sequence-near-end' as name,

@@ -1,6 +1,6 @@
 -- several-permissive-policies: several permissive policies for one role and command
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (table), detail, remediation.
 -- Read: Each of them is evaluated for each row and any of them lets it through, so that
 --   one says little about who sees what. Join them with "or" in one policy, or make one
@@ -12,7 +12,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'several-permissive-policies' as name,

@@ -1,6 +1,6 @@
 -- table-without-primary-key: tables without a primary key
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set.
+--   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (table), detail, remediation.
 -- Read: Two equal rows cannot be told apart, and logical replication refuses to update or
 --   delete them. Add a key.
@@ -11,7 +11,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'table-without-primary-key' as name,

@@ -1,6 +1,6 @@
 -- unused-index: indexes of larger tables that no query has used
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
---   all but cron, graphile_migrate and pgboss unless set. lint.unused_rows,
+--   all but those of known products unless set. lint.unused_rows,
 --   lint.unused_reads, lint.unused_age: 10000, 1000 and 7 days unless set.
 -- Columns: name, level, object_schema, object_name (index), detail, remediation.
 -- Read: The index costs each write, and no query uses it here. Before you drop it, ask the
@@ -13,7 +13,7 @@ with scope as (
   where nspname !~ '^(pg_|information_schema$)'
     and nspname ~ coalesce(current_setting('lint.schemas', true), '')
     and nspname !~ coalesce(nullif(current_setting('lint.exclude_schemas', true), ''),
-      '^(cron|graphile_migrate|pgboss)$')
+      '^(cron|graphile_migrate|pgboss|postgraphile_watch)$')
 )
 select
   'unused-index' as name,

@@ -41,6 +41,9 @@ describe('a check', () => {
       const objects = async (scope: Parameters<typeof runChecks>[1]) =>
         (await runChecks(sql, scope, check)).map(({ object_name }) => object_name);
       await sql`create function pgboss.open() returns int language sql return 1`;
+      // What gw serve --watch makes in a development database.
+      await sql`create schema postgraphile_watch`;
+      await sql`create function postgraphile_watch.open() returns int language sql return 1`;
       await sql`create function ops.open() returns int language sql return 1`;
       // pgcrypto's functions are in public, and everybody may execute them.
       expect(await objects({})).toEqual(['open()']);
