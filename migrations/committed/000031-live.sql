@@ -1,5 +1,5 @@
 --! Previous: sha1:b488b34a062626981bbff5b77a5090e2d41d1135
---! Hash: sha1:cb16edfaeef7717419e0dce8368fa2a9dcea1380
+--! Hash: sha1:f1ad8ce312fde31e90fa460db3fb5f6c277cf2df
 --! Message: live
 --! Baseline: topics/31-live.sql
 
@@ -114,158 +114,117 @@ $$;
 comment on function app_private.notify_live(text, text, uuid[], text[]) is
   'Tells API processes that rows of these users changed: user and key, pair by pair.';
 --! EndIncluded functions/app_private/notify_live.sql
---! Included functions/app_private/tg_tasks__notify.sql
--- Definer: who writes tasks may not read who is watching.
+--! Included functions/app_private/tg__notify.sql
+-- Arguments: the topic; the columns of the key, with commas; for an update, the column
+-- without whose change a row is no news (none: every row is).
+--
+-- Definer: a writer may not read who is watching. The rows of nobody who is watched send
+-- nothing: a notification makes its transaction wait for the commit of every other that
+-- has one.
+--
 -- Each row costs one look at an index, whatever was planned when a session's first
 -- statement had one row and its next has 100,000: a sub-select is never made a join, and
--- without seqscan it uses the index. No rows of watched users, no notification: a
--- notification makes its transaction wait for the commit of every other that has one.
-create or replace function app_private.tg_tasks__notify() returns trigger
+-- without seqscan it uses the index.
+create or replace function app_private.tg__notify() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
 declare
+  topic constant text := tg_argv[0];
+  key_columns constant text[] := string_to_array(tg_argv[1], ',');
+  changed_column constant text := tg_argv[2];
+  is_watched boolean;
+  key_text text;
+  rows_sql text;
+  told_sql text;
   users uuid[];
   keys text[];
 begin
   if not exists (select from app_private.live_users) then
     return null;
   end if;
+  -- Most statements change rows of nobody who is watched: their columns are not read.
   if tg_op = 'DELETE' then
-    select array_agg(old_rows.user_id), array_agg(old_rows.id::text) into users, keys
-    from old_rows
-    where (select live_users.expires_at from app_private.live_users
-        where live_users.user_id = old_rows.user_id) > now();
+    is_watched := exists (
+      select from old_rows
+      where (select live_users.expires_at from app_private.live_users
+          where live_users.user_id = old_rows.user_id) > now());
   else
-    select array_agg(new_rows.user_id), array_agg(new_rows.id::text) into users, keys
-    from new_rows
-    where (select live_users.expires_at from app_private.live_users
-        where live_users.user_id = new_rows.user_id) > now();
+    is_watched := exists (
+      select from new_rows
+      where (select live_users.expires_at from app_private.live_users
+          where live_users.user_id = new_rows.user_id) > now());
   end if;
+  if not is_watched then
+    return null;
+  end if;
+
+  select string_agg(
+    case when pg_attribute.atttypid = 'timestamptz'::regtype
+      then format('to_char(%I at time zone ''UTC'', ''YYYY-MM-DD"T"HH24:MI:SS.US"Z"'')',
+        pg_attribute.attname)
+      else format('%I::text', pg_attribute.attname) end,
+    ' || '' '' || ' order by array_position(key_columns, pg_attribute.attname::text))
+  into key_text
+  from pg_attribute
+  where pg_attribute.attrelid = tg_relid
+    and pg_attribute.attname = any (key_columns);
+
+  rows_sql := 'select user_id, '
+    || (select string_agg(quote_ident(name), ', ')
+        from unnest(key_columns || changed_column) as name)
+    || ' from %I as changed where (select live_users.expires_at from app_private.live_users'
+      ' where live_users.user_id = changed.user_id) > now()';
+  told_sql := case
+    when tg_op = 'DELETE' then format(rows_sql, 'old_rows')
+    when changed_column is null then format(rows_sql, 'new_rows')
+    -- EXCEPT sorts or hashes, however many rows there are.
+    else format(rows_sql || ' except ' || rows_sql, 'new_rows', 'old_rows')
+  end;
+  execute format('select array_agg(user_id), array_agg(%s) from (%s) as told',
+    key_text, told_sql)
+  into users, keys;
   if users is not null then
-    perform app_private.notify_live('task', tg_op, users, keys);
+    perform app_private.notify_live(topic, tg_op, users, keys);
   end if;
   return null;
 end
 $$;
 
-comment on function app_private.tg_tasks__notify() is
-  'Tells of tasks that were made, changed or deleted.';
---! EndIncluded functions/app_private/tg_tasks__notify.sql
---! Included functions/app_private/tg_user_dashboard_aggregates__notify.sql
--- Definer: who writes the counts may not read who is watching.
--- Planned as tg_tasks__notify() says.
-create or replace function app_private.tg_user_dashboard_aggregates__notify() returns trigger
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-as $$
-declare
-  users uuid[];
-  keys text[];
-begin
-  if not exists (select from app_private.live_users) then
-    return null;
-  end if;
-  if tg_op = 'DELETE' then
-    select array_agg(old_rows.user_id), array_agg(old_rows.agg_date::text) into users, keys
-    from old_rows
-    where (select live_users.expires_at from app_private.live_users
-        where live_users.user_id = old_rows.user_id) > now();
-  else
-    select array_agg(new_rows.user_id), array_agg(new_rows.agg_date::text) into users, keys
-    from new_rows
-    where (select live_users.expires_at from app_private.live_users
-        where live_users.user_id = new_rows.user_id) > now();
-  end if;
-  if users is not null then
-    perform app_private.notify_live('dashboard', tg_op, users, keys);
-  end if;
-  return null;
-end
-$$;
-
-comment on function app_private.tg_user_dashboard_aggregates__notify() is
-  'Tells of days whose counts changed.';
---! EndIncluded functions/app_private/tg_user_dashboard_aggregates__notify.sql
---! Included functions/app_private/tg_message_logs__notify.sql
--- Definer: who writes message_logs may not read who is watching.
--- Planned as tg_tasks__notify() says. What the status was before is found by EXCEPT, which
--- sorts or hashes: a join may have been planned as a loop over one row.
-create or replace function app_private.tg_message_logs__notify() returns trigger
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-as $$
-declare
-  users uuid[];
-  ids uuid[];
-  states text[];
-  instants timestamptz[];
-  keys text[];
-begin
-  if not exists (select from app_private.live_users) then
-    return null;
-  end if;
-  select array_agg(new_rows.user_id), array_agg(new_rows.id), array_agg(new_rows.status),
-    array_agg(new_rows.scheduled_send_time)
-  into users, ids, states, instants
-  from new_rows
-  where (select live_users.expires_at from app_private.live_users
-      where live_users.user_id = new_rows.user_id) > now();
-  if users is null then
-    return null;
-  end if;
-  select array_agg(changed.user_id), array_agg(changed.id || ' '
-    || to_char(changed.instant at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
-  into users, keys
-  from (
-    select watched.user_id, watched.id, watched.status, watched.instant
-    from unnest(users, ids, states, instants) as watched (user_id, id, status, instant)
-    except
-    select old_rows.user_id, old_rows.id, old_rows.status, old_rows.scheduled_send_time
-    from old_rows
-  ) as changed;
-  if users is not null then
-    perform app_private.notify_live('message', tg_op, users, keys);
-  end if;
-  return null;
-end
-$$;
-
-comment on function app_private.tg_message_logs__notify() is
-  'Tells of messages whose status changed.';
---! EndIncluded functions/app_private/tg_message_logs__notify.sql
+comment on function app_private.tg__notify() is
+  'Tells API processes of rows of watched users that a statement made, changed or deleted.';
+--! EndIncluded functions/app_private/tg__notify.sql
 
 create trigger _900_notify_insert after insert on app_public.tasks
   referencing new table as new_rows
-  for each statement execute function app_private.tg_tasks__notify();
+  for each statement execute function app_private.tg__notify('task', 'id');
 
 create trigger _900_notify_update after update on app_public.tasks
   referencing new table as new_rows
-  for each statement execute function app_private.tg_tasks__notify();
+  for each statement execute function app_private.tg__notify('task', 'id');
 
 create trigger _900_notify_delete after delete on app_public.tasks
   referencing old table as old_rows
-  for each statement execute function app_private.tg_tasks__notify();
+  for each statement execute function app_private.tg__notify('task', 'id');
 
 create trigger _900_notify_insert after insert on app_public.user_dashboard_aggregates
   referencing new table as new_rows
   for each statement
-  execute function app_private.tg_user_dashboard_aggregates__notify();
+  execute function app_private.tg__notify('dashboard', 'agg_date');
 
 create trigger _900_notify_update after update on app_public.user_dashboard_aggregates
   referencing new table as new_rows
   for each statement
-  execute function app_private.tg_user_dashboard_aggregates__notify();
+  execute function app_private.tg__notify('dashboard', 'agg_date');
 
 create trigger _900_notify_delete after delete on app_public.user_dashboard_aggregates
   referencing old table as old_rows
   for each statement
-  execute function app_private.tg_user_dashboard_aggregates__notify();
+  execute function app_private.tg__notify('dashboard', 'agg_date');
 
 -- A planned message is not news; what becomes of it is.
 create trigger _900_notify_update after update on app_public.message_logs
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg_message_logs__notify();
+  for each statement
+  execute function app_private.tg__notify('message', 'id,scheduled_send_time', 'status');

@@ -1,5 +1,5 @@
---! Previous: sha1:cb16edfaeef7717419e0dce8368fa2a9dcea1380
---! Hash: sha1:7302960de2b1d8f572412b964fe6982f16bc6066
+--! Previous: sha1:f1ad8ce312fde31e90fa460db3fb5f6c277cf2df
+--! Hash: sha1:b0f7e57325951cf8f96c6815c7e201b1c0c5b636
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7302960de2b1d8f572412b964fe6982f16bc6066
---! Hash: sha1:c876fd60fb4a7336eaf9dd705b0ebf0ce8327385
+--! Previous: sha1:b0f7e57325951cf8f96c6815c7e201b1c0c5b636
+--! Hash: sha1:aa266e9c0f47431b9e02e8ab7d2a98b970940157
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

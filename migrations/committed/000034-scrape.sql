@@ -1,5 +1,5 @@
---! Previous: sha1:c876fd60fb4a7336eaf9dd705b0ebf0ce8327385
---! Hash: sha1:f7b691df1b5b80c4a053b417382cbae7be725937
+--! Previous: sha1:aa266e9c0f47431b9e02e8ab7d2a98b970940157
+--! Hash: sha1:28e900938bfb81334761ecde34ef85df6f97c566
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

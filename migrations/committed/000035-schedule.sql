@@ -1,5 +1,5 @@
---! Previous: sha1:f7b691df1b5b80c4a053b417382cbae7be725937
---! Hash: sha1:54833ee6e6db847ccc4f8db464d726bfc8a8981b
+--! Previous: sha1:28e900938bfb81334761ecde34ef85df6f97c566
+--! Hash: sha1:14b48a93b3d8f8c31f7bdcdfba0130285d495754
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
