@@ -1,5 +1,5 @@
 --! Previous: sha1:01690172fc7fc4e79b9c3f428fc99c200613cffe
---! Hash: sha1:4cf5b45ff16c876e7366c94bb15a1b860295d3e5
+--! Hash: sha1:a79e896c426ea083696e9dd84170e2bd29f72a03
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -56,15 +56,15 @@ create table app_public.users (
 );
 
 -- Unique among open accounts, without regard to case.
-create unique index users_email_key on app_public.users (lower(email))
+create unique index users_email_key_where_open on app_public.users (lower(email))
   where deleted_at is null;
 
 -- The planner searches by the day of the year, whatever the year of birth.
-create index users_birthday_idx
+create index users_birthday_idx_where_open
   on app_public.users (app_hidden.month_day(birthday_date), timezone)
   where deleted_at is null and birthday_date is not null;
 
-create index users_anniversary_idx
+create index users_anniversary_idx_where_open
   on app_public.users (app_hidden.month_day(anniversary_date), timezone)
   where deleted_at is null and anniversary_date is not null;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4cf5b45ff16c876e7366c94bb15a1b860295d3e5
---! Hash: sha1:4031ba97bf5c9131e8d44a27cb4958a78f042458
+--! Previous: sha1:a79e896c426ea083696e9dd84170e2bd29f72a03
+--! Hash: sha1:ef7c8113b2e5e2fd4813e2b91a739fae1b91dffc
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 
@@ -56,7 +56,7 @@ create table app_private.sessions (
 create unique index sessions_refresh_token_hash_key
   on app_private.sessions (refresh_token_hash);
 
-create index sessions_revoked_at_idx on app_private.sessions (revoked_at)
+create index sessions_revoked_at_idx_where_revoked on app_private.sessions (revoked_at)
   where revoked_at is not null;
 
 create index sessions_expires_at_idx on app_private.sessions (expires_at);

@@ -1,5 +1,5 @@
---! Previous: sha1:4031ba97bf5c9131e8d44a27cb4958a78f042458
---! Hash: sha1:02564f0858c69701a545508d7c9c02bb5d4a4db7
+--! Previous: sha1:ef7c8113b2e5e2fd4813e2b91a739fae1b91dffc
+--! Hash: sha1:ec43e193d3f57cad0c1e6f853decccc3a38065d6
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:02564f0858c69701a545508d7c9c02bb5d4a4db7
---! Hash: sha1:32c478223b546226e9fcdac9b0d32d94f11a221a
+--! Previous: sha1:ec43e193d3f57cad0c1e6f853decccc3a38065d6
+--! Hash: sha1:143c642dd294555d7692579b1e556e2553c30f6d
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -91,11 +91,11 @@ create index tasks_user_id_due_date_idx on app_public.tasks (user_id, due_date);
 
 create index tasks_user_id_created_at_idx on app_public.tasks (user_id, created_at);
 
-create index tasks_user_id_list_id_position_in_list_idx
+create index tasks_user_id_list_id_position_in_list_idx_where_known
   on app_public.tasks (user_id, list_id, position_in_list)
   where list_id is not null;
 
-create index tasks_user_id_project_id_priority_created_at_idx
+create index tasks_user_id_project_id_priority_created_at_idx_where_known
   on app_public.tasks (user_id, project_id, priority, created_at)
   where project_id is not null;
 

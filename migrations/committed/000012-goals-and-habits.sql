@@ -1,5 +1,5 @@
---! Previous: sha1:32c478223b546226e9fcdac9b0d32d94f11a221a
---! Hash: sha1:72e85aefd58837bb2fdd2f5472662b94d982342e
+--! Previous: sha1:143c642dd294555d7692579b1e556e2553c30f6d
+--! Hash: sha1:b0c5ea60d58ea42477fdd8b28f8c20c3b3c80837
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:72e85aefd58837bb2fdd2f5472662b94d982342e
---! Hash: sha1:f6c678290a9a3a77ece8c514400ca62c92bdef21
+--! Previous: sha1:b0c5ea60d58ea42477fdd8b28f8c20c3b3c80837
+--! Hash: sha1:3720c5dde1d5639ef90a200463acbf0c2d7815a5
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

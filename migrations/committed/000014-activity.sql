@@ -1,5 +1,5 @@
---! Previous: sha1:f6c678290a9a3a77ece8c514400ca62c92bdef21
---! Hash: sha1:df13da40f87442a8c7d8ddd85d839e1dc6460662
+--! Previous: sha1:3720c5dde1d5639ef90a200463acbf0c2d7815a5
+--! Hash: sha1:9cc269639cc1e15d1f910d075f2e6fc00146b414
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:df13da40f87442a8c7d8ddd85d839e1dc6460662
---! Hash: sha1:de9dcce6dca5b9a289daa222d7cc623ef9099861
+--! Previous: sha1:9cc269639cc1e15d1f910d075f2e6fc00146b414
+--! Hash: sha1:69f806920ca3db85367e3bd0c41d76ea145dbfb1
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

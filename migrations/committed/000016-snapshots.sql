@@ -1,5 +1,5 @@
---! Previous: sha1:de9dcce6dca5b9a289daa222d7cc623ef9099861
---! Hash: sha1:a1f9221c26bc946c4eca184a84df39d5c2afb8f4
+--! Previous: sha1:69f806920ca3db85367e3bd0c41d76ea145dbfb1
+--! Hash: sha1:4ff16f9de12fa4ad66de8cd430126094acb2f8c4
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

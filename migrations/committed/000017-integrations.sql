@@ -1,5 +1,5 @@
---! Previous: sha1:a1f9221c26bc946c4eca184a84df39d5c2afb8f4
---! Hash: sha1:0962923e70f97ad439422ed1cdbb3e2ff7389c9e
+--! Previous: sha1:4ff16f9de12fa4ad66de8cd430126094acb2f8c4
+--! Hash: sha1:be54e462f8a5a330c3cc05b3f2f86fcfb18968ab
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

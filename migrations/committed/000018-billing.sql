@@ -1,5 +1,5 @@
---! Previous: sha1:0962923e70f97ad439422ed1cdbb3e2ff7389c9e
---! Hash: sha1:24462a94e93a425c14016d5326d1b89c6f9838d1
+--! Previous: sha1:be54e462f8a5a330c3cc05b3f2f86fcfb18968ab
+--! Hash: sha1:c8140ee0eab243fe6609b17d84fd302a44fa1900
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
@@ -135,7 +135,7 @@ create table app_private.stripe_events (
 );
 
 -- For each event: has a newer one of the same subscription been applied?
-create index stripe_events_stripe_subscription_id_occurred_at_idx
+create index stripe_events_stripe_subscription_id_idx_where_applied
   on app_private.stripe_events (stripe_subscription_id, occurred_at)
   where applied;
 

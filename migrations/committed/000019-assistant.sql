@@ -1,5 +1,5 @@
---! Previous: sha1:24462a94e93a425c14016d5326d1b89c6f9838d1
---! Hash: sha1:215b3eb7a22b2ac8cdac12a28bccc7f3e5f47f8b
+--! Previous: sha1:c8140ee0eab243fe6609b17d84fd302a44fa1900
+--! Hash: sha1:847db161462725a2df48191e3cd9ecce23fdd730
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:215b3eb7a22b2ac8cdac12a28bccc7f3e5f47f8b
---! Hash: sha1:b08c8813e23ffd41e5b58b16e1e7f9d543f7bf31
+--! Previous: sha1:847db161462725a2df48191e3cd9ecce23fdd730
+--! Hash: sha1:004e7ab789d7a4a88ba764b6fa45f815981b36a3
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b08c8813e23ffd41e5b58b16e1e7f9d543f7bf31
---! Hash: sha1:a08e36b188407775eb721f835d778ba91cbcabdf
+--! Previous: sha1:004e7ab789d7a4a88ba764b6fa45f815981b36a3
+--! Hash: sha1:535b11210f578a1ac6780f681c53ab405967d2a9
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

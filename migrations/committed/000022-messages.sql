@@ -1,5 +1,5 @@
---! Previous: sha1:a08e36b188407775eb721f835d778ba91cbcabdf
---! Hash: sha1:b3314b4de45455fdbc6eaff6a65f50d44499a8c1
+--! Previous: sha1:535b11210f578a1ac6780f681c53ab405967d2a9
+--! Hash: sha1:a19f5f656d721a1ea040777ee1c745e07f29c4ec
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b3314b4de45455fdbc6eaff6a65f50d44499a8c1
---! Hash: sha1:871280f3c4089226e1844e7627af20ab07101010
+--! Previous: sha1:a19f5f656d721a1ea040777ee1c745e07f29c4ec
+--! Hash: sha1:055c2321872bc68015c57809456d795cad515d45
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:871280f3c4089226e1844e7627af20ab07101010
---! Hash: sha1:8283ba1d6b2f73163624f7345b34c5dc9faaff81
+--! Previous: sha1:055c2321872bc68015c57809456d795cad515d45
+--! Hash: sha1:a9aa04ac627d43d2f509b5e61cf4f8b482202aae
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

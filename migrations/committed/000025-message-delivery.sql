@@ -1,5 +1,5 @@
---! Previous: sha1:8283ba1d6b2f73163624f7345b34c5dc9faaff81
---! Hash: sha1:415b083020fe199902ef09b5cfc1168355d46b0c
+--! Previous: sha1:a9aa04ac627d43d2f509b5e61cf4f8b482202aae
+--! Hash: sha1:d6e8aa65941e3b88caee0d64bbebde98fb20972f
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:415b083020fe199902ef09b5cfc1168355d46b0c
---! Hash: sha1:1cd4b8a95dd627fe748c5f8172c3f389a969e5ce
+--! Previous: sha1:d6e8aa65941e3b88caee0d64bbebde98fb20972f
+--! Hash: sha1:16989b51f30be4d4c90cd601319cfd3d48c95c55
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1cd4b8a95dd627fe748c5f8172c3f389a969e5ce
---! Hash: sha1:d983586b0751c175b89b47a7eae219252bb27535
+--! Previous: sha1:16989b51f30be4d4c90cd601319cfd3d48c95c55
+--! Hash: sha1:3840276d28e5d2819e5c134888d9d176afcebf98
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

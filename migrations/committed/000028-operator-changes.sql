@@ -1,5 +1,5 @@
---! Previous: sha1:d983586b0751c175b89b47a7eae219252bb27535
---! Hash: sha1:1e49f010644b404180ccc7a52c5b010136bb86ec
+--! Previous: sha1:3840276d28e5d2819e5c134888d9d176afcebf98
+--! Hash: sha1:52f74b7987979189a6e43fbd7b63a145de5f8df2
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

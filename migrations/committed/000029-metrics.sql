@@ -1,5 +1,5 @@
---! Previous: sha1:1e49f010644b404180ccc7a52c5b010136bb86ec
---! Hash: sha1:1ac363381b9841c84d4028802aaed053716d2baf
+--! Previous: sha1:52f74b7987979189a6e43fbd7b63a145de5f8df2
+--! Hash: sha1:fba8d78352a0330fe1a998e4b56947993158bcd2
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 
@@ -200,7 +200,7 @@ left join (
 where users.deleted_at is null;
 
 -- squawk-ignore require-concurrent-index-creation
-create unique index user_activity_summary_user_id_idx
+create unique index user_activity_summary_user_id_key
   on app_private.user_activity_summary (user_id);
 
 comment on materialized view app_private.user_activity_summary is
@@ -230,7 +230,7 @@ group by performance_metrics.query_hash
 having count(*) > 10;
 
 -- squawk-ignore require-concurrent-index-creation
-create unique index query_performance_summary_query_hash_idx
+create unique index query_performance_summary_query_hash_key
   on app_private.query_performance_summary (query_hash);
 
 -- squawk-ignore require-concurrent-index-creation

@@ -1,5 +1,5 @@
---! Previous: sha1:1ac363381b9841c84d4028802aaed053716d2baf
---! Hash: sha1:b488b34a062626981bbff5b77a5090e2d41d1135
+--! Previous: sha1:fba8d78352a0330fe1a998e4b56947993158bcd2
+--! Hash: sha1:2521b97623236ecf509b5138656ccf108b5472c5
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b488b34a062626981bbff5b77a5090e2d41d1135
---! Hash: sha1:f1ad8ce312fde31e90fa460db3fb5f6c277cf2df
+--! Previous: sha1:2521b97623236ecf509b5138656ccf108b5472c5
+--! Hash: sha1:5068d35fa8d0be12eb2c1a7f02a8c601503c7f81
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f1ad8ce312fde31e90fa460db3fb5f6c277cf2df
---! Hash: sha1:b0f7e57325951cf8f96c6815c7e201b1c0c5b636
+--! Previous: sha1:5068d35fa8d0be12eb2c1a7f02a8c601503c7f81
+--! Hash: sha1:79eb3a343ee970a1ae4339f75f2c6a288546a3a1
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
@@ -25,7 +25,7 @@ create table ops.alerts (
   constraint alerts_resolved_at_check check (resolved_at >= raised_at)
 );
 
-create unique index alerts_check_name_object_idx_where_open
+create unique index alerts_check_name_object_key_where_open
   on ops.alerts (check_name, object) where resolved_at is null;
 
 create index alerts_raised_at_idx on ops.alerts (raised_at);

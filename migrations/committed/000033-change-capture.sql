@@ -1,5 +1,5 @@
---! Previous: sha1:b0f7e57325951cf8f96c6815c7e201b1c0c5b636
---! Hash: sha1:aa266e9c0f47431b9e02e8ab7d2a98b970940157
+--! Previous: sha1:79eb3a343ee970a1ae4339f75f2c6a288546a3a1
+--! Hash: sha1:30b8a23a5178d7745b3a0144182606fefc2cb201
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:aa266e9c0f47431b9e02e8ab7d2a98b970940157
---! Hash: sha1:28e900938bfb81334761ecde34ef85df6f97c566
+--! Previous: sha1:30b8a23a5178d7745b3a0144182606fefc2cb201
+--! Hash: sha1:d48c52be9ebe15a9f3bcafb281c2b1e4ef2f4b02
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:28e900938bfb81334761ecde34ef85df6f97c566
---! Hash: sha1:14b48a93b3d8f8c31f7bdcdfba0130285d495754
+--! Previous: sha1:d48c52be9ebe15a9f3bcafb281c2b1e4ef2f4b02
+--! Hash: sha1:cfa6bd02ccdff84ba29b6b3d53d4aa41ef5cf938
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

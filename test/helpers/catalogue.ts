@@ -224,6 +224,19 @@ export const rules = {
       and (relkind = 'm' or relkind = 'v' and coalesce(reloptions::text, '')
         !~* 'security_(invoker|barrier)=(true|on|1|yes)')
     order by 1`,
+  'indexes say in their name what they are': (sql) => sql<Finding[]>`
+    select pg_class.oid::regclass::text as object, 'does not end in ' || named.ending as problem
+    from pg_index
+    inner join pg_class on pg_class.oid = indexrelid
+    cross join lateral (
+      select case when indisprimary then '_pkey' when indisunique then '_key' else '_idx' end
+          || case when indpred is null then '' else '_where_<condition>' end as ending
+    ) as named
+    where relnamespace::regnamespace::text in ('app_public', 'app_hidden', 'app_private', 'ops')
+      -- PostgreSQL names those of partitions.
+      and not relispartition
+      and relname !~ (replace(named.ending, '<condition>', '[a-z_]+') || '$')
+    order by 1`,
 } satisfies Record<string, Rule>;
 
 export type RuleName = keyof typeof rules;

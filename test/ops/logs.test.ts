@@ -285,7 +285,7 @@ describe('a log line', () => {
       internalQuery: "select 'the value'",
       query: "insert into t values ('the value')",
       parameters: ['the value'],
-      constraint: 'users_email_key',
+      constraint: 'users_email_key_where_open',
     });
     const text = written((log) => {
       log.error({ err: error }, 'one');
@@ -294,7 +294,7 @@ describe('a log line', () => {
       log.error(error, 'four');
     });
     expect(text).not.toContain('the value');
-    expect(text.match(/users_email_key/g)).toHaveLength(4);
+    expect(text.match(/users_email_key_where_open/g)).toHaveLength(4);
     expect(text.match(/22P02/g)).toHaveLength(4);
   });
 

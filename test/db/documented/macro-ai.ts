@@ -72,7 +72,7 @@ ALTER SYSTEM SET archive_command = 'aws s3 cp %p s3://macro-ai-wal-archive/%f';`
       fate: { leaves: "select indexdef !~ 'lower' from pg_indexes where indexname = 'email_idx'" },
       why: 'Ann@example.com and ann@example.com are one address, free again when it is closed',
       by: {
-        sql: "select 1 / count(*) as exists from pg_class where relname = 'users_email_key'",
+        sql: "select 1 / count(*) as exists from pg_class where relname = 'users_email_key_where_open'",
         as: 'owner',
       },
     },

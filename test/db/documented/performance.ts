@@ -109,7 +109,7 @@ END $$;`,
     replaced: {
       fate: { fails: '0A000' },
       why: partitioned,
-      by: indexExists('tasks_user_id_list_id_position_in_list_idx'),
+      by: indexExists('tasks_user_id_list_id_position_in_list_idx_where_known'),
     },
   },
   {
@@ -120,7 +120,7 @@ END $$;`,
     replaced: {
       fate: { fails: '0A000' },
       why: partitioned,
-      by: indexExists('tasks_user_id_project_id_priority_created_at_idx'),
+      by: indexExists('tasks_user_id_project_id_priority_created_at_idx_where_known'),
     },
   },
   {
@@ -168,7 +168,7 @@ END $$;`,
     replaced: {
       fate: { fails: '42703' },
       why: 'an account is active while deleted_at is null, which the unique index says',
-      by: indexExists('users_email_key'),
+      by: indexExists('users_email_key_where_open'),
     },
   },
   {

@@ -119,7 +119,9 @@ describe('the e-mail of a user', () => {
   test('is unique among open accounts, whatever the case', async () => {
     await asSuperuser(async (sql) => {
       await createUser(sql, { email: 'ann@example.com' });
-      expect(await tryUser(sql, { email: 'ANN@example.com' })).toBe('23505 users_email_key');
+      expect(await tryUser(sql, { email: 'ANN@example.com' })).toBe(
+        '23505 users_email_key_where_open',
+      );
     });
   });
 

@@ -146,6 +146,25 @@ describe('the walk notices', () => {
       'views of app_public do not bypass row-level security unnoticed',
       'app_public.seen',
     ],
+    [
+      'a partial index whose name does not say so',
+      'create index planted_note_idx on app_public.planted (note) where length(note) > 1',
+      'indexes say in their name what they are',
+      'app_public.planted_note_idx',
+    ],
+    [
+      'a unique index that is named like any other',
+      `create unique index planted_note_idx_where_long on app_public.planted (note)
+        where length(note) > 1`,
+      'indexes say in their name what they are',
+      'app_public.planted_note_idx_where_long',
+    ],
+    [
+      'an index that is not partial and says that it is',
+      'create index planted_note_idx_where_long on app_public.planted (note)',
+      'indexes say in their name what they are',
+      'app_public.planted_note_idx_where_long',
+    ],
   ];
 
   test.each(faults)('%s', async (_fault, statement, rule, object) => {

@@ -53,7 +53,7 @@ const hot: Record<string, Hot> = {
   'tasks of a list': {
     query: `select * from app_public.tasks
       where list_id = '00000000-0000-4000-8000-000000000001' order by position_in_list`,
-    index: 'tasks_user_id_list_id_position_in_list_idx',
+    index: 'tasks_user_id_list_id_position_in_list_idx_where_known',
     partitions: oneOfTasks,
   },
   'weekly summary': {
