@@ -1,5 +1,5 @@
 --! Previous: sha1:535b11210f578a1ac6780f681c53ab405967d2a9
---! Hash: sha1:a19f5f656d721a1ea040777ee1c745e07f29c4ec
+--! Hash: sha1:1f4468185d827b37ec8839b5e391134e1d5a319e
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -181,7 +181,7 @@ comment on table app_private.message_settings is 'One row: what holds for all me
 comment on column app_private.message_settings.late_window is
   'How long after its time a message may still be sent.';
 
--- One row for each way out: its limits, and whether anybody answers there.
+-- One row for each channel: its limits, and whether anybody answers there.
 create table app_private.delivery_channels (
   name text not null,
   messages_per_second double precision,
@@ -213,20 +213,35 @@ create table app_private.delivery_channels (
 alter table app_private.delivery_channels enable row level security;
 
 comment on table app_private.delivery_channels is
-  'The limits of each way out, and the state of its circuit breaker.';
+  'The limits of each channel, for all workers together, and the state of its circuit breaker.';
+comment on column app_private.delivery_channels.name is
+  'http, smtp or file: the channel that GW_DELIVERY_URL means.';
 comment on column app_private.delivery_channels.messages_per_second is
-  'Of all workers together; null means no limit.';
+  'How many messages are sent in a second; null means no limit.';
 comment on column app_private.delivery_channels.max_attempts is
-  'After so many a message is FAILED.';
+  'After so many attempts a message is FAILED.';
 comment on column app_private.delivery_channels.retry_base is
-  'The first wait is up to this, each next up to twice as long.';
-comment on column app_private.delivery_channels.retry_cap is 'No wait is longer.';
+  'The first wait is random, up to this; each next may be twice as long.';
+comment on column app_private.delivery_channels.retry_cap is
+  'No wait is longer, unless the receiver asks for it with Retry-After.';
 comment on column app_private.delivery_channels.key_lifetime is
   'How long the receiver remembers an idempotency key. An uncertain attempt that is older is not repeated.';
 comment on column app_private.delivery_channels.failures_to_open is
-  'So many calls in a row without an answer open the circuit: nothing is sent.';
+  'So many failed calls in a row open the circuit: nothing is sent but a probe.';
+comment on column app_private.delivery_channels.circuit is
+  'closed (messages are sent), open (none is) or half-open (a probe is on its way).';
+comment on column app_private.delivery_channels.failures is
+  'Calls in a row without an answer, or with 5xx.';
+comment on column app_private.delivery_channels.opened_at is
+  'Since when the circuit is not closed; null while it is.';
+comment on column app_private.delivery_channels.pause is
+  'How long the next probe waits; it doubles with each that fails, up to 5 minutes.';
 comment on column app_private.delivery_channels.probe_after is
-  'When one message is sent to see whether the receiver is back.';
+  'When one message is sent to see whether the receiver is back; null while the circuit is closed.';
+comment on column app_private.delivery_channels.permits is
+  'How many messages the limit allowed at permits_at.';
+comment on column app_private.delivery_channels.permits_at is
+  'When permits were last taken.';
 
 insert into app_private.message_settings default values;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a19f5f656d721a1ea040777ee1c745e07f29c4ec
---! Hash: sha1:055c2321872bc68015c57809456d795cad515d45
+--! Previous: sha1:1f4468185d827b37ec8839b5e391134e1d5a319e
+--! Hash: sha1:291e6091c76f2d6a34b5eee5552e28b4c00b2add
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:055c2321872bc68015c57809456d795cad515d45
---! Hash: sha1:a9aa04ac627d43d2f509b5e61cf4f8b482202aae
+--! Previous: sha1:291e6091c76f2d6a34b5eee5552e28b4c00b2add
+--! Hash: sha1:9f91eefcac8e7fedb20456b27fdde5bc7e52f400
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a9aa04ac627d43d2f509b5e61cf4f8b482202aae
---! Hash: sha1:d6e8aa65941e3b88caee0d64bbebde98fb20972f
+--! Previous: sha1:9f91eefcac8e7fedb20456b27fdde5bc7e52f400
+--! Hash: sha1:50d15c3f46e48b82bd913fb76f3eb9697595137b
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

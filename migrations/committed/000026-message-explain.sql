@@ -1,5 +1,5 @@
---! Previous: sha1:d6e8aa65941e3b88caee0d64bbebde98fb20972f
---! Hash: sha1:16989b51f30be4d4c90cd601319cfd3d48c95c55
+--! Previous: sha1:50d15c3f46e48b82bd913fb76f3eb9697595137b
+--! Hash: sha1:884222f0ff6e561ff004731c9379b385d3252540
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

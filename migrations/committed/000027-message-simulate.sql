@@ -1,5 +1,5 @@
---! Previous: sha1:16989b51f30be4d4c90cd601319cfd3d48c95c55
---! Hash: sha1:3840276d28e5d2819e5c134888d9d176afcebf98
+--! Previous: sha1:884222f0ff6e561ff004731c9379b385d3252540
+--! Hash: sha1:d44554a1e7ee05a52a400ea6e635691402fe58ce
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

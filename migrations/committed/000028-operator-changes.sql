@@ -1,5 +1,5 @@
---! Previous: sha1:3840276d28e5d2819e5c134888d9d176afcebf98
---! Hash: sha1:52f74b7987979189a6e43fbd7b63a145de5f8df2
+--! Previous: sha1:d44554a1e7ee05a52a400ea6e635691402fe58ce
+--! Hash: sha1:22b18d248e49859150a8d3ca938db6437e30c268
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

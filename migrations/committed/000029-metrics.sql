@@ -1,5 +1,5 @@
---! Previous: sha1:52f74b7987979189a6e43fbd7b63a145de5f8df2
---! Hash: sha1:fba8d78352a0330fe1a998e4b56947993158bcd2
+--! Previous: sha1:22b18d248e49859150a8d3ca938db6437e30c268
+--! Hash: sha1:0ab56f4fabad45005e773451677f365fe5c2103e
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

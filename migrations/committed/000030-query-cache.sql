@@ -1,5 +1,5 @@
---! Previous: sha1:fba8d78352a0330fe1a998e4b56947993158bcd2
---! Hash: sha1:2521b97623236ecf509b5138656ccf108b5472c5
+--! Previous: sha1:0ab56f4fabad45005e773451677f365fe5c2103e
+--! Hash: sha1:ea900a207784fa8d0e42d0e65f96e974370c19a2
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

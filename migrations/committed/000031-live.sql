@@ -1,5 +1,5 @@
---! Previous: sha1:2521b97623236ecf509b5138656ccf108b5472c5
---! Hash: sha1:5068d35fa8d0be12eb2c1a7f02a8c601503c7f81
+--! Previous: sha1:ea900a207784fa8d0e42d0e65f96e974370c19a2
+--! Hash: sha1:a0a66b8110f7c5cd0cef34d9c60f74b399fa38da
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5068d35fa8d0be12eb2c1a7f02a8c601503c7f81
---! Hash: sha1:79eb3a343ee970a1ae4339f75f2c6a288546a3a1
+--! Previous: sha1:a0a66b8110f7c5cd0cef34d9c60f74b399fa38da
+--! Hash: sha1:cc5e6d4e50af06a7f6ab6f6029ce459693862bc7
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:79eb3a343ee970a1ae4339f75f2c6a288546a3a1
---! Hash: sha1:30b8a23a5178d7745b3a0144182606fefc2cb201
+--! Previous: sha1:cc5e6d4e50af06a7f6ab6f6029ce459693862bc7
+--! Hash: sha1:37fd78c51f0190c95c8d62aad89126a186577c0b
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:30b8a23a5178d7745b3a0144182606fefc2cb201
---! Hash: sha1:d48c52be9ebe15a9f3bcafb281c2b1e4ef2f4b02
+--! Previous: sha1:37fd78c51f0190c95c8d62aad89126a186577c0b
+--! Hash: sha1:2c82444f908294ded034ce5fd0efd51cc14214da
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

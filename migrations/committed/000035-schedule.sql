@@ -1,5 +1,5 @@
---! Previous: sha1:d48c52be9ebe15a9f3bcafb281c2b1e4ef2f4b02
---! Hash: sha1:cfa6bd02ccdff84ba29b6b3d53d4aa41ef5cf938
+--! Previous: sha1:2c82444f908294ded034ce5fd0efd51cc14214da
+--! Hash: sha1:e71fb321b51d0c2b0c8955d86a2ed28d502429b6
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

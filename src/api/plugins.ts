@@ -144,7 +144,7 @@ export const DocumentPlugin: GraphileConfig.Plugin = {
             // What graphql-js's own introspection query needs.
             maxIntrospectionDepth: 15,
             maxDepthByFieldCoordinates: { '__Type.ofType': 9 },
-            // The limits are in README; whoever hits one should not have to guess which.
+            // The limits are in docs/reference/graphql.md; whoever hits one should not have to guess which.
             revealDetails: true,
           }),
         );

@@ -146,7 +146,7 @@ export interface ChannelState {
   next_probe: Date | null;
 }
 
-/** The limits and circuits of all ways out. */
+/** The limits and circuits of all channels. */
 export const channels = async (sql: Sql): Promise<ChannelState[]> => [
   ...(await sql<ChannelState[]>`
     select name as channel, messages_per_second, max_attempts, circuit, failures,

@@ -30,7 +30,7 @@ async function work(env: Record<string, string> = {}): Promise<void> {
   });
 }
 
-/** What a receiver does, as the README says. */
+/** What a receiver does, as docs/reference/delivery.md says. */
 function isGenuine({ headers, text }: Delivery, key = bytes, now = Date.now() / 1000): boolean {
   const [id, timestamp, signatures] = ['id', 'timestamp', 'signature'].map((name) =>
     String(headers[`webhook-${name}`]),

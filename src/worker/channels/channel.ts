@@ -37,7 +37,7 @@ export interface Attempt {
   is_uncertain?: boolean;
 }
 
-/** A way out of the system. */
+/** A way by which messages leave the system. */
 export interface Channel {
   /** Which row of app_private.delivery_channels has its limits. */
   readonly name: 'http' | 'smtp' | 'file';

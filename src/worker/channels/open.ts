@@ -5,7 +5,7 @@ import { HttpChannel } from './http.ts';
 import { SmtpChannel } from './smtp.ts';
 
 /**
- * The way out that the environment names: SMTP, a webhook, or else a file.
+ * The channel that the environment names: SMTP, a webhook, or else a file.
  *
  * @param outbox the file
  */

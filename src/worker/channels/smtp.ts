@@ -127,7 +127,7 @@ export class SmtpChannel implements Channel {
  *
  * @param hasBegun whether some of the content was sent
  */
-function fromRefusal(error: unknown, hasBegun: boolean): Attempt {
+export function fromRefusal(error: unknown, hasBegun: boolean): Attempt {
   const { command, response } = error as { command?: string; response?: unknown };
   const reply = replyOf(response);
   const step = messageSteps.has(command ?? '') ? command : undefined;
