@@ -47,6 +47,15 @@ describe('GW_DELIVERY_URL', () => {
     expect(said).not.toContain('hush');
   });
 
+  test('has no default in production: a file of one machine is no receiver', async () => {
+    const open = (env: Record<string, string>) => channelOf({ NODE_ENV: 'production', ...env });
+    await expect(open({})).rejects.toMatchObject({
+      message: 'GW_DELIVERY_URL is not set, so messages would go to a file',
+      exitCode: 2,
+    });
+    expect(await open({ GW_DELIVERY_URL: 'https://a.example' })).toContain('http');
+  });
+
   test('an smtp URL needs GW_MAIL_FROM: both are named', () => {
     const said = problems({ GW_DELIVERY_URL: 'smtp://mail.example.com' });
     expect(said).toContain('GW_MAIL_FROM: must be set too, because GW_DELIVERY_URL is an smtp');
