@@ -108,7 +108,7 @@ export const variables = z.object({
     .min(1)
     .max(500)
     .default(20)
-    .describe('database connections of one API process; two more sessions listen'),
+    .describe('connections for requests of one API process; one more listens, two serve metrics'),
   GW_MAX_SUBSCRIPTIONS: z.coerce
     .number()
     .int()

@@ -14,6 +14,7 @@ import { constant, type FieldArgs } from 'postgraphile/grafast';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { GraphQLNonNull, type GraphQLOutputType } from 'postgraphile/graphql';
 import { sql } from 'postgraphile/pg-sql2';
+import { limits } from './limits.ts';
 
 /** How the rows of a column are put into groups: by its value, or by the day or week of it. */
 type Grouping = 'value' | 'day' | 'week';
@@ -61,9 +62,6 @@ const aggregated: Record<string, Aggregated> = {
     sums: ['tasks_created', 'tasks_completed', 'reflections_count', 'mood_sum', 'mood_count'],
   },
 };
-
-/** The most groups of one answer; whoever needs more filters the rows. */
-export const mostGroups = 1000;
 
 function of(codec: PgCodec | undefined): Aggregated | undefined {
   const pg = codec?.extensions?.pg;
@@ -168,10 +166,10 @@ const AggregatesPlugin: GraphileConfig.Plugin = {
       GraphQLObjectType_fields_field(field, _build, { scope }) {
         const { plan } = field;
         if (scope.fieldName !== 'groupedAggregates' || plan === undefined) return field;
-        field.description = `The rows of all pages in groups, at most ${mostGroups} of them, in no particular order.`;
+        field.description = `The rows of all pages in groups, at most ${limits.groups} of them, in no particular order.`;
         field.plan = (parent, args: FieldArgs, info) => {
           const groups = plan(parent, args, info) as PgSelectStep;
-          groups.setFirst(constant(mostGroups));
+          groups.setFirst(constant(limits.groups));
           return groups;
         };
         return field;

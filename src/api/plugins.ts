@@ -4,9 +4,7 @@ import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { type DocumentNode, GraphQLError, type GraphQLSchema, Kind } from 'postgraphile/graphql';
 import { wrapPlans } from 'postgraphile/utils';
 import { refusals } from './errors.ts';
-
-/** The most rows that one page of a connection has, and how many it has unless asked. */
-export const pageSize = 100;
+import { limits } from './limits.ts';
 
 interface Pageable extends Step {
   setFirst(first: Step): unknown;
@@ -18,13 +16,13 @@ function canPageBackwards({ args }: { args?: object | (() => object) }): boolean
 
 function firstOf([first, last]: readonly [unknown, unknown]): number | null {
   for (const asked of [first, last]) {
-    if (asked != null && (Number(asked) < 0 || Number(asked) > pageSize)) {
+    if (asked != null && (Number(asked) < 0 || Number(asked) > limits.pageRows)) {
       throw new Error(refusals.pageSize);
     }
   }
   if (first != null) return Number(first);
   // "last" alone already limits the page.
-  return last == null ? pageSize : null;
+  return last == null ? limits.pageRows : null;
 }
 
 /** Every connection returns at most 100 rows, and says so in its description. */
@@ -40,7 +38,7 @@ export const PageSizePlugin: GraphileConfig.Plugin = {
           if (scope.isPgFieldConnection !== true || first === undefined) return args;
           // applyPlan would set it before the limit is known; the field's plan does it.
           first.applyPlan = () => {};
-          first.description = `Only read the first n values, at most ${pageSize}, which is the default.`;
+          first.description = `Only read the first n values, at most ${limits.pageRows}, which is the default.`;
           return args;
         },
       },
@@ -139,10 +137,10 @@ export const DocumentPlugin: GraphileConfig.Plugin = {
       setPreset(next, event) {
         event.validationRules.push(
           depthLimit({
-            maxDepth: 12,
-            maxListDepth: 4,
-            // What graphql-js's own introspection query needs.
-            maxIntrospectionDepth: 15,
+            maxDepth: limits.depth,
+            maxListDepth: limits.listDepth,
+            maxSelfReferentialDepth: limits.selfDepth,
+            maxIntrospectionDepth: limits.introspectionDepth,
             maxDepthByFieldCoordinates: { '__Type.ofType': 9 },
             // The limits are in docs/reference/graphql.md; whoever hits one should not have to guess which.
             revealDetails: true,

@@ -10,6 +10,7 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
 import { AggregatesPreset } from './aggregates.ts';
 import { DescriptionsPlugin } from './descriptions.ts';
+import { limits } from './limits.ts';
 import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
@@ -83,7 +84,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
     grafserv: {
       graphqlPath: '/graphql',
       graphiqlPath: '/',
-      maxRequestLength: 1_000_000,
+      maxRequestLength: limits.bodyBytes,
       watch: watchUrl !== undefined,
       websockets: false,
       maskError,
@@ -104,7 +105,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
             'app.current_user_id': claims?.sub ?? '',
             'app.current_session_id': claims?.sid ?? '',
             'app.traceparent': traceparent ?? '',
-            statement_timeout: '5s',
+            statement_timeout: `${limits.statementSeconds}s`,
           },
         };
       },

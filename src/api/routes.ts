@@ -2,14 +2,13 @@ import type { Pool } from 'pg';
 import type { Log } from '../log.ts';
 import type { Authentication } from './authentication.ts';
 import { readiness } from './health.ts';
+import { limits } from './limits.ts';
 import type { Handler } from './listening.ts';
 import { sendError, sendJson } from './responses.ts';
 import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
 import { mayReadMetrics } from './telemetry/access.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 import { makeUnsubscribe, unsubscribePath } from './unsubscribe.ts';
-
-const maxBody = 1_000_000;
 
 /**
  * Makes the handler of /metrics.
@@ -68,10 +67,15 @@ export function makeRoutes(options: RouteOptions): Handler {
       return sendJson(response, status, body);
     }
     if (path === unsubscribePath) return unsubscribe(request, response);
-    if (Number(request.headers['content-length'] ?? 0) > maxBody) {
+    if (Number(request.headers['content-length'] ?? 0) > limits.bodyBytes) {
       // Whoever sends so much does not read an answer first.
       response.setHeader('connection', 'close');
-      return sendError(response, 413, 'BODY_TOO_LARGE', `a request has at most ${maxBody} bytes`);
+      return sendError(
+        response,
+        413,
+        'BODY_TOO_LARGE',
+        `a request has at most ${limits.bodyBytes} bytes`,
+      );
     }
     if (path === '/graphql' && !(await authentication.check(request, response))) return;
     await graphql(request, response);

@@ -1,7 +1,7 @@
 import { type Change, type ChangeKind, merge, type Notification, type Topic } from './events.ts';
 
 /** Rows that wait for one subscriber; with more, it hears only that there are many. */
-const maxWaiting = 100;
+export const maxWaiting = 100;
 
 const ended = { done: true, value: undefined } as const;
 

@@ -24,7 +24,7 @@ declare global {
 }
 
 /** The most days that dashboardChanged reads again at once. */
-const maxDays = 31;
+export const maxDays = 31;
 
 /** The changes of one user, for Grafast's listen() in one operation; a topic is "task" or "task <key>". */
 export class LiveSource implements GrafastSubscriber<Record<string, Change>> {

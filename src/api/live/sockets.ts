@@ -47,7 +47,7 @@ export const defaultLimits: SocketLimits = {
 };
 
 /** How long a socket may stay without a token. */
-const anonymousMs = 60_000;
+export const anonymousMs = 60_000;
 /** How long a peer may take to say good-bye. */
 const farewellMs = 1_000;
 const longestTimerMs = 2 ** 31 - 1;
