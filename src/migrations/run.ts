@@ -163,7 +163,18 @@ export async function migrate(
     }
   }
   await syncHealthChecks(url);
-  return (await appliedCount(url)) - before;
+  const count = (await appliedCount(url)) - before;
+  if (count === 0) await followDeclarations(url);
+  return count;
+}
+
+/**
+ * Lets partitions and pg_cron jobs follow what is declared. graphile-migrate does it only when a
+ * migration ran; pg_cron may have been installed, or a copy restored, since the last one.
+ */
+async function followDeclarations(url: string): Promise<void> {
+  const text = readFileSync(join(projectRoot, 'sql', 'bootstrap', 'after-migrations.sql'), 'utf8');
+  await withSql(url, (sql) => sql.unsafe(text).simple());
 }
 
 async function appliedCount(url: string): Promise<number> {

@@ -53,9 +53,16 @@ export function onLoopback(
   };
 }
 
+/** Whether a URL is gw_owner's, and not a superuser's. */
+const isOwnersUrl = (url: string): boolean =>
+  decodeURIComponent(parseUrl(url).username) === loginRoles.owner.name;
+
 /** The database that DATABASE_URL means. */
 export function fromUrl(config: Config, url: string, passwords: Passwords): Database {
-  const isOwner = decodeURIComponent(parseUrl(url).username) === loginRoles.owner.name;
+  const isOwner = isOwnersUrl(url);
+  // Without a password anywhere, the server may want none.
+  const { GW_OWNER_PASSWORD: password } = config;
+  const owner = password === undefined ? url : changeUrl(url, { password });
   const root =
     config.ROOT_DATABASE_URL === undefined
       ? undefined
@@ -64,7 +71,7 @@ export function fromUrl(config: Config, url: string, passwords: Passwords): Data
   return {
     source: 'url',
     description: describeUrl(url),
-    urls: { ...urlsOfRoles(url, passwords, superuser), ...(isOwner ? { owner: url } : {}) },
+    urls: { ...urlsOfRoles(url, passwords, superuser), ...(isOwner ? { owner } : {}) },
   };
 }
 
@@ -118,7 +125,10 @@ export function locateDatabase(config: Config): Database {
 /** As locateDatabase(), and makes sure that it answers. */
 export async function reachDatabase(config: Config): Promise<Database> {
   const database = locateDatabase(config);
-  const url = database.source === 'url' ? (config.DATABASE_URL ?? '') : database.urls.owner;
+  const { DATABASE_URL: given } = config;
+  // A superuser's own: gw_owner may not be there yet.
+  const isSuperuser = database.source === 'url' && given !== undefined && !isOwnersUrl(given);
+  const url = isSuperuser ? given : database.urls.owner;
   await withSql(url, (sql) => sql`select 1`).catch((error: unknown) => {
     const said = connectionError(error, url, 'DATABASE_URL');
     if (database.source === 'url') throw said;

@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { migrate, migrationUrls } from '../../../src/migrations/run.ts';
 import { connect, type Sql, type Transaction, withSql } from '../../../src/postgres/connect.ts';
 import {
   readSqlFiles,
@@ -130,6 +131,13 @@ describe('sync_cron_jobs', () => {
       expect(await scheduled(sql)).toEqual(await declared(sql));
       expect(await sync(sql)).toBe(0);
     });
+  });
+
+  test('is called by gw migrate also when no migration runs', async () => {
+    await superuser`delete from cron.job where jobname = 'sync-timezones'`;
+    const database = databaseAt(inject('superuserUrl'), cronDatabase);
+    expect(await migrate(migrationUrls(database, ''))).toBe(0);
+    expect(await scheduled(superuser)).toEqual(await declared(owner));
   });
 
   test('enters what it changed into the audit log, and nothing when nothing changed', async () => {
