@@ -36,15 +36,16 @@ export class Checkout {
   readonly folder = mkdtempSync(join(tmpdir(), 'groundwork-checkout-'));
   readonly #children: ChildProcess[] = [];
 
-  constructor() {
-    for (const name of copied) {
+  /** @param more what is copied beside what a command needs, such as `test` */
+  constructor(more: readonly string[] = []) {
+    for (const name of [...copied, ...more]) {
       cpSync(join(projectRoot, name), join(this.folder, name), { recursive: true });
     }
     symlinkSync(join(projectRoot, 'node_modules'), join(this.folder, 'node_modules'));
   }
 
   /** The environment of a fresh terminal: nothing of the tests' own. */
-  #env(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  env(env: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
     const { PATH, HOME, LANG } = process.env;
     return { PATH, HOME, LANG, ...env };
   }
@@ -53,7 +54,7 @@ export class Checkout {
   start(args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess & { output: () => string } {
     const child = spawn(process.execPath, [join('src', 'bootstrap.mjs'), ...args], {
       cwd: this.folder,
-      env: this.#env(env),
+      env: this.env(env),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#children.push(child);
@@ -70,7 +71,7 @@ export class Checkout {
   run(args: string[], env: NodeJS.ProcessEnv = {}): Promise<Finished> {
     const child = spawn(process.execPath, [join('src', 'bootstrap.mjs'), ...args], {
       cwd: this.folder,
-      env: this.#env(env),
+      env: this.env(env),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let [stdout, stderr] = ['', ''];
