@@ -1,5 +1,5 @@
 --! Previous: sha1:291e6091c76f2d6a34b5eee5552e28b4c00b2add
---! Hash: sha1:9f91eefcac8e7fedb20456b27fdde5bc7e52f400
+--! Hash: sha1:7dc474dee78135c7bbff971a5ead509ff36938e1
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 
@@ -50,7 +50,7 @@ comment on column app_public.digests.content is
 comment on column app_public.digests.created_at is 'When the row was made.';
 comment on column app_public.digests.updated_at is 'When the row last changed.';
 
---! Included functions/app_private/digest_contents.sql
+--! Included functions/app_private/digest_events.sql
 -- What is counted belongs to a day of the user's own, so the local date is asked of each
 -- row, and the range of instants only has to be wide enough. Rows are read once for each
 -- user, however many weeks are wanted, by indexes that begin with user_id: a lateral with
@@ -58,9 +58,9 @@ comment on column app_public.digests.updated_at is 'When the row last changed.';
 --
 -- A goal counts as touched in a week in which it or a task that works towards it was
 -- made, it was changed, such a task was done, or a reflection is about it.
-create or replace function app_private.digest_contents(
+create or replace function app_private.digest_events(
   p_user_ids uuid[], p_week_starts date[]
-) returns table (user_id uuid, week_start date, content jsonb, is_empty boolean)
+) returns table (user_id uuid, kind text, id uuid, mood_score smallint, week date)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
@@ -74,21 +74,16 @@ declare
   last_day date := (select max(week) + 7 from unnest(p_week_starts) as week);
 begin
   return query
-  with wanted as materialized (
-    select distinct users.id as user_id, wanted.week, users.timezone,
-      (users.created_at at time zone users.timezone)::date as joined_on
-    from unnest(p_user_ids, p_week_starts) as wanted (user_id, week)
-    inner join app_public.users on users.id = wanted.user_id
-  ),
-  -- The week before is counted too, to be compared with.
-  spans as materialized (
-    select wanted.user_id, wanted.timezone,
+  with spans as materialized (
+    -- The week before is counted too, to be compared with.
+    select users.id as user_id, users.timezone,
       min(wanted.week) - 7 as first_date,
       max(wanted.week) + 6 as last_date,
       (min(wanted.week) - 8)::timestamp at time zone 'UTC' as since,
       (max(wanted.week) + 8)::timestamp at time zone 'UTC' as until
-    from wanted
-    group by wanted.user_id, wanted.timezone
+    from unnest(p_user_ids, p_week_starts) as wanted (user_id, week)
+    inner join app_public.users on users.id = wanted.user_id
+    group by users.id, users.timezone
   ),
   happened as materialized (
     select spans.user_id, event.kind, event.id, event.mood_score,
@@ -140,32 +135,109 @@ begin
         and reflections.reflection_date between spans.first_date and spans.last_date
       offset 0
     ) as event
+  )
+  select happened.user_id, happened.kind, happened.id, happened.mood_score, happened.week
+  from happened
+  union all
+  select happened.user_id, 'goal', link.goal_id, null, happened.week
+  from happened
+  cross join lateral (
+    select goals_tasks.goal_id
+    from app_public.goals_tasks
+    where goals_tasks.user_id = happened.user_id
+      and goals_tasks.task_id = happened.id
+    offset 0
+  ) as link
+  where happened.kind in ('task made', 'task done')
+  union all
+  select happened.user_id, 'goal', link.goal_id, null, happened.week
+  from happened
+  cross join lateral (
+    select reflection_goals.goal_id
+    from app_public.reflection_goals
+    where reflection_goals.user_id = happened.user_id
+      and reflection_goals.reflection_id = happened.id
+    offset 0
+  ) as link
+  where happened.kind = 'reflection';
+end
+$$;
+
+comment on function app_private.digest_events(uuid[], date[]) is
+  'What these users did in these weeks, and in the weeks before, by weeks of their own days: tasks made and done, goals touched, habit days, reflections.';
+--! EndIncluded functions/app_private/digest_events.sql
+--! Included functions/app_private/digest_habits.sql
+-- Without SET, so that it becomes part of digest_contents().
+create or replace function app_private.digest_habits(
+  p_user_id uuid, p_week date, p_timezone text
+) returns table (habits jsonb)
+language sql stable
+as $$
+  select coalesce(pg_catalog.jsonb_agg(
+    pg_catalog.jsonb_build_object('id', habit.id, 'name', habit.name, 'done', habit.done,
+      'streak', habit.streak)
+    order by habit.done desc, habit.name, habit.id), '[]') as habits
+  from (
+    select habits.id, habits.name, log.done, coalesce(run.streak, 0) as streak
+    from app_public.habits
+    cross join lateral (
+      select pg_catalog.count(*) as done, pg_catalog.max(habit_logs.log_date) as last_date
+      from app_public.habit_logs
+      where habit_logs.user_id = habits.user_id
+        and habit_logs.habit_id = habits.id
+        and habit_logs.log_date between p_week and p_week + 6
+      offset 0
+    ) as log
+    -- From Sunday back to the latest day before which there is none.
+    left join lateral (
+      select p_week + 7 - habit_logs.log_date as streak
+      from app_public.habit_logs
+      where habit_logs.user_id = habits.user_id
+        and habit_logs.habit_id = habits.id
+        and habit_logs.log_date <= p_week + 6
+        and not exists (
+          select from app_public.habit_logs as day_before
+          where day_before.user_id = habit_logs.user_id
+            and day_before.habit_id = habit_logs.habit_id
+            and day_before.log_date = habit_logs.log_date - 1
+        )
+      order by habit_logs.log_date desc
+      limit 1
+    ) as run on log.last_date = p_week + 6
+    where habits.user_id = p_user_id
+      and (log.done > 0
+        or (habits.created_at at time zone p_timezone)::date < p_week + 7
+        and coalesce(habits.archived_at at time zone p_timezone, 'infinity')
+          >= p_week)
+    order by log.done desc, habits.name, habits.id
+    limit 100
+  ) as habit
+$$;
+
+comment on function app_private.digest_habits(uuid, date, text) is
+  'The habits that a user had in a week, at most 100: the days on which each was kept, and how many in a row up to its Sunday.';
+--! EndIncluded functions/app_private/digest_habits.sql
+--! Included functions/app_private/digest_contents.sql
+create or replace function app_private.digest_contents(
+  p_user_ids uuid[], p_week_starts date[]
+) returns table (user_id uuid, week_start date, content jsonb, is_empty boolean)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+-- To compile the plan would take longer than to run it.
+set jit = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with wanted as materialized (
+    select distinct users.id as user_id, wanted.week, users.timezone,
+      (users.created_at at time zone users.timezone)::date as joined_on
+    from unnest(p_user_ids, p_week_starts) as wanted (user_id, week)
+    inner join app_public.users on users.id = wanted.user_id
   ),
   events as (
-    select user_id, kind, id, mood_score, week
-    from happened
-    union all
-    select happened.user_id, 'goal', link.goal_id, null, happened.week
-    from happened
-    cross join lateral (
-      select goals_tasks.goal_id
-      from app_public.goals_tasks
-      where goals_tasks.user_id = happened.user_id
-        and goals_tasks.task_id = happened.id
-      offset 0
-    ) as link
-    where happened.kind in ('task made', 'task done')
-    union all
-    select happened.user_id, 'goal', link.goal_id, null, happened.week
-    from happened
-    cross join lateral (
-      select reflection_goals.goal_id
-      from app_public.reflection_goals
-      where reflection_goals.user_id = happened.user_id
-        and reflection_goals.reflection_id = happened.id
-      offset 0
-    ) as link
-    where happened.kind = 'reflection'
+    select * from app_private.digest_events(p_user_ids, p_week_starts)
     -- So that a week without events, and the one before it, have a row.
     union all
     select user_id, 'wanted', null, null, week
@@ -214,47 +286,8 @@ begin
     compared.is_empty
   from compared
   inner join wanted on wanted.user_id = compared.user_id and wanted.week = compared.week
-  cross join lateral (
-    select coalesce(jsonb_agg(
-      jsonb_build_object('id', habit.id, 'name', habit.name, 'done', habit.done,
-        'streak', habit.streak)
-      order by habit.done desc, habit.name, habit.id), '[]') as habits
-    from (
-      select habits.id, habits.name, log.done, coalesce(run.streak, 0) as streak
-      from app_public.habits
-      cross join lateral (
-        select count(*) as done, max(habit_logs.log_date) as last_date
-        from app_public.habit_logs
-        where habit_logs.user_id = habits.user_id
-          and habit_logs.habit_id = habits.id
-          and habit_logs.log_date between compared.week and compared.week + 6
-        offset 0
-      ) as log
-      -- From Sunday back to the latest day before which there is none.
-      left join lateral (
-        select compared.week + 7 - habit_logs.log_date as streak
-        from app_public.habit_logs
-        where habit_logs.user_id = habits.user_id
-          and habit_logs.habit_id = habits.id
-          and habit_logs.log_date <= compared.week + 6
-          and not exists (
-            select from app_public.habit_logs as day_before
-            where day_before.user_id = habit_logs.user_id
-              and day_before.habit_id = habit_logs.habit_id
-              and day_before.log_date = habit_logs.log_date - 1
-          )
-        order by habit_logs.log_date desc
-        limit 1
-      ) as run on log.last_date = compared.week + 6
-      where habits.user_id = compared.user_id
-        and (log.done > 0
-          or (habits.created_at at time zone wanted.timezone)::date < compared.week + 7
-          and coalesce(habits.archived_at at time zone wanted.timezone, 'infinity')
-            >= compared.week)
-      order by log.done desc, habits.name, habits.id
-      limit 100
-    ) as habit
-  ) as kept
+  cross join lateral app_private.digest_habits(
+    compared.user_id, compared.week, wanted.timezone) as kept
   where compared.is_wanted;
 end
 $$;

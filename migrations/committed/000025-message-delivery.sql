@@ -1,5 +1,5 @@
---! Previous: sha1:9f91eefcac8e7fedb20456b27fdde5bc7e52f400
---! Hash: sha1:50d15c3f46e48b82bd913fb76f3eb9697595137b
+--! Previous: sha1:7dc474dee78135c7bbff971a5ead509ff36938e1
+--! Hash: sha1:a7b68d51c5bb7a5b8801467296f1cfa4bde4865d
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -188,6 +188,7 @@ as $$
       select app_hidden.quiet_until(p_at, p_timezone, p_quiet_from, p_quiet_until)
       offset 0
     ) as quiet (until)
+    offset 0
   ) as decided
 $$;
 
@@ -348,6 +349,8 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+  job_ids constant uuid[] := array(
+    select (job ->> 'job_id')::uuid from jsonb_array_elements(p_jobs) as job);
   empty_digests constant uuid[] := app_private.compose_due_digests(p_jobs, p_channel);
   returned integer;
 begin
@@ -387,7 +390,7 @@ begin
   ),
   finished as (
     delete from pgboss.job
-    using jsonb_to_recordset(p_jobs) as given (job_id uuid)
+    using unnest(job_ids) as given (job_id)
     where job.name = 'message-send'
       and job.id = given.job_id
       and not exists (
@@ -426,7 +429,7 @@ begin
   where written.status = 'SENDING';
 
   get diagnostics returned = row_count;
-  if returned < jsonb_array_length(p_jobs) then
+  if returned < cardinality(job_ids) then
     perform app_private.alert_of_unknown_messages(p_jobs);
   end if;
 end
@@ -436,6 +439,57 @@ grant execute on function app_private.claim_messages(jsonb, text) to gw_worker;
 comment on function app_private.claim_messages(jsonb, text) is
   'Marks a batch SENDING and returns what to send now; composes the weekly messages among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Jobs of messages that are not to be sent are removed.';
 --! EndIncluded functions/app_private/claim_messages.sql
+--! Included functions/app_private/retry_wait.sql
+-- Exponential, with full jitter: messages that failed together do not come back together.
+-- Of a receiver that asks for more than a day, a day is believed.
+--
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.retry_wait(
+  p_base interval, p_cap interval, p_attempt integer, p_asked_seconds double precision
+) returns interval
+language sql volatile
+as $$
+  select greatest(
+    pg_catalog.random() * least(p_cap, p_base * 2 ^ least(p_attempt, 20)),
+    least(coalesce(p_asked_seconds, 0), 86400) * interval '1 second')
+$$;
+
+comment on function app_private.retry_wait(interval, interval, integer, double precision) is
+  'How long to wait before the retry of a message that had so many attempts before this one, and whose receiver asked for so many seconds.';
+--! EndIncluded functions/app_private/retry_wait.sql
+--! Included functions/app_private/note_results.sql
+create or replace function app_private.note_results(
+  p_results jsonb, p_channel text, p_given_up integer
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  reached integer;
+  unreachable integer;
+begin
+  -- Too many requests, or a refusal: somebody is there. What failed without an answer, such
+  -- as a message to no address, was never sent and says nothing.
+  select count(*) filter (where result.status = 'SENT' or result.code < 500
+      or result.status = 'FAILED' and result.code is not null),
+    count(*) filter (where result.status = 'RETRYING'
+      and (result.code is null or result.code >= 500))
+  into reached, unreachable
+  from jsonb_to_recordset(p_results) as result (status text, code integer);
+  perform app_private.note_channel_health(p_channel, reached, unreachable);
+
+  if p_given_up > 0 then
+    -- The health check of that name says more, and resolves the alert.
+    perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
+      'messages were given up',
+      'gw messages list --status FAILED; then gw messages redrive');
+  end if;
+end
+$$;
+
+comment on function app_private.note_results(jsonb, text, integer) is
+  'What a batch of results says of the channel''s receiver; an alert when messages were given up.';
+--! EndIncluded functions/app_private/note_results.sql
 --! Included functions/app_private/record_send_results.sql
 -- Definer: see claim_messages(). What was delivered is SENT, whoever says so and however
 -- late. Any other outcome counts only for the attempt that is the message's latest.
@@ -449,30 +503,19 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   recorded integer;
-  reached integer;
-  unreachable integer;
   given_up integer;
 begin
-  with result as materialized (
-    select *
-    from jsonb_to_recordset(p_results) as result (
-      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
-      attempt integer, status text, code integer, body text, error text,
-      retry_after_seconds double precision, is_uncertain boolean)
-  ),
-  decided as materialized (
+  with decided as materialized (
     select result.*, tries.counted,
       case when result.status = 'RETRYING'
         and result.attempt + tries.counted >= channel.max_attempts
         then 'FAILED' else result.status end as next_status,
-      -- Exponential, with full jitter: those that failed together do not come back together.
-      clock_timestamp() + greatest(
-        random() * least(channel.retry_cap,
-          channel.retry_base * 2 ^ least(result.attempt, 20)),
-        -- Of a receiver that asks for more than a day, a day is believed.
-        least(coalesce(result.retry_after_seconds, 0), 86400) * interval '1 second')
-        as retry_at
-    from result
+      clock_timestamp() + app_private.retry_wait(channel.retry_base, channel.retry_cap,
+        result.attempt, result.retry_after_seconds) as retry_at
+    from jsonb_to_recordset(p_results) as result (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
+      attempt integer, status text, code integer, body text, error text,
+      retry_after_seconds double precision, is_uncertain boolean)
     inner join app_private.delivery_channels as channel on channel.name = p_channel
     -- A probe of a receiver that is down uses up no attempt of the message that made it.
     cross join lateral (
@@ -556,22 +599,7 @@ begin
   into recorded, given_up
   from written;
 
-  -- Too many requests, or a refusal: somebody is there. What failed without an answer, such
-  -- as a message to no address, was never sent and says nothing.
-  select count(*) filter (where result.status = 'SENT' or result.code < 500
-      or result.status = 'FAILED' and result.code is not null),
-    count(*) filter (where result.status = 'RETRYING'
-      and (result.code is null or result.code >= 500))
-  into reached, unreachable
-  from jsonb_to_recordset(p_results) as result (status text, code integer);
-  perform app_private.note_channel_health(p_channel, reached, unreachable);
-
-  if given_up > 0 then
-    -- The health check of that name says more, and when it is over.
-    perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
-      'messages were given up',
-      'gw messages list --status FAILED; then gw messages redrive');
-  end if;
+  perform app_private.note_results(p_results, p_channel, given_up);
   return recorded;
 end
 $$;

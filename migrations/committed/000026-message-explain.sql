@@ -1,5 +1,5 @@
---! Previous: sha1:50d15c3f46e48b82bd913fb76f3eb9697595137b
---! Hash: sha1:884222f0ff6e561ff004731c9379b385d3252540
+--! Previous: sha1:a7b68d51c5bb7a5b8801467296f1cfa4bde4865d
+--! Hash: sha1:c83e28d0b815dcbcd5084a4cbf63960d4a86f87e
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 
@@ -385,6 +385,92 @@ comment on function app_private.explain_unplanned(
   app_private.user_messages, date, text, boolean, timestamptz) is
   'Why there is no message of a user''s type for a date, and whether none is to come.';
 --! EndIncluded functions/app_private/explain_unplanned.sql
+--! Included functions/app_private/explain_state.sql
+create or replace function app_private.explain_state(
+  p_message app_public.message_logs, p_rules app_private.user_messages, p_refusal text
+) returns table (at timestamptz, topic text, detail text)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  status constant text := p_message.status;
+  is_waiting constant boolean := status in ('SCHEDULED', 'QUEUED', 'RETRYING');
+  is_taken boolean;
+  send_until timestamptz;
+  decision record;
+begin
+  select exists (
+    select from app_private.message_ledger
+    where message_ledger.user_id = p_message.user_id
+      and message_ledger.message_type = p_message.message_type
+      and message_ledger.delivery_date = p_message.delivery_date
+      and message_ledger.message_id = p_message.id
+  ) into is_taken;
+  select coalesce(p_message.send_until,
+    p_message.scheduled_send_time + message_settings.late_window)
+  into send_until
+  from app_private.message_settings;
+
+  topic := 'state';
+  at := case status
+    when 'SCHEDULED' then p_message.scheduled_send_time
+    when 'SENT' then p_message.actual_send_time
+    when 'SENDING' then p_message.attempted_at
+    when 'UNKNOWN' then p_message.uncertain_since
+    else p_message.updated_at end;
+  detail := status || ': ' || case status
+    when 'SCHEDULED' then 'waits for its time'
+    when 'QUEUED' then coalesce(p_message.error_message, 'due, and waits for a worker')
+    when 'SENDING' then 'a worker makes the call; should it die, another gets its job'
+    when 'RETRYING' then 'retried until it is delivered, refused, or too late'
+    when 'SENT' then 'the receiver has accepted it'
+    when 'FAILED' then coalesce(p_message.error_message, 'refused, or given up')
+      || '. To send it again: gw messages redrive --message ' || p_message.id
+    when 'EXPIRED' then coalesce(p_message.error_message, 'it was too late')
+      || '. To send it all the same: gw messages redrive --message ' || p_message.id
+    when 'CANCELED' then coalesce(p_message.error_message, 'not wanted any more')
+      || case when is_taken then '. It is not planned again, but can be sent: '
+        || 'gw messages redrive --message ' || p_message.id
+        else '. It is planned again when the rules have it again in time' end
+    when 'UNKNOWN' then coalesce(p_message.error_message, 'it may have been delivered')
+      || '. A person asks the receiver, then: gw messages resolve --message '
+      || p_message.id || ' --as sent|failed'
+  end;
+  if is_waiting then
+    select decided.*
+    into decision
+    from app_private.message_decision(
+      greatest(now(), p_message.scheduled_send_time), p_refusal, p_rules.timezone,
+      p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since)
+      as decided;
+    if decision.status not in ('SENDING', 'QUEUED') then
+      detail := detail || format('. The next worker makes it %s: %s',
+        decision.status, decision.reason);
+    end if;
+  end if;
+  detail := app_private.without_addresses(detail, 600);
+  return next;
+
+  if is_waiting then
+    at := send_until;
+    topic := 'expires';
+    select decided.*
+    into decision
+    from app_private.message_decision(send_until + interval '1 second', null,
+      p_rules.timezone, null, null, send_until, p_message.uncertain_since) as decided;
+    detail := 'too late from then on: it becomes ' || decision.status
+      || case decision.status
+        when 'UNKNOWN' then ': an attempt may have delivered it' else '' end;
+    return next;
+  end if;
+end
+$$;
+
+comment on function app_private.explain_state(
+  app_public.message_logs, app_private.user_messages, text) is
+  'What a message''s status means, what the next worker makes of it, and when it is too late.';
+--! EndIncluded functions/app_private/explain_state.sql
 --! Included functions/app_private/explain_planned.sql
 -- Of one message: when it was planned, whether it follows the rules, its job, its
 -- attempts, and what comes next. p_refusal is why the rules do not have it any more,
@@ -401,23 +487,8 @@ declare
   stamp constant text := 'YYYY-MM-DD HH24:MI:SS "UTC"';
   status constant text := p_message.status;
   is_waiting constant boolean := status in ('SCHEDULED', 'QUEUED', 'RETRYING');
-  is_taken boolean;
-  send_until timestamptz;
   job pgboss.job;
-  decision record;
 begin
-  select exists (
-    select from app_private.message_ledger
-    where message_ledger.user_id = p_message.user_id
-      and message_ledger.message_type = p_message.message_type
-      and message_ledger.delivery_date = p_message.delivery_date
-      and message_ledger.message_id = p_message.id
-  ) into is_taken;
-  select coalesce(p_message.send_until,
-    p_message.scheduled_send_time + message_settings.late_window)
-  into send_until
-  from app_private.message_settings;
-
   at := p_message.created_at;
   topic := 'plan';
   detail := format('planned as message %s, due at %s', p_message.id,
@@ -465,58 +536,8 @@ begin
     return next;
   end if;
 
-  topic := 'state';
-  at := case status
-    when 'SCHEDULED' then p_message.scheduled_send_time
-    when 'SENT' then p_message.actual_send_time
-    when 'SENDING' then p_message.attempted_at
-    when 'UNKNOWN' then p_message.uncertain_since
-    else p_message.updated_at end;
-  detail := status || ': ' || case status
-    when 'SCHEDULED' then 'waits for its time'
-    when 'QUEUED' then coalesce(p_message.error_message, 'due, and waits for a worker')
-    when 'SENDING' then 'a worker makes the call; should it die, another gets its job'
-    when 'RETRYING' then 'tried again until it is delivered, refused, or too late'
-    when 'SENT' then 'the receiver has accepted it'
-    when 'FAILED' then coalesce(p_message.error_message, 'refused, or given up')
-      || '. To send it again: gw messages redrive --message ' || p_message.id
-    when 'EXPIRED' then coalesce(p_message.error_message, 'it was too late')
-      || '. To send it all the same: gw messages redrive --message ' || p_message.id
-    when 'CANCELED' then coalesce(p_message.error_message, 'not wanted any more')
-      || case when is_taken then '. It is not planned again, but can be sent: '
-        || 'gw messages redrive --message ' || p_message.id
-        else '. It is planned again when the rules have it again in time' end
-    when 'UNKNOWN' then coalesce(p_message.error_message, 'it may have been delivered')
-      || '. A person asks the receiver, then: gw messages resolve --message '
-      || p_message.id || ' --as sent|failed'
-  end;
-  if is_waiting then
-    select decided.*
-    into decision
-    from app_private.message_decision(
-      greatest(now(), p_message.scheduled_send_time), p_refusal, p_rules.timezone,
-      p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since)
-      as decided;
-    if decision.status not in ('SENDING', 'QUEUED') then
-      detail := detail || format('. The next worker makes it %s: %s',
-        decision.status, decision.reason);
-    end if;
-  end if;
-  detail := app_private.without_addresses(detail, 600);
-  return next;
-
-  if is_waiting then
-    at := send_until;
-    topic := 'expires';
-    select decided.*
-    into decision
-    from app_private.message_decision(send_until + interval '1 second', null,
-      p_rules.timezone, null, null, send_until, p_message.uncertain_since) as decided;
-    detail := 'too late from then on: it becomes ' || decision.status
-      || case decision.status
-        when 'UNKNOWN' then ': an attempt may have delivered it' else '' end;
-    return next;
-  end if;
+  return query
+  select * from app_private.explain_state(p_message, p_rules, p_refusal);
 end
 $$;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:884222f0ff6e561ff004731c9379b385d3252540
---! Hash: sha1:d44554a1e7ee05a52a400ea6e635691402fe58ce
+--! Previous: sha1:c83e28d0b815dcbcd5084a4cbf63960d4a86f87e
+--! Hash: sha1:f49e82d746ce7ce751232a7cca94a4752a71caa7
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d44554a1e7ee05a52a400ea6e635691402fe58ce
---! Hash: sha1:22b18d248e49859150a8d3ca938db6437e30c268
+--! Previous: sha1:f49e82d746ce7ce751232a7cca94a4752a71caa7
+--! Hash: sha1:386ecd85f0c3e861f6e44779b70e86503f4ce6ff
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
@@ -214,9 +214,124 @@ comment on function app_private.redrive_refusals(
   text[], text, date, uuid, timestamptz, uuid, boolean) is
   'Messages that did not go out, and why one may not be sent again; null when it may.';
 --! EndIncluded functions/app_private/redrive_refusals.sql
+--! Included functions/app_private/lock_messages.sql
+-- In the order of replan_messages(): nothing is planned for these users meanwhile.
+create or replace function app_private.lock_messages(
+  p_statuses text[], p_message_type text, p_date date, p_user_id uuid,
+  p_since timestamptz, p_message_id uuid
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  user_ids uuid[];
+begin
+  select array_agg(distinct found.user_id)
+  into user_ids
+  from app_private.find_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
+  perform from app_public.users
+  where id = any (user_ids)
+  order by id
+  for no key update;
+  perform from app_private.message_schedule
+  where user_id = any (user_ids)
+  order by user_id, message_type
+  for update;
+  perform from app_public.message_logs
+  where (user_id, id, scheduled_send_time) in (
+    select found.user_id, found.id, found.scheduled_send_time
+    from app_private.find_messages(
+      p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+  order by user_id, id
+  for update;
+end
+$$;
+
+comment on function app_private.lock_messages(
+  text[], text, date, uuid, timestamptz, uuid) is
+  'Locks messages by filters, and what is planned for their users, until the transaction ends.';
+--! EndIncluded functions/app_private/lock_messages.sql
+--! Included functions/app_private/revive_messages.sql
+-- One that is planned for later only becomes SCHEDULED; what is due gets a job.
+create or replace function app_private.revive_messages(
+  p_messages jsonb, p_even_unknown boolean
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  user_ids uuid[];
+  ids uuid[];
+begin
+  select array_agg(distinct given.user_id), array_agg(given.message_id)
+  into user_ids, ids
+  from jsonb_to_recordset(p_messages) as given (user_id uuid, message_id uuid);
+
+  insert into app_private.message_ledger
+    (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+  select given.user_id, given.message_type, given.delivery_date, given.message_id,
+    given.scheduled_send_time
+  from jsonb_to_recordset(p_messages) as given (user_id uuid, message_id uuid,
+    scheduled_send_time timestamptz, message_type text, delivery_date date)
+  order by given.user_id, given.message_type
+  on conflict do nothing;
+
+  update app_public.message_logs
+  set status = 'SCHEDULED',
+    job_id = null,
+    retry_count = 0,
+    send_until = case when given.scheduled_send_time <= now()
+      then now() + settings.late_window end,
+    error_message = null,
+    attempts = coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+      jsonb_strip_nulls(jsonb_build_object(
+        'change', 'sent again',
+        'changed_at', now(),
+        'changed_by', session_user,
+        'status', message_logs.status,
+        'error', message_logs.error_message))),
+    uncertain_since = case when not p_even_unknown then message_logs.uncertain_since end,
+    -- What certainly was not delivered may go to an address corrected since, and say what
+    -- is true now. What may have been stays as it was under its key.
+    recipient_email = case when message_logs.uncertain_since is not null
+      or message_logs.status = 'UNKNOWN' then message_logs.recipient_email end,
+    recipient_name = case when message_logs.uncertain_since is not null
+      or message_logs.status = 'UNKNOWN' then message_logs.recipient_name end,
+    attempted_at = case when message_logs.uncertain_since is not null
+      or message_logs.status = 'UNKNOWN' then message_logs.attempted_at end
+  from jsonb_to_recordset(p_messages)
+    as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+  cross join app_private.message_settings as settings
+  where message_logs.user_id = given.user_id
+    and message_logs.id = given.message_id
+    and message_logs.scheduled_send_time = given.scheduled_send_time;
+  perform app_private.replan_messages(user_ids);
+  perform app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
+    array_agg(due.scheduled_send_time), now())
+  from app_public.message_logs as due
+  where due.user_id = any (user_ids)
+    and due.id = any (ids)
+    and due.status = 'SCHEDULED'
+    and due.scheduled_send_time <= now();
+
+  delete from pgboss.job
+  where job.name = 'message-send-dead'
+    and (job.data ->> 'message_id')::uuid = any (ids);
+  if not exists (select from pgboss.job where job.name = 'message-send-dead') then
+    perform ops.resolve_alert('health-dead-letters', 'message-send-dead');
+  end if;
+end
+$$;
+
+comment on function app_private.revive_messages(jsonb, boolean) is
+  'Puts messages back to be sent: an array of {user_id, message_id, scheduled_send_time, message_type, delivery_date}. A message that may have been delivered keeps its receiver and text.';
+--! EndIncluded functions/app_private/revive_messages.sql
 --! Included functions/ops/redrive_messages.sql
--- Nothing is sent here: a message gets a job of its own again, and claim_messages()
--- decides as for any other. One that is planned for later only becomes SCHEDULED.
+-- Nothing is sent here: a message gets a job again, and claim_messages() decides as for any
+-- other.
 create or replace function ops.redrive_messages(
   p_statuses text[] default array['FAILED', 'EXPIRED'],
   p_message_type text default null,
@@ -240,9 +355,8 @@ set timezone = 'UTC'
 as $$
 #variable_conflict use_column
 declare
-  user_ids uuid[];
   judged jsonb;
-  wanted uuid[];
+  wanted jsonb;
 begin
   if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED'] then
     raise exception
@@ -250,31 +364,18 @@ begin
       using errcode = 'GW041',
         hint = 'What waits is sent by itself; what was sent stays sent.';
   end if;
-
   if p_message_type is not null then
     perform app_private.check_message_type(p_message_type);
   end if;
-
   if not p_dry_run then
-    -- In the order of replan_messages(): nothing is planned for these users meanwhile.
-    select array_agg(distinct found.user_id) into user_ids
-    from app_private.find_messages(
-      p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found;
-    perform from app_public.users where id = any (user_ids) order by id for no key update;
-    perform from app_private.message_schedule where user_id = any (user_ids)
-    order by user_id, message_type for update;
-    perform from app_public.message_logs
-    where (user_id, id, scheduled_send_time) in (
-      select found.user_id, found.id, found.scheduled_send_time
-      from app_private.find_messages(
-        p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
-    order by user_id, id
-    for update;
+    perform app_private.lock_messages(
+      p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id);
   end if;
 
   select coalesce(jsonb_agg(to_jsonb(found)
-    order by found.scheduled_send_time, found.user_id, found.message_id), '[]')
-  into judged
+      order by found.scheduled_send_time, found.user_id, found.message_id), '[]'),
+    jsonb_agg(to_jsonb(found)) filter (where found.refusal is null)
+  into judged, wanted
   from app_private.redrive_refusals(p_statuses, p_message_type, p_date, p_user_id,
     p_since, p_message_id, p_even_unknown) as found;
   return query
@@ -282,75 +383,13 @@ begin
     found.status, found.refusal
   from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
     message_type text, delivery_date date, status text, refusal text);
-  select coalesce(array_agg(found.message_id), '{}')
-  into wanted
-  from jsonb_to_recordset(judged) as found (message_id uuid, refusal text)
-  where found.refusal is null;
-  if p_dry_run or wanted = '{}' then
+  if p_dry_run or wanted is null then
     return;
   end if;
 
-  insert into app_private.message_ledger
-    (user_id, message_type, delivery_date, message_id, scheduled_send_time)
-  select found.user_id, found.message_type, found.delivery_date, found.id,
-    found.scheduled_send_time
-  from app_private.find_messages(
-    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
-  where found.id = any (wanted)
-    and not exists (
-      select from app_private.message_ledger as ledger
-      where ledger.user_id = found.user_id
-        and ledger.message_type = found.message_type
-        and ledger.delivery_date = found.delivery_date
-    )
-  order by found.user_id, found.message_type;
-
-  update app_public.message_logs
-  set status = 'SCHEDULED',
-    job_id = null,
-    retry_count = 0,
-    send_until = case when found.scheduled_send_time <= now()
-      then now() + settings.late_window end,
-    error_message = null,
-    attempts = coalesce(message_logs.attempts, '[]') || jsonb_build_array(
-      jsonb_strip_nulls(jsonb_build_object(
-        'change', 'sent again',
-        'changed_at', now(),
-        'changed_by', session_user,
-        'status', message_logs.status,
-        'error', message_logs.error_message))),
-    uncertain_since = case when not p_even_unknown then message_logs.uncertain_since end,
-    -- What certainly was not delivered may go to an address corrected since, and say what
-    -- is true now. What may have been stays as it was under its key.
-    recipient_email = case when is_uncertain then message_logs.recipient_email end,
-    recipient_name = case when is_uncertain then message_logs.recipient_name end,
-    attempted_at = case when is_uncertain then message_logs.attempted_at end
-  from app_private.find_messages(
-    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found
-  cross join lateral (
-    select found.uncertain_since is not null or found.status = 'UNKNOWN'
-  ) as doubt (is_uncertain)
-  cross join app_private.message_settings as settings
-  where found.id = any (wanted)
-    and message_logs.user_id = found.user_id
-    and message_logs.id = found.id
-    and message_logs.scheduled_send_time = found.scheduled_send_time;
-  perform app_private.replan_messages(user_ids);
-  perform app_private.enqueue_messages(array_agg(due.user_id), array_agg(due.id),
-    array_agg(due.scheduled_send_time), now())
-  from app_private.find_messages(
-    array['SCHEDULED'], p_message_type, p_date, p_user_id, null, p_message_id) as due
-  where due.id = any (wanted)
-    and due.scheduled_send_time <= now();
-
-  delete from pgboss.job
-  where job.name = 'message-send-dead'
-    and (job.data ->> 'message_id')::uuid = any (wanted);
-  if not exists (select from pgboss.job where job.name = 'message-send-dead') then
-    perform ops.resolve_alert('health-dead-letters', 'message-send-dead');
-  end if;
+  perform app_private.revive_messages(wanted, p_even_unknown);
   perform ops.audit('messages.redriven', jsonb_strip_nulls(jsonb_build_object(
-    'messages', cardinality(wanted),
+    'messages', jsonb_array_length(wanted),
     'statuses', p_statuses,
     'type', p_message_type,
     'date', p_date,

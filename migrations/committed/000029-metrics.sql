@@ -1,5 +1,5 @@
---! Previous: sha1:22b18d248e49859150a8d3ca938db6437e30c268
---! Hash: sha1:0ab56f4fabad45005e773451677f365fe5c2103e
+--! Previous: sha1:386ecd85f0c3e861f6e44779b70e86503f4ce6ff
+--! Hash: sha1:08c498b14d894c64b3cb5be1f3a829d50cf70e29
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0ab56f4fabad45005e773451677f365fe5c2103e
---! Hash: sha1:ea900a207784fa8d0e42d0e65f96e974370c19a2
+--! Previous: sha1:08c498b14d894c64b3cb5be1f3a829d50cf70e29
+--! Hash: sha1:d94e576465d0d9116852a9da32d03cc7ebb7780a
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

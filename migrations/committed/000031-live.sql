@@ -1,5 +1,5 @@
---! Previous: sha1:ea900a207784fa8d0e42d0e65f96e974370c19a2
---! Hash: sha1:a0a66b8110f7c5cd0cef34d9c60f74b399fa38da
+--! Previous: sha1:d94e576465d0d9116852a9da32d03cc7ebb7780a
+--! Hash: sha1:19772a2ca8849aaa00c5afac74f60c00753dcf10
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a0a66b8110f7c5cd0cef34d9c60f74b399fa38da
---! Hash: sha1:cc5e6d4e50af06a7f6ab6f6029ce459693862bc7
+--! Previous: sha1:19772a2ca8849aaa00c5afac74f60c00753dcf10
+--! Hash: sha1:524b23404473f8c7b626f6ba3812a5b64c17cb50
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cc5e6d4e50af06a7f6ab6f6029ce459693862bc7
---! Hash: sha1:37fd78c51f0190c95c8d62aad89126a186577c0b
+--! Previous: sha1:524b23404473f8c7b626f6ba3812a5b64c17cb50
+--! Hash: sha1:b8f88cbcac33c22bcb4804c51f59e2a6c3586e52
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

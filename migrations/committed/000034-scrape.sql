@@ -1,5 +1,5 @@
---! Previous: sha1:37fd78c51f0190c95c8d62aad89126a186577c0b
---! Hash: sha1:2c82444f908294ded034ce5fd0efd51cc14214da
+--! Previous: sha1:b8f88cbcac33c22bcb4804c51f59e2a6c3586e52
+--! Hash: sha1:bad39c6c4261e4c912e4171c41ead214d0671227
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2c82444f908294ded034ce5fd0efd51cc14214da
---! Hash: sha1:e71fb321b51d0c2b0c8955d86a2ed28d502429b6
+--! Previous: sha1:bad39c6c4261e4c912e4171c41ead214d0671227
+--! Hash: sha1:bd4d58dddbbfd42a26acd056be35ae79d012b061
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
