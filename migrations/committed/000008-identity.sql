@@ -1,5 +1,5 @@
 --! Previous: sha1:01690172fc7fc4e79b9c3f428fc99c200613cffe
---! Hash: sha1:a79e896c426ea083696e9dd84170e2bd29f72a03
+--! Hash: sha1:8541ae415d0501ae2e5a602e819fe12fe7725f1f
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -59,7 +59,8 @@ create table app_public.users (
 create unique index users_email_key_where_open on app_public.users (lower(email))
   where deleted_at is null;
 
--- The planner searches by the day of the year, whatever the year of birth.
+-- For people who ask whose birthday or anniversary a day of the year is, whatever the
+-- year. Planning does not need them: it reads message_schedule.
 create index users_birthday_idx_where_open
   on app_public.users (app_hidden.month_day(birthday_date), timezone)
   where deleted_at is null and birthday_date is not null;

@@ -1,5 +1,5 @@
---! Previous: sha1:a79e896c426ea083696e9dd84170e2bd29f72a03
---! Hash: sha1:ef7c8113b2e5e2fd4813e2b91a739fae1b91dffc
+--! Previous: sha1:8541ae415d0501ae2e5a602e819fe12fe7725f1f
+--! Hash: sha1:24f3b498133f21e02e1c5e3d4547e145ddc4c9f4
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

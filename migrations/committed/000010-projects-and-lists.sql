@@ -1,5 +1,5 @@
---! Previous: sha1:ef7c8113b2e5e2fd4813e2b91a739fae1b91dffc
---! Hash: sha1:ec43e193d3f57cad0c1e6f853decccc3a38065d6
+--! Previous: sha1:24f3b498133f21e02e1c5e3d4547e145ddc4c9f4
+--! Hash: sha1:8169d5577ea390c061a84dab14d796c13070e0dd
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

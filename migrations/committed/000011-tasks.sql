@@ -1,5 +1,5 @@
---! Previous: sha1:ec43e193d3f57cad0c1e6f853decccc3a38065d6
---! Hash: sha1:143c642dd294555d7692579b1e556e2553c30f6d
+--! Previous: sha1:8169d5577ea390c061a84dab14d796c13070e0dd
+--! Hash: sha1:8de339557ac28f061cb06989cee67f55b05d54de
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:143c642dd294555d7692579b1e556e2553c30f6d
---! Hash: sha1:b0c5ea60d58ea42477fdd8b28f8c20c3b3c80837
+--! Previous: sha1:8de339557ac28f061cb06989cee67f55b05d54de
+--! Hash: sha1:ddb209c3ab954ffb94d910f7e11470ac0aff0cac
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b0c5ea60d58ea42477fdd8b28f8c20c3b3c80837
---! Hash: sha1:3720c5dde1d5639ef90a200463acbf0c2d7815a5
+--! Previous: sha1:ddb209c3ab954ffb94d910f7e11470ac0aff0cac
+--! Hash: sha1:184ed70125e3f564da0b95258427320f69e415eb
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3720c5dde1d5639ef90a200463acbf0c2d7815a5
---! Hash: sha1:9cc269639cc1e15d1f910d075f2e6fc00146b414
+--! Previous: sha1:184ed70125e3f564da0b95258427320f69e415eb
+--! Hash: sha1:4aa73824ad927814cb6eaf8954b119a58f7147f7
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9cc269639cc1e15d1f910d075f2e6fc00146b414
---! Hash: sha1:69f806920ca3db85367e3bd0c41d76ea145dbfb1
+--! Previous: sha1:4aa73824ad927814cb6eaf8954b119a58f7147f7
+--! Hash: sha1:d88f07c43b8bc346fe4121fd4176516ac421d74a
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

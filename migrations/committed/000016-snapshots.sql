@@ -1,5 +1,5 @@
---! Previous: sha1:69f806920ca3db85367e3bd0c41d76ea145dbfb1
---! Hash: sha1:4ff16f9de12fa4ad66de8cd430126094acb2f8c4
+--! Previous: sha1:d88f07c43b8bc346fe4121fd4176516ac421d74a
+--! Hash: sha1:bf8294237b62305f0494349677ca04414f3ab2f9
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4ff16f9de12fa4ad66de8cd430126094acb2f8c4
---! Hash: sha1:be54e462f8a5a330c3cc05b3f2f86fcfb18968ab
+--! Previous: sha1:bf8294237b62305f0494349677ca04414f3ab2f9
+--! Hash: sha1:4bc8512cd36c1a083c74d32c52c543cbb1373696
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:be54e462f8a5a330c3cc05b3f2f86fcfb18968ab
---! Hash: sha1:c8140ee0eab243fe6609b17d84fd302a44fa1900
+--! Previous: sha1:4bc8512cd36c1a083c74d32c52c543cbb1373696
+--! Hash: sha1:9bc3b01ee77ed6266d03801cd1034e5d8b0f320f
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

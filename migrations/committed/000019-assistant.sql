@@ -1,5 +1,5 @@
---! Previous: sha1:c8140ee0eab243fe6609b17d84fd302a44fa1900
---! Hash: sha1:847db161462725a2df48191e3cd9ecce23fdd730
+--! Previous: sha1:9bc3b01ee77ed6266d03801cd1034e5d8b0f320f
+--! Hash: sha1:7ff21080a12d37801a5bf5e11c9e93fe4a2ee18c
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:847db161462725a2df48191e3cd9ecce23fdd730
---! Hash: sha1:004e7ab789d7a4a88ba764b6fa45f815981b36a3
+--! Previous: sha1:7ff21080a12d37801a5bf5e11c9e93fe4a2ee18c
+--! Hash: sha1:9486a93bcd1935c10dd258fbf9519779f8dc357d
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:004e7ab789d7a4a88ba764b6fa45f815981b36a3
---! Hash: sha1:535b11210f578a1ac6780f681c53ab405967d2a9
+--! Previous: sha1:9486a93bcd1935c10dd258fbf9519779f8dc357d
+--! Hash: sha1:ca64de3a65fe832d6fedb60d09e185e90f56ed2c
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 
@@ -11,8 +11,8 @@
  */
 
 --! Included functions/app_private/make_user_messages.sql
--- The view names the columns that the types name, so that reading it costs what a view
--- written by hand costs. Dropping such a column is refused while a type needs it.
+-- The view names the columns that message_types names. So it is as fast as a view written
+-- by hand, and PostgreSQL refuses to drop a column while a type needs it.
 create or replace function app_private.make_user_messages() returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -57,10 +57,10 @@ end
 $$;
 
 comment on function app_private.make_user_messages() is
-  'Makes the view user_messages anew from the rows of message_types.';
+  'Creates the view user_messages again, from the rows of message_types.';
 --! EndIncluded functions/app_private/make_user_messages.sql
 --! Included functions/app_private/tg_message_types__validate.sql
--- The columns that a type names must be there, and be of use.
+-- A type names columns. They must exist, and have the right type.
 create or replace function app_private.tg_message_types__validate() returns trigger
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -99,7 +99,7 @@ end
 $$;
 
 comment on function app_private.tg_message_types__validate() is
-  'Refuses a type whose columns do not exist; marks a changed one for the planner.';
+  'Refuses a type whose columns do not exist. Marks a changed type, so that the planner applies it to all users.';
 --! EndIncluded functions/app_private/tg_message_types__validate.sql
 --! Included functions/app_private/tg_message_types__apply.sql
 create or replace function app_private.tg_message_types__apply() returns trigger
@@ -113,7 +113,7 @@ end
 $$;
 
 comment on function app_private.tg_message_types__apply() is
-  'The rules follow the message types.';
+  'Brings the view of the rules up to date when a message type is added, changed or deleted.';
 --! EndIncluded functions/app_private/tg_message_types__apply.sql
 
 create table app_private.message_types (
@@ -152,13 +152,13 @@ comment on column app_private.message_types.label is
 comment on column app_private.message_types.repeats is
   'yearly: on the day of base_column, composed when planned. weekly: on Mondays after base_column, composed of the week''s figures when sent.';
 comment on column app_private.message_types.base_column is
-  'The column of app_public.users that has the date: a date, or a timestamptz, which is read in the user''s zone. Who has none there gets no such message.';
+  'The column of app_public.users that has the date: a date, or a timestamptz, which is read in the user''s zone. A user with null there gets no message.';
 comment on column app_private.message_types.send_time is
   'The local time at which it is sent; null means the user''s send_time.';
 comment on column app_private.message_types.opt_out_column is
   'The column of app_public.user_settings that says who wants it; null means that nobody can turn it off.';
 comment on column app_private.message_types.replan_after is
-  'The planner has yet to apply a change of this row to users with a greater id; null when it has reached all.';
+  'A change of this row was applied to users up to this id; null when it has reached all.';
 
 insert into app_private.message_types
   (type, label, repeats, base_column, send_time, opt_out_column, replan_after)
@@ -166,7 +166,7 @@ values
   ('BIRTHDAY', 'birthday', 'yearly', 'birthday_date', null, 'birthday_messages', null),
   ('ANNIVERSARY', 'anniversary', 'yearly', 'anniversary_date', null,
     'anniversary_messages', null),
-  -- Who joins in a week gets a digest of it on the Monday after.
+  -- A user who joins in a week gets a digest of it on the Monday after.
   ('DIGEST', 'weekly digest', 'weekly', 'created_at', '08:00', 'weekly_digest', null);
 
 --! Included functions/app_private/check_message_type.sql
@@ -187,10 +187,10 @@ end
 $$;
 
 comment on function app_private.check_message_type(text) is
-  'Refuses what is no message type, with the types that there are.';
+  'Raises GW040 when there is no such message type; the hint lists the types.';
 --! EndIncluded functions/app_private/check_message_type.sql
 --! Included functions/app_private/unsubscribe_label.sql
--- Definer: the API's login role may call this and read no table. It tells names alone.
+-- Definer: the API's login role may call this and read no table. It returns a label only.
 create or replace function app_private.unsubscribe_label(p_message_type text)
 returns text
 language sql stable security definer
@@ -207,9 +207,10 @@ comment on function app_private.unsubscribe_label(text) is
   'What a user turns off by unsubscribing from a message type, such as "messages on your birthday"; null when there is no such type, or nobody can turn it off.';
 --! EndIncluded functions/app_private/unsubscribe_label.sql
 --! Included functions/app_hidden/render_template.sql
--- Sections go first, while there is only the template's own text: a value is never read as
--- a template. Then split at "{{": the first piece is literal, each other piece is
--- "name}}literal". A loop, because a query for each text costs more than the text.
+-- Sections are resolved first, before any value is in the text, so a value is never read
+-- as a template. Then the text is split at "{{": the first piece is literal, each other
+-- piece is "name}}literal". A loop is faster here: a query for each text costs more than
+-- the text.
 create or replace function app_hidden.render_template(p_template text, p_values jsonb)
 returns text
 language plpgsql immutable strict parallel safe
@@ -250,7 +251,7 @@ end
 $$;
 
 comment on function app_hidden.render_template(text, jsonb) is
-  'Replaces {{name}} by the value of that key; {{#name}}…{{/name}} stays only where there is one. A value is never read as a template.';
+  'Replaces {{name}} by the value of that key. Keeps {{#name}}…{{/name}} only when the key has a value. A value is never read as a template.';
 --! EndIncluded functions/app_hidden/render_template.sql
 --! Included functions/app_hidden/template_names.sql
 -- Reads a template as render_template() does: each piece after "{{" is "name}}literal".
@@ -288,7 +289,7 @@ end
 $$;
 
 comment on function app_hidden.template_names(text) is
-  'The names that a template fills in or has sections of. What is neither a name nor one end of a section with two ends stands as it is written, with its braces.';
+  'The names that a template uses, as values or as sections. A tag that is neither a name nor part of a complete section is returned as it is written, with its braces.';
 --! EndIncluded functions/app_hidden/template_names.sql
 --! Included functions/app_private/tg_message_templates__validate.sql
 -- A trigger, because a CHECK cannot look into message_types.
@@ -354,7 +355,7 @@ create trigger _200_validate before insert or update on app_private.message_temp
   for each row execute function app_private.tg_message_templates__validate();
 
 comment on table app_private.message_templates is
-  'Texts by type and locale. {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}} are filled in when planned; {{#age}}…{{/age}} is left out when the year is not known. A weekly type has the names of digest_values() instead of age and years, filled in when sent.';
+  'Texts by type and locale. Planning fills in {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}}; {{#age}}…{{/age}} is left out when the year is not known. A weekly type has the names of digest_values() instead of age and years, and is filled in when sent.';
 
 --! Included functions/app_private/compose_message.sql
 -- The year 1604 stands for one that is not known: then there is no age.
@@ -412,7 +413,7 @@ insert into app_private.message_templates (message_type, locale, subject, body) 
   ('ANNIVERSARY', 'fr', 'Bel anniversaire, {{first_name}} !',
     'Bonjour {{full_name}}, bel anniversaire{{#years}} : {{years}} ans déjà{{/years}} !');
 
--- A line for each figure, which is left out when there is nothing to say of it.
+-- One line for each figure. A section leaves the line out when the figure has no value.
 insert into app_private.message_templates (message_type, locale, subject, body)
 select 'DIGEST', words.locale, words.subject,
   words.opening || E'\n' || pg_catalog.string_agg(

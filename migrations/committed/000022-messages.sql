@@ -1,5 +1,5 @@
---! Previous: sha1:535b11210f578a1ac6780f681c53ab405967d2a9
---! Hash: sha1:1f4468185d827b37ec8839b5e391134e1d5a319e
+--! Previous: sha1:ca64de3a65fe832d6fedb60d09e185e90f56ed2c
+--! Hash: sha1:5d352fbbbbc028503f62c5ca1fdb9f8519acd2f6
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -10,7 +10,9 @@
  * the message. message_logs records what became of it.
  */
 
--- Who makes a row here first sends the message; everybody else has nothing to do.
+-- A message is unique because its row here is: of two planners, one inserts it and goes
+-- on, the other finds it and has nothing to do. message_logs cannot do this, since a
+-- unique key of a table partitioned by time must include the time.
 create table app_private.message_ledger (
   user_id uuid not null,
   message_type text not null,
@@ -110,7 +112,7 @@ create policy everyone on app_public.message_logs
   for select to gw_readonly
   using (true);
 
--- Read only: planner and worker write it. What the vendor answered is not the user's matter.
+-- Users read only: planner and worker write. The vendor's answers are for operators.
 grant select (user_id, id, message_type, delivery_date, message_subject, message_content,
   scheduled_send_time, actual_send_time, status, retry_count, created_at, updated_at)
   on app_public.message_logs to app_user;
@@ -135,33 +137,34 @@ comment on column app_public.message_logs.scheduled_send_time is
 comment on column app_public.message_logs.actual_send_time is
   'When it was accepted for delivery; null until status is SENT.';
 comment on column app_public.message_logs.status is
-  'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (the call is being made), SENT, RETRYING (refused for now), FAILED (refused, or given up), CANCELED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
-comment on column app_public.message_logs.retry_count is 'How often it was put back to be tried again.';
+  'SCHEDULED (planned), QUEUED (due, or held by quiet hours), SENDING (an attempt runs), SENT, RETRYING (the attempt failed; a retry is scheduled), FAILED (refused, or no attempts left), CANCELED (not wanted any more), EXPIRED (too late), UNKNOWN (may have been delivered; a person decides).';
+comment on column app_public.message_logs.retry_count is
+  'How many retries it was scheduled for.';
 comment on column app_public.message_logs.last_retry_at is
-  'When it was put back last.';
+  'When the latest retry was scheduled.';
 comment on column app_public.message_logs.api_response_code is
   'HTTP status of the latest answer.';
 comment on column app_public.message_logs.api_response_body is
   'The latest answer, cut to 4 KB.';
 comment on column app_public.message_logs.error_message is
-  'Why the latest attempt failed, or why it is not sent; null after success.';
+  'Why the latest attempt failed, or why the message is not sent; null after success.';
 comment on column app_public.message_logs.idempotency_key is
-  'user:type:date. Every attempt carries it, so that a receiver can drop repetitions.';
+  'user:type:date. Every attempt has the same key, so a receiver can drop repetitions.';
 comment on column app_public.message_logs.message_subject is
-  'What it is called where a channel has subjects.';
+  'The subject, for channels that have one.';
 comment on column app_public.message_logs.job_id is
-  'The job that may send it; null when none may.';
+  'The only job that may send it; null when none may.';
 comment on column app_public.message_logs.recipient_email is
-  'The address of the first attempt; every attempt has the same, until it is sent again by hand.';
+  'The address of the first attempt. Retries use the same; a person who sends it again takes the present one.';
 comment on column app_public.message_logs.recipient_name is
-  'The name of the first attempt; every attempt has the same, until it is sent again by hand.';
+  'The name of the first attempt. Retries use the same; a person who sends it again takes the present one.';
 comment on column app_public.message_logs.attempted_at is 'When the latest call began.';
 comment on column app_public.message_logs.attempts is
-  'The attempts that did not deliver (when, code, answer, error), and what people did to it (change).';
+  'The attempts that did not deliver (when, code, answer, error), and the changes that people made (change).';
 comment on column app_public.message_logs.uncertain_since is
-  'When the first attempt began of which nobody knows whether it was delivered.';
+  'When the first attempt with an unknown outcome began; null when there is none.';
 comment on column app_public.message_logs.send_until is
-  'When it is too late; null means the late window after scheduled_send_time.';
+  'After this instant it is not sent any more; null means the late window after scheduled_send_time.';
 comment on column app_public.message_logs.created_at is 'When it was planned.';
 comment on column app_public.message_logs.updated_at is 'When its status last changed.';
 
@@ -215,19 +218,19 @@ alter table app_private.delivery_channels enable row level security;
 comment on table app_private.delivery_channels is
   'The limits of each channel, for all workers together, and the state of its circuit breaker.';
 comment on column app_private.delivery_channels.name is
-  'http, smtp or file: the channel that GW_DELIVERY_URL means.';
+  'http, smtp or file: the scheme of GW_DELIVERY_URL chooses the channel.';
 comment on column app_private.delivery_channels.messages_per_second is
   'How many messages are sent in a second; null means no limit.';
 comment on column app_private.delivery_channels.max_attempts is
   'After so many attempts a message is FAILED.';
 comment on column app_private.delivery_channels.retry_base is
-  'The first wait is random, up to this; each next may be twice as long.';
+  'The wait before the first retry is random, up to this; the limit doubles with each retry.';
 comment on column app_private.delivery_channels.retry_cap is
   'No wait is longer, unless the receiver asks for it with Retry-After.';
 comment on column app_private.delivery_channels.key_lifetime is
   'How long the receiver remembers an idempotency key. An uncertain attempt that is older is not repeated.';
 comment on column app_private.delivery_channels.failures_to_open is
-  'So many failed calls in a row open the circuit: nothing is sent but a probe.';
+  'After so many failed calls in a row the circuit opens: only probes are sent.';
 comment on column app_private.delivery_channels.circuit is
   'closed (messages are sent), open (none is) or half-open (a probe is on its way).';
 comment on column app_private.delivery_channels.failures is
@@ -237,7 +240,7 @@ comment on column app_private.delivery_channels.opened_at is
 comment on column app_private.delivery_channels.pause is
   'How long the next probe waits; it doubles with each that fails, up to 5 minutes.';
 comment on column app_private.delivery_channels.probe_after is
-  'When one message is sent to see whether the receiver is back; null while the circuit is closed.';
+  'When the next probe, one message, is sent; null while the circuit is closed.';
 comment on column app_private.delivery_channels.permits is
   'How many messages the limit allowed at permits_at.';
 comment on column app_private.delivery_channels.permits_at is

@@ -1,5 +1,5 @@
---! Previous: sha1:1f4468185d827b37ec8839b5e391134e1d5a319e
---! Hash: sha1:291e6091c76f2d6a34b5eee5552e28b4c00b2add
+--! Previous: sha1:5d352fbbbbc028503f62c5ca1fdb9f8519acd2f6
+--! Hash: sha1:a1a90bb79e972bdd98153bebf469ed9a714266d4
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -30,7 +30,7 @@ create index message_schedule_scheduled_send_time_idx
 alter table app_private.message_schedule enable row level security;
 
 comment on table app_private.message_schedule is
-  'The next message of each user and type that is to be planned. Follows the users'' rules.';
+  'The next message to plan for each user and type. Triggers keep it in step with the users'' rules.';
 
 -- The rules: open accounts, what they want, and the date that it needs.
 create view app_private.message_rules with (security_invoker = true) as
@@ -44,14 +44,15 @@ where user_messages.deleted_at is null
   and user_messages.base_date is not null;
 
 comment on view app_private.message_rules is
-  'One row for each user and message type that is to be sent: the date, time and zone it hangs on.';
+  'One row for each user and message type that is to be sent: its date, time and zone, and what else decides it.';
 
 --! Included functions/app_private/next_occasions.sql
 -- Cheap bounds on the date come first: an instant costs far more to compute.
 --
--- The occasion that the schedule holds stays the next one as long as the rules have it. When
--- it was still to come it is not missed because its instant moved into the past: it is due
--- now. When it was missed already, the planner is yet to say so.
+-- An occasion in the schedule stays the next one as long as the rules have it. A change
+-- of rules may move its instant into the past: then it is due now, and not missed. An
+-- occasion that was missed before the change stays too, because the planner has not
+-- recorded it yet.
 create or replace function app_private.next_occasions(p_user_ids uuid[], p_now timestamptz)
 returns table (
   user_id uuid,
@@ -88,13 +89,13 @@ as $$
       from generate_series(
         extract(year from least(message_schedule.delivery_date, settings.first_day))::integer,
         -- February 29 can be eight years away for those who skip it.
-        -- Whoever is told on January 1 is planned in the year before.
+        -- A message of January 1 is planned in the year before.
         extract(year from settings.last_planned_day)::integer + case rules.leap_day_policy
           when 'skip' then 9 else 1 end) as year
       where rules.repeats = 'yearly'
       union all
-      -- On Sunday the next one is tomorrow, and when that is planned, a week later. One
-      -- that was missed weeks ago is for the planner to say.
+      -- On Sunday the next one is tomorrow; when that is planned, a week later. The
+      -- planner records one that was missed weeks ago.
       select monday::date
       from generate_series(
         least(date_trunc('week', p_now at time zone 'UTC') - interval '7 days',
@@ -112,7 +113,7 @@ as $$
       and candidate.delivery_date > rules.base_date
       and (moment.instant > p_now - settings.late_window
         or message_schedule.delivery_date = candidate.delivery_date)
-      -- Whoever moves February 29 from one day to the next has been greeted already.
+      -- A user who moves February 29 by a day after the message does not get it twice.
       and (candidate.delivery_date > settings.last_planned_day
         or not exists (
           select from app_private.message_ledger
@@ -221,8 +222,8 @@ comment on function app_private.enqueue_messages(uuid[], uuid[], timestamptz[], 
   'Gives messages jobs that run when they are due, and not before the instant given.';
 --! EndIncluded functions/app_private/enqueue_messages.sql
 --! Included functions/app_private/queue_due_messages.sql
--- A job exists only for what is due: the queue stays short, and a message that is moved or
--- canceled before then has no job to look for.
+-- A job exists only for what is due: the queue stays short, and a message that is moved
+-- or canceled before then has no job to look for.
 create or replace function app_private.queue_due_messages(p_now timestamptz default now())
 returns integer
 language sql volatile
@@ -232,9 +233,9 @@ as $$
     select user_id, id, scheduled_send_time
     from app_public.message_logs
     where status = 'SCHEDULED'
-      -- Also tells the planner in which partitions there is nothing to look for.
+      -- A bound that lets PostgreSQL skip partitions.
       and scheduled_send_time > p_now - interval '1 year'
-      -- Until the next tick comes, and some more.
+      -- One tick is a minute; the rest is a reserve for a late one.
       and scheduled_send_time <= p_now + interval '90 seconds'
     order by user_id, id
     for update skip locked
@@ -246,7 +247,7 @@ as $$
 $$;
 
 comment on function app_private.queue_due_messages(timestamptz) is
-  'Queues what is planned and due by the next tick. Returns how many.';
+  'Queues messages that are planned and due by the next tick. Returns how many.';
 --! EndIncluded functions/app_private/queue_due_messages.sql
 --! Included functions/app_private/message_refusal.sql
 -- Without SET, so that it becomes part of the query around it.
@@ -270,12 +271,12 @@ $$;
 
 comment on function app_private.message_refusal(
   timestamptz, boolean, text, date, text, date) is
-  'Why the rules of a user, a row of user_messages, do not have the message of a date any more; null when they have it.';
+  'The reason why a user''s rules, a row of user_messages, do not want the message of a date any more; null when they want it.';
 --! EndIncluded functions/app_private/message_refusal.sql
 --! Included functions/app_private/replan_messages.sql
--- What has not gone out follows the user's new rules, in the transaction that changes them.
--- SENDING is left alone: the call is on its way. A canceled occasion leaves the ledger, so
--- that it is planned again when the change is taken back.
+-- Messages that were not sent follow the user's new rules, in the transaction that
+-- changes them. SENDING is left alone: the call is being made. A canceled occasion leaves
+-- the ledger, so that it is planned again when the user undoes the change.
 create or replace function app_private.replan_messages(
   p_user_ids uuid[], p_now timestamptz default now()
 ) returns integer
@@ -309,7 +310,7 @@ begin
     select unsent.*,
       app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
         rules.base_date, rules.leap_day_policy, unsent.delivery_date) as reason,
-      -- What was still to come is not missed because it moved into the past.
+      -- A message that moves into the past is due now, and not missed.
       greatest(
         app_hidden.local_to_instant(
           unsent.delivery_date + rules.send_time, rules.timezone),
@@ -336,7 +337,7 @@ begin
       error_message = coalesce(decided.reason, message_logs.error_message),
       scheduled_send_time = case when decided.reason is null
         then decided.instant else message_logs.scheduled_send_time end,
-      -- The job of before finds nothing to do.
+      -- The old job finds nothing to do.
       job_id = case when decided.reason is null
         and decided.instant = decided.scheduled_send_time then message_logs.job_id end,
       message_subject = coalesce(decided.subject, message_logs.message_subject),
@@ -377,10 +378,10 @@ end
 $$;
 
 comment on function app_private.replan_messages(uuid[], timestamptz) is
-  'Moves, rewrites or cancels what has not gone out, as the users'' rules now are. Returns how many rows changed.';
+  'Moves, rewrites or cancels messages that were not sent, by the users'' present rules. Returns how many rows changed.';
 --! EndIncluded functions/app_private/replan_messages.sql
 --! Included functions/app_private/replan_message_types.sql
--- The planner calls this before all else: these locks are taken in the order of
+-- The planner calls this first: these locks are taken in the order of
 -- replan_messages(), users first. "gw messages replan" reaches everybody at once.
 create or replace function app_private.replan_message_types(
   p_now timestamptz default now(), p_limit integer default 5000
@@ -410,7 +411,7 @@ begin
     order by id
     limit p_limit);
   perform app_private.replan_messages(ids, p_now);
-  -- Users who have come since have the new rules anyway.
+  -- Users who joined since then have the new rules anyway.
   update app_private.message_types
   set replan_after = case when cardinality(ids) = p_limit then ids[p_limit] end
   where type = changed_type.type;
@@ -422,9 +423,9 @@ comment on function app_private.replan_message_types(timestamptz, integer) is
   'Applies a message type that was added or changed to the next so many users. Returns how many.';
 --! EndIncluded functions/app_private/replan_message_types.sql
 --! Included functions/app_private/plan_due_messages.sql
--- One statement plans: the ledger's row, the log's row and the next place in the schedule
--- change together or not at all. What they all need is looked for first, because a ledger
--- row without the others would keep the message from ever being sent.
+-- One statement plans: the ledger's row, the log's row and the schedule change together
+-- or not at all. The queue and the templates are checked first, because a ledger row
+-- without the other two would mean that the message is never sent.
 create or replace function app_private.plan_due_messages(
   p_now timestamptz default now(), p_limit integer default 100000
 ) returns integer
@@ -453,8 +454,8 @@ begin
   end if;
   perform app_private.replan_message_types(p_now);
 
-  -- Whoever changes a user waits for these rows, and then sees what was planned; what is
-  -- being changed at this moment is left for the next tick. The first due go first.
+  -- A transaction that changes a user waits for these rows, and then sees what was
+  -- planned. Rows that are being changed now are left for the next tick.
   with due as materialized (
     select message_schedule.*
     from app_private.message_schedule
@@ -515,11 +516,11 @@ end
 $$;
 
 comment on function app_private.plan_due_messages(timestamptz, integer) is
-  'Plans what is due in the next 24 hours, the earliest first, up to a limit; then queues what is due. Returns how many were planned.';
+  'Plans the messages of the next 24 hours, the earliest first, up to a limit; then queues those that are due. Returns how many were planned.';
 --! EndIncluded functions/app_private/plan_due_messages.sql
 --! Included functions/app_private/tg_users__replan.sql
--- Definer: whoever may change a user has no right to what is planned. Only what the rules of
--- messages read counts as a change; the message types say which dates these are.
+-- Definer: a user may change the profile, and has no right to plan. Only columns that the
+-- rules read count as a change; message_types says which dates these are.
 create or replace function app_private.tg_users__replan() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -557,7 +558,7 @@ end
 $$;
 
 comment on function app_private.tg_users__replan() is
-  'Messages that have not gone out follow the user.';
+  'Replans a user''s messages that were not sent, after a change of the profile.';
 --! EndIncluded functions/app_private/tg_users__replan.sql
 --! Included functions/app_private/tg_user_settings__replan.sql
 -- Definer: see tg_users__replan(). The message types say which columns are wishes.
@@ -575,7 +576,7 @@ begin
   where opt_out_column is not null;
 
   if tg_op = 'INSERT' then
-    -- A user without settings counts as one who wants all, in English.
+    -- A user without settings wants all messages, in English.
     execute format($sql$
       select array_agg(new_rows.user_id)
       from new_rows
@@ -600,11 +601,11 @@ end
 $$;
 
 comment on function app_private.tg_user_settings__replan() is
-  'Messages that have not gone out follow the user''s wishes.';
+  'Replans a user''s messages that were not sent, after a change of the settings.';
 --! EndIncluded functions/app_private/tg_user_settings__replan.sql
 --! Included functions/app_private/requeue_lost_messages.sql
--- A job can be lost: deleted by hand, or expired because no worker ran for a week. The
--- message then waits for nothing. claim_messages() decides whether it may still be sent.
+-- A job can be lost: deleted by hand, or expired because no worker ran for a week. Its
+-- message would wait for ever. claim_messages() decides whether it may still be sent.
 create or replace function app_private.requeue_lost_messages() returns integer
 language sql volatile
 set search_path = pg_catalog, pg_temp
@@ -630,7 +631,7 @@ as $$
 $$;
 
 comment on function app_private.requeue_lost_messages() is
-  'Gives a new job to each message that waits for one that is gone. Returns how many.';
+  'Gives a new job to each message whose job is gone. Returns how many.';
 --! EndIncluded functions/app_private/requeue_lost_messages.sql
 --! Included functions/app_private/unsubscribe.sql
 -- Definer: the API's login role may call this and read no table. There is no caller to
@@ -650,7 +651,7 @@ begin
   if opt_out is null then
     return;
   end if;
-  -- What is off already is not written again.
+  -- A switch that is off already is not written again.
   execute format('insert into app_public.user_settings as settings (user_id, %1$I)'
     ' select id, false from app_public.users where id = $1'
     ' on conflict (user_id) do update set %1$I = false where settings.%1$I', opt_out)

@@ -1,5 +1,5 @@
---! Previous: sha1:291e6091c76f2d6a34b5eee5552e28b4c00b2add
---! Hash: sha1:7dc474dee78135c7bbff971a5ead509ff36938e1
+--! Previous: sha1:a1a90bb79e972bdd98153bebf469ed9a714266d4
+--! Hash: sha1:5c21301bcdb56f48f5165cce8c678aeef7585087
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 
@@ -7,9 +7,8 @@
  * The weekly digest: a summary of a user's week, composed when its message is sent.
  */
 
--- The materialized view is made in this transaction: nobody else can see it yet.
-
--- One a week and user, composed by the worker.
+-- One row for each user and week. claim_messages() composes it just before the message is
+-- sent, so that it says what is true on Monday morning.
 create table app_public.digests (
   user_id uuid not null,
   id uuid not null default gen_random_uuid(),
@@ -41,7 +40,7 @@ create trigger _100_timestamps before insert or update on app_public.digests
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.digests is
-  'A summary of a week, made on the Monday after it for users who want the weekly digest.';
+  'A summary of a week, composed on the Monday after it for users who want the weekly digest.';
 comment on column app_public.digests.user_id is 'Whose week it was.';
 comment on column app_public.digests.id is 'Unique among the user''s digests.';
 comment on column app_public.digests.week_start is 'The Monday on which the week began.';
@@ -51,13 +50,14 @@ comment on column app_public.digests.created_at is 'When the row was made.';
 comment on column app_public.digests.updated_at is 'When the row last changed.';
 
 --! Included functions/app_private/digest_events.sql
--- What is counted belongs to a day of the user's own, so the local date is asked of each
--- row, and the range of instants only has to be wide enough. Rows are read once for each
--- user, however many weeks are wanted, by indexes that begin with user_id: a lateral with
--- "offset 0" cannot become a join with a table of everybody.
+-- Events belong to local days of the user. So the local date is computed for each row,
+-- and the range of instants only has to be wide enough. Rows are read once for each user,
+-- however many weeks are wanted, by indexes that begin with user_id: a lateral with
+-- "offset 0" cannot become a join with the rows of all users.
 --
--- A goal counts as touched in a week in which it or a task that works towards it was
--- made, it was changed, such a task was done, or a reflection is about it.
+-- A goal counts as touched in a week when it, or a task that works towards it, was
+-- created, when it was changed, when such a task was done, or when a reflection is about
+-- it.
 create or replace function app_private.digest_events(
   p_user_ids uuid[], p_week_starts date[]
 ) returns table (user_id uuid, kind text, id uuid, mood_score smallint, week date)
@@ -101,7 +101,7 @@ begin
       from app_public.tasks
       where tasks.user_id = spans.user_id
         and tasks.status = 'done'
-        -- Nothing is done after its last change: this is what the index knows.
+        -- A task is never done after its last change, and updated_at has the index.
         and tasks.updated_at >= spans.since
         and tasks.completed_at between spans.since and spans.until
       union all
@@ -120,7 +120,7 @@ begin
         and user_activity.entity_type = 'goal'
         and user_activity.action = 'updated'
         and user_activity.occurred_at between spans.since and spans.until
-        -- Tells in which partitions there is nothing to look for.
+        -- A bound that lets PostgreSQL skip partitions.
         and user_activity.activity_date between first_day - 7 and last_day + 1
       union all
       select 'habit day', habit_logs.habit_id, null, habit_logs.log_date
@@ -274,7 +274,7 @@ begin
     compared.figures || jsonb_build_object(
       'timezone', wanted.timezone,
       'habits', kept.habits,
-      -- Who joined in this week has no week before it.
+      -- A user who joined in this week has no week before it.
       'previous', case when wanted.joined_on < compared.week then compared.previous end,
       'change', case when wanted.joined_on < compared.week then (
         select jsonb_object_agg(figure.name,
@@ -293,7 +293,7 @@ end
 $$;
 
 comment on function app_private.digest_contents(uuid[], date[]) is
-  'Counts these users'' weeks, by their own days, and the weeks before them. The first array''s user has the second''s week.';
+  'The contents of digests: counts of a week and of the week before, by the user''s own days. The arrays are pairs: p_week_starts[i] is a week of p_user_ids[i].';
 --! EndIncluded functions/app_private/digest_contents.sql
 --! Included functions/app_private/digest_values.sql
 -- A figure that is 0 in both weeks is left out, and with it its section of the template.
@@ -335,8 +335,8 @@ comment on function app_private.digest_values(jsonb, text, text) is
   'What a template of type DIGEST can name: first_name, last_name, full_name, week_start, week_end, habits, and tasks_done, tasks_created, goals_touched, habit_days, reflections, mood_average, each also as previous_….';
 --! EndIncluded functions/app_private/digest_values.sql
 --! Included functions/app_private/compose_digests.sql
--- Each attempt under one key says the same: what was attempted is left as it is. The
--- locks are taken in the order in which claim_messages() takes them.
+-- All attempts with one key must say the same, so a message with an attempt keeps its
+-- text. Locks are taken in the order of claim_messages().
 create or replace function app_private.compose_digests(
   p_user_ids uuid[], p_message_ids uuid[], p_times timestamptz[]
 ) returns uuid[]
@@ -420,10 +420,10 @@ end
 $$;
 
 comment on function app_private.compose_digests(uuid[], uuid[], timestamptz[]) is
-  'Counts the weeks of those of these messages that are digests and were not attempted, keeps them and writes the texts. Returns the ids of messages whose week is empty.';
+  'Composes those of these messages that are digests without an attempt: writes the digests and the texts. Returns the ids of messages whose week is empty.';
 --! EndIncluded functions/app_private/compose_digests.sql
 --! Included functions/app_private/backfill_digests.sql
--- Not of weeks that were over before the user came.
+-- Weeks that ended before the user joined get none.
 create or replace function app_private.backfill_digests(
   p_user_ids uuid[], p_weeks integer, p_recompute boolean default false
 ) returns integer
@@ -475,12 +475,13 @@ end
 $$;
 
 comment on function app_private.backfill_digests(uuid[], integer, boolean) is
-  'Makes the digests of these users'' latest complete weeks, 1 to 52, without messages. Those that are there stay, unless they are to be recomputed. Returns how many were written.';
+  'Writes the digests of these users'' latest complete weeks, 1 to 52, without messages. Existing ones stay, unless p_recompute says otherwise. Returns how many were written.';
 --! EndIncluded functions/app_private/backfill_digests.sql
 --! Included functions/app_private/compose_digests_singly.sql
--- When a batch could not be composed: each by itself, so that one that cannot be holds up no
--- other. That one counts as refused: a person mends the cause and sends it again. What is
--- over by itself, such as a lock or a full disk, is thrown on, and tried again with the batch.
+-- For a batch that could not be composed: each digest by itself, so that a bad one does
+-- not hold up the others. The bad one is FAILED: a person mends the cause and sends it
+-- again. An error that passes by itself, such as a lock or a full disk, is raised again,
+-- and the batch is retried.
 create or replace function app_private.compose_digests_singly(p_jobs jsonb, p_channel text)
 returns uuid[]
 language plpgsql volatile
@@ -528,5 +529,5 @@ end
 $$;
 
 comment on function app_private.compose_digests_singly(jsonb, text) is
-  'As compose_digests(), one after the other; what cannot be composed is FAILED.';
+  'As compose_digests(), one after the other; a message that cannot be composed is FAILED.';
 --! EndIncluded functions/app_private/compose_digests_singly.sql

@@ -1,18 +1,18 @@
---! Previous: sha1:7dc474dee78135c7bbff971a5ead509ff36938e1
---! Hash: sha1:a7b68d51c5bb7a5b8801467296f1cfa4bde4865d
+--! Previous: sha1:5c21301bcdb56f48f5165cce8c678aeef7585087
+--! Hash: sha1:14de8b4105dc60bce8f28a4e115ad30d445bab6a
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
 /*
- * Delivery: what the worker claims, and what it says became of it.
+ * Delivery: the worker claims messages, sends them, and records the outcomes.
  *
  * A batch is claimed and recorded in one statement each. A message is marked before its
  * call begins, so a crash leaves an attempt whose outcome is unknown, never a silent repeat.
  */
 
 --! Included functions/app_private/take_send_permits.sql
--- Definer: the worker may not write what it is limited by. Without a limit and with the
--- circuit closed nothing is written, so that workers do not wait for each other.
+-- Definer: the worker must not write its own limit. Without a limit and with the circuit
+-- closed nothing is written, so that workers do not wait for each other.
 create or replace function app_private.take_send_permits(p_channel text, p_wanted integer)
 returns table (permits integer, wait_ms integer)
 language plpgsql volatile security definer
@@ -42,7 +42,7 @@ begin
         60000)::integer;
       return;
     end if;
-    -- Without a message there is no probe, and what becomes due meanwhile need not wait.
+    -- A probe needs a message. While there is none, the next message is not made to wait.
     if not exists (
       select from pgboss.job
       where job.name = 'message-send'
@@ -52,8 +52,8 @@ begin
       return query select 0, 1000;
       return;
     end if;
-    -- One message tries whether the receiver is back. Its worker may die: then the next
-    -- one tries a minute later.
+    -- One message tests whether the receiver is back. Its worker may die; then the next
+    -- message does, a minute later.
     update app_private.delivery_channels
     set circuit = 'half-open', probe_after = instant + interval '1 minute'
     where name = p_channel;
@@ -78,11 +78,11 @@ $$;
 
 grant execute on function app_private.take_send_permits(text, integer) to gw_worker;
 comment on function app_private.take_send_permits(text, integer) is
-  'How many messages may be sent now, up to those wanted, and if none how many milliseconds to wait.';
+  'How many messages may be sent now, up to the number wanted; if none, how many milliseconds to wait.';
 --! EndIncluded functions/app_private/take_send_permits.sql
 --! Included functions/app_private/note_channel_health.sql
--- In the normal case, all well and the circuit closed, nothing is written; nor when nobody
--- was called.
+-- Nothing is written in the normal case (calls answered, circuit closed), nor when no
+-- call was made.
 create or replace function app_private.note_channel_health(
   p_channel text, p_reached integer, p_unreachable integer
 ) returns void
@@ -123,7 +123,7 @@ begin
     where name = p_channel;
     return;
   end if;
-  -- Calls that were on their way when it opened say nothing new.
+  -- Calls that had begun when the circuit opened say nothing new.
   if channel.circuit = 'open' then
     return;
   end if;
@@ -197,8 +197,8 @@ comment on function app_private.message_decision(
   is 'What becomes of a message that is to be sent at an instant: SENDING, QUEUED (held by quiet hours), CANCELED, EXPIRED or UNKNOWN, and why. Takes message_refusal() and the user''s quiet hours; the end of its late window; since when it may have been delivered and for how long receivers remember its key; how many attempts of how many it had.';
 --! EndIncluded functions/app_private/message_decision.sql
 --! Included functions/app_private/decide_claims.sql
--- Each job says where its message is, so that one partition is touched; a message that has
--- moved since, or that another job has, leaves this job nothing to do.
+-- Each job says where its message is, so that one partition is read. When the message has
+-- moved since then, or has another job, this job has nothing to do.
 --
 -- Without SET, so that it becomes part of claim_messages().
 create or replace function app_private.decide_claims(
@@ -228,7 +228,7 @@ as $$
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
       message_logs.status, message_logs.job_id, message_logs.retry_count,
       message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
-      -- A worker died in the call: what became of it is not known.
+      -- A worker died during the call, so the outcome is not known.
       case when message_logs.status = 'SENDING'
         then least(message_logs.uncertain_since, message_logs.attempted_at)
         else message_logs.uncertain_since end as uncertain_since,
@@ -245,7 +245,7 @@ as $$
     where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
   ) as found
   inner join app_private.delivery_channels as channel on channel.name = p_channel
-  -- The same rules as those of the planner, asked again at the last moment.
+  -- The planner's rules, applied again at the last moment.
   inner join app_private.user_messages as rules
     on rules.user_id = found.user_id
     and rules.message_type = found.message_type
@@ -258,12 +258,12 @@ as $$
     rules.timezone, rules.quiet_from, rules.quiet_until, found.send_until,
     found.uncertain_since, channel.key_lifetime, found.retry_count, channel.max_attempts)
     as decision
-  -- Whoever else changes many of these rows takes them in this order too.
+  -- Every function that changes many of these rows locks them in this order.
   order by found.user_id, found.id
 $$;
 
 comment on function app_private.decide_claims(jsonb, text, uuid[]) is
-  'For each job''s message what is to become of it now, and why.';
+  'What becomes of each job''s message now, and why.';
 --! EndIncluded functions/app_private/decide_claims.sql
 --! Included functions/app_private/compose_due_digests.sql
 create or replace function app_private.compose_due_digests(p_jobs jsonb, p_channel text)
@@ -279,7 +279,7 @@ begin
       array_agg(job.scheduled_send_time))
     from jsonb_to_recordset(p_jobs) as job (
       user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text)
-    -- compose_digests() leaves out what is no digest.
+    -- compose_digests() leaves out messages that are no digests.
     where job.message_type is null
       or job.message_type in (
         select type from app_private.message_types where repeats = 'weekly')
@@ -323,7 +323,8 @@ comment on function app_private.alert_of_unknown_messages(jsonb) is
   'Raises an alert when one of these jobs'' messages has become UNKNOWN.';
 --! EndIncluded functions/app_private/alert_of_unknown_messages.sql
 --! Included functions/app_private/claim_messages.sql
--- Definer: the worker has no right to tenants' tables, only to move messages on.
+-- Definer: the worker has no rights on tenants' tables; it may only claim messages and
+-- record outcomes.
 create or replace function app_private.claim_messages(p_jobs jsonb, p_channel text)
 returns table (
   job_id uuid,
@@ -364,7 +365,7 @@ begin
       uncertain_since = decided.uncertain_since,
       attempted_at = case when decided.next_status = 'SENDING'
         then clock_timestamp() else message_logs.attempted_at end,
-      -- Nobody else records the attempt of a worker that died.
+      -- The worker that made this attempt died, so it is recorded here.
       retry_count = message_logs.retry_count + (decided.status = 'SENDING')::integer,
       attempts = case when decided.status = 'SENDING'
         then coalesce(message_logs.attempts, '[]') || jsonb_build_array(jsonb_build_object(
@@ -383,7 +384,7 @@ begin
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
       and message_logs.scheduled_send_time = decided.scheduled_send_time
-      -- Asked again of what somebody has just changed.
+      -- Evaluated again when another transaction has just changed the row.
       and message_logs.status = decided.status
       and message_logs.job_id = decided.job_id
     returning message_logs.*, decided.is_optional
@@ -407,8 +408,8 @@ begin
       and job.id = decided.job_id
       and decided.next_status = 'QUEUED'
   ),
-  -- A canceled occasion can come back, see replan_messages(). A week that is over and
-  -- empty does not.
+  -- A canceled occasion can come back, see replan_messages(). An empty week that is over
+  -- cannot.
   released as (
     delete from app_private.message_ledger
     using written
@@ -437,11 +438,11 @@ $$;
 
 grant execute on function app_private.claim_messages(jsonb, text) to gw_worker;
 comment on function app_private.claim_messages(jsonb, text) is
-  'Marks a batch SENDING and returns what to send now; composes the weekly messages among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Jobs of messages that are not to be sent are removed.';
+  'Marks a batch SENDING and returns what to send now; composes the weekly messages among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Removes the jobs of messages that are not sent.';
 --! EndIncluded functions/app_private/claim_messages.sql
 --! Included functions/app_private/retry_wait.sql
--- Exponential, with full jitter: messages that failed together do not come back together.
--- Of a receiver that asks for more than a day, a day is believed.
+-- Exponential backoff with full jitter: messages that failed together are not retried
+-- together. A receiver may ask for more, up to a day.
 --
 -- Without SET, so that it becomes part of the query around it.
 create or replace function app_private.retry_wait(
@@ -455,7 +456,7 @@ as $$
 $$;
 
 comment on function app_private.retry_wait(interval, interval, integer, double precision) is
-  'How long to wait before the retry of a message that had so many attempts before this one, and whose receiver asked for so many seconds.';
+  'How long to wait before a retry: p_attempt is the number of attempts before the failed one, p_asked_seconds the Retry-After of the receiver.';
 --! EndIncluded functions/app_private/retry_wait.sql
 --! Included functions/app_private/note_results.sql
 create or replace function app_private.note_results(
@@ -468,8 +469,8 @@ declare
   reached integer;
   unreachable integer;
 begin
-  -- Too many requests, or a refusal: somebody is there. What failed without an answer, such
-  -- as a message to no address, was never sent and says nothing.
+  -- A refusal, or "too many requests", shows that the receiver answers. A message that
+  -- FAILED without a code, such as one to no address, was never sent and shows nothing.
   select count(*) filter (where result.status = 'SENT' or result.code < 500
       or result.status = 'FAILED' and result.code is not null),
     count(*) filter (where result.status = 'RETRYING'
@@ -488,11 +489,11 @@ end
 $$;
 
 comment on function app_private.note_results(jsonb, text, integer) is
-  'What a batch of results says of the channel''s receiver; an alert when messages were given up.';
+  'Opens or closes the channel''s circuit by a batch of results; raises an alert when messages had no attempts left.';
 --! EndIncluded functions/app_private/note_results.sql
 --! Included functions/app_private/record_send_results.sql
--- Definer: see claim_messages(). What was delivered is SENT, whoever says so and however
--- late. Any other outcome counts only for the attempt that is the message's latest.
+-- Definer: see claim_messages(). A delivered message is SENT, however late the result
+-- arrives. Any other outcome counts only for the message's latest attempt.
 create or replace function app_private.record_send_results(p_results jsonb, p_channel text)
 returns integer
 language plpgsql volatile security definer
@@ -517,11 +518,11 @@ begin
       attempt integer, status text, code integer, body text, error text,
       retry_after_seconds double precision, is_uncertain boolean)
     inner join app_private.delivery_channels as channel on channel.name = p_channel
-    -- A probe of a receiver that is down uses up no attempt of the message that made it.
+    -- A probe of a receiver that is down does not count as an attempt of its message.
     cross join lateral (
       select (channel.circuit = 'closed' or coalesce(result.code, 500) < 500)::integer
     ) as tries (counted)
-    -- Whoever else changes many of these rows takes them in this order too.
+    -- Every function that changes many of these rows locks them in this order.
     order by result.user_id, result.message_id
   ),
   written as (
@@ -581,7 +582,7 @@ begin
       and job.id = written.job_id
       and written.status = 'RETRYING'
   ),
-  -- As pg-boss itself does it.
+  -- pg-boss does the same.
   dead as (
     insert into pgboss.job (name, data, retry_limit, retry_backoff, retry_delay, keep_until,
       deletion_seconds, expire_seconds, heartbeat_seconds, source_name, source_id,
@@ -606,10 +607,10 @@ $$;
 
 grant execute on function app_private.record_send_results(jsonb, text) to gw_worker;
 comment on function app_private.record_send_results(jsonb, text) is
-  'Records what became of a batch of attempts, and finishes or postpones their jobs: an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
+  'Records the outcomes of a batch of attempts, and finishes or postpones their jobs. Takes an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
 --! EndIncluded functions/app_private/record_send_results.sql
 --! Included functions/ops/unknown_deliveries.sql
--- Definer: as message_status(). An older one waits no more.
+-- Definer: see message_status(). After 90 days nobody waits for an answer.
 create or replace function ops.unknown_deliveries()
 returns table (message_type text, messages bigint, oldest timestamptz)
 language sql stable security definer

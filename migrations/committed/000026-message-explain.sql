@@ -1,10 +1,13 @@
---! Previous: sha1:a7b68d51c5bb7a5b8801467296f1cfa4bde4865d
---! Hash: sha1:c83e28d0b815dcbcd5084a4cbf63960d4a86f87e
+--! Previous: sha1:14de8b4105dc60bce8f28a4e115ad30d445bab6a
+--! Hash: sha1:c9a3470894dc1efdc325393466b22ed890bc1af2
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 
 /*
- * Why a message was sent, will be sent, or was not: for "gw messages explain".
+ * "gw messages explain": why a message was sent, will be sent, or was not.
+ *
+ * The functions here ask message_refusal() and message_decision(), as the worker does, so
+ * the explanation cannot differ from what happens.
  */
 
 --! Included functions/app_private/without_addresses.sql
@@ -26,8 +29,8 @@ comment on function app_private.without_addresses(text, integer) is
   'A text on one line, e-mail addresses hidden, cut to a length in characters.';
 --! EndIncluded functions/app_private/without_addresses.sql
 --! Included functions/app_private/describe_instant.sql
--- The name that a zone's clocks have at an instant is only to be had by setting the zone;
--- the clause below puts the session's own back.
+-- PostgreSQL tells a zone's abbreviation at an instant only for the session's zone. So
+-- the zone is set here, and the SET clause below restores the session's own.
 create or replace function app_private.describe_instant(p_local timestamp, p_zone text)
 returns text
 language plpgsql stable
@@ -36,7 +39,7 @@ set timezone = 'UTC'
 as $$
 declare
   instant timestamptz := app_hidden.local_to_instant(p_local, p_zone);
-  -- In an overlap, AT TIME ZONE means the second.
+  -- In an overlap, AT TIME ZONE takes the later instant.
   later timestamptz := p_local at time zone p_zone;
   read_there timestamp := instant at time zone p_zone;
   hours constant text := case when extract(second from p_local) = 0
@@ -82,7 +85,6 @@ comment on function app_private.describe_instant(timestamp, text) is
   'How a local time becomes an instant: ordinary, in a gap, or in an overlap.';
 --! EndIncluded functions/app_private/describe_instant.sql
 --! Included functions/app_private/describe_occasion.sql
--- Whether a day is an occasion, and why: its leap-day decision, or which day is one.
 create or replace function app_private.describe_occasion(
   p_rules app_private.user_messages, p_label text, p_date date,
   out is_occasion boolean, out detail text
@@ -143,7 +145,7 @@ end
 $$;
 
 comment on function app_private.describe_occasion(app_private.user_messages, text, date) is
-  'Whether a day is an occasion of a user''s message type, and why.';
+  'Whether a day is an occasion of a user''s message type, and why: the leap-day rule, or the day that is one.';
 --! EndIncluded functions/app_private/describe_occasion.sql
 --! Included functions/app_private/explain_rules.sql
 create or replace function app_private.explain_rules(
@@ -209,7 +211,7 @@ end
 $$;
 
 comment on function app_private.explain_rules(app_private.user_messages, date) is
-  'What the rules say of a message and a date: the user, the wish, the occasion, its instant, quiet hours.';
+  'The rules for a message on a date: the user, the wish, the occasion, its instant, quiet hours.';
 --! EndIncluded functions/app_private/explain_rules.sql
 --! Included functions/app_private/explain_channels.sql
 create or replace function app_private.explain_channels()
@@ -232,11 +234,11 @@ as $$
 $$;
 
 comment on function app_private.explain_channels() is
-  'What holds up messages: limits of channels, and receivers that do not answer.';
+  'The channels that hold up messages: by a limit, or because the receiver does not answer.';
 --! EndIncluded functions/app_private/explain_channels.sql
 --! Included functions/app_private/explain_attempts.sql
--- The attempts of before are in the array, with what people did to the message; the one
--- that is running, or that delivered, is in the columns.
+-- The array has earlier attempts, and changes that people made. The columns have the
+-- attempt that runs, or that delivered the message.
 create or replace function app_private.explain_attempts(p_message app_public.message_logs)
 returns table (at timestamptz, topic text, detail text)
 language sql stable
@@ -277,7 +279,7 @@ as $$
     end
   where p_message.attempted_at is not null
     and p_message.status in ('SENDING', 'SENT')
-    -- A person may have said that an attempt of the array delivered.
+    -- A person may have resolved an attempt of the array as delivered.
     and not exists (
       select from jsonb_array_elements(p_message.attempts) as attempt (entry)
       where (attempt.entry ->> 'started_at')::timestamptz = p_message.attempted_at
@@ -286,10 +288,10 @@ as $$
 $$;
 
 comment on function app_private.explain_attempts(app_public.message_logs) is
-  'Each attempt to send a message, and what people did to it, in the order of time.';
+  'Each attempt to send a message, and each change that a person made, in the order of time.';
 --! EndIncluded functions/app_private/explain_attempts.sql
 --! Included functions/app_private/explain_unplanned.sql
--- For a day of which message_logs has no message.
+-- For a day without a message in message_logs.
 create or replace function app_private.explain_unplanned(
   p_rules app_private.user_messages, p_date date, p_refusal text, p_is_occasion boolean,
   p_instant timestamptz,
@@ -383,7 +385,7 @@ $$;
 
 comment on function app_private.explain_unplanned(
   app_private.user_messages, date, text, boolean, timestamptz) is
-  'Why there is no message of a user''s type for a date, and whether none is to come.';
+  'Why there is no message of a user''s type for a date, and whether one is still to come.';
 --! EndIncluded functions/app_private/explain_unplanned.sql
 --! Included functions/app_private/explain_state.sql
 create or replace function app_private.explain_state(
@@ -469,11 +471,11 @@ $$;
 
 comment on function app_private.explain_state(
   app_public.message_logs, app_private.user_messages, text) is
-  'What a message''s status means, what the next worker makes of it, and when it is too late.';
+  'The meaning of a message''s status, what the next worker does with it, and when it is too late.';
 --! EndIncluded functions/app_private/explain_state.sql
 --! Included functions/app_private/explain_planned.sql
--- Of one message: when it was planned, whether it follows the rules, its job, its
--- attempts, and what comes next. p_refusal is why the rules do not have it any more,
+-- One message: when it was planned, whether the rules still want it, its job, its
+-- attempts, and what comes next. p_refusal is why the rules do not want it any more,
 -- p_instant when they would have it sent now: one of the two is null.
 create or replace function app_private.explain_planned(
   p_message app_public.message_logs, p_rules app_private.user_messages,
@@ -547,7 +549,7 @@ comment on function app_private.explain_planned(
 --! EndIncluded functions/app_private/explain_planned.sql
 --! Included functions/ops/explain_message.sql
 -- Definer: a person on call may ask about one message without the right to read users and
--- their messages. The answer has no address, no name and no text of it.
+-- their messages. The answer has no address, no name and no text of the message.
 create or replace function ops.explain_message(
   p_user_id uuid, p_message_type text, p_date date
 ) returns table (step integer, at timestamptz, topic text, detail text)

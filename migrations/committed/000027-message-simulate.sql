@@ -1,17 +1,17 @@
---! Previous: sha1:c83e28d0b815dcbcd5084a4cbf63960d4a86f87e
---! Hash: sha1:f49e82d746ce7ce751232a7cca94a4752a71caa7
+--! Previous: sha1:c9a3470894dc1efdc325393466b22ed890bc1af2
+--! Hash: sha1:b79e513138f128bb54417d507ddd636a7752644f
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 
 /*
- * What goes out in a range of time, by the rules as they are or would be: for
- * "gw messages simulate".
+ * "gw messages simulate": what is sent in a range of time, by the rules as they are, or
+ * as they would be after a change of one user.
  */
 
 --! Included functions/app_private/find_occasions.sql
--- Users with the same rule are counted together before the dear part, the instants. Looks
--- at rules alone, then at what message_logs has of the same occasions. By hour, or for one
--- user as it is.
+-- Users with the same rule are counted first, because instants are expensive to compute.
+-- Then the same occasions are looked up in message_logs. Rows are by hour, or for one
+-- user by instant.
 create or replace function app_private.find_occasions(
   p_from timestamptz, p_to timestamptz, p_user_id uuid
 ) returns table (
@@ -87,7 +87,7 @@ as $$
       count(*) filter (where message_logs.status
         in ('FAILED', 'CANCELED', 'EXPIRED', 'UNKNOWN')) as stopped
     from app_public.message_logs
-    -- A message that the rules took back is not in the ledger any more.
+    -- A message that was canceled by a change of rules is not in the ledger any more.
     inner join app_private.message_ledger
       on message_ledger.user_id = message_logs.user_id
       and message_ledger.message_type = message_logs.message_type
@@ -128,10 +128,10 @@ as $$
 $$;
 
 comment on function app_private.find_occasions(timestamptz, timestamptz, uuid) is
-  'What goes out in a range of time by the rules: how many, how many of them held by quiet hours, and how many are planned, sent or stopped already.';
+  'Messages that the rules send in a range of time: how many, how many of them quiet hours hold, and how many are planned, sent or stopped already.';
 --! EndIncluded functions/app_private/find_occasions.sql
 --! Included functions/app_private/check_simulated_changes.sql
--- Says which value is wrong, where a cast would only say that one is.
+-- A cast would say that a value is wrong, but not which one.
 create or replace function app_private.check_simulated_changes(p_changes jsonb)
 returns void
 language plpgsql stable
@@ -196,8 +196,8 @@ comment on function app_private.check_simulated_changes(jsonb) is
   'Refuses changes of a user that ops.simulate_messages() cannot make.';
 --! EndIncluded functions/app_private/check_simulated_changes.sql
 --! Included functions/app_private/apply_simulated_changes.sql
--- The names are those that check_simulated_changes() lets pass: columns of one of the two
--- tables, and of no other.
+-- check_simulated_changes() has checked the names: each is a column of one of the two
+-- tables.
 create or replace function app_private.apply_simulated_changes(
   p_user_id uuid, p_changes jsonb
 ) returns void
@@ -230,12 +230,12 @@ end
 $$;
 
 comment on function app_private.apply_simulated_changes(uuid, jsonb) is
-  'Makes changes of a user, by names of columns, for ops.simulate_messages() to take back.';
+  'Changes columns of a user, for ops.simulate_messages(), which rolls the change back.';
 --! EndIncluded functions/app_private/apply_simulated_changes.sql
 --! Included functions/ops/simulate_messages.sql
--- With changes, the difference that they would make. They are made and taken back in a
--- subtransaction: so it is the rules themselves that answer, not a second copy of them.
--- Nobody else sees them; the user's rows are locked for that moment.
+-- With changes, it shows the difference that they would make. The changes are made and
+-- rolled back in a subtransaction, so the real rules answer, not a copy of them. Other
+-- transactions do not see the changes; the user's rows are locked for that moment.
 create or replace function ops.simulate_messages(
   p_from timestamptz, p_to timestamptz, p_user_id uuid default null,
   p_changes jsonb default '{}'
@@ -318,5 +318,5 @@ end
 $$;
 
 comment on function ops.simulate_messages(timestamptz, timestamptz, uuid, jsonb) is
-  'What goes out by hour and zone; for a user and changes, what only was so before them and what only after.';
+  'Messages by hour and zone in a range of time. With a user and changes: the messages that would be only without the changes, and only with them.';
 --! EndIncluded functions/ops/simulate_messages.sql

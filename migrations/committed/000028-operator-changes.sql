@@ -1,16 +1,19 @@
---! Previous: sha1:f49e82d746ce7ce751232a7cca94a4752a71caa7
---! Hash: sha1:386ecd85f0c3e861f6e44779b70e86503f4ce6ff
+--! Previous: sha1:b79e513138f128bb54417d507ddd636a7752644f
+--! Hash: sha1:01935de327a5cbf3a50823bdbfb81103b32d58e4
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
 /*
- * What a person on call may change: redrive, cancel, resolve, replan, limit a channel.
+ * Changes that a person on call may make: redrive, cancel, resolve, replan, limit a
+ * channel.
+ *
+ * Each one is in the audit log, and those that select messages by filters have a dry run.
  */
 
 --! Included functions/ops/find_moved_messages.sql
--- What app_private.replan_messages() would move. A local time is cheap to read from an
--- instant and dear to turn into one: that is done for what reads wrong, and for what may
--- be the second of an overlap's two.
+-- Messages that app_private.replan_messages() would move. Reading the local time of an
+-- instant is cheap, computing an instant is not. So instants are computed only where the
+-- local time reads wrong, or may be the later one of an overlap.
 create or replace function ops.find_moved_messages(
   p_user_id uuid default null, p_timezone text default null,
   p_now timestamptz default now()
@@ -55,8 +58,8 @@ as $$
   ),
   compared as (
     select doubtful.*,
-      -- As next_occasions() and replan_messages() do it: what was still to come is not
-      -- missed because it moves into the past.
+      -- As in next_occasions() and replan_messages(): a message that moves into the
+      -- past is due now, and not missed.
       case
         when doubtful.stored_time > p_now then greatest(moment.instant, p_now)
         when doubtful.status = 'not planned yet' then moment.instant
@@ -75,10 +78,10 @@ as $$
 $$;
 
 comment on function ops.find_moved_messages(uuid, text, timestamptz) is
-  'Instants in the schedule and of waiting messages that the zones'' rules now make others.';
+  'Planned and scheduled messages whose instant has changed, because the rules of a zone have.';
 --! EndIncluded functions/ops/find_moved_messages.sql
 --! Included functions/ops/replan_users.sql
--- A chunk holds up whoever changes one of its users for about a second.
+-- A chunk of users is locked for about a second.
 create or replace function ops.replan_users(
   p_after uuid default null, p_limit integer default 2000,
   p_timezone text default null, p_user_id uuid default null
@@ -119,7 +122,7 @@ end
 $$;
 
 comment on function ops.replan_users(uuid, integer, text, uuid) is
-  'Brings what has not gone out up to date for the next so many users by id, after an id. Returns the last id, null at the end, how many users and how many changes.';
+  'Replans the messages of the next users by id, after an id. Returns the last id (null at the end), how many users and how many changes.';
 --! EndIncluded functions/ops/replan_users.sql
 --! Included functions/app_private/find_messages.sql
 -- Without SET, so that it becomes part of the query around it and partitions are pruned.
@@ -145,10 +148,11 @@ $$;
 
 comment on function app_private.find_messages(
   text[], text, date, uuid, timestamptz, uuid) is
-  'Messages by filters; null does not filter.';
+  'Messages by filters; a filter that is null matches all.';
 --! EndIncluded functions/app_private/find_messages.sql
 --! Included functions/app_private/redrive_refusals.sql
--- The rules of claim_messages(): what it would only cancel again is not worth a try.
+-- The rules are those of claim_messages(): a message that it would cancel is refused
+-- here.
 create or replace function app_private.redrive_refusals(
   p_statuses text[], p_message_type text, p_date date, p_user_id uuid,
   p_since timestamptz, p_message_id uuid, p_even_unknown boolean
@@ -175,7 +179,7 @@ as $$
         partition by found.user_id, found.message_type, found.delivery_date
         order by ledger.message_id is not null desc, found.created_at desc, found.id) > 1
         then 'a later message has this occasion'
-      -- Which channel it goes out by is not known here.
+      -- The channel is not known here, so the shortest memory of all channels counts.
       when not p_even_unknown and (found.status = 'UNKNOWN'
         or found.uncertain_since < now() - (select min(key_lifetime)
           from app_private.delivery_channels))
@@ -195,7 +199,7 @@ as $$
     and ledger.message_type = found.message_type
     and ledger.delivery_date = found.delivery_date
     and ledger.message_id = found.id
-  -- Whoever moves February 29 from one day to the next has been greeted already.
+  -- A user who moves February 29 by a day after the message does not get it twice.
   left join lateral (
     select message_ledger.message_id
     from app_private.message_ledger
@@ -212,10 +216,11 @@ $$;
 
 comment on function app_private.redrive_refusals(
   text[], text, date, uuid, timestamptz, uuid, boolean) is
-  'Messages that did not go out, and why one may not be sent again; null when it may.';
+  'Messages by filters that were not sent, and why each may not be sent again; null when it may.';
 --! EndIncluded functions/app_private/redrive_refusals.sql
 --! Included functions/app_private/lock_messages.sql
--- In the order of replan_messages(): nothing is planned for these users meanwhile.
+-- Locks are taken in the order of replan_messages(), so nothing is planned for these
+-- users until the end of the transaction.
 create or replace function app_private.lock_messages(
   p_statuses text[], p_message_type text, p_date date, p_user_id uuid,
   p_since timestamptz, p_message_id uuid
@@ -251,10 +256,11 @@ $$;
 
 comment on function app_private.lock_messages(
   text[], text, date, uuid, timestamptz, uuid) is
-  'Locks messages by filters, and what is planned for their users, until the transaction ends.';
+  'Locks messages by filters, their users and their users'' schedules, until the transaction ends.';
 --! EndIncluded functions/app_private/lock_messages.sql
 --! Included functions/app_private/revive_messages.sql
--- One that is planned for later only becomes SCHEDULED; what is due gets a job.
+-- A message that is planned for later becomes SCHEDULED; a message that is due gets a
+-- job.
 create or replace function app_private.revive_messages(
   p_messages jsonb, p_even_unknown boolean
 ) returns void
@@ -294,8 +300,8 @@ begin
         'status', message_logs.status,
         'error', message_logs.error_message))),
     uncertain_since = case when not p_even_unknown then message_logs.uncertain_since end,
-    -- What certainly was not delivered may go to an address corrected since, and say what
-    -- is true now. What may have been stays as it was under its key.
+    -- A message that was certainly not delivered is sent to the present address. One that
+    -- may have been delivered keeps its receiver, because its key stays the same.
     recipient_email = case when message_logs.uncertain_since is not null
       or message_logs.status = 'UNKNOWN' then message_logs.recipient_email end,
     recipient_name = case when message_logs.uncertain_since is not null
@@ -330,8 +336,8 @@ comment on function app_private.revive_messages(jsonb, boolean) is
   'Puts messages back to be sent: an array of {user_id, message_id, scheduled_send_time, message_type, delivery_date}. A message that may have been delivered keeps its receiver and text.';
 --! EndIncluded functions/app_private/revive_messages.sql
 --! Included functions/ops/redrive_messages.sql
--- Nothing is sent here: a message gets a job again, and claim_messages() decides as for any
--- other.
+-- Nothing is sent here: a message gets a job again, and claim_messages() decides as
+-- usual.
 create or replace function ops.redrive_messages(
   p_statuses text[] default array['FAILED', 'EXPIRED'],
   p_message_type text default null,
@@ -362,7 +368,7 @@ begin
     raise exception
       'only FAILED, EXPIRED, UNKNOWN and CANCELED messages can be sent again'
       using errcode = 'GW041',
-        hint = 'What waits is sent by itself; what was sent stays sent.';
+        hint = 'Waiting messages are sent by themselves; sent ones stay sent.';
   end if;
   if p_message_type is not null then
     perform app_private.check_message_type(p_message_type);
@@ -402,7 +408,7 @@ $$;
 
 comment on function ops.redrive_messages(
   text[], text, date, uuid, timestamptz, uuid, boolean, boolean) is
-  'Sends messages again that failed, expired, were canceled, or have an unknown outcome. Returns all that the filters match; what was refused has a reason.';
+  'Sends messages again that failed, expired, were canceled, or have an unknown outcome. Returns all that the filters match; a refused one has a reason.';
 --! EndIncluded functions/ops/redrive_messages.sql
 --! Included functions/ops/cancel_messages.sql
 -- The ledger keeps a message that a person cancels: it is not planned again.
@@ -436,11 +442,11 @@ declare
 begin
   if not statuses <@ array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING'] then
     raise exception 'only SCHEDULED, QUEUED and RETRYING messages can be canceled'
-      using errcode = 'GW041', hint = 'The others do not go out.';
+      using errcode = 'GW041', hint = 'Messages with other statuses are not sent anyway.';
   end if;
   if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
     raise exception 'a reason of 1 to 200 characters is needed'
-      using errcode = 'GW041', hint = 'The message shows it to whoever asks.';
+      using errcode = 'GW041', hint = 'gw messages explain shows it.';
   end if;
 
   if p_message_type is not null then
@@ -519,7 +525,7 @@ $$;
 
 comment on function ops.cancel_messages(
   text, text[], text, date, uuid, timestamptz, uuid, boolean) is
-  'Cancels what has not gone out, so that it is not planned again. Returns all that the filters match; what was refused has a reason.';
+  'Cancels messages that were not sent, for good: they are not planned again. Returns all that the filters match; a refused one has a reason.';
 --! EndIncluded functions/ops/cancel_messages.sql
 --! Included functions/ops/resolve_message.sql
 create or replace function ops.resolve_message(p_message_id uuid, p_status text)
@@ -533,7 +539,8 @@ declare
   message app_public.message_logs;
 begin
   if p_status is null or p_status not in ('SENT', 'FAILED') then
-    raise exception 'a message of unknown outcome was SENT or FAILED, not %', p_status
+    raise exception 'an UNKNOWN message can be resolved as SENT or FAILED, not as %',
+      p_status
       using errcode = 'GW041', hint = 'Ask the receiver by the idempotency key.';
   end if;
   select * into message
@@ -571,7 +578,7 @@ end
 $$;
 
 comment on function ops.resolve_message(uuid, text) is
-  'Says of an UNKNOWN message what the receiver says of it: SENT or FAILED.';
+  'Records what the receiver says of an UNKNOWN message: SENT or FAILED.';
 --! EndIncluded functions/ops/resolve_message.sql
 --! Included functions/ops/limit_channel.sql
 create or replace function ops.limit_channel(
@@ -601,5 +608,5 @@ end
 $$;
 
 comment on function ops.limit_channel(text, double precision) is
-  'Limits a channel to so many messages a second, of all workers together; null: no limit.';
+  'Limits a channel to so many messages a second, for all workers together; null means no limit.';
 --! EndIncluded functions/ops/limit_channel.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:386ecd85f0c3e861f6e44779b70e86503f4ce6ff
---! Hash: sha1:08c498b14d894c64b3cb5be1f3a829d50cf70e29
+--! Previous: sha1:01935de327a5cbf3a50823bdbfb81103b32d58e4
+--! Hash: sha1:9f5b0359a21524f5f5fd8f26c233e8e46a4d26bd
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

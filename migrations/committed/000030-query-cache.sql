@@ -1,5 +1,5 @@
---! Previous: sha1:08c498b14d894c64b3cb5be1f3a829d50cf70e29
---! Hash: sha1:d94e576465d0d9116852a9da32d03cc7ebb7780a
+--! Previous: sha1:9f5b0359a21524f5f5fd8f26c233e8e46a4d26bd
+--! Hash: sha1:9bc480588b434bb54535229ed15b8035e92484c4
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d94e576465d0d9116852a9da32d03cc7ebb7780a
---! Hash: sha1:19772a2ca8849aaa00c5afac74f60c00753dcf10
+--! Previous: sha1:9bc480588b434bb54535229ed15b8035e92484c4
+--! Hash: sha1:7d5f4cb43368b39e27713bdc84e9ecb32c24e350
 --! Message: live
 --! Baseline: topics/31-live.sql
 

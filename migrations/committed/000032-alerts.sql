@@ -1,5 +1,5 @@
---! Previous: sha1:19772a2ca8849aaa00c5afac74f60c00753dcf10
---! Hash: sha1:524b23404473f8c7b626f6ba3812a5b64c17cb50
+--! Previous: sha1:7d5f4cb43368b39e27713bdc84e9ecb32c24e350
+--! Hash: sha1:7cb2d673c4ae768bd9782d1c2bf3e1c8c1592148
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:524b23404473f8c7b626f6ba3812a5b64c17cb50
---! Hash: sha1:b8f88cbcac33c22bcb4804c51f59e2a6c3586e52
+--! Previous: sha1:7cb2d673c4ae768bd9782d1c2bf3e1c8c1592148
+--! Hash: sha1:018648f8ce74574ce0dbc9a9e19aa60b92b996ff
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

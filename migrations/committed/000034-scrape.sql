@@ -1,5 +1,5 @@
---! Previous: sha1:b8f88cbcac33c22bcb4804c51f59e2a6c3586e52
---! Hash: sha1:bad39c6c4261e4c912e4171c41ead214d0671227
+--! Previous: sha1:018648f8ce74574ce0dbc9a9e19aa60b92b996ff
+--! Hash: sha1:3e254719d56eab4c2500ad0f5c046d4592583876
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bad39c6c4261e4c912e4171c41ead214d0671227
---! Hash: sha1:bd4d58dddbbfd42a26acd056be35ae79d012b061
+--! Previous: sha1:3e254719d56eab4c2500ad0f5c046d4592583876
+--! Hash: sha1:87502c1038daeb23ce07d018082b41704d14643f
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

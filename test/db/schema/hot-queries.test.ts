@@ -77,6 +77,20 @@ const hot: Record<string, Hot> = {
     index: 'message_logs_user_id_scheduled_send_time_idx',
     partitions: { of: 'app_public.message_logs', count: 3 },
   },
+  'birthdays of a day': {
+    query: `select id from app_public.users
+      where app_hidden.month_day(birthday_date) = 1230
+        and birthday_date is not null and deleted_at is null`,
+    as: 'readonly',
+    index: 'users_birthday_idx_where_open',
+  },
+  'anniversaries of a day': {
+    query: `select id from app_public.users
+      where app_hidden.month_day(anniversary_date) = 1230
+        and anniversary_date is not null and deleted_at is null`,
+    as: 'readonly',
+    index: 'users_anniversary_idx_where_open',
+  },
   'recovery of messages': {
     query: `select user_id, id from app_public.message_logs
       where scheduled_send_time < now() - interval '15 minutes'
@@ -113,8 +127,9 @@ beforeAll(async () => {
   user = created.id;
   await sql
     .unsafe(`
-    insert into app_public.users (email, first_name)
-    select number || '@example.com', 'Test' from generate_series(1, 999) as number;
+    insert into app_public.users (email, first_name, birthday_date, anniversary_date)
+    select number || '@example.com', 'Test', date '1990-01-01' + number, date '2020-01-01' + number
+    from generate_series(1, 999) as number;
     create temporary table numbered as
     select id, row_number() over (order by id = '${user}' desc) as number
     from app_public.users;
