@@ -29,6 +29,7 @@ missing() {
     case $name in
       server) file=/usr/lib/postgresql/$major/bin/postgres ;;
       wal2json) file=/usr/lib/postgresql/$major/lib/wal2json.so ;;
+      tzdata-legacy) file=/usr/share/zoneinfo/US/Pacific ;;
       *) file=/usr/share/postgresql/$major/extension/$name.control ;;
     esac
     [ -e "$file" ] || echo "$name"
@@ -61,6 +62,9 @@ case $id-$version in
   debian-13) default=17 ;;
   *) default='' ;;
 esac
+# Browsers and old databases have names such as Asia/Calcutta. Debian 13 moved them into a
+# package of their own.
+[ -z "$default" ] || wanted="$wanted tzdata-legacy"
 
 majors=$(installed_majors)
 for major in $majors; do
@@ -149,6 +153,7 @@ packages() {
       pg_cron) echo "postgresql-$major-cron" ;;
       wal2json) echo "postgresql-$major-wal2json" ;;
       plpgsql_check) echo "postgresql-$major-plpgsql-check" ;;
+      tzdata-legacy) if known tzdata-legacy; then echo tzdata-legacy; else echo tzdata; fi ;;
       vector) ! known "postgresql-$major-pgvector" || echo "postgresql-$major-pgvector" ;;
     esac
   done | sort -u

@@ -1,5 +1,5 @@
 --! Previous: sha1:4600dd439296ee86a5c3cdb36ef5681448dc620f
---! Hash: sha1:01690172fc7fc4e79b9c3f428fc99c200613cffe
+--! Hash: sha1:3ce4db45b5133247efd5915593dca53961a0b479
 --! Message: time
 --! Baseline: topics/07-time.sql
 
@@ -35,7 +35,10 @@ create table app_hidden.timezones (
 grant select on app_hidden.timezones to app_user, app_anonymous, gw_readonly;
 
 comment on table app_hidden.timezones is
-  'IANA time zones in the server''s tzdata. Filled by app_hidden.sync_timezones().';
+  'IANA time zones that the server''s tzdata has, or once had. Filled by app_hidden.sync_timezones().';
+
+-- Names are found in any case.
+create index timezones_name_lower_idx on app_hidden.timezones (lower(name));
 
 --! Included functions/app_hidden/sync_timezones.sql
 create or replace function app_hidden.sync_timezones() returns integer
@@ -58,10 +61,43 @@ $$;
 
 comment on function app_hidden.sync_timezones() is
   'Adds the zones of a newer tzdata and returns how many. Removes none, because a user '
-  'may live there.';
+  'may live there; known_timezones tells which ones the server knows.';
 --! EndIncluded functions/app_hidden/sync_timezones.sql
 
 select app_hidden.sync_timezones();
+
+--! Included functions/app_hidden/known_zone.sql
+-- The server knows the zones of its own tzdata. A restore elsewhere, or an update that
+-- moves old names into another package, takes zones away, and then AT TIME ZONE raises an
+-- error for the whole statement. So whoever reads many users' zones asks here first.
+create or replace function app_hidden.known_zone(p_zone text) returns text
+language plpgsql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform now() at time zone p_zone;
+  return p_zone;
+exception when invalid_parameter_value then
+  return null;
+end
+$$;
+
+grant execute on function app_hidden.known_zone(text) to app_user, gw_readonly;
+comment on function app_hidden.known_zone(text) is
+  'The name of a time zone, or null when the server does not know it at this moment.';
+--! EndIncluded functions/app_hidden/known_zone.sql
+
+-- What reads the zones of many users joins this view, so that a zone that is unknown sets
+-- aside its users, and does not raise an error for all.
+create view app_hidden.known_timezones with (security_invoker = true) as
+select timezones.name
+from app_hidden.timezones
+where app_hidden.known_zone(timezones.name) is not null;
+
+grant select on app_hidden.known_timezones to gw_readonly;
+
+comment on view app_hidden.known_timezones is
+  'The zones that the server knows at this moment.';
 
 --! Included functions/app_hidden/earlier_instant.sql
 -- The earlier instant uses the offset from before the clock was put back. The function

@@ -1,5 +1,5 @@
---! Previous: sha1:01690172fc7fc4e79b9c3f428fc99c200613cffe
---! Hash: sha1:8541ae415d0501ae2e5a602e819fe12fe7725f1f
+--! Previous: sha1:3ce4db45b5133247efd5915593dca53961a0b479
+--! Hash: sha1:693c3345ea53dd19b3c8624f7196b11f7a359780
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -9,6 +9,41 @@
  * Almost every table of app_public has a user_id that refers to users: a user is the
  * tenant that row-level security separates.
  */
+
+--! Included functions/app_private/tg_users__timezone.sql
+-- Browsers and people write names in any case. A name that is an old link, such as
+-- Asia/Calcutta, stays what the user chose.
+create or replace function app_private.tg_users__timezone() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  spelling text;
+begin
+  if tg_op = 'UPDATE' and new.timezone = old.timezone then
+    return new;
+  end if;
+  select timezones.name
+  into spelling
+  from app_hidden.timezones
+  where lower(timezones.name) = lower(new.timezone)
+  order by timezones.name <> new.timezone
+  limit 1;
+  if spelling is not null and app_hidden.known_zone(spelling) is null then
+    raise exception 'the server does not know the time zone % any more', spelling
+      using errcode = 'foreign_key_violation', constraint = 'users_timezone_fkey',
+        schema = tg_table_schema, table = tg_table_name,
+        hint = 'Choose another name of the same zone.';
+  end if;
+  -- A name that is not in the list is refused by the foreign key.
+  new.timezone := coalesce(spelling, new.timezone);
+  return new;
+end
+$$;
+
+comment on function app_private.tg_users__timezone() is
+  'Stores a time zone in the server''s spelling.';
+--! EndIncluded functions/app_private/tg_users__timezone.sql
 
 -- Users, registered or guests. A guest has no e-mail until upgrade_guest(). Closing an
 -- account sets deleted_at and keeps the row: the e-mail can be used again, and messages
@@ -97,6 +132,9 @@ grant select on app_public.users to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.users
   for each row execute function app_private.tg__timestamps();
 
+create trigger _200_timezone before insert or update of timezone on app_public.users
+  for each row execute function app_private.tg_users__timezone();
+
 comment on table app_public.users is
   E'@behavior -insert -delete\n'
   'A person with an account, or a guest. You see only your own user.';
@@ -114,7 +152,8 @@ comment on column app_public.users.first_name is 'Given name, 1 to 100 character
 comment on column app_public.users.last_name is
   'Family name, at most 100 characters; empty by default.';
 comment on column app_public.users.timezone is
-  'IANA name of the user''s time zone, such as Asia/Kathmandu; UTC by default.';
+  'IANA name of the user''s time zone, such as Asia/Kathmandu, in any case; UTC by '
+  'default.';
 comment on column app_public.users.birthday_date is
   'Date of birth, from 1604-01-01 to 2200-01-01; null when not given. The year 1604 '
   'means that the year is unknown.';

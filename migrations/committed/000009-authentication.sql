@@ -1,5 +1,5 @@
---! Previous: sha1:8541ae415d0501ae2e5a602e819fe12fe7725f1f
---! Hash: sha1:24f3b498133f21e02e1c5e3d4547e145ddc4c9f4
+--! Previous: sha1:693c3345ea53dd19b3c8624f7196b11f7a359780
+--! Hash: sha1:8a1c4d557dcdba9be02056615d964fc011d94158
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:24f3b498133f21e02e1c5e3d4547e145ddc4c9f4
---! Hash: sha1:8169d5577ea390c061a84dab14d796c13070e0dd
+--! Previous: sha1:8a1c4d557dcdba9be02056615d964fc011d94158
+--! Hash: sha1:bc2db428ede7f327530396acb80b65a3c26e9145
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

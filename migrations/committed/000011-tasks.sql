@@ -1,5 +1,5 @@
---! Previous: sha1:8169d5577ea390c061a84dab14d796c13070e0dd
---! Hash: sha1:8de339557ac28f061cb06989cee67f55b05d54de
+--! Previous: sha1:bc2db428ede7f327530396acb80b65a3c26e9145
+--! Hash: sha1:d981d368c7345a5330e3a216ddcb86af7851baf2
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8de339557ac28f061cb06989cee67f55b05d54de
---! Hash: sha1:ddb209c3ab954ffb94d910f7e11470ac0aff0cac
+--! Previous: sha1:d981d368c7345a5330e3a216ddcb86af7851baf2
+--! Hash: sha1:6c9f4e0fffbc5605ba955a30b419e2ba43b228e0
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 
@@ -224,7 +224,8 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   with today as (
-    select (now() at time zone users.timezone)::date as day
+    select (now() at time zone coalesce(app_hidden.known_zone(users.timezone), 'UTC'))::date
+      as day
     from app_public.users
     where users.id = habit.user_id
   ),

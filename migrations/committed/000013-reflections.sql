@@ -1,5 +1,5 @@
---! Previous: sha1:ddb209c3ab954ffb94d910f7e11470ac0aff0cac
---! Hash: sha1:184ed70125e3f564da0b95258427320f69e415eb
+--! Previous: sha1:6c9f4e0fffbc5605ba955a30b419e2ba43b228e0
+--! Hash: sha1:13bb30c73f4bdbce50bc076bb7b9d858f17b6fd4
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:184ed70125e3f564da0b95258427320f69e415eb
---! Hash: sha1:4aa73824ad927814cb6eaf8954b119a58f7147f7
+--! Previous: sha1:13bb30c73f4bdbce50bc076bb7b9d858f17b6fd4
+--! Hash: sha1:013725ad90416b421c2a308b687c8ebaa384b15c
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

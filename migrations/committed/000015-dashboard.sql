@@ -1,5 +1,5 @@
---! Previous: sha1:4aa73824ad927814cb6eaf8954b119a58f7147f7
---! Hash: sha1:d88f07c43b8bc346fe4121fd4176516ac421d74a
+--! Previous: sha1:013725ad90416b421c2a308b687c8ebaa384b15c
+--! Hash: sha1:0498c68119e8be5799ddf191cbbdd650ae7dcd25
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

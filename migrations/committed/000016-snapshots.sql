@@ -1,5 +1,5 @@
---! Previous: sha1:d88f07c43b8bc346fe4121fd4176516ac421d74a
---! Hash: sha1:bf8294237b62305f0494349677ca04414f3ab2f9
+--! Previous: sha1:0498c68119e8be5799ddf191cbbdd650ae7dcd25
+--! Hash: sha1:5c3c2e8cdfa61d7db140c29b053d13c9bab0a024
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bf8294237b62305f0494349677ca04414f3ab2f9
---! Hash: sha1:4bc8512cd36c1a083c74d32c52c543cbb1373696
+--! Previous: sha1:5c3c2e8cdfa61d7db140c29b053d13c9bab0a024
+--! Hash: sha1:ab24b1a8f05fc28885dd2e94f5bc5e3d24501cec
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

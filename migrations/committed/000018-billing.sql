@@ -1,5 +1,5 @@
---! Previous: sha1:4bc8512cd36c1a083c74d32c52c543cbb1373696
---! Hash: sha1:9bc3b01ee77ed6266d03801cd1034e5d8b0f320f
+--! Previous: sha1:ab24b1a8f05fc28885dd2e94f5bc5e3d24501cec
+--! Hash: sha1:26cecd5f464fa525286126d8e127e4d9de455f54
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9bc3b01ee77ed6266d03801cd1034e5d8b0f320f
---! Hash: sha1:7ff21080a12d37801a5bf5e11c9e93fe4a2ee18c
+--! Previous: sha1:26cecd5f464fa525286126d8e127e4d9de455f54
+--! Hash: sha1:e3d77b705e838754f07a7257578175009773323a
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7ff21080a12d37801a5bf5e11c9e93fe4a2ee18c
---! Hash: sha1:9486a93bcd1935c10dd258fbf9519779f8dc357d
+--! Previous: sha1:e3d77b705e838754f07a7257578175009773323a
+--! Hash: sha1:587dbb768221baff7ec1437d49ac8d5ae3a229e4
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

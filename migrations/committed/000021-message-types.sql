@@ -1,5 +1,5 @@
---! Previous: sha1:9486a93bcd1935c10dd258fbf9519779f8dc357d
---! Hash: sha1:ca64de3a65fe832d6fedb60d09e185e90f56ed2c
+--! Previous: sha1:587dbb768221baff7ec1437d49ac8d5ae3a229e4
+--! Hash: sha1:9e0bb196782c3b5a42743bb9bba2c88b3ee7efc0
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 
@@ -24,7 +24,8 @@ begin
     format('(%L::text, %L::text, %s, %s, %s, %s)',
       types.type, types.repeats,
       case base.atttypid when 'timestamptz'::regtype
-        then format('(users.%I at time zone users.timezone)::date', base.attname)
+        then format('(users.%I at time zone coalesce(zone.name, ''UTC''))::date',
+          base.attname)
         else format('users.%I', base.attname) end,
       case when types.send_time is null then 'users.send_time'
         else format('%L::time', types.send_time) end,
@@ -42,17 +43,18 @@ begin
     create or replace view app_private.user_messages with (security_invoker = true) as
     select users.id as user_id, wanted.message_type, wanted.repeats, wanted.base_date,
       wanted.send_time, wanted.is_wanted, wanted.is_optional, users.deleted_at,
-      users.timezone, users.leap_day_policy, users.first_name, users.last_name,
+      zone.name as timezone, users.leap_day_policy, users.first_name, users.last_name,
       coalesce(user_settings.locale, 'en') as locale, users.email,
       user_settings.quiet_from, user_settings.quiet_until
     from app_public.users
     left join app_public.user_settings on user_settings.user_id = users.id
+    left join app_hidden.known_timezones as zone on zone.name = users.timezone
     cross join lateral (
       values %s
     ) as wanted (message_type, repeats, base_date, send_time, is_wanted, is_optional)
     $view$, wanted);
   comment on view app_private.user_messages is
-    'One row for each user and message type, wanted or not: the date, time and zone that it depends on. Made from message_types.';
+    'One row for each user and message type, wanted or not: the date, time and zone that it depends on. The zone is null while the server does not know it. Made from message_types.';
 end
 $$;
 
@@ -328,6 +330,53 @@ $$;
 comment on function app_private.tg_message_templates__validate() is
   'Refuses a template that names what its type does not have.';
 --! EndIncluded functions/app_private/tg_message_templates__validate.sql
+--! Included functions/app_private/tg__fallback.sql
+-- A message without a text in the user's language has the English one.
+create or replace function app_private.tg__fallback() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  checked constant text := to_jsonb(case tg_op when 'INSERT' then new else old end)
+    ->> tg_argv[0];
+begin
+  -- The row may be gone or changed by the end of the transaction.
+  if exists (
+    select from app_private.message_types
+    where (message_types.type = checked
+        or message_types.type = to_jsonb(new) ->> tg_argv[0])
+      and not exists (
+        select from app_private.message_templates
+        where message_templates.message_type = message_types.type
+          and message_templates.locale = 'en'
+      )
+  ) then
+    raise exception 'the message type % needs a template in English', checked
+      using errcode = 'GW011',
+        hint = 'Insert it into app_private.message_templates in the same transaction.';
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg__fallback() is
+  'Refuses, at the end of a transaction, a message type without a template in English.';
+--! EndIncluded functions/app_private/tg__fallback.sql
+--! Included functions/app_private/tg__keep.sql
+create or replace function app_private.tg__keep() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'the rows of %.% must stay', tg_table_schema, tg_table_name
+    using errcode = 'GW011',
+      hint = 'Without them no message is planned or sent. Update them instead.';
+end
+$$;
+
+comment on function app_private.tg__keep() is
+  'Refuses to empty a table that planning and sending cannot do without.';
+--! EndIncluded functions/app_private/tg__keep.sql
 
 -- The texts of messages.
 create table app_private.message_templates (
@@ -353,6 +402,21 @@ create trigger _100_timestamps before insert or update on app_private.message_te
 
 create trigger _200_validate before insert or update on app_private.message_templates
   for each row execute function app_private.tg_message_templates__validate();
+
+-- At the end of the transaction, so that a type and its template can be inserted or
+-- replaced in any order.
+create constraint trigger _300_fallback
+  after delete or update of message_type, locale on app_private.message_templates
+  deferrable initially deferred
+  for each row execute function app_private.tg__fallback('message_type');
+
+create constraint trigger _300_fallback
+  after insert or update of type on app_private.message_types
+  deferrable initially deferred
+  for each row execute function app_private.tg__fallback('type');
+
+create trigger _200_keep before truncate on app_private.message_templates
+  for each statement execute function app_private.tg__keep();
 
 comment on table app_private.message_templates is
   'Texts by type and locale. Planning fills in {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}}; {{#age}}…{{/age}} is left out when the year is not known. A weekly type has the names of digest_values() instead of age and years, and is filled in when sent.';

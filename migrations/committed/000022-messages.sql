@@ -1,5 +1,5 @@
---! Previous: sha1:ca64de3a65fe832d6fedb60d09e185e90f56ed2c
---! Hash: sha1:5d352fbbbbc028503f62c5ca1fdb9f8519acd2f6
+--! Previous: sha1:9e0bb196782c3b5a42743bb9bba2c88b3ee7efc0
+--! Hash: sha1:53dd034ab63b7c4fa5c5fb7c67a83797b2bac2bf
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -168,7 +168,8 @@ comment on column app_public.message_logs.send_until is
 comment on column app_public.message_logs.created_at is 'When it was planned.';
 comment on column app_public.message_logs.updated_at is 'When its status last changed.';
 
--- One row. How long after its time a message may still be sent.
+-- One row. How long after its time a message may still be sent. Without the row nothing
+-- is planned or sent, so nobody can delete it.
 create table app_private.message_settings (
   only_row boolean not null default true,
   late_window interval not null default '12 hours',
@@ -179,6 +180,9 @@ create table app_private.message_settings (
 );
 
 alter table app_private.message_settings enable row level security;
+
+create trigger _200_keep before delete or truncate on app_private.message_settings
+  for each statement execute function app_private.tg__keep();
 
 comment on table app_private.message_settings is 'One row: what holds for all messages.';
 comment on column app_private.message_settings.late_window is
@@ -245,6 +249,49 @@ comment on column app_private.delivery_channels.permits is
   'How many messages the limit allowed at permits_at.';
 comment on column app_private.delivery_channels.permits_at is
   'When permits were last taken.';
+
+--! Included functions/app_private/late_window.sql
+create or replace function app_private.late_window() returns interval
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  kept constant interval := (
+    select message_settings.late_window from app_private.message_settings);
+begin
+  if kept is null then
+    raise exception 'app_private.message_settings has no row'
+      using errcode = 'GW011',
+        hint = 'insert into app_private.message_settings default values';
+  end if;
+  return kept;
+end
+$$;
+
+comment on function app_private.late_window() is
+  'How long after its time a message may still be sent. Raises GW011 when the row of message_settings is missing.';
+--! EndIncluded functions/app_private/late_window.sql
+--! Included functions/app_private/delivery_channel.sql
+create or replace function app_private.delivery_channel(p_name text)
+returns app_private.delivery_channels
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  channel app_private.delivery_channels;
+begin
+  select * into channel from app_private.delivery_channels where name = p_name;
+  if not found then
+    raise exception 'there is no channel %', p_name
+      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  end if;
+  return channel;
+end
+$$;
+
+comment on function app_private.delivery_channel(text) is
+  'The limits and the state of a channel. Raises GW013 when there is none of that name.';
+--! EndIncluded functions/app_private/delivery_channel.sql
 
 insert into app_private.message_settings default values;
 

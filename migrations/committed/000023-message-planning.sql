@@ -1,5 +1,5 @@
---! Previous: sha1:5d352fbbbbc028503f62c5ca1fdb9f8519acd2f6
---! Hash: sha1:a1a90bb79e972bdd98153bebf469ed9a714266d4
+--! Previous: sha1:53dd034ab63b7c4fa5c5fb7c67a83797b2bac2bf
+--! Hash: sha1:9272270ea80da46f9f8ab08e676a98a72ae63d2c
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -32,7 +32,8 @@ alter table app_private.message_schedule enable row level security;
 comment on table app_private.message_schedule is
   'The next message to plan for each user and type. Triggers keep it in step with the users'' rules.';
 
--- The rules: open accounts, what they want, and the date that it needs.
+-- The rules: open accounts, what they want, the date that it needs, and a time zone that
+-- the server knows.
 create view app_private.message_rules with (security_invoker = true) as
 select user_messages.user_id, user_messages.message_type, user_messages.repeats,
   user_messages.base_date, user_messages.send_time, user_messages.timezone,
@@ -41,10 +42,50 @@ select user_messages.user_id, user_messages.message_type, user_messages.repeats,
 from app_private.user_messages
 where user_messages.deleted_at is null
   and user_messages.is_wanted
-  and user_messages.base_date is not null;
+  and user_messages.base_date is not null
+  and user_messages.timezone is not null;
 
 comment on view app_private.message_rules is
   'One row for each user and message type that is to be sent: its date, time and zone, and what else decides it.';
+
+-- A person looks here when an alert says that a zone is not known.
+create table app_private.unknown_timezones (
+  name text not null,
+  since timestamptz not null default now(),
+  taken_up_to uuid not null default '00000000-0000-0000-0000-000000000000',
+  constraint unknown_timezones_pkey primary key (name)
+);
+
+alter table app_private.unknown_timezones enable row level security;
+
+comment on table app_private.unknown_timezones is
+  'Time zones that the server does not know: nothing is planned for users there. A row goes when the server knows the zone again and all its users were planned.';
+comment on column app_private.unknown_timezones.since is
+  'When a user was first left out because of it.';
+comment on column app_private.unknown_timezones.taken_up_to is
+  'The zone is known again, and users up to this id were planned.';
+
+-- One user whose rows cannot be planned, for whatever reason, does not keep the others
+-- waiting.
+create table app_private.set_aside_users (
+  user_id uuid not null,
+  task text not null,
+  error text not null,
+  failed_at timestamptz not null,
+  constraint set_aside_users_pkey primary key (user_id),
+  constraint set_aside_users_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint set_aside_users_task_check check (task in ('plan', 'schedule', 'replan'))
+);
+
+create index set_aside_users_failed_at_idx on app_private.set_aside_users (failed_at);
+
+alter table app_private.set_aside_users enable row level security;
+
+comment on table app_private.set_aside_users is
+  'Users whose messages could not be planned. The planner tries them again 15 minutes later; the row goes when that succeeds.';
+comment on column app_private.set_aside_users.task is 'What failed: plan, schedule or replan.';
+comment on column app_private.set_aside_users.error is 'SQLSTATE and message, without addresses.';
 
 --! Included functions/app_private/next_occasions.sql
 -- Cheap bounds on the date come first: an instant costs far more to compute.
@@ -72,8 +113,7 @@ as $$
   cross join (
     select late_window, (p_now - late_window)::date - 2 as first_day,
       (p_now + interval '3 days')::date as last_planned_day
-    from app_private.message_settings
-    where only_row
+    from app_private.late_window()
   ) as settings
   cross join lateral (
     select candidate.delivery_date,
@@ -129,9 +169,11 @@ as $$
 $$;
 
 comment on function app_private.next_occasions(uuid[], timestamptz) is
-  'For each of the users and message types the next occasion that is not in the ledger.';
+  'For each of the users and message types the next occasion that is not in the ledger; none for a user whose time zone the server does not know.';
 --! EndIncluded functions/app_private/next_occasions.sql
 --! Included functions/app_private/schedule_messages.sql
+-- A user whose time zone the server does not know leaves the schedule. The zone is
+-- written down, so that take_up_timezones() brings the user back.
 create or replace function app_private.schedule_messages(
   p_user_ids uuid[], p_now timestamptz default now()
 ) returns integer
@@ -163,6 +205,20 @@ as $$
     where (message_schedule.delivery_date, message_schedule.scheduled_send_time)
       is distinct from (excluded.delivery_date, excluded.scheduled_send_time)
     returning 1
+  ),
+  unknown as (
+    insert into app_private.unknown_timezones as unknown (name)
+    select distinct users.timezone
+    from app_public.users
+    where users.id = any (p_user_ids)
+      and not exists (
+        select from app_hidden.known_timezones
+        where known_timezones.name = users.timezone
+      )
+    on conflict (name) do update
+    -- Those who were taken up may be set aside again.
+    set taken_up_to = excluded.taken_up_to
+    where unknown.taken_up_to <> excluded.taken_up_to
   )
   select (select count(*) from removed)::integer + (select count(*) from written)::integer
 $$;
@@ -170,6 +226,26 @@ $$;
 comment on function app_private.schedule_messages(uuid[], timestamptz) is
   'Brings the schedule of these users up to date. Returns how many rows changed.';
 --! EndIncluded functions/app_private/schedule_messages.sql
+--! Included functions/app_private/message_queue.sql
+create or replace function app_private.message_queue() returns pgboss.queue
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_queue pgboss.queue;
+begin
+  select * into found_queue from pgboss.queue where name = 'message-send';
+  if not found then
+    raise exception 'the queue message-send does not exist'
+      using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
+  end if;
+  return found_queue;
+end
+$$;
+
+comment on function app_private.message_queue() is
+  'The queue of messages. Raises GW011 when it does not exist.';
+--! EndIncluded functions/app_private/message_queue.sql
 --! Included functions/app_private/enqueue_messages.sql
 -- Gives each message a new job, and makes it the only one that may send it.
 create or replace function app_private.enqueue_messages(
@@ -212,7 +288,7 @@ as $$
       queue.expire_seconds, queue.deletion_seconds, queue.heartbeat_seconds, queue.policy,
       queue.dead_letter
     from queued
-    inner join pgboss.queue on queue.name = 'message-send'
+    cross join app_private.message_queue() as queue
     returning 1
   )
   select count(*)::integer from jobs
@@ -310,11 +386,13 @@ begin
     select unsent.*,
       app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
         rules.base_date, rules.leap_day_policy, unsent.delivery_date) as reason,
-      -- A message that moves into the past is due now, and not missed.
-      greatest(
-        app_hidden.local_to_instant(
-          unsent.delivery_date + rules.send_time, rules.timezone),
-        least(p_now, unsent.scheduled_send_time)) as instant,
+      -- A message that moves into the past is due now, and not missed. While the server
+      -- does not know the zone, the instant stays.
+      case when rules.timezone is null then unsent.scheduled_send_time
+        else greatest(
+          app_hidden.local_to_instant(
+            unsent.delivery_date + rules.send_time, rules.timezone),
+          least(p_now, unsent.scheduled_send_time)) end as instant,
       text.subject, text.body
     from unsent
     inner join app_private.user_messages as rules
@@ -410,7 +488,7 @@ begin
     where id > changed_type.replan_after
     order by id
     limit p_limit);
-  perform app_private.replan_messages(ids, p_now);
+  perform app_private.try_users('replan', ids, p_now);
   -- Users who joined since then have the new rules anyway.
   update app_private.message_types
   set replan_after = case when cardinality(ids) = p_limit then ids[p_limit] end
@@ -422,47 +500,30 @@ $$;
 comment on function app_private.replan_message_types(timestamptz, integer) is
   'Applies a message type that was added or changed to the next so many users. Returns how many.';
 --! EndIncluded functions/app_private/replan_message_types.sql
---! Included functions/app_private/plan_due_messages.sql
+--! Included functions/app_private/plan_messages.sql
 -- One statement plans: the ledger's row, the log's row and the schedule change together
--- or not at all. The queue and the templates are checked first, because a ledger row
--- without the other two would mean that the message is never sent.
-create or replace function app_private.plan_due_messages(
-  p_now timestamptz default now(), p_limit integer default 100000
+-- or not at all. A ledger row without the other two would mean that the message is never
+-- sent.
+create or replace function app_private.plan_messages(
+  p_user_ids uuid[], p_now timestamptz
 ) returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
 declare
+  late_window constant interval := app_private.late_window();
+  types constant text[] := array(
+    select message_type from app_private.message_templates where locale = 'en');
   planned integer;
-  planned_users uuid[];
 begin
-  if not exists (select from pgboss.queue where name = 'message-send') then
-    raise exception 'the queue message-send does not exist'
-      using errcode = 'GW011', hint = 'A migration makes it with pgboss.create_queue().';
-  end if;
-  if exists (
-    select from app_private.message_types
-    where not exists (
-      select from app_private.message_templates
-      where message_templates.message_type = message_types.type
-        and message_templates.locale = 'en'
-    )
-  ) then
-    raise exception 'a message type has no template in English'
-      using errcode = 'GW011', hint = 'Insert it into app_private.message_templates.';
-  end if;
-  perform app_private.replan_message_types(p_now);
-
-  -- A transaction that changes a user waits for these rows, and then sees what was
-  -- planned. Rows that are being changed now are left for the next tick.
   with due as materialized (
     select message_schedule.*
-    from app_private.message_schedule
+    from unnest(p_user_ids) as wanted (user_id)
+    inner join app_private.message_schedule using (user_id)
     where message_schedule.scheduled_send_time <= p_now + interval '24 hours'
-    order by message_schedule.scheduled_send_time
-    limit p_limit
-    for update skip locked
+      and message_schedule.message_type = any (types)
+    for update of message_schedule skip locked
   ),
   -- The order is what keeps two planners from waiting for each other.
   claimed as (
@@ -488,14 +549,13 @@ begin
       concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date),
       case when is_late then 'EXPIRED' else 'SCHEDULED' end,
       case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
-        || ', after the late window of ' || settings.late_window || ' had passed' end
+        || ', after the late window of ' || late_window || ' had passed' end
     from claimed
     inner join app_private.message_rules as rules
       on rules.user_id = claimed.user_id
       and rules.message_type = claimed.message_type
-    inner join app_private.message_settings as settings on settings.only_row
     cross join lateral (
-      select claimed.scheduled_send_time <= p_now - settings.late_window
+      select claimed.scheduled_send_time <= p_now - late_window
     ) as lateness (is_late)
     -- A weekly message is composed when it is sent: then its week is over.
     left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
@@ -503,20 +563,189 @@ begin
       on rules.repeats = 'yearly'
     returning 1
   )
-  select (select count(*) from logged), array_agg(distinct due.user_id)
-  into planned, planned_users
-  from due;
+  select count(*) into planned from logged;
 
-  if planned_users is not null then
-    perform app_private.schedule_messages(planned_users, p_now);
+  perform app_private.schedule_messages(p_user_ids, p_now);
+  return planned;
+end
+$$;
+
+comment on function app_private.plan_messages(uuid[], timestamptz) is
+  'Plans the messages of these users that are due within 24 hours. Returns how many.';
+--! EndIncluded functions/app_private/plan_messages.sql
+--! Included functions/app_private/try_users.sql
+-- When a batch fails, each half is tried by itself, down to the user whose rows are at
+-- fault: that user is set aside, and the others are done. The work is about twice that of
+-- a batch without a fault.
+--
+-- An error that passes by itself (a lock, a full disk), a missing row of configuration
+-- and an error of the program are raised: setting aside one user would not help the next.
+create or replace function app_private.try_users(
+  p_task text, p_user_ids uuid[], p_now timestamptz default now()
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  users constant integer := cardinality(p_user_ids);
+  most constant integer := 1000;
+begin
+  if coalesce(users, 0) = 0 then
+    return 0;
   end if;
+  begin
+    delete from app_private.set_aside_users where user_id = any (p_user_ids);
+    return case p_task
+      when 'plan' then app_private.plan_messages(p_user_ids, p_now)
+      when 'schedule' then app_private.schedule_messages(p_user_ids, p_now)
+      when 'replan' then app_private.replan_messages(p_user_ids, p_now)
+    end;
+  exception when others then
+    if sqlstate ~ '^(25|40|42|53|55|57|58|GW)' then
+      raise;
+    end if;
+    if users = 1 then
+      insert into app_private.set_aside_users as aside (user_id, task, error, failed_at)
+      select id, p_task, app_private.without_addresses(sqlstate || ': ' || sqlerrm, 300),
+        p_now
+      from app_public.users
+      where id = p_user_ids[1]
+      on conflict (user_id) do update
+      set task = excluded.task, error = excluded.error, failed_at = excluded.failed_at;
+      if (select count(*) > most from app_private.set_aside_users where failed_at >= p_now)
+      then
+        raise exception 'the messages of more than % users could not be planned', most
+          using errcode = 'GW015', detail = sqlstate || ': ' || sqlerrm,
+            hint = 'Such a number has one cause: mend that.';
+      end if;
+      return 0;
+    end if;
+  end;
+  return app_private.try_users(p_task, p_user_ids[:users / 2], p_now)
+    + app_private.try_users(p_task, p_user_ids[users / 2 + 1:], p_now);
+end
+$$;
+
+comment on function app_private.try_users(text, uuid[], timestamptz) is
+  'Plans, schedules or replans these users; a user for whom this fails is set aside. Returns the sum of what the task returns.';
+--! EndIncluded functions/app_private/try_users.sql
+--! Included functions/app_private/take_up_timezones.sql
+-- As in replan_message_types(): the planner calls this first, and takes the next users.
+create or replace function app_private.take_up_timezones(
+  p_now timestamptz default now(), p_limit integer default 5000
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  zone app_private.unknown_timezones;
+  ids uuid[];
+begin
+  select *
+  into zone
+  from app_private.unknown_timezones
+  where exists (
+    select from app_hidden.known_timezones
+    where known_timezones.name = unknown_timezones.name
+  )
+  order by name
+  limit 1
+  for no key update skip locked;
+  if not found then
+    return 0;
+  end if;
+
+  ids := array(
+    select id
+    from app_public.users
+    where timezone = zone.name
+      and id > zone.taken_up_to
+    order by id
+    limit p_limit);
+  perform app_private.try_users('replan', ids, p_now);
+  if cardinality(ids) < p_limit then
+    delete from app_private.unknown_timezones where name = zone.name;
+  else
+    update app_private.unknown_timezones
+    set taken_up_to = ids[p_limit]
+    where name = zone.name;
+  end if;
+  return cardinality(ids);
+end
+$$;
+
+comment on function app_private.take_up_timezones(timestamptz, integer) is
+  'Replans the next users of a time zone that the server knows again. Returns how many.';
+--! EndIncluded functions/app_private/take_up_timezones.sql
+--! Included functions/app_private/retry_set_aside_users.sql
+create or replace function app_private.retry_set_aside_users(
+  p_now timestamptz default now(), p_limit integer default 1000
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ids constant uuid[] := array(
+    select user_id
+    from app_private.set_aside_users
+    where failed_at <= p_now - interval '15 minutes'
+    order by failed_at, user_id
+    limit p_limit
+    for update skip locked);
+begin
+  return app_private.try_users('replan', ids, p_now);
+end
+$$;
+
+comment on function app_private.retry_set_aside_users(timestamptz, integer) is
+  'Replans users who were set aside 15 minutes ago or earlier. Returns how many rows changed.';
+--! EndIncluded functions/app_private/retry_set_aside_users.sql
+--! Included functions/app_private/plan_due_messages.sql
+-- What is the same for all messages is looked for first: without it, messages would be
+-- lost. A type without a template in English is left until it has one.
+create or replace function app_private.plan_due_messages(
+  p_now timestamptz default now(), p_limit integer default 100000
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  types text[];
+  aside uuid[];
+  due_users uuid[];
+  planned integer;
+begin
+  perform app_private.message_queue();
+  perform app_private.late_window();
+  perform app_private.replan_message_types(p_now);
+  perform app_private.take_up_timezones(p_now);
+  perform app_private.retry_set_aside_users(p_now);
+
+  types := array(
+    select message_type from app_private.message_templates where locale = 'en');
+  aside := array(select user_id from app_private.set_aside_users);
+  -- A transaction that changes a user waits for these rows, and then sees what was
+  -- planned. Rows that are being changed now are left for the next tick.
+  with due as materialized (
+    select message_schedule.user_id
+    from app_private.message_schedule
+    where message_schedule.scheduled_send_time <= p_now + interval '24 hours'
+      and message_schedule.message_type = any (types)
+      and message_schedule.user_id <> all (aside)
+    order by message_schedule.scheduled_send_time
+    limit p_limit
+    for update of message_schedule skip locked
+  )
+  select array_agg(distinct due.user_id) into due_users from due;
+
+  planned := app_private.try_users('plan', due_users, p_now);
   perform app_private.queue_due_messages(p_now);
   return planned;
 end
 $$;
 
 comment on function app_private.plan_due_messages(timestamptz, integer) is
-  'Plans the messages of the next 24 hours, the earliest first, up to a limit; then queues those that are due. Returns how many were planned.';
+  'Plans the messages of the next 24 hours, the earliest first, up to a limit; then queues those that are due. Returns how many were planned. Raises GW011 when configuration is missing.';
 --! EndIncluded functions/app_private/plan_due_messages.sql
 --! Included functions/app_private/tg_users__replan.sql
 -- Definer: a user may change the profile, and has no right to plan. Only columns that the
@@ -532,7 +761,7 @@ begin
   if tg_op = 'INSERT' then
     select array_agg(new_rows.id) into changed from new_rows;
     if changed is not null then
-      perform app_private.schedule_messages(changed);
+      perform app_private.try_users('schedule', changed);
     end if;
     return null;
   end if;
@@ -551,7 +780,7 @@ begin
     $sql$, format(dates, 'new_rows'), format(dates, 'old_rows'))
   into changed;
   if changed is not null then
-    perform app_private.replan_messages(changed);
+    perform app_private.try_users('replan', changed);
   end if;
   return null;
 end
@@ -594,7 +823,7 @@ begin
     into changed;
   end if;
   if changed is not null then
-    perform app_private.replan_messages(changed);
+    perform app_private.try_users('replan', changed);
   end if;
   return null;
 end

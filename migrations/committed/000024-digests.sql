@@ -1,5 +1,5 @@
---! Previous: sha1:a1a90bb79e972bdd98153bebf469ed9a714266d4
---! Hash: sha1:5c21301bcdb56f48f5165cce8c678aeef7585087
+--! Previous: sha1:9272270ea80da46f9f8ab08e676a98a72ae63d2c
+--! Hash: sha1:19ff9141cc27cd39984a25d52d352d682ef9054a
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 
@@ -76,14 +76,15 @@ begin
   return query
   with spans as materialized (
     -- The week before is counted too, to be compared with.
-    select users.id as user_id, users.timezone,
+    select users.id as user_id, zone.name as timezone,
       min(wanted.week) - 7 as first_date,
       max(wanted.week) + 6 as last_date,
       (min(wanted.week) - 8)::timestamp at time zone 'UTC' as since,
       (max(wanted.week) + 8)::timestamp at time zone 'UTC' as until
     from unnest(p_user_ids, p_week_starts) as wanted (user_id, week)
     inner join app_public.users on users.id = wanted.user_id
-    group by users.id, users.timezone
+    inner join app_hidden.known_timezones as zone on zone.name = users.timezone
+    group by users.id, zone.name
   ),
   happened as materialized (
     select spans.user_id, event.kind, event.id, event.mood_score,
@@ -231,10 +232,11 @@ as $$
 begin
   return query
   with wanted as materialized (
-    select distinct users.id as user_id, wanted.week, users.timezone,
-      (users.created_at at time zone users.timezone)::date as joined_on
+    select distinct users.id as user_id, wanted.week, zone.name as timezone,
+      (users.created_at at time zone zone.name)::date as joined_on
     from unnest(p_user_ids, p_week_starts) as wanted (user_id, week)
     inner join app_public.users on users.id = wanted.user_id
+    inner join app_hidden.known_timezones as zone on zone.name = users.timezone
   ),
   events as (
     select * from app_private.digest_events(p_user_ids, p_week_starts)
@@ -442,13 +444,14 @@ begin
   with wanted as (
     select users.id as user_id, week.start
     from app_public.users
+    inner join app_hidden.known_timezones as zone on zone.name = users.timezone
     cross join lateral (
-      select date_trunc('week', now() at time zone users.timezone)::date - 7 * number
+      select date_trunc('week', now() at time zone zone.name)::date - 7 * number
       from generate_series(1, p_weeks) as number
     ) as week (start)
     where users.id = any (p_user_ids)
       and users.deleted_at is null
-      and week.start + 6 >= (users.created_at at time zone users.timezone)::date
+      and week.start + 6 >= (users.created_at at time zone zone.name)::date
       and (p_recompute or not exists (
         select from app_public.digests
         where digests.user_id = users.id

@@ -1,5 +1,5 @@
---! Previous: sha1:5c21301bcdb56f48f5165cce8c678aeef7585087
---! Hash: sha1:14de8b4105dc60bce8f28a4e115ad30d445bab6a
+--! Previous: sha1:19ff9141cc27cd39984a25d52d352d682ef9054a
+--! Hash: sha1:6786978d04512c6b08f99bae0a0a435bbef7dafc
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -19,15 +19,10 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  channel app_private.delivery_channels;
+  channel app_private.delivery_channels := app_private.delivery_channel(p_channel);
   instant timestamptz;
   available double precision;
 begin
-  select * into channel from app_private.delivery_channels where name = p_channel;
-  if not found then
-    raise exception 'there is no channel %', p_channel
-      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
-  end if;
   if channel.circuit = 'closed' and channel.messages_per_second is null then
     return query select p_wanted, 0;
     return;
@@ -169,7 +164,9 @@ as $$
         || ', the end of its late window'
       when 'QUEUED' then 'held until '
         || pg_catalog.to_char(decided.held_until, 'YYYY-MM-DD HH24:MI "UTC"')
-        || ': these are the user''s quiet hours'
+        || case when p_timezone is null
+          then ': the server does not know the user''s time zone'
+          else ': these are the user''s quiet hours' end
     end,
     decided.held_until
   from (
@@ -185,7 +182,9 @@ as $$
       end as status,
       quiet.until as held_until
     from (
-      select app_hidden.quiet_until(p_at, p_timezone, p_quiet_from, p_quiet_until)
+      -- Without a zone nobody can tell the quiet hours, nor a digest's week.
+      select case when p_timezone is null then p_at + interval '15 minutes'
+        else app_hidden.quiet_until(p_at, p_timezone, p_quiet_from, p_quiet_until) end
       offset 0
     ) as quiet (until)
     offset 0
@@ -194,7 +193,7 @@ $$;
 
 comment on function app_private.message_decision(
   timestamptz, text, text, time, time, timestamptz, timestamptz, interval, integer, integer)
-  is 'What becomes of a message that is to be sent at an instant: SENDING, QUEUED (held by quiet hours), CANCELED, EXPIRED or UNKNOWN, and why. Takes message_refusal() and the user''s quiet hours; the end of its late window; since when it may have been delivered and for how long receivers remember its key; how many attempts of how many it had.';
+  is 'What becomes of a message that is to be sent at an instant: SENDING, QUEUED (held by quiet hours, or because the server does not know the time zone), CANCELED, EXPIRED or UNKNOWN, and why. Takes message_refusal() and the user''s quiet hours; the end of its late window; since when it may have been delivered and for how long receivers remember its key; how many attempts of how many it had.';
 --! EndIncluded functions/app_private/message_decision.sql
 --! Included functions/app_private/decide_claims.sql
 -- Each job says where its message is, so that one partition is read. When the message has
@@ -233,7 +232,8 @@ as $$
         then least(message_logs.uncertain_since, message_logs.attempted_at)
         else message_logs.uncertain_since end as uncertain_since,
       coalesce(message_logs.send_until,
-        message_logs.scheduled_send_time + settings.late_window) as send_until
+        message_logs.scheduled_send_time + (select app_private.late_window()))
+        as send_until
     from pg_catalog.jsonb_to_recordset(p_jobs) as given (
       job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
     inner join app_public.message_logs
@@ -241,10 +241,9 @@ as $$
       and message_logs.id = given.message_id
       and message_logs.scheduled_send_time = given.scheduled_send_time
       and message_logs.job_id = given.job_id
-    inner join app_private.message_settings as settings on settings.only_row
     where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
   ) as found
-  inner join app_private.delivery_channels as channel on channel.name = p_channel
+  cross join app_private.delivery_channel(p_channel) as channel
   -- The planner's rules, applied again at the last moment.
   inner join app_private.user_messages as rules
     on rules.user_id = found.user_id
@@ -517,7 +516,7 @@ begin
       job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
       attempt integer, status text, code integer, body text, error text,
       retry_after_seconds double precision, is_uncertain boolean)
-    inner join app_private.delivery_channels as channel on channel.name = p_channel
+    cross join app_private.delivery_channel(p_channel) as channel
     -- A probe of a receiver that is down does not count as an attempt of its message.
     cross join lateral (
       select (channel.circuit = 'closed' or coalesce(result.code, 500) < 500)::integer

@@ -1,5 +1,5 @@
---! Previous: sha1:14de8b4105dc60bce8f28a4e115ad30d445bab6a
---! Hash: sha1:c9a3470894dc1efdc325393466b22ed890bc1af2
+--! Previous: sha1:6786978d04512c6b08f99bae0a0a435bbef7dafc
+--! Hash: sha1:729336b72ac8f7f14167d400687b5ef5a88ed33f
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 
@@ -160,15 +160,17 @@ declare
   local_time constant timestamp := p_date + p_rules.send_time;
   instant constant timestamptz := app_hidden.local_to_instant(local_time, p_rules.timezone);
   decision record;
+  zone text;
 begin
   topic := 'user';
-  select coalesce(p_rules.deleted_at, users.created_at)
-  into at
+  select coalesce(p_rules.deleted_at, users.created_at), users.timezone
+  into at, zone
   from app_public.users
   where users.id = p_rules.user_id;
-  detail := format('the account %s; time zone %s, language %s',
-    case when p_rules.deleted_at is null then 'is open' else 'was closed' end,
-    p_rules.timezone, p_rules.locale);
+  detail := format('the account %s; time zone %s%s, language %s',
+    case when p_rules.deleted_at is null then 'is open' else 'was closed' end, zone,
+    case when p_rules.timezone is null then ', which the server does not know' else '' end,
+    p_rules.locale);
   return next;
 
   topic := 'wish';
@@ -185,7 +187,7 @@ begin
     as described
   where message_types.type = p_rules.message_type;
   return next;
-  if not is_occasion then
+  if not is_occasion or p_rules.timezone is null then
     return;
   end if;
 
@@ -304,7 +306,8 @@ as $$
 declare
   schedule app_private.message_schedule;
   neighbor date;
-  late_window interval;
+  late_window constant interval := app_private.late_window();
+  aside app_private.set_aside_users;
   joined_at timestamptz;
 begin
   select message_ledger.planned_at
@@ -322,6 +325,22 @@ begin
       when not p_is_occasion then 'no message: the day is not an occasion'
       else 'no message: the user does not want it'
     end;
+    return;
+  end if;
+
+  if p_rules.timezone is null then
+    detail := 'not planned: the server does not know the user''s time zone. The planner '
+      'takes the user up when it does';
+    return;
+  end if;
+  select *
+  into aside
+  from app_private.set_aside_users
+  where set_aside_users.user_id = p_rules.user_id;
+  if found then
+    at := aside.failed_at;
+    detail := format('not planned: it failed then, and is tried again each 15 minutes. %s',
+      aside.error);
     return;
   end if;
 
@@ -360,7 +379,6 @@ begin
     return;
   end if;
 
-  select message_settings.late_window into late_window from app_private.message_settings;
   if p_instant <= now() - late_window then
     at := p_instant;
     select users.created_at
@@ -409,10 +427,8 @@ begin
       and message_ledger.delivery_date = p_message.delivery_date
       and message_ledger.message_id = p_message.id
   ) into is_taken;
-  select coalesce(p_message.send_until,
-    p_message.scheduled_send_time + message_settings.late_window)
-  into send_until
-  from app_private.message_settings;
+  send_until := coalesce(p_message.send_until,
+    p_message.scheduled_send_time + app_private.late_window());
 
   topic := 'state';
   at := case status

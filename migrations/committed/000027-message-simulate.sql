@@ -1,5 +1,5 @@
---! Previous: sha1:c9a3470894dc1efdc325393466b22ed890bc1af2
---! Hash: sha1:b79e513138f128bb54417d507ddd636a7752644f
+--! Previous: sha1:729336b72ac8f7f14167d400687b5ef5a88ed33f
+--! Hash: sha1:950c09527c0ecc21c7d419413d08d157f4bf1b53
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 
@@ -176,7 +176,10 @@ begin
         then value is null or value::date between date '1604-01-01' and date '2200-01-01'
         when value is null then false
         when name = 'timezone'
-        then exists (select from app_hidden.timezones where timezones.name = value)
+        then exists (
+          select from app_hidden.known_timezones
+          where lower(known_timezones.name) = lower(value)
+        )
         when name = 'send_time' then value::time < time '24:00'
         when name = 'leap_day_policy' then value in ('feb28', 'mar1', 'skip')
         else value::boolean is not null

@@ -1,5 +1,5 @@
---! Previous: sha1:b79e513138f128bb54417d507ddd636a7752644f
---! Hash: sha1:01935de327a5cbf3a50823bdbfb81103b32d58e4
+--! Previous: sha1:950c09527c0ecc21c7d419413d08d157f4bf1b53
+--! Hash: sha1:83a0be3460abce3264a7ad1b72b2bf97945cdfa6
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
@@ -109,7 +109,7 @@ begin
   users := coalesce(cardinality(ids), 0);
   changed := 0;
   if users > 0 then
-    changed := app_private.replan_messages(ids);
+    changed := app_private.try_users('replan', ids);
     perform ops.audit('messages.replanned', jsonb_strip_nulls(jsonb_build_object(
       'first_id', ids[1],
       'last_id', last_id,
@@ -290,7 +290,7 @@ begin
     job_id = null,
     retry_count = 0,
     send_until = case when given.scheduled_send_time <= now()
-      then now() + settings.late_window end,
+      then now() + (select app_private.late_window()) end,
     error_message = null,
     attempts = coalesce(message_logs.attempts, '[]') || jsonb_build_array(
       jsonb_strip_nulls(jsonb_build_object(
@@ -310,7 +310,6 @@ begin
       or message_logs.status = 'UNKNOWN' then message_logs.attempted_at end
   from jsonb_to_recordset(p_messages)
     as given (user_id uuid, message_id uuid, scheduled_send_time timestamptz)
-  cross join app_private.message_settings as settings
   where message_logs.user_id = given.user_id
     and message_logs.id = given.message_id
     and message_logs.scheduled_send_time = given.scheduled_send_time;

@@ -1,5 +1,5 @@
---! Previous: sha1:01935de327a5cbf3a50823bdbfb81103b32d58e4
---! Hash: sha1:9f5b0359a21524f5f5fd8f26c233e8e46a4d26bd
+--! Previous: sha1:83a0be3460abce3264a7ad1b72b2bf97945cdfa6
+--! Hash: sha1:0ed812bb2d73fe3b5eb4dd105bc9fba8ccd6a9e1
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

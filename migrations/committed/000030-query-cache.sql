@@ -1,5 +1,5 @@
---! Previous: sha1:9f5b0359a21524f5f5fd8f26c233e8e46a4d26bd
---! Hash: sha1:9bc480588b434bb54535229ed15b8035e92484c4
+--! Previous: sha1:0ed812bb2d73fe3b5eb4dd105bc9fba8ccd6a9e1
+--! Hash: sha1:5e57ac9332f0179997c4523fafe81137a35b1de8
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 
@@ -363,13 +363,14 @@ declare
   may_keep boolean;
   started timestamptz;
 begin
-  select users.timezone, (now() at time zone users.timezone)::date
-  into time_zone, today
+  select coalesce(app_hidden.known_zone(users.timezone), 'UTC')
+  into time_zone
   from app_public.users
   where users.id = p_user_id;
   if time_zone is null then
     return '[]'::jsonb;
   end if;
+  today := (now() at time zone time_zone)::date;
   wanted_key := concat_ws(':', 'insights', p_user_id, p_weeks, time_zone, today);
 
   result := app_private.query_cache_get(wanted_key);

@@ -1,5 +1,5 @@
---! Previous: sha1:9bc480588b434bb54535229ed15b8035e92484c4
---! Hash: sha1:7d5f4cb43368b39e27713bdc84e9ecb32c24e350
+--! Previous: sha1:5e57ac9332f0179997c4523fafe81137a35b1de8
+--! Hash: sha1:f3dbce4f63b56473c2e106f66a4f22ccf63d0e4c
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7d5f4cb43368b39e27713bdc84e9ecb32c24e350
---! Hash: sha1:7cb2d673c4ae768bd9782d1c2bf3e1c8c1592148
+--! Previous: sha1:f3dbce4f63b56473c2e106f66a4f22ccf63d0e4c
+--! Hash: sha1:ff0d44590c4142130957e0ac85b3d189b6223b5b
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
@@ -474,6 +474,144 @@ grant execute on function ops.overdue_messages(interval) to gw_monitor;
 comment on function ops.overdue_messages(interval) is
   'Messages that were due so long ago and are neither sent nor given up, by type and status.';
 --! EndIncluded functions/ops/overdue_messages.sql
+--! Included functions/ops/set_aside_users.sql
+-- Definer: gw_monitor may not read users. It tells zones and numbers only.
+create or replace function ops.set_aside_users()
+returns table (reason text, users bigint, detail text)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  -- Each zone in use once, by the index: as many steps as there are zones.
+  with recursive zones as (
+    (select users.timezone from app_public.users order by 1 limit 1)
+    union all
+    select (
+      select users.timezone
+      from app_public.users
+      where users.timezone > zones.timezone
+      order by 1
+      limit 1
+    )
+    from zones
+    where zones.timezone is not null
+  ),
+  unknown as (
+    select zones.timezone, (
+      select count(*) from app_public.users where users.timezone = zones.timezone
+    ) as users
+    from zones
+    where app_hidden.known_zone(zones.timezone) is null
+      and zones.timezone is not null
+    union all
+    -- The server knows them again, and their users are not all planned yet.
+    select unknown_timezones.name, (
+      select count(*)
+      from app_public.users
+      where users.timezone = unknown_timezones.name
+        and users.id > unknown_timezones.taken_up_to
+    )
+    from app_private.unknown_timezones
+    where app_hidden.known_zone(unknown_timezones.name) is not null
+      and unknown_timezones.since < now() - interval '15 minutes'
+  )
+  select 'time zones', sum(unknown.users)::bigint,
+    string_agg(unknown.timezone, ', ' order by unknown.timezone)
+  from unknown
+  where unknown.users > 0
+  having count(*) > 0
+  union all
+  select 'messages', count(*), (
+    select set_aside_users.error
+    from app_private.set_aside_users
+    order by set_aside_users.failed_at desc, set_aside_users.user_id
+    limit 1
+  )
+  from app_private.set_aside_users
+  having count(*) > 0
+$$;
+
+grant execute on function ops.set_aside_users() to gw_monitor;
+comment on function ops.set_aside_users() is
+  'Users for whom nothing is planned: how many have a time zone that the server does not know, and which zones; how many could not be planned, and the latest error.';
+--! EndIncluded functions/ops/set_aside_users.sql
+--! Included functions/ops/missing_configuration.sql
+-- Definer: see set_aside_users().
+create or replace function ops.missing_configuration()
+returns table (object text, detail text, remediation text)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select 'app_private.message_settings', 'has no row: nothing is planned or sent',
+    'insert into app_private.message_settings default values'
+  where not exists (select from app_private.message_settings)
+  union all
+  select wanted.queue, 'the queue does not exist: ' || wanted.effect,
+    format('select pgboss.create_queue(%L, ''{"policy": "standard"}'')', wanted.queue)
+  from (
+    values ('message-send', 'nothing is planned or sent'),
+      ('alert-notify', 'nobody is told of alerts')
+  ) as wanted (queue, effect)
+  where not exists (select from pgboss.queue where queue.name = wanted.queue)
+  union all
+  select message_types.type, 'has no template in English: no such message is planned',
+    'Insert it into app_private.message_templates.'
+  from app_private.message_types
+  where not exists (
+    select from app_private.message_templates
+    where message_templates.message_type = message_types.type
+      and message_templates.locale = 'en'
+  )
+$$;
+
+grant execute on function ops.missing_configuration() to gw_monitor;
+comment on function ops.missing_configuration() is
+  'Rows without which messages are not planned or sent: what is missing, what that stops, and how to put it back.';
+--! EndIncluded functions/ops/missing_configuration.sql
+--! Included functions/ops/broken_plans.sql
+-- Definer: see set_aside_users(). A person whose date lies ahead has no occasion yet.
+create or replace function ops.broken_plans()
+returns table (object text, users bigint, example uuid)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select 'message_ledger', count(*), (array_agg(message_ledger.user_id))[1]
+  from app_private.message_ledger
+  where message_ledger.planned_at > now() - interval '3 days'
+    and not exists (
+      select from app_public.message_logs
+      where message_logs.user_id = message_ledger.user_id
+        and message_logs.id = message_ledger.message_id
+        and message_logs.scheduled_send_time = message_ledger.scheduled_send_time
+    )
+  having count(*) > 0
+  union all
+  select 'message_schedule', count(*), (array_agg(message_rules.user_id))[1]
+  from app_private.message_rules
+  where message_rules.base_date < now()::date - 1
+    and not exists (
+      select from app_private.message_schedule
+      where message_schedule.user_id = message_rules.user_id
+        and message_schedule.message_type = message_rules.message_type
+    )
+    -- Those are told by set_aside_users().
+    and not exists (
+      select from app_private.set_aside_users
+      where set_aside_users.user_id = message_rules.user_id
+    )
+    and not exists (
+      select from app_private.unknown_timezones
+      where unknown_timezones.name = message_rules.timezone
+    )
+    and not exists (
+      select from app_private.message_types where message_types.replan_after is not null
+    )
+  having count(*) > 0
+$$;
+
+grant execute on function ops.broken_plans() to gw_monitor;
+comment on function ops.broken_plans() is
+  'Plans that are not whole: rows of the ledger of the last three days without their message, and wishes without a row of the schedule. How many, and one user.';
+--! EndIncluded functions/ops/broken_plans.sql
 --! Included functions/ops/column_widths.sql
 -- Definer: pg_stats shows a column only to who may read the column. Its mean width and its
 -- share of nulls say nothing about any row; the values that pg_stats also has stay there.

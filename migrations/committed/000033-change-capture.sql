@@ -1,5 +1,5 @@
---! Previous: sha1:7cb2d673c4ae768bd9782d1c2bf3e1c8c1592148
---! Hash: sha1:018648f8ce74574ce0dbc9a9e19aa60b92b996ff
+--! Previous: sha1:ff0d44590c4142130957e0ac85b3d189b6223b5b
+--! Hash: sha1:a434ae705db71f5fdbb59045ae431272de4e4d42
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 
@@ -81,16 +81,21 @@ create table app_private.captured_tasks (
   id uuid not null,
   created_at timestamptz not null,
   completed_at timestamptz,
-  created_on date not null,
+  created_on date,
   completed_on date,
   constraint captured_tasks_pkey primary key (user_id, id)
 );
+
+-- Tasks of users whose time zone the server does not know: few, or none.
+create index captured_tasks_user_id_idx_where_set_aside
+  on app_private.captured_tasks (user_id)
+  where created_on is null;
 
 alter table app_private.captured_tasks enable row level security;
 
 comment on table app_private.captured_tasks is 'Each task as change capture counted it.';
 comment on column app_private.captured_tasks.created_on is
-  'The day for which it counts as created.';
+  'The day for which it counts as created; null while the server does not know the zone.';
 comment on column app_private.captured_tasks.completed_on is
   'The day for which it counts as completed.';
 
@@ -151,6 +156,7 @@ create view app_private.captured_aggregates as
     select user_id, created_on as agg_date, count(*) as tasks_created, 0 as tasks_completed,
       0 as reflections_count, 0 as mood_sum, 0 as mood_count
     from app_private.captured_tasks
+    where created_on is not null
     group by 1, 2
     union all
     select user_id, completed_on, 0, count(*), 0, 0, 0
@@ -181,12 +187,14 @@ create view app_private.expected_aggregates as
       0 as mood_count
     from app_public.tasks
     inner join app_public.users on users.id = tasks.user_id
+    inner join app_hidden.known_timezones on known_timezones.name = users.timezone
     group by 1, 2
     union all
     select tasks.user_id, (tasks.completed_at at time zone users.timezone)::date,
       0, count(*), 0, 0, 0
     from app_public.tasks
     inner join app_public.users on users.id = tasks.user_id
+    inner join app_hidden.known_timezones on known_timezones.name = users.timezone
     where tasks.completed_at is not null
     group by 1, 2
     union all
@@ -309,9 +317,11 @@ begin
       select captured_tasks.user_id, captured_tasks.id,
         captured_tasks.created_on as created_before,
         captured_tasks.completed_on as completed_before,
-        (captured_tasks.created_at at time zone moved.timezone)::date as created_now,
-        (captured_tasks.completed_at at time zone moved.timezone)::date as completed_now
+        (captured_tasks.created_at at time zone zone.name)::date as created_now,
+        (captured_tasks.completed_at at time zone zone.name)::date as completed_now
       from jsonb_to_recordset(moved_users) as moved (id uuid, timezone text)
+      -- Without a zone that the server knows, their tasks have no days.
+      left join app_hidden.known_timezones as zone on zone.name = moved.timezone
       inner join app_private.captured_tasks on captured_tasks.user_id = moved.id
     ),
     written as (
@@ -361,7 +371,8 @@ as $$
       user_id uuid, id uuid, created_at timestamptz, completed_at timestamptz)
     left join app_private.captured_users on captured_users.user_id = tasks.user_id
     -- Within a transaction a task may stand before its user, whose zone then follows.
-    cross join lateral (values (coalesce(captured_users.timezone, 'UTC'))) as zone (name)
+    left join app_hidden.known_timezones as zone
+      on zone.name = coalesce(captured_users.timezone, 'UTC')
   ),
   before as materialized (
     select captured_tasks.user_id, captured_tasks.created_on, captured_tasks.completed_on
@@ -408,6 +419,42 @@ $$;
 comment on function app_private.capture_tasks(jsonb, jsonb) is
   'Takes tasks'' changes in, and returns what becomes of the aggregates.';
 --! EndIncluded functions/app_private/capture_tasks.sql
+--! Included functions/app_private/capture_set_aside_tasks.sql
+-- Called with each batch, also with that of a heartbeat: tasks whose time zone the server
+-- knows again get their days.
+create or replace function app_private.capture_set_aside_tasks()
+returns table (
+  user_id uuid, agg_date date, tasks_created integer, tasks_completed integer
+)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with due as materialized (
+    select captured_tasks.user_id, captured_tasks.id, zone.name
+    from app_private.captured_tasks
+    inner join app_private.captured_users
+      on captured_users.user_id = captured_tasks.user_id
+    inner join app_hidden.known_timezones as zone on zone.name = captured_users.timezone
+    where captured_tasks.created_on is null
+    limit 10000
+  ),
+  written as (
+    update app_private.captured_tasks
+    set created_on = (captured_tasks.created_at at time zone due.name)::date,
+      completed_on = (captured_tasks.completed_at at time zone due.name)::date
+    from due
+    where captured_tasks.user_id = due.user_id
+      and captured_tasks.id = due.id
+    returning captured_tasks.user_id, captured_tasks.created_on, captured_tasks.completed_on
+  )
+  select user_id, created_on, 1, 0 from written
+  union all
+  select user_id, completed_on, 0, 1 from written where completed_on is not null
+$$;
+
+comment on function app_private.capture_set_aside_tasks() is
+  'Counts tasks that could not be counted before, and returns what becomes of the aggregates.';
+--! EndIncluded functions/app_private/capture_set_aside_tasks.sql
 --! Included functions/app_private/capture_reflections.sql
 create or replace function app_private.capture_reflections(p_reflections jsonb, p_gone jsonb)
 returns table (
@@ -617,6 +664,9 @@ begin
     select tasks.*, 0, 0, 0
     from app_private.capture_tasks(p_changes -> 'tasks', p_changes -> 'tasks_gone') as tasks
     union all
+    select taken_up.*, 0, 0, 0
+    from app_private.capture_set_aside_tasks() as taken_up
+    union all
     select user_id, agg_date, 0, 0, reflections_count, mood_sum, mood_count
     from app_private.capture_reflections(
       p_changes -> 'reflections', p_changes -> 'reflections_gone')
@@ -626,6 +676,8 @@ begin
       sum(tasks_completed) as tasks_completed, sum(reflections_count) as reflections_count,
       sum(mood_sum) as mood_sum, sum(mood_count) as mood_count
     from differences
+    -- A task whose zone the server does not know has no day.
+    where agg_date is not null
     group by user_id, agg_date
   )
   select array_agg(row(user_id, agg_date, tasks_created, tasks_completed, reflections_count,
@@ -703,10 +755,11 @@ begin
   insert into app_private.captured_tasks
     (user_id, id, created_at, completed_at, created_on, completed_on)
   select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
-    (tasks.created_at at time zone users.timezone)::date,
-    (tasks.completed_at at time zone users.timezone)::date
+    (tasks.created_at at time zone zone.name)::date,
+    (tasks.completed_at at time zone zone.name)::date
   from app_public.tasks
-  inner join app_public.users on users.id = tasks.user_id;
+  inner join app_public.users on users.id = tasks.user_id
+  left join app_hidden.known_timezones as zone on zone.name = users.timezone;
   get diagnostics written = row_count;
   total := total + written;
 
@@ -902,6 +955,7 @@ comment on function app_private.expect_aggregates() is
 --! EndIncluded functions/app_private/expect_aggregates.sql
 --! Included functions/app_private/capture_differences.sql
 -- Users who were deleted since the count have no aggregates any more, and are left out.
+-- So are users whose time zone the server does not know: their tasks have no days.
 --
 -- Definer: it reads users, which its caller may not; it tells counts and users' ids.
 create or replace function app_private.capture_differences()
@@ -922,7 +976,11 @@ as $$
     ('mood_count', expected.mood_count, found.mood_count)
   ) as measures (name, expected, found)
   where coalesce(measures.expected, 0) <> coalesce(measures.found, 0)
-    and exists (select from app_public.users where users.id = user_id)
+    and exists (
+      select from app_public.users
+      inner join app_hidden.known_timezones on known_timezones.name = users.timezone
+      where users.id = user_id
+    )
   order by 1, 2, 3
 $$;
 

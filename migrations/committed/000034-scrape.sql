@@ -1,5 +1,5 @@
---! Previous: sha1:018648f8ce74574ce0dbc9a9e19aa60b92b996ff
---! Hash: sha1:3e254719d56eab4c2500ad0f5c046d4592583876
+--! Previous: sha1:a434ae705db71f5fdbb59045ae431272de4e4d42
+--! Hash: sha1:f8db037025cbc4a9618a343fdd4b1578aa9fad11
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

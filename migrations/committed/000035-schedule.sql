@@ -1,5 +1,5 @@
---! Previous: sha1:3e254719d56eab4c2500ad0f5c046d4592583876
---! Hash: sha1:87502c1038daeb23ce07d018082b41704d14643f
+--! Previous: sha1:f8db037025cbc4a9618a343fdd4b1578aa9fad11
+--! Hash: sha1:7140cd6a61cb1d09724b2c47534f4ce1a9f44921
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

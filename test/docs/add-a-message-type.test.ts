@@ -97,6 +97,6 @@ test('what can go wrong is refused with the codes of the guide', async () => {
     );
     await sql`delete from app_private.message_templates
       where message_type = 'MEMBERSHIP' and locale = 'en'`;
-    await expectRefusal(sql, 'GW011', (inner) => inner`select app_private.plan_due_messages()`);
+    await expectRefusal(sql, 'GW011', (inner) => inner`set constraints all immediate`);
   });
 });

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type postgres from 'postgres';
 import { afterAll, beforeAll, expect, inject } from 'vitest';
 import { connect, type Sql, type Transaction } from '../../src/postgres/connect.ts';
 import { changeUrl, type Database, type Role } from '../../src/postgres/urls.ts';
@@ -95,7 +94,7 @@ export async function become(sql: Transaction, userId: string | null): Promise<v
 export async function expectRefusal(
   sql: Transaction,
   sqlState: string,
-  statement: (sql: Transaction) => postgres.PendingQuery<postgres.Row[]>,
+  statement: (sql: Transaction) => PromiseLike<unknown>,
 ): Promise<void> {
   const code = await sql
     .savepoint(async (inner) => {

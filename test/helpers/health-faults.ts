@@ -72,6 +72,48 @@ export const healthFaults: HealthFault[] = [
     findings: ['critical BIRTHDAY SENDING', 'warning BIRTHDAY SCHEDULED'],
   },
   {
+    check: 'set-aside-users',
+    title: 'users in a zone that the server does not know, and one who cannot be planned',
+    violate: `
+      insert into app_hidden.timezones values ('Atlantis/Capital');
+      set local session_replication_role = replica;
+      insert into app_public.users (id, email, first_name, timezone) values
+        ('${someone(6)}', 'six@example.com', 'Six', 'Atlantis/Capital'),
+        ('${someone(7)}', 'seven@example.com', 'Seven', 'UTC');
+      set local session_replication_role = origin;
+      insert into app_private.set_aside_users (user_id, task, error, failed_at)
+      values ('${someone(7)}', 'plan', '23514: refused', now());`,
+    findings: ['critical messages', 'critical time zones'],
+  },
+  {
+    check: 'missing-configuration',
+    title: 'settings, a queue and a template that somebody deleted',
+    violate: `
+      set local session_replication_role = replica;
+      delete from app_private.message_settings;
+      delete from app_private.message_templates
+      where message_type = 'ANNIVERSARY' and locale = 'en';
+      delete from pgboss.queue where name = 'alert-notify';
+      set local session_replication_role = origin;`,
+    findings: [
+      'critical ANNIVERSARY',
+      'critical alert-notify',
+      'critical app_private.message_settings',
+    ],
+  },
+  {
+    check: 'broken-plans',
+    title: 'a ledger row without its message, and a wish without a schedule',
+    violate: `
+      insert into app_public.users (id, email, first_name, birthday_date)
+      values ('${someone(8)}', 'eight@example.com', 'Eight', '1990-01-01');
+      delete from app_private.message_schedule where user_id = '${someone(8)}';
+      insert into app_private.message_ledger
+        (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+      values ('${someone(8)}', 'BIRTHDAY', current_date, gen_random_uuid(), now());`,
+    findings: ['critical message_ledger', 'critical message_schedule'],
+  },
+  {
     check: 'unknown-deliveries',
     title: 'a message of which nobody knows whether it was delivered',
     violate: message('UNKNOWN', "now() - interval '1 day'", someone(5)),

@@ -295,13 +295,15 @@ Mood, of 5: 3.5 (week before: 5)
   });
 });
 
-test('nothing is planned while there is no English text for digests', async () => {
-  await rolledBack(db.as('owner'), async (sql) => {
+test('no digest is planned while there is no English text for it', async () => {
+  await withReader('UTC', async (sql, userId) => {
     await sql`
       delete from app_private.message_templates
       where message_type = 'DIGEST' and locale = 'en'`;
+    expect(await plan(sql, '2026-06-15T08:00Z')).toBe(0);
+    expect(await logsOf(sql, userId)).toEqual([]);
     await expect(
-      sql.savepoint((inner) => inner`select app_private.plan_due_messages()`),
+      sql.savepoint((inner) => inner`set constraints all immediate`),
     ).rejects.toMatchObject({ code: 'GW011' });
   });
 });

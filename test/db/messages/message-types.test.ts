@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createLog } from '../../../src/log.ts';
 import { unsubscribeLinks } from '../../../src/messages/unsubscribe-links.ts';
-import type { Sql, Transaction } from '../../../src/postgres/connect.ts';
+import type { Transaction } from '../../../src/postgres/connect.ts';
 import { HttpChannel } from '../../../src/worker/channels/http.ts';
 import { startWorker, type Worker } from '../../../src/worker/worker.ts';
 import { jwtSecret, useApi } from '../../helpers/api.ts';
@@ -15,7 +15,7 @@ import { Vendor } from '../../helpers/vendor.ts';
 import { eventually } from '../../helpers/wait.ts';
 
 /** All that a new type is: the day on which somebody joined, in their zone. */
-const addMembership = async (sql: Sql | Transaction) => {
+const addMembership = async (sql: Transaction) => {
   await sql`
     insert into app_private.message_types (type, label, base_column, send_time, opt_out_column)
     values ('MEMBERSHIP', 'membership day', 'created_at', '10:30', 'anniversary_messages')`;
@@ -190,17 +190,17 @@ describe('a new message type', () => {
     });
   });
 
-  test('holds up the planner while it has no template in English, and no longer', async () => {
+  test('is refused at the end of a transaction that brings no template in English', async () => {
     await rolledBack(db.as('superuser'), async (sql) => {
       await sql`
         insert into app_private.message_types (type, label, base_column)
         values ('NEW', 'new', 'birthday_date')`;
-      const tick = (inner: Transaction) => inner`select app_private.plan_due_messages()`;
-      await expectRefusal(sql, 'GW011', tick);
+      const end = (inner: Transaction) => inner`set constraints all immediate`;
+      await expectRefusal(sql, 'GW011', end);
       await sql`
         insert into app_private.message_templates (message_type, locale, body)
         values ('NEW', 'en', 'New')`;
-      await tick(sql);
+      await end(sql);
     });
   });
 });
@@ -233,7 +233,7 @@ describe('a new message type that is sent', { timeout: 60_000 }, () => {
   beforeAll(async () => {
     await vendor.start();
     await hurryQueue(db.as('owner'));
-    await addMembership(db.as('owner'));
+    await db.as('owner').begin(addMembership);
     await db.as('owner')`
       update app_private.message_types
       set send_time = (now() at time zone 'UTC' - interval '1 minute')::time
