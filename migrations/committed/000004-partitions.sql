@@ -1,5 +1,5 @@
 --! Previous: sha1:45a0dab7f5b29e14700291dcc5633edad2bed908
---! Hash: sha1:3cf1beaaef5ac1b32eccb0ede856ff8ad73ba72f
+--! Hash: sha1:f2bc0e7f4fb586310485921701e0f90de565fc60
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -305,16 +305,19 @@ $$;
 comment on function ops.drop_detached_partitions() is
   'Drops the partitions that left their table to be dropped, once backups and replication slots allow it. Returns how many.';
 --! EndIncluded functions/ops/drop_detached_partitions.sql
---! Included functions/ops/partitions_to_detach.sql
-create or replace function ops.partitions_to_detach()
-returns table (parent_table regclass, retention_action text, partition regclass, bytes bigint)
+--! Included functions/ops/partition_ends.sql
+create or replace function ops.partition_ends()
+returns table (
+  parent_table regclass, retention interval, retention_action text, partition regclass,
+  ends_at timestamptz
+)
 language sql stable
 set search_path = pg_catalog, pg_temp
 -- Bounds without a zone, of a table partitioned by date, are in UTC.
 set timezone = 'UTC'
 as $$
-  select partition_policies.parent_table, partition_policies.retention_action,
-    pg_class.oid::regclass, pg_total_relation_size(pg_class.oid)
+  select partition_policies.parent_table, partition_policies.retention,
+    partition_policies.retention_action, pg_class.oid::regclass, bounds.ends_at
   from ops.partition_policies
   inner join pg_catalog.pg_partitioned_table
     on pg_partitioned_table.partrelid = partition_policies.parent_table
@@ -323,26 +326,39 @@ as $$
   inner join pg_catalog.pg_attribute
     on pg_attribute.attrelid = partition_policies.parent_table
     and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+    and pg_attribute.atttypid::regtype in ('timestamptz', 'timestamp', 'date')
   inner join pg_catalog.pg_inherits
     on pg_inherits.inhparent = partition_policies.parent_table
   inner join pg_catalog.pg_class on pg_class.oid = pg_inherits.inhrelid
-  -- Null for DEFAULT and for MAXVALUE, which never end.
   cross join lateral (
-    select case
-      when pg_attribute.atttypid::regtype in ('timestamptz', 'timestamp', 'date')
-      then substring(pg_get_expr(pg_class.relpartbound, pg_class.oid)
-        from ' TO \(''([^'']+)''\)$')::timestamptz
-    end
-  ) as bounds (upper_bound)
-  where bounds.upper_bound <= now() - partition_policies.retention
+    select substring(pg_get_expr(pg_class.relpartbound, pg_class.oid)
+      from ' TO \(''([^'']+)''\)$')::timestamptz
+  ) as bounds (ends_at)
+  -- DEFAULT and MAXVALUE never end.
+  where bounds.ends_at is not null
+$$;
+
+comment on function ops.partition_ends() is
+  'The partitions of each table with a policy, and when each ends.';
+--! EndIncluded functions/ops/partition_ends.sql
+--! Included functions/ops/partitions_to_detach.sql
+create or replace function ops.partitions_to_detach()
+returns table (parent_table regclass, retention_action text, partition regclass, bytes bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select ends.parent_table, ends.retention_action, ends.partition,
+    pg_total_relation_size(ends.partition)
+  from ops.partition_ends() as ends
+  where ends.ends_at <= now() - ends.retention
   -- A table that was in use the last time does not keep the others waiting for ever.
   order by (
       select max(partition_events.id)
       from ops.partition_events
-      where partition_events.parent_table = partition_policies.parent_table::text
+      where partition_events.parent_table = ends.parent_table::text
         and partition_events.event = 'skipped'
     ) nulls first,
-    partition_policies.parent_table::text, bounds.upper_bound
+    ends.parent_table::text, ends.ends_at
 $$;
 
 comment on function ops.partitions_to_detach() is

@@ -1,5 +1,5 @@
---! Previous: sha1:3cf1beaaef5ac1b32eccb0ede856ff8ad73ba72f
---! Hash: sha1:4688cf10ee5f2e9b03980202e30643d4f97a0d74
+--! Previous: sha1:f2bc0e7f4fb586310485921701e0f90de565fc60
+--! Hash: sha1:791133fb588c240e859decd6546428273afb1a9e
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -76,13 +76,14 @@ comment on function ops.is_backed_up(regclass, timestamptz) is
 --! Included functions/ops/partitions_to_drop.sql
 create or replace function ops.partitions_to_drop()
 returns table (
-  parent_table text, partition_name text, relation regclass, bytes bigint, obstacle text
+  parent_table text, partition_name text, relation regclass, bytes bigint,
+  detached_at timestamptz, obstacle text
 )
 language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
   select latest.parent_table, latest.partition_name, pg_class.oid::regclass,
-    pg_total_relation_size(pg_class.oid),
+    pg_total_relation_size(pg_class.oid), latest.occurred_at,
     case
       when partition_policies.require_backup
         and not ops.is_backed_up(pg_class.oid::regclass, latest.occurred_at)

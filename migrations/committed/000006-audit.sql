@@ -1,5 +1,5 @@
---! Previous: sha1:4688cf10ee5f2e9b03980202e30643d4f97a0d74
---! Hash: sha1:4600dd439296ee86a5c3cdb36ef5681448dc620f
+--! Previous: sha1:791133fb588c240e859decd6546428273afb1a9e
+--! Hash: sha1:151e7c123b9bdc228fefaa3884822f5f5fb44381
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4600dd439296ee86a5c3cdb36ef5681448dc620f
---! Hash: sha1:3ce4db45b5133247efd5915593dca53961a0b479
+--! Previous: sha1:151e7c123b9bdc228fefaa3884822f5f5fb44381
+--! Hash: sha1:e9a43c73aec897bd3c25aa921f913b4f072998bb
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3ce4db45b5133247efd5915593dca53961a0b479
---! Hash: sha1:693c3345ea53dd19b3c8624f7196b11f7a359780
+--! Previous: sha1:e9a43c73aec897bd3c25aa921f913b4f072998bb
+--! Hash: sha1:fea8281f7bcf803c605557fb3fb143eb1fd8950e
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:693c3345ea53dd19b3c8624f7196b11f7a359780
---! Hash: sha1:8a1c4d557dcdba9be02056615d964fc011d94158
+--! Previous: sha1:fea8281f7bcf803c605557fb3fb143eb1fd8950e
+--! Hash: sha1:4955da231812818b369fadf31225a9237fb851f6
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8a1c4d557dcdba9be02056615d964fc011d94158
---! Hash: sha1:bc2db428ede7f327530396acb80b65a3c26e9145
+--! Previous: sha1:4955da231812818b369fadf31225a9237fb851f6
+--! Hash: sha1:5fd7ca8a72ca3b07107039bb19b944e299db0790
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

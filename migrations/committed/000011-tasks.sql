@@ -1,5 +1,5 @@
---! Previous: sha1:bc2db428ede7f327530396acb80b65a3c26e9145
---! Hash: sha1:d981d368c7345a5330e3a216ddcb86af7851baf2
+--! Previous: sha1:5fd7ca8a72ca3b07107039bb19b944e299db0790
+--! Hash: sha1:4110bf1604573f676c2d5caf3a163bfe4ea99f39
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

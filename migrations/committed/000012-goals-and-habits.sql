@@ -1,5 +1,5 @@
---! Previous: sha1:d981d368c7345a5330e3a216ddcb86af7851baf2
---! Hash: sha1:6c9f4e0fffbc5605ba955a30b419e2ba43b228e0
+--! Previous: sha1:4110bf1604573f676c2d5caf3a163bfe4ea99f39
+--! Hash: sha1:62c00bf3b08522c1a82fd6c79f3dbe967271b7db
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

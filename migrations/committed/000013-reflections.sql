@@ -1,5 +1,5 @@
---! Previous: sha1:6c9f4e0fffbc5605ba955a30b419e2ba43b228e0
---! Hash: sha1:13bb30c73f4bdbce50bc076bb7b9d858f17b6fd4
+--! Previous: sha1:62c00bf3b08522c1a82fd6c79f3dbe967271b7db
+--! Hash: sha1:423b2bf26be092d1d31ef488e2524201e6fe2162
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

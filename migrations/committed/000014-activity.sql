@@ -1,5 +1,5 @@
---! Previous: sha1:13bb30c73f4bdbce50bc076bb7b9d858f17b6fd4
---! Hash: sha1:013725ad90416b421c2a308b687c8ebaa384b15c
+--! Previous: sha1:423b2bf26be092d1d31ef488e2524201e6fe2162
+--! Hash: sha1:1102ed24a4b63e820ec29462be5c069e7b1a76a2
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

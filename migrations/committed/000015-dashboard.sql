@@ -1,5 +1,5 @@
---! Previous: sha1:013725ad90416b421c2a308b687c8ebaa384b15c
---! Hash: sha1:0498c68119e8be5799ddf191cbbdd650ae7dcd25
+--! Previous: sha1:1102ed24a4b63e820ec29462be5c069e7b1a76a2
+--! Hash: sha1:9f4ce83daefc5c3cce41319f1305afe702db3628
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0498c68119e8be5799ddf191cbbdd650ae7dcd25
---! Hash: sha1:5c3c2e8cdfa61d7db140c29b053d13c9bab0a024
+--! Previous: sha1:9f4ce83daefc5c3cce41319f1305afe702db3628
+--! Hash: sha1:a6bdff2468cc450bfdf115656d114347b888d1ab
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5c3c2e8cdfa61d7db140c29b053d13c9bab0a024
---! Hash: sha1:ab24b1a8f05fc28885dd2e94f5bc5e3d24501cec
+--! Previous: sha1:a6bdff2468cc450bfdf115656d114347b888d1ab
+--! Hash: sha1:c9f7a8f153f96f3435490825d5baabe08908da75
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

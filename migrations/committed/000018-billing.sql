@@ -1,5 +1,5 @@
---! Previous: sha1:ab24b1a8f05fc28885dd2e94f5bc5e3d24501cec
---! Hash: sha1:26cecd5f464fa525286126d8e127e4d9de455f54
+--! Previous: sha1:c9f7a8f153f96f3435490825d5baabe08908da75
+--! Hash: sha1:020ab68174c4fd664fbe6f5c7074409584d90133
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:26cecd5f464fa525286126d8e127e4d9de455f54
---! Hash: sha1:e3d77b705e838754f07a7257578175009773323a
+--! Previous: sha1:020ab68174c4fd664fbe6f5c7074409584d90133
+--! Hash: sha1:f6427bffcc1b970b0d2b8333b64f08abb10c1ff4
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

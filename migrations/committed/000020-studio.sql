@@ -1,5 +1,5 @@
---! Previous: sha1:e3d77b705e838754f07a7257578175009773323a
---! Hash: sha1:587dbb768221baff7ec1437d49ac8d5ae3a229e4
+--! Previous: sha1:f6427bffcc1b970b0d2b8333b64f08abb10c1ff4
+--! Hash: sha1:2741b354324b26e3e38f1c9c8b423737340fbaf4
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:587dbb768221baff7ec1437d49ac8d5ae3a229e4
---! Hash: sha1:9e0bb196782c3b5a42743bb9bba2c88b3ee7efc0
+--! Previous: sha1:2741b354324b26e3e38f1c9c8b423737340fbaf4
+--! Hash: sha1:e7640a5e9243f55303dee2dcafe05a066a302fd3
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

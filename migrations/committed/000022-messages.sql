@@ -1,5 +1,5 @@
---! Previous: sha1:9e0bb196782c3b5a42743bb9bba2c88b3ee7efc0
---! Hash: sha1:53dd034ab63b7c4fa5c5fb7c67a83797b2bac2bf
+--! Previous: sha1:e7640a5e9243f55303dee2dcafe05a066a302fd3
+--! Hash: sha1:16f5c74ba8fb4f3418f5687ad8b14e91aba60139
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:53dd034ab63b7c4fa5c5fb7c67a83797b2bac2bf
---! Hash: sha1:9272270ea80da46f9f8ab08e676a98a72ae63d2c
+--! Previous: sha1:16f5c74ba8fb4f3418f5687ad8b14e91aba60139
+--! Hash: sha1:578499ae6dc213cf1cf064858118317081532eb4
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9272270ea80da46f9f8ab08e676a98a72ae63d2c
---! Hash: sha1:19ff9141cc27cd39984a25d52d352d682ef9054a
+--! Previous: sha1:578499ae6dc213cf1cf064858118317081532eb4
+--! Hash: sha1:204b51a1bbb15cf94fad9c8e35856d55d782fdb9
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

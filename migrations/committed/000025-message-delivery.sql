@@ -1,5 +1,5 @@
---! Previous: sha1:19ff9141cc27cd39984a25d52d352d682ef9054a
---! Hash: sha1:6786978d04512c6b08f99bae0a0a435bbef7dafc
+--! Previous: sha1:204b51a1bbb15cf94fad9c8e35856d55d782fdb9
+--! Hash: sha1:af30d085f29c8730526b19342cfd7a9f4772b88c
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6786978d04512c6b08f99bae0a0a435bbef7dafc
---! Hash: sha1:729336b72ac8f7f14167d400687b5ef5a88ed33f
+--! Previous: sha1:af30d085f29c8730526b19342cfd7a9f4772b88c
+--! Hash: sha1:299d6349c87209021e1245ac40ebeab89cd0ac89
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:729336b72ac8f7f14167d400687b5ef5a88ed33f
---! Hash: sha1:950c09527c0ecc21c7d419413d08d157f4bf1b53
+--! Previous: sha1:299d6349c87209021e1245ac40ebeab89cd0ac89
+--! Hash: sha1:6624c2c1d1ea1e07ee520ef10d22ba28c96f9df5
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:950c09527c0ecc21c7d419413d08d157f4bf1b53
---! Hash: sha1:83a0be3460abce3264a7ad1b72b2bf97945cdfa6
+--! Previous: sha1:6624c2c1d1ea1e07ee520ef10d22ba28c96f9df5
+--! Hash: sha1:0fa109c7a68e5d953a83723649cde8e99ccad5e8
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:83a0be3460abce3264a7ad1b72b2bf97945cdfa6
---! Hash: sha1:0ed812bb2d73fe3b5eb4dd105bc9fba8ccd6a9e1
+--! Previous: sha1:0fa109c7a68e5d953a83723649cde8e99ccad5e8
+--! Hash: sha1:f9cfe87c8ce08248b01cdc68de0bbda20b32c459
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

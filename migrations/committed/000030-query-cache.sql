@@ -1,5 +1,5 @@
---! Previous: sha1:0ed812bb2d73fe3b5eb4dd105bc9fba8ccd6a9e1
---! Hash: sha1:5e57ac9332f0179997c4523fafe81137a35b1de8
+--! Previous: sha1:f9cfe87c8ce08248b01cdc68de0bbda20b32c459
+--! Hash: sha1:e453300e20350586133493d136cdedefabca57ff
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

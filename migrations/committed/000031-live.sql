@@ -1,5 +1,5 @@
---! Previous: sha1:5e57ac9332f0179997c4523fafe81137a35b1de8
---! Hash: sha1:f3dbce4f63b56473c2e106f66a4f22ccf63d0e4c
+--! Previous: sha1:e453300e20350586133493d136cdedefabca57ff
+--! Hash: sha1:736b237e7e5a29ebd4a4ff1d9ed6872293ff6ce6
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f3dbce4f63b56473c2e106f66a4f22ccf63d0e4c
---! Hash: sha1:ff0d44590c4142130957e0ac85b3d189b6223b5b
+--! Previous: sha1:736b237e7e5a29ebd4a4ff1d9ed6872293ff6ce6
+--! Hash: sha1:1eff471faf42d22a8fa4a12f99f21bdd6d0b789e
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

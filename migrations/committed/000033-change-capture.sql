@@ -1,5 +1,5 @@
---! Previous: sha1:ff0d44590c4142130957e0ac85b3d189b6223b5b
---! Hash: sha1:a434ae705db71f5fdbb59045ae431272de4e4d42
+--! Previous: sha1:1eff471faf42d22a8fa4a12f99f21bdd6d0b789e
+--! Hash: sha1:b58e073ecdb8d4ea95f6ea65ff22a085c0da49d0
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

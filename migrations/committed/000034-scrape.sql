@@ -1,5 +1,5 @@
---! Previous: sha1:a434ae705db71f5fdbb59045ae431272de4e4d42
---! Hash: sha1:f8db037025cbc4a9618a343fdd4b1578aa9fad11
+--! Previous: sha1:b58e073ecdb8d4ea95f6ea65ff22a085c0da49d0
+--! Hash: sha1:61a360874f176c95a95a0fc28db3ddb31d7f076b
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f8db037025cbc4a9618a343fdd4b1578aa9fad11
---! Hash: sha1:7140cd6a61cb1d09724b2c47534f4ce1a9f44921
+--! Previous: sha1:61a360874f176c95a95a0fc28db3ddb31d7f076b
+--! Hash: sha1:b4e41ba7c61a8f258b4f9af8d3ce1535d590b496
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -90,11 +90,23 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   shortest constant interval := interval '9 days';
+  named constant regclass := to_regclass(new.relation);
 begin
+  -- A table of an extension may be absent.
+  if named is not null and not exists (
+    select from pg_attribute
+    where attrelid = named
+      and attname = new.time_column
+      and attnum > 0
+      and atttypid in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+  ) then
+    raise exception '% has no column % with a time', new.relation, new.time_column
+      using errcode = 'GW014', hint = 'time_column names a timestamptz, timestamp or date.';
+  end if;
   if new.kept_for < shortest
     and exists (
       select from pg_partition_tree('app_private.message_ledger') as part
-      where part.relid = to_regclass(new.relation)
+      where part.relid = named
     )
   then
     raise exception 'message_ledger must be kept for % at least, not %',
@@ -103,12 +115,12 @@ begin
       hint = 'A message may be sent up to 7 days late, and its ledger row keeps it from '
         'being sent twice.';
   end if;
-  return new;
+  return null;
 end
 $$;
 
 comment on function app_private.tg_retention_policies__validate() is
-  'Refuses to forget messages that could still be planned.';
+  'Refuses a policy whose column does not exist, and one that would forget messages that could still be planned.';
 --! EndIncluded functions/app_private/tg_retention_policies__validate.sql
 --! Included functions/ops/delete_expired_rows.sql
 -- A batch names its rows by ctid, because not every table has an index on its time column.
@@ -243,90 +255,6 @@ $$;
 comment on function ops.due_rows(ops.retention_targets) is
   'How many rows of a table its retention policy keeps no longer.';
 --! EndIncluded functions/ops/due_rows.sql
---! Included functions/ops/retention_status.sql
--- Definer: monitoring learns how many rows are due and how old the oldest is, of tables
--- that it must not read.
-create or replace function ops.retention_status()
-returns table (
-  relation text, kept_for interval, time_column text, oldest timestamptz, due_rows bigint,
-  due_partitions bigint, detached_partitions bigint, next_job text, schedule text,
-  blocked_by text
-)
-language sql volatile security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  with policies as (
-    select targets.relation, targets.kept_for, targets.time_column,
-      case when targets.problem is null then targets.table_id end as table_id,
-      case when targets.problem is null then ops.due_rows(targets) end as due_rows,
-      null::bigint as due_partitions, null::bigint as detached_partitions,
-      'delete_expired_rows' as function_name,
-      coalesce(targets.problem, (
-        select 'failed: ' || alerts.detail
-        from ops.alerts
-        where alerts.check_name = 'retention-failed'
-          and alerts.object = targets.relation
-          and alerts.resolved_at is null
-      )) as obstacle
-    from ops.retention_targets as targets
-    union all
-    select partition_policies.parent_table::text, partition_policies.retention,
-      pg_attribute.attname::text, pg_attribute.attrelid, null, detaching.partitions,
-      dropping.partitions,
-      case when dropping.partitions > 0 and detaching.partitions = 0
-        then 'drop_detached_partitions' else 'prune_(old_activity_)?partitions' end,
-      case when pg_attribute.attrelid is null
-        then 'there is no such table, or it is not partitioned'
-        else nullif(concat_ws('; ', detaching.obstacles, dropping.obstacles), '') end
-    from ops.partition_policies
-    left join pg_catalog.pg_partitioned_table
-      on pg_partitioned_table.partrelid = partition_policies.parent_table
-    left join pg_catalog.pg_attribute
-      on pg_attribute.attrelid = pg_partitioned_table.partrelid
-      and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
-    cross join lateral (
-      select count(*), string_agg(distinct latest.reason, '; ')
-      from ops.partitions_to_detach() as due
-      left join lateral (
-        select partition_events.reason
-        from ops.partition_events
-        where partition_events.partition_name = due.partition::text
-        order by partition_events.id desc
-        limit 1
-      ) as latest on true
-      where due.parent_table = partition_policies.parent_table
-    ) as detaching (partitions, obstacles)
-    cross join lateral (
-      select count(*), string_agg(distinct due.obstacle, '; ')
-      from ops.partitions_to_drop() as due
-      where to_regclass(due.parent_table) = partition_policies.parent_table
-    ) as dropping (partitions, obstacles)
-  )
-  select policies.relation, policies.kept_for, policies.time_column,
-    ops.oldest_row(policies.table_id, policies.time_column), policies.due_rows,
-    policies.due_partitions, policies.detached_partitions, job.job_name, job.schedule,
-    nullif(concat_ws('; ', policies.obstacle,
-      case when policies.kept_for is not null and job.job_name is null
-        then 'no active job calls ' || policies.function_name end,
-      case when policies.kept_for is not null
-          and not exists (select from pg_extension where extname = 'pg_cron')
-        then 'pg_cron is not here' end), '')
-  from policies
-  left join lateral (
-    select cron_jobs.job_name, cron_jobs.schedule
-    from ops.cron_jobs
-    where cron_jobs.is_active
-      and policies.kept_for is not null
-      and cron_jobs.command ~ policies.function_name
-    order by cron_jobs.job_name
-    limit 1
-  ) as job on true
-$$;
-
-grant execute on function ops.retention_status() to gw_monitor;
-comment on function ops.retention_status() is
-  'Each table with a retention or partition policy: what is kept for how long, what is due, which job takes it next, and what is in its way.';
---! EndIncluded functions/ops/retention_status.sql
 --! Included functions/ops/schedule_status.sql
 -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
 create or replace function ops.schedule_status(
@@ -387,8 +315,137 @@ grant execute on function ops.schedule_status(timestamptz, integer) to gw_monito
 comment on function ops.schedule_status(timestamptz, integer) is
   'Each job of pg_cron in this database, declared or not, with its latest run, the durations of so many latest runs, and its failures since an instant.';
 --! EndIncluded functions/ops/schedule_status.sql
+--! Included functions/ops/partition_retention.sql
+create or replace function ops.partition_retention()
+returns table (
+  relation text, kept_for interval, time_column text, table_id regclass,
+  due_at timestamptz, due_partitions bigint, detached_partitions bigint,
+  next_partition text, function_name text, obstacle text
+)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select partition_policies.parent_table::text, partition_policies.retention,
+    pg_attribute.attname::text, pg_attribute.attrelid::regclass,
+    coalesce(dropping.due_at, leaving.due_at), detaching.partitions, dropping.partitions,
+    coalesce(dropping.partition_name, leaving.partition_name),
+    case when dropping.partition_name is null then 'prune_(old_activity_)?partitions'
+      else 'drop_detached_partitions' end,
+    case when pg_attribute.attrelid is null
+      then 'there is no such table, or it is not partitioned'
+      else nullif(concat_ws('; ', detaching.obstacles, dropping.obstacles), '') end
+  from ops.partition_policies
+  left join pg_catalog.pg_partitioned_table
+    on pg_partitioned_table.partrelid = partition_policies.parent_table
+  left join pg_catalog.pg_attribute
+    on pg_attribute.attrelid = pg_partitioned_table.partrelid
+    and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+  cross join lateral (
+    select count(*), string_agg(distinct latest.reason, '; ')
+    from ops.partitions_to_detach() as due
+    left join lateral (
+      select partition_events.reason
+      from ops.partition_events
+      where partition_events.partition_name = due.partition::text
+      order by partition_events.id desc
+      limit 1
+    ) as latest on true
+    where due.parent_table = partition_policies.parent_table
+  ) as detaching (partitions, obstacles)
+  left join lateral (
+    select ends.partition::text, ends.ends_at + ends.retention
+    from ops.partition_ends() as ends
+    where ends.parent_table = partition_policies.parent_table
+      and ends.retention is not null
+    order by ends.ends_at
+    limit 1
+  ) as leaving (partition_name, due_at) on true
+  -- What waits to be dropped is next when nothing is to be detached before.
+  cross join lateral (
+    select count(*), string_agg(distinct due.obstacle, '; '),
+      case when detaching.partitions = 0
+        then (array_agg(due.partition_name order by due.detached_at))[1] end,
+      case when detaching.partitions = 0 then min(due.detached_at) end
+    from ops.partitions_to_drop() as due
+    where to_regclass(due.parent_table) = partition_policies.parent_table
+  ) as dropping (partitions, obstacles, partition_name, due_at)
+$$;
 
-create trigger _200_validate before insert or update on ops.retention_policies
+comment on function ops.partition_retention() is
+  'The part of ops.retention_status() about tables that lose whole partitions.';
+--! EndIncluded functions/ops/partition_retention.sql
+--! Included functions/ops/retention_status.sql
+-- Definer: monitoring learns how many rows are due and how old the oldest is, of tables
+-- that it must not read.
+create or replace function ops.retention_status()
+returns table (
+  relation text, kept_for interval, time_column text, oldest timestamptz,
+  due_at timestamptz, due_rows bigint, due_partitions bigint, detached_partitions bigint,
+  next_partition text, next_job text, schedule text, last_run timestamptz,
+  last_status text, blocked_by text
+)
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with policies as (
+    select targets.relation, targets.kept_for, targets.time_column,
+      case when targets.problem is null then targets.table_id end::regclass as table_id,
+      null::timestamptz as due_at,
+      case when targets.problem is null then ops.due_rows(targets) end as due_rows,
+      null::bigint as due_partitions, null::bigint as detached_partitions,
+      null::text as next_partition, 'delete_expired_rows' as function_name,
+      coalesce(targets.problem, (
+        select 'failed: ' || alerts.detail
+        from ops.alerts
+        where alerts.check_name = 'retention-failed'
+          and alerts.object = targets.relation
+          and alerts.resolved_at is null
+      )) as obstacle
+    from ops.retention_targets as targets
+    union all
+    select parts.relation, parts.kept_for, parts.time_column, parts.table_id, parts.due_at,
+      null, parts.due_partitions, parts.detached_partitions, parts.next_partition,
+      parts.function_name, parts.obstacle
+    from ops.partition_retention() as parts
+  ),
+  runs as materialized (
+    select status.job_name, status.last_start, status.last_status
+    from ops.schedule_status() as status
+    where status.is_declared
+  )
+  select policies.relation, policies.kept_for, policies.time_column, oldest.at,
+    case when policies.due_partitions is null then oldest.at + policies.kept_for
+      else policies.due_at end,
+    policies.due_rows, policies.due_partitions, policies.detached_partitions,
+    policies.next_partition, job.job_name, job.schedule, runs.last_start, runs.last_status,
+    nullif(concat_ws('; ', policies.obstacle,
+      case when policies.kept_for is not null and job.job_name is null
+        then 'no active job calls ' || policies.function_name end,
+      case when policies.kept_for is not null
+          and not exists (select from pg_extension where extname = 'pg_cron')
+        then 'pg_cron is not here' end), '')
+  from policies
+  cross join lateral ops.oldest_row(policies.table_id, policies.time_column) as oldest (at)
+  left join lateral (
+    select cron_jobs.job_name, cron_jobs.schedule
+    from ops.cron_jobs
+    where cron_jobs.is_active
+      and policies.kept_for is not null
+      and cron_jobs.command ~ policies.function_name
+    order by cron_jobs.job_name
+    limit 1
+  ) as job on true
+  left join runs on runs.job_name = job.job_name
+$$;
+
+grant execute on function ops.retention_status() to gw_monitor;
+comment on function ops.retention_status() is
+  'Each table with a retention or partition policy: how long rows are kept, what is due '
+  'and when, which job deletes it next, how that job ended last, and what is in its way.';
+--! EndIncluded functions/ops/retention_status.sql
+
+-- After the checks of the row: only then is the name one that to_regclass() takes.
+create trigger _200_validate after insert or update on ops.retention_policies
   for each row execute function app_private.tg_retention_policies__validate();
 
 insert into ops.retention_policies (relation, time_column, kept_for, reason) values

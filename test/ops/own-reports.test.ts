@@ -101,6 +101,8 @@ describe('a report on our own parts', () => {
     });
     const oldest = named('app_private.sessions')?.oldest as Date;
     expect(Math.round((Date.now() - Number(oldest)) / 86_400_000)).toBe(30);
+    const dueAt = named('app_private.sessions')?.due_at as Date;
+    expect(Math.round((Date.now() - Number(dueAt)) / 86_400_000)).toBe(23);
     expect(named('cron.job_run_details')).toMatchObject({
       oldest: null,
       due_rows: null,
@@ -140,12 +142,20 @@ describe('a report on our own parts', () => {
         (each) => each.relation === 'ops.aged',
       ) as Row;
 
+    /** The beginning of a day so many days ago, in UTC. */
+    const day = (ago: number): Date =>
+      new Date(Math.floor(Date.now() / 86_400_000 - ago) * 86_400_000);
+    const partition = (ago: number): string =>
+      `app_partitions.aged_p${day(ago).toISOString().slice(0, 10).replaceAll('-', '')}`;
+
     const before = await ask('');
     expect(before).toMatchObject({
       time_column: 'at',
       due_rows: null,
       due_partitions: 4,
       detached_partitions: 0,
+      next_partition: partition(6),
+      due_at: day(3),
       next_job: 'prune-old-partitions',
     });
     expect(Math.round((Date.now() - (before.oldest as Date).getTime()) / 86_400_000)).toBe(5);
@@ -153,6 +163,7 @@ describe('a report on our own parts', () => {
     expect(detached).toMatchObject({
       due_partitions: 0,
       detached_partitions: 4,
+      next_partition: partition(6),
       next_job: 'drop-detached-partitions',
       blocked_by: 'no verified backup began after it was detached; pg_cron is not here',
     });

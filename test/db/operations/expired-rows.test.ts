@@ -97,14 +97,13 @@ describe('delete_expired_rows', () => {
       await createKept(sql, 'other_column', [9]);
       await sql`alter table ops.other_column rename happened to at`;
       await createKept(sql, 'no_time', [9]);
-      await sql`
-        update ops.retention_policies set time_column = 'id' where relation = 'ops.no_time'`;
+      await sql`alter table ops.no_time alter happened type text`;
       await keep(sql, 'ops.gone');
 
       expect(await deleteExpired(sql)).toBe(2);
       const expected = [
         { object: 'ops.gone', detail: 'there is no such table' },
-        { object: 'ops.no_time', detail: 'id is not a time' },
+        { object: 'ops.no_time', detail: 'happened is not a time' },
         { object: 'ops.other_column', detail: 'there is no column happened' },
         { object: 'ops.refusing', detail: expect.stringMatching(/^GW030: /) },
       ];
@@ -173,6 +172,25 @@ describe('a retention policy', () => {
       );
     });
   });
+
+  test.each([
+    ['happend', 'ops.kept has no column happend with a time'],
+    ['id', 'ops.kept has no column id with a time'],
+  ])(
+    'refuses a policy for the column %s, which is no time of the table',
+    async (column, message) => {
+      await asOwner(async (sql) => {
+        await createKept(sql, 'kept', [9]);
+        await expect(
+          sql.savepoint(
+            (inner) => inner`
+          update ops.retention_policies set time_column = ${column}
+          where relation = 'ops.kept'`,
+          ),
+        ).rejects.toMatchObject({ code: 'GW014', message });
+      });
+    },
+  );
 
   test('keeps the message ledger longer than a message may be late', async () => {
     await asOwner(async (sql) => {
