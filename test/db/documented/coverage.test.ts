@@ -114,6 +114,14 @@ describe('the page that says where each part of the documents lives names only',
     ).toEqual([]);
   });
 
+  test('reports that exist', () => {
+    const names = named(/^gw report [a-z-]+$/).map((name) => name.replace('gw report ', ''));
+    expect(names.length).toBeGreaterThan(5);
+    expect(
+      names.filter((name) => !existsSync(join(projectRoot, 'sql', 'reports', `${name}.sql`))),
+    ).toEqual([]);
+  });
+
   test('files that exist', () => {
     const names = named(/^(src|test|sql|docker|docs|migrations)\/[\w./-]+$/);
     expect(names.length).toBeGreaterThan(15);
