@@ -90,6 +90,19 @@ export async function become(sql: Transaction, userId: string | null): Promise<v
   await sql.unsafe(`set local role ${userId === null ? 'app_anonymous' : 'app_user'}`);
 }
 
+/** Ways to run work in a transaction that is rolled back. */
+export const transactionsOf = (db: TestDatabase) => ({
+  asOwner: (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work),
+  asSuperuser: (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('superuser'), work),
+  /** As a user who was made for it. */
+  asNewUser: (work: (sql: Transaction, userId: string) => Promise<void>) =>
+    rolledBack(db.as('superuser'), async (sql) => {
+      const { id } = await createUser(sql);
+      await become(sql, id);
+      await work(sql, id);
+    }),
+});
+
 /** Asserts the SQLSTATE of a refusal, in a savepoint so that the transaction goes on. */
 export async function expectRefusal(
   sql: Transaction,

@@ -159,8 +159,13 @@ describe('a report on tables', () => {
 
 describe('a report on activity', () => {
   test('slow-queries finds a slow statement', async () => {
-    const found = await rows('slow-queries', { order: 'mean', limit: '5' });
-    expect(found.map(({ query }) => query)).toContainEqual(expect.stringContaining('pg_sleep'));
+    // Other statements of this database may be slower on a busy machine: all are listed.
+    const found = await rows('slow-queries', { order: 'mean', limit: '10000' });
+    const means = found.map(({ mean_seconds }) => Number(mean_seconds));
+    expect(means).toEqual(means.toSorted((one, other) => other - one));
+    const asleep = found.find(({ query }) => String(query).includes('pg_sleep'));
+    expect(Number(asleep?.mean_seconds)).toBeGreaterThan(0.1);
+    expect((await rows('slow-queries', { order: 'mean', limit: '1' })).length).toBe(1);
     expect((await rows('slow-queries', { min_calls: '1000000000' })).length).toBe(0);
   });
 

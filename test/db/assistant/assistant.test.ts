@@ -5,19 +5,12 @@ import {
   become,
   createUser,
   expectRefusal,
-  rolledBack,
+  transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
 
 const db = useDatabase();
-
-/** As a new user, in a transaction that is rolled back. */
-const asNewUser = (work: (sql: Transaction, userId: string) => Promise<void>) =>
-  rolledBack(db.as('superuser'), async (sql) => {
-    const { id } = await createUser(sql);
-    await become(sql, id);
-    await work(sql, id);
-  });
+const { asNewUser } = transactionsOf(db);
 
 async function addChat(sql: Sql | Transaction): Promise<string> {
   const [chat] = await sql`insert into app_public.chats default values returning id`;

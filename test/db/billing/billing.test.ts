@@ -5,19 +5,13 @@ import {
   createUser,
   expectRefusal,
   rolledBack,
+  transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
 
 const db = useDatabase();
+const { asNewUser } = transactionsOf(db);
 type Subscription = Record<string, string | number | Date | null>;
-
-/** As a new user, in a transaction that is rolled back. */
-const asNewUser = (work: (sql: Transaction, userId: string) => Promise<void>) =>
-  rolledBack(db.as('superuser'), async (sql) => {
-    const user = await createUser(sql);
-    await become(sql, user.id);
-    await work(sql, user.id);
-  });
 
 /** Runs a statement as superuser, then is the user again. */
 async function asSuperuser(sql: Transaction, userId: string, statement: string): Promise<void> {

@@ -5,13 +5,13 @@ import {
   createUser,
   expectRefusal,
   rolledBack,
+  transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
 import { insertText } from '../../helpers/insert-text.ts';
 
 const db = useDatabase();
-const asSuperuser = (work: (sql: Transaction) => Promise<void>) =>
-  rolledBack(db.as('superuser'), work);
+const { asSuperuser } = transactionsOf(db);
 
 /** What comes of a user with these columns. */
 const tryUser = (sql: Transaction, columns: Record<string, string | null>): Promise<string> =>

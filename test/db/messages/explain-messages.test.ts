@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { rolledBack, useDatabase } from '../../helpers/database.ts';
+import { transactionsOf, useDatabase } from '../../helpers/database.ts';
 import {
   attempt,
   claim,
@@ -12,7 +12,7 @@ import {
 } from '../../helpers/message-stages.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 const setLog = (sql: Transaction, id: string, columns: Record<string, unknown>) =>
   sql`update app_public.message_logs set ${sql(columns as Record<string, string>)}

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { expectRefusal, rolledBack, transactionsOf, useDatabase } from '../../helpers/database.ts';
 import {
   attempt,
   claim,
@@ -17,7 +17,7 @@ import {
 } from '../../helpers/message-stages.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 describe('canceling', () => {
   const cancel = async (

@@ -1,11 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import {
+  createUser,
+  expectRefusal,
+  rolledBack,
+  transactionsOf,
+  useDatabase,
+} from '../../helpers/database.ts';
 import { createDue, type DueUser } from '../../helpers/messages.ts';
 import { plan, plannedFor, traces } from '../../helpers/planner.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 describe('a birthday on February 29', () => {
   const policies = async (sql: Transaction, now: string) => {

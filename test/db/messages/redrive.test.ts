@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { expectRefusal, transactionsOf, useDatabase } from '../../helpers/database.ts';
 import {
   attempt,
   claim,
@@ -16,7 +16,7 @@ import {
 } from '../../helpers/message-stages.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 interface Options {
   statuses?: string[] | null;

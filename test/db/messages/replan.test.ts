@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { become, createUser, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { become, createUser, transactionsOf, useDatabase } from '../../helpers/database.ts';
 import { planOne } from '../../helpers/messages.ts';
 
 const db = useDatabase();
+const { asOwner, asSuperuser } = transactionsOf(db);
 
 /** The clock in these tests is the real one: instants are told relative to it. */
 interface Message {
@@ -60,8 +61,6 @@ async function birthdayIn(sql: Transaction, hours: number) {
   await plan(sql);
   return { ...user, date, time };
 }
-
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('superuser'), work);
 
 describe('a planned message', () => {
   test('moves with the time zone', async () => {
@@ -247,7 +246,7 @@ describe('a planned message', () => {
 
 describe('the schedule', () => {
   test('has the next occasion of a new user, and follows changes of the user themselves', async () => {
-    await asOwner(async (sql) => {
+    await asSuperuser(async (sql) => {
       const { date } = await at(sql, 24 * 30);
       const user = await createUser(sql);
       expect(await schedule(sql, user.id)).toEqual([]);

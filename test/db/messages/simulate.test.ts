@@ -1,11 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import {
+  createUser,
+  expectRefusal,
+  rolledBack,
+  transactionsOf,
+  useDatabase,
+} from '../../helpers/database.ts';
 import { bornAround, planned } from '../../helpers/message-stages.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 interface Options {
   user?: string;

@@ -5,14 +5,12 @@ import {
   become,
   createUser,
   expectRefusal,
-  rolledBack,
+  transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
-const asSuperuser = (work: (sql: Transaction) => Promise<void>) =>
-  rolledBack(db.as('superuser'), work);
+const { asOwner, asSuperuser } = transactionsOf(db);
 
 /** Records metrics, some milliseconds each, as the API does. */
 const measure = (sql: Sql | Transaction, columns: Record<string, string>, durations: number[]) =>

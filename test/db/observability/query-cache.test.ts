@@ -5,14 +5,12 @@ import {
   become,
   createUser,
   expectRefusal,
-  rolledBack,
+  transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
-const asSuperuser = (work: (sql: Transaction) => Promise<void>) =>
-  rolledBack(db.as('superuser'), work);
+const { asOwner, asSuperuser } = transactionsOf(db);
 
 /** Acts as the API does before it becomes a user: set_app_user, then the cache. */
 async function actFor(sql: Transaction, userId: string | null): Promise<void> {

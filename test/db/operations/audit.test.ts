@@ -1,12 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { Sql, Transaction } from '../../../src/postgres/connect.ts';
-import { expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { expectRefusal, transactionsOf, useDatabase } from '../../helpers/database.ts';
 import { waitUntilBlocked } from '../../helpers/waiting.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
-const asSuperuser = (work: (sql: Transaction) => Promise<void>) =>
-  rolledBack(db.as('superuser'), work);
+const { asOwner, asSuperuser } = transactionsOf(db);
 
 /** Writes five entries; what is there already is five or more. */
 async function writeFive(sql: Transaction): Promise<number[]> {

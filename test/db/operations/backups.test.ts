@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import type { Transaction } from '../../../src/postgres/connect.ts';
-import { expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { expectRefusal, transactionsOf, useDatabase } from '../../helpers/database.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 describe('is_backed_up', () => {
   test.each([

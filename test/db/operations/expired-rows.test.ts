@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { expectRefusal, rolledBack, transactionsOf, useDatabase } from '../../helpers/database.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 /** A table with a row for each age in days, and a policy that keeps two days. */
 async function createKept(sql: Transaction, name: string, days: number[], type = 'timestamptz') {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { expectRefusal, transactionsOf, useDatabase } from '../../helpers/database.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 /** A partitioned table of a given shape, with one row of January 2026 in DEFAULT. */
 async function createParent(sql: Transaction, name: string, columns: string): Promise<void> {

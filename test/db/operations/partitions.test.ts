@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Sql, Transaction } from '../../../src/postgres/connect.ts';
-import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { createUser, expectRefusal, transactionsOf, useDatabase } from '../../helpers/database.ts';
 import { waitUntilBlocked } from '../../helpers/waiting.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 interface Partition {
   name: string;

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { Sql, Transaction } from '../../../src/postgres/connect.ts';
-import { expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { expectRefusal, rolledBack, transactionsOf, useDatabase } from '../../helpers/database.ts';
 import { eventually } from '../../helpers/wait.ts';
 
 const db = useDatabase();
-const asOwner = (work: (sql: Transaction) => Promise<void>) => rolledBack(db.as('owner'), work);
+const { asOwner } = transactionsOf(db);
 
 interface Policy {
   retention?: string | null;

@@ -6,19 +6,13 @@ import {
   createUser,
   expectRefusal,
   rolledBack,
+  transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
 import { insertText } from '../../helpers/insert-text.ts';
 
 const db = useDatabase();
-
-/** As a new user, in a transaction that is rolled back. */
-const asNewUser = (work: (sql: Transaction, userId: string) => Promise<void>) =>
-  rolledBack(db.as('superuser'), async (sql) => {
-    const user = await createUser(sql);
-    await become(sql, user.id);
-    await work(sql, user.id);
-  });
+const { asNewUser } = transactionsOf(db);
 
 async function explain(sql: Transaction, query: string): Promise<string> {
   const lines = await sql.unsafe<{ 'QUERY PLAN': string }[]>(`explain (costs off) ${query}`);

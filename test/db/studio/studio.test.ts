@@ -4,20 +4,13 @@ import {
   become,
   createUser,
   expectRefusal,
-  rolledBack,
+  transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
 import { eventually } from '../../helpers/wait.ts';
 
 const db = useDatabase();
-
-/** As a new user, in a transaction that is rolled back. */
-const asNewUser = (work: (sql: Transaction, userId: string) => Promise<void>) =>
-  rolledBack(db.as('superuser'), async (sql) => {
-    const { id } = await createUser(sql);
-    await become(sql, id);
-    await work(sql, id);
-  });
+const { asNewUser } = transactionsOf(db);
 
 interface Deck {
   project: string;
