@@ -1,5 +1,5 @@
 --! Previous: sha1:e4729d34324df290926df66b704aa36438854adb
---! Hash: sha1:45a0dab7f5b29e14700291dcc5633edad2bed908
+--! Hash: sha1:2ff2d67de5ae8024e5bb827fdf512c7b637e885f
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 
@@ -11,8 +11,6 @@
  * pg_cron follow. The rows are in the topic "schedule".
  */
 
--- One row for each pg_cron job. pg_cron lives in one database of a cluster; the
--- declarations live here, and ops.sync_cron_jobs() makes pg_cron follow.
 create table ops.cron_jobs (
   job_name text not null,
   schedule text not null,
@@ -50,8 +48,8 @@ begin
     return 0;
   end if;
 
-  -- What is not exactly as declared goes, a job that somebody switched off included:
-  -- cron.schedule() would leave it off.
+  -- A job that differs from its declaration is removed, even one that somebody switched
+  -- off: cron.schedule() would leave it off.
   execute $sync$
     select count(cron.unschedule(job.jobid)), array_agg(job.jobname order by job.jobname)
     from cron.job

@@ -1,13 +1,14 @@
---! Previous: sha1:45a0dab7f5b29e14700291dcc5633edad2bed908
---! Hash: sha1:f2bc0e7f4fb586310485921701e0f90de565fc60
+--! Previous: sha1:2ff2d67de5ae8024e5bb827fdf512c7b637e885f
+--! Hash: sha1:b2b6379f01535607f36a6731144d5746e4bf733b
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
 /*
- * Range partitions: made ahead of time, detached when they are old, dropped when it is safe.
+ * Range partitions: made ahead of time, detached when they are old, dropped when it is
+ * safe.
  *
- * ops.partition_policies says which tables, ops.partition_events what happened. The rows
- * are in the topic "schedule".
+ * ops.partition_policies names the tables. ops.partition_events records what happened.
+ * The policies' rows are in the topic "schedule".
  */
 
 -- One row for each range-partitioned table whose partitions are made for it.
@@ -37,13 +38,13 @@ comment on column ops.partition_policies.step is
 comment on column ops.partition_policies.premake is
   'How many partitions exist ahead of the current one.';
 comment on column ops.partition_policies.retention is
-  'How long ago a partition must have ended before it leaves; null keeps all.';
+  'A partition is detached when its upper bound is longer ago than this; null keeps all.';
 comment on column ops.partition_policies.retention_action is
-  'detach: the rows stay in a table of their own in app_partitions. drop: that table is dropped too, once backups and replication slots have what was in it.';
+  'detach: the rows stay in a table of their own in app_partitions. drop: that table is dropped too, once a backup and the replication slots hold its rows.';
 comment on column ops.partition_policies.require_backup is
-  'Whether a drop waits for a verified backup that began after the partition left.';
+  'Whether a drop waits for a verified backup that began after the partition was detached.';
 
--- What became of partitions. A name may come back: the newest row of it counts.
+-- What happened to partitions. A name may be used again: its newest row counts.
 create table ops.partition_events (
   id bigint not null generated always as identity,
   occurred_at timestamptz not null default clock_timestamp(),
@@ -73,16 +74,16 @@ create trigger _200_append_only before update or delete or truncate
   for each statement execute function app_private.tg__append_only();
 
 comment on table ops.partition_events is
-  'Partitions that were created, detached and dropped, and those that could not be. Append-only.';
+  'Partitions that were created, detached, dropped, or skipped. Append-only.';
 comment on column ops.partition_events.parent_table is
-  'The partitioned table, by name: it may be gone.';
-comment on column ops.partition_events.reason is 'Why it was skipped; null otherwise.';
+  'The name of the partitioned table, which may be dropped by now.';
+comment on column ops.partition_events.reason is 'Why the partition was skipped; null for other events.';
 comment on column ops.partition_events.will_drop is
-  'Of a detached one: whether the policy wanted it dropped. A table that was detached to be kept stays, even when the policy changes.';
+  'For detached: whether the policy said drop. A table that was detached to be kept stays, even when the policy changes.';
 comment on column ops.partition_events.wal_position is
-  'Of a detached one: where the write-ahead log was. Every write to it lies before.';
+  'For detached: the position of the write-ahead log. Every write to the partition lies before it.';
 comment on column ops.partition_events.bytes is
-  'Of a detached or dropped one: its size with indexes.';
+  'For detached and dropped: the size of the partition with its indexes.';
 
 --! Included functions/ops/ensure_partitions.sql
 create or replace function ops.ensure_partitions() returns integer
@@ -131,13 +132,13 @@ comment on function ops.ensure_partitions() is
   'Creates every partition that the policies ask for. Returns how many were created.';
 --! EndIncluded functions/ops/ensure_partitions.sql
 --! Included functions/ops/is_confirmed_by_cdc.sql
--- Which write to a table was the last is not recorded, so the caller gives a position
--- that no write can lie behind: the end of the log, taken while a lock keeps writers out.
--- Before a transaction releases its locks its commit is in the log, flushed or not: so the
--- insert position, not the flushed one.
+-- PostgreSQL does not record the last write to a table. So the caller gives a position
+-- after every write: the end of the log, taken while a lock keeps writers out. A
+-- transaction's commit is in the log before it releases its locks, perhaps not flushed
+-- yet: hence the insert position, not the flushed one.
 --
--- A slot that lost its log counts as one that has not confirmed: whoever reads it has to
--- start again from the tables.
+-- A slot that lost its log has not confirmed: its reader must start again from the
+-- tables.
 create or replace function ops.is_confirmed_by_cdc(
   p_position pg_lsn default pg_catalog.pg_current_wal_insert_lsn()
 ) returns boolean
@@ -154,7 +155,7 @@ $$;
 
 grant execute on function ops.is_confirmed_by_cdc(pg_lsn) to gw_monitor;
 comment on function ops.is_confirmed_by_cdc(pg_lsn) is
-  'Whether every logical replication slot of this database has confirmed a position of the write-ahead log (now, unless given). True without slots.';
+  'Whether every logical replication slot of this database has confirmed a position of the write-ahead log (default: its end). True without slots.';
 --! EndIncluded functions/ops/is_confirmed_by_cdc.sql
 --! Included functions/ops/create_range_partition.sql
 -- The partition is built as a table of its own, takes the rows that fell into DEFAULT
@@ -283,7 +284,7 @@ begin
       end;
     end if;
 
-    -- Said once, not each night.
+    -- The same reason is recorded once, not each night.
     if obstacle is distinct from (
       select partition_events.reason
       from ops.partition_events
@@ -303,7 +304,7 @@ end
 $$;
 
 comment on function ops.drop_detached_partitions() is
-  'Drops the partitions that left their table to be dropped, once backups and replication slots allow it. Returns how many.';
+  'Drops detached partitions whose policy says drop, once backups and replication slots allow it. Returns how many.';
 --! EndIncluded functions/ops/drop_detached_partitions.sql
 --! Included functions/ops/partition_ends.sql
 create or replace function ops.partition_ends()
@@ -339,7 +340,7 @@ as $$
 $$;
 
 comment on function ops.partition_ends() is
-  'The partitions of each table with a policy, and when each ends.';
+  'The partitions of each table with a policy, and the upper bound of each.';
 --! EndIncluded functions/ops/partition_ends.sql
 --! Included functions/ops/partitions_to_detach.sql
 create or replace function ops.partitions_to_detach()
@@ -351,7 +352,7 @@ as $$
     pg_total_relation_size(ends.partition)
   from ops.partition_ends() as ends
   where ends.ends_at <= now() - ends.retention
-  -- A table that was in use the last time does not keep the others waiting for ever.
+  -- A table that was in use in the last run comes after the others.
   order by (
       select max(partition_events.id)
       from ops.partition_events
@@ -362,7 +363,7 @@ as $$
 $$;
 
 comment on function ops.partitions_to_detach() is
-  'Partitions that are older than their policy keeps, in the order in which they leave.';
+  'Partitions that are older than their policy keeps, in the order in which they are detached.';
 --! EndIncluded functions/ops/partitions_to_detach.sql
 --! Included functions/ops/prune_partitions.sql
 create or replace function ops.prune_partitions() returns integer
@@ -388,7 +389,8 @@ begin
     begin
       execute format('alter table %s detach partition %s',
         due.parent_table, due.partition);
-      -- The lock on the partition keeps writers out: none of their writes lies behind.
+      -- The lock on the partition keeps writers out: every write lies before this
+      -- position.
       insert into ops.partition_events (parent_table, partition_name, event, will_drop,
         wal_position, bytes)
       values (due.parent_table::text, due.partition::text, 'detached',
@@ -414,7 +416,7 @@ end
 $$;
 
 comment on function ops.prune_partitions() is
-  'Detaches every partition that is older than its policy keeps, and drops what may be dropped. Returns how many left their table.';
+  'Detaches every partition that is older than its policy keeps, and drops those that may be dropped. Returns how many were detached.';
 --! EndIncluded functions/ops/prune_partitions.sql
 --! Included functions/ops/create_next_month_partition.sql
 create or replace function ops.create_next_month_partition() returns integer
@@ -425,7 +427,7 @@ as $$
 $$;
 
 comment on function ops.create_next_month_partition() is
-  'Creates every partition that the policies ask for, next month''s among them. Returns how many were created.';
+  'Creates every partition that the policies ask for, including next month''s. Returns how many were created.';
 --! EndIncluded functions/ops/create_next_month_partition.sql
 --! Included functions/ops/prune_old_activity_partitions.sql
 create or replace function ops.prune_old_activity_partitions() returns integer

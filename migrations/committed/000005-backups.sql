@@ -1,5 +1,5 @@
---! Previous: sha1:f2bc0e7f4fb586310485921701e0f90de565fc60
---! Hash: sha1:791133fb588c240e859decd6546428273afb1a9e
+--! Previous: sha1:b2b6379f01535607f36a6731144d5746e4bf733b
+--! Hash: sha1:9246d1f000276a191bb172066d4cbfaeba38a87b
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -7,8 +7,8 @@
  * The catalogue of backups. A partition is dropped only when a verified backup holds it.
  */
 
--- What backups there are. Whoever makes one writes its row when it begins, completes it
--- when it has ended, and again when it was restored for a trial.
+-- The program that makes a backup writes its row three times: at the beginning, at the
+-- end (finished_at), and after a trial restore (verified_at).
 create table ops.backups (
   id uuid not null default gen_random_uuid(),
   kind text not null,
@@ -34,15 +34,15 @@ create index backups_started_at_idx on ops.backups (started_at);
 grant select on ops.backups to gw_monitor;
 
 comment on table ops.backups is
-  'Backups of this database. A drop of partitions trusts those that were verified.';
+  'Backups of this database. A partition is dropped only when a verified backup holds it.';
 comment on column ops.backups.kind is 'logical (pg_dump) or physical (the whole server).';
 comment on column ops.backups.tables is
-  'What a logical backup was limited to, as schema.table; a parent stands for the partitions that it had. Null: everything.';
+  'The tables that a logical backup is limited to, as schema.table; a partitioned table includes its partitions. Null: all tables.';
 comment on column ops.backups.started_at is
-  'When it began. It holds nothing that was written later.';
-comment on column ops.backups.finished_at is 'Null while it runs, and when it failed.';
+  'When the backup began. It holds nothing that was written later.';
+comment on column ops.backups.finished_at is 'When the backup ended; null while it runs, and when it failed.';
 comment on column ops.backups.verified_at is
-  'When it was last restored for a trial; null when never.';
+  'When a trial restore of it last succeeded; null without one.';
 
 --! Included functions/ops/is_backed_up.sql
 create or replace function ops.is_backed_up(
@@ -71,7 +71,7 @@ $$;
 
 grant execute on function ops.is_backed_up(regclass, timestamptz) to gw_monitor;
 comment on function ops.is_backed_up(regclass, timestamptz) is
-  'Whether a verified backup that began at an instant or later holds a table. Later than the last write, if it is to hold all.';
+  'Whether a verified backup that began at or after an instant holds a table. To hold every row, the instant must be after the last write.';
 --! EndIncluded functions/ops/is_backed_up.sql
 --! Included functions/ops/partitions_to_drop.sql
 create or replace function ops.partitions_to_drop()
@@ -98,7 +98,7 @@ as $$
     order by partition_events.partition_name, partition_events.id desc
   ) as latest
   inner join pg_catalog.pg_class on pg_class.oid = to_regclass(latest.partition_name)
-  -- The policy must want it still.
+  -- The policy must still say drop.
   inner join ops.partition_policies
     on partition_policies.parent_table = to_regclass(latest.parent_table)
   where latest.event = 'detached'
@@ -110,5 +110,5 @@ as $$
 $$;
 
 comment on function ops.partitions_to_drop() is
-  'Partitions that left their table to be dropped, oldest first, and what each still waits for: null when it can go.';
+  'Detached partitions whose policy says drop, oldest first, and what each still waits for: null when nothing.';
 --! EndIncluded functions/ops/partitions_to_drop.sql

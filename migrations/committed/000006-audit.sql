@@ -1,11 +1,11 @@
---! Previous: sha1:791133fb588c240e859decd6546428273afb1a9e
---! Hash: sha1:151e7c123b9bdc228fefaa3884822f5f5fb44381
+--! Previous: sha1:9246d1f000276a191bb172066d4cbfaeba38a87b
+--! Hash: sha1:8f078df2371ce51666e7d0326830dd3b13fc5d05
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 
 /*
- * What privileged hands did: an append-only log. Each row holds the hash of the row before,
- * so a changed or missing row is noticed.
+ * An append-only log of privileged actions. Each row holds the hash of the row before, so
+ * a changed or missing row is noticed.
  */
 
 create table ops.audit_log (
@@ -33,17 +33,17 @@ grant select on ops.audit_log to gw_monitor;
 create trigger _200_append_only before update or delete or truncate on ops.audit_log
   for each statement execute function app_private.tg__append_only();
 
--- Also while session_replication_role says that triggers rest.
+-- Fires also while session_replication_role = replica turns other triggers off.
 alter table ops.audit_log enable always trigger _200_append_only;
 
 comment on table ops.audit_log is
-  'What privileged hands did. Append-only, chained by hashes: see ops.verify_audit_log().';
-comment on column ops.audit_log.id is '1 and on, without gaps.';
+  'Privileged actions. Append-only; each row holds the hash of the row before: see ops.verify_audit_log().';
+comment on column ops.audit_log.id is 'Counts from 1, without gaps.';
 comment on column ops.audit_log.actor is 'The role that logged in (session_user).';
 comment on column ops.audit_log.application_name is
-  'What the session calls itself; pg_cron for jobs. It can claim anything.';
+  'The application_name of the session; pg_cron for jobs. A session may claim any name.';
 comment on column ops.audit_log.client_address is 'Null for a local socket.';
-comment on column ops.audit_log.action is 'What was done, such as partition.dropped.';
+comment on column ops.audit_log.action is 'The action, such as partition.dropped.';
 comment on column ops.audit_log.prev_hash is
   'The hash of the row before; 32 zero bytes in the first.';
 comment on column ops.audit_log.hash is
@@ -67,12 +67,11 @@ create trigger _200_append_only before delete or truncate on ops.audit_log_head
 alter table ops.audit_log_head enable always trigger _200_append_only;
 
 comment on table ops.audit_log_head is
-  'The newest row of ops.audit_log: what shows that rows are gone from its end.';
+  'The newest row of ops.audit_log. It shows when rows are missing from the end.';
 
 --! Included functions/ops/audit_log_hash.sql
--- Every column is named: one that is added later must not change old hashes. As JSON,
--- because there a text cannot run over into the next; in UTC, because the session's zone
--- would show.
+-- Every column is named, so a later column does not change old hashes. JSON keeps values
+-- apart. Times are in UTC, independent of the session's zone.
 create or replace function ops.audit_log_hash(p_row ops.audit_log) returns bytea
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -86,7 +85,7 @@ $$;
 
 grant execute on function ops.audit_log_hash(ops.audit_log) to gw_monitor;
 comment on function ops.audit_log_hash(ops.audit_log) is
-  'What the hash of a row of the audit log has to be.';
+  'Computes the hash that a row of the audit log must have.';
 --! EndIncluded functions/ops/audit_log_hash.sql
 --! Included functions/ops/audit.sql
 -- Not definer, and granted to nobody: it serves the owner's functions and the toolkit,
@@ -99,7 +98,7 @@ as $$
 declare
   entry ops.audit_log;
 begin
-  -- One at a time until the transaction ends: each row needs the one before it.
+  -- One writer at a time until its transaction ends: each row needs the one before it.
   perform pg_advisory_xact_lock(hashtextextended('ops.audit_log', 0));
 
   select audit_log_head.last_id + 1, audit_log_head.last_hash
@@ -121,7 +120,7 @@ end
 $$;
 
 comment on function ops.audit(text, jsonb) is
-  'Enters an act into the audit log. Returns the number of the row.';
+  'Records an action in the audit log. Returns the id of the row.';
 --! EndIncluded functions/ops/audit.sql
 --! Included functions/ops/verify_audit_log.sql
 create or replace function ops.verify_audit_log()
@@ -153,7 +152,7 @@ as $$
       or chain.prev_hash <> chain.hash_before
       or chain.hash <> chain.right_hash
     union all
-    -- After all others, which name an earlier row.
+    -- Last, since every other finding names an earlier row.
     select newest.id + 1, 'it is missing, or audit_log_head was altered'
     from newest
     where not exists (
@@ -170,7 +169,7 @@ $$;
 
 grant execute on function ops.verify_audit_log() to gw_monitor;
 comment on function ops.verify_audit_log() is
-  'The first row of the audit log that is not as it was written, and what is wrong; no row when all is well.';
+  'The first row of the audit log that was changed or is missing, and what is wrong; no row when the log is intact.';
 --! EndIncluded functions/ops/verify_audit_log.sql
 --! Included functions/app_private/tg_partition_events__audit.sql
 create or replace function app_private.tg_partition_events__audit() returns trigger

@@ -1,5 +1,5 @@
---! Previous: sha1:151e7c123b9bdc228fefaa3884822f5f5fb44381
---! Hash: sha1:e9a43c73aec897bd3c25aa921f913b4f072998bb
+--! Previous: sha1:8f078df2371ce51666e7d0326830dd3b13fc5d05
+--! Hash: sha1:14528cb5ed522df60556c6a90a23e8206ef217a7
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e9a43c73aec897bd3c25aa921f913b4f072998bb
---! Hash: sha1:fea8281f7bcf803c605557fb3fb143eb1fd8950e
+--! Previous: sha1:14528cb5ed522df60556c6a90a23e8206ef217a7
+--! Hash: sha1:f59c8c093524552e31ca5e36e59d29f24d22bb69
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fea8281f7bcf803c605557fb3fb143eb1fd8950e
---! Hash: sha1:4955da231812818b369fadf31225a9237fb851f6
+--! Previous: sha1:f59c8c093524552e31ca5e36e59d29f24d22bb69
+--! Hash: sha1:d49da0ff0744fc00012ab00dca7b0142008faf3b
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

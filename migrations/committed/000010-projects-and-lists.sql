@@ -1,5 +1,5 @@
---! Previous: sha1:4955da231812818b369fadf31225a9237fb851f6
---! Hash: sha1:5fd7ca8a72ca3b07107039bb19b944e299db0790
+--! Previous: sha1:d49da0ff0744fc00012ab00dca7b0142008faf3b
+--! Hash: sha1:d65a17c0a5374f10c19df87d7f32b3a68bac4581
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

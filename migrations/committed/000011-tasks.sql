@@ -1,5 +1,5 @@
---! Previous: sha1:5fd7ca8a72ca3b07107039bb19b944e299db0790
---! Hash: sha1:4110bf1604573f676c2d5caf3a163bfe4ea99f39
+--! Previous: sha1:d65a17c0a5374f10c19df87d7f32b3a68bac4581
+--! Hash: sha1:4077636339900eddfbbcf6b11f9b0c9502029a02
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

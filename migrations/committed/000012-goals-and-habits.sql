@@ -1,5 +1,5 @@
---! Previous: sha1:4110bf1604573f676c2d5caf3a163bfe4ea99f39
---! Hash: sha1:62c00bf3b08522c1a82fd6c79f3dbe967271b7db
+--! Previous: sha1:4077636339900eddfbbcf6b11f9b0c9502029a02
+--! Hash: sha1:451b2414d942fc0551819cb75ae65efc50769138
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:62c00bf3b08522c1a82fd6c79f3dbe967271b7db
---! Hash: sha1:423b2bf26be092d1d31ef488e2524201e6fe2162
+--! Previous: sha1:451b2414d942fc0551819cb75ae65efc50769138
+--! Hash: sha1:cae111847175b12082beecfddeda3aa751e61269
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

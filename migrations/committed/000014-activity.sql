@@ -1,5 +1,5 @@
---! Previous: sha1:423b2bf26be092d1d31ef488e2524201e6fe2162
---! Hash: sha1:1102ed24a4b63e820ec29462be5c069e7b1a76a2
+--! Previous: sha1:cae111847175b12082beecfddeda3aa751e61269
+--! Hash: sha1:94b83bb19c73560287c6cbe0eb1c2386b81dfe1b
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1102ed24a4b63e820ec29462be5c069e7b1a76a2
---! Hash: sha1:9f4ce83daefc5c3cce41319f1305afe702db3628
+--! Previous: sha1:94b83bb19c73560287c6cbe0eb1c2386b81dfe1b
+--! Hash: sha1:4bc4078fabadf1e8cbeb987c58f1e18f6c11d6ff
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

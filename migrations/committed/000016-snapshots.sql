@@ -1,5 +1,5 @@
---! Previous: sha1:9f4ce83daefc5c3cce41319f1305afe702db3628
---! Hash: sha1:a6bdff2468cc450bfdf115656d114347b888d1ab
+--! Previous: sha1:4bc4078fabadf1e8cbeb987c58f1e18f6c11d6ff
+--! Hash: sha1:71a6e283445628f55e9e384a3e6f67fab0ad1d7f
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

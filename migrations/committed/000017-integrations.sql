@@ -1,5 +1,5 @@
---! Previous: sha1:a6bdff2468cc450bfdf115656d114347b888d1ab
---! Hash: sha1:c9f7a8f153f96f3435490825d5baabe08908da75
+--! Previous: sha1:71a6e283445628f55e9e384a3e6f67fab0ad1d7f
+--! Hash: sha1:aa7fd7a20b574f1982edf1fe28b6498410662db7
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c9f7a8f153f96f3435490825d5baabe08908da75
---! Hash: sha1:020ab68174c4fd664fbe6f5c7074409584d90133
+--! Previous: sha1:aa7fd7a20b574f1982edf1fe28b6498410662db7
+--! Hash: sha1:aee2e02a34b8507b5db4168450247a0b2a6a3cb0
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:020ab68174c4fd664fbe6f5c7074409584d90133
---! Hash: sha1:f6427bffcc1b970b0d2b8333b64f08abb10c1ff4
+--! Previous: sha1:aee2e02a34b8507b5db4168450247a0b2a6a3cb0
+--! Hash: sha1:fda8b7b50dd13860e86c0e13e417579288c85090
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

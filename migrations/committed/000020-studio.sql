@@ -1,5 +1,5 @@
---! Previous: sha1:f6427bffcc1b970b0d2b8333b64f08abb10c1ff4
---! Hash: sha1:2741b354324b26e3e38f1c9c8b423737340fbaf4
+--! Previous: sha1:fda8b7b50dd13860e86c0e13e417579288c85090
+--! Hash: sha1:05509a309e59b738158d88e01ffce6297c917c23
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2741b354324b26e3e38f1c9c8b423737340fbaf4
---! Hash: sha1:e7640a5e9243f55303dee2dcafe05a066a302fd3
+--! Previous: sha1:05509a309e59b738158d88e01ffce6297c917c23
+--! Hash: sha1:78373ba241cd9b52ebd7a21fe0e089b9c6be672b
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

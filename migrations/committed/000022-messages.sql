@@ -1,5 +1,5 @@
---! Previous: sha1:e7640a5e9243f55303dee2dcafe05a066a302fd3
---! Hash: sha1:16f5c74ba8fb4f3418f5687ad8b14e91aba60139
+--! Previous: sha1:78373ba241cd9b52ebd7a21fe0e089b9c6be672b
+--! Hash: sha1:dfef721252b0c573dcaf6ec8be8e0830664f707c
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:16f5c74ba8fb4f3418f5687ad8b14e91aba60139
---! Hash: sha1:578499ae6dc213cf1cf064858118317081532eb4
+--! Previous: sha1:dfef721252b0c573dcaf6ec8be8e0830664f707c
+--! Hash: sha1:7bfa7cd085104148fd4a0adf866f5d0b295ebb0c
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:578499ae6dc213cf1cf064858118317081532eb4
---! Hash: sha1:204b51a1bbb15cf94fad9c8e35856d55d782fdb9
+--! Previous: sha1:7bfa7cd085104148fd4a0adf866f5d0b295ebb0c
+--! Hash: sha1:0a0eec5dbbe95012a91d29f356174b1c22a70f83
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:204b51a1bbb15cf94fad9c8e35856d55d782fdb9
---! Hash: sha1:af30d085f29c8730526b19342cfd7a9f4772b88c
+--! Previous: sha1:0a0eec5dbbe95012a91d29f356174b1c22a70f83
+--! Hash: sha1:68d35a2b447444e3233dcd38bdebaa9b4e1b4660
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -624,5 +624,5 @@ $$;
 
 grant execute on function ops.unknown_deliveries() to gw_monitor;
 comment on function ops.unknown_deliveries() is
-  'How many messages of each type may or may not have been delivered in the last 90 days.';
+  'Number of messages of the last 90 days, by type, whose delivery is uncertain.';
 --! EndIncluded functions/ops/unknown_deliveries.sql

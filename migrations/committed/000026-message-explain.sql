@@ -1,5 +1,5 @@
---! Previous: sha1:af30d085f29c8730526b19342cfd7a9f4772b88c
---! Hash: sha1:299d6349c87209021e1245ac40ebeab89cd0ac89
+--! Previous: sha1:68d35a2b447444e3233dcd38bdebaa9b4e1b4660
+--! Hash: sha1:97499387dcc13ff9ecf6ccc442a3dea748acff1c
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 
@@ -619,7 +619,7 @@ begin
     where message_logs.user_id = p_user_id
       and message_logs.message_type = p_message_type
       and message_logs.delivery_date = p_date
-      -- No zone is further from UTC.
+      -- No zone is further from UTC than this.
       and message_logs.scheduled_send_time between p_date - 3 and p_date + 4
     order by message_logs.created_at, message_logs.id
   loop
@@ -655,5 +655,5 @@ $$;
 
 grant execute on function ops.explain_message(uuid, text, date) to gw_monitor;
 comment on function ops.explain_message(uuid, text, date) is
-  'Why a user''s message of a type and local date was, will be, or was not sent, step by step.';
+  'Explains step by step why a user''s message of a type and local date was sent, will be sent, or was not sent.';
 --! EndIncluded functions/ops/explain_message.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:299d6349c87209021e1245ac40ebeab89cd0ac89
---! Hash: sha1:6624c2c1d1ea1e07ee520ef10d22ba28c96f9df5
+--! Previous: sha1:97499387dcc13ff9ecf6ccc442a3dea748acff1c
+--! Hash: sha1:dfb83c2a0b7f3615f2dbcc542b61c998acfd1775
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 
@@ -236,9 +236,9 @@ comment on function app_private.apply_simulated_changes(uuid, jsonb) is
   'Changes columns of a user, for ops.simulate_messages(), which rolls the change back.';
 --! EndIncluded functions/app_private/apply_simulated_changes.sql
 --! Included functions/ops/simulate_messages.sql
--- With changes, it shows the difference that they would make. The changes are made and
--- rolled back in a subtransaction, so the real rules answer, not a copy of them. Other
--- transactions do not see the changes; the user's rows are locked for that moment.
+-- With changes, it returns the difference that they would make. The changes are made and
+-- rolled back in a subtransaction, so the real rules are used, not a copy. Other
+-- transactions do not see the changes; the user's rows are locked meanwhile.
 create or replace function ops.simulate_messages(
   p_from timestamptz, p_to timestamptz, p_user_id uuid default null,
   p_changes jsonb default '{}'
@@ -321,5 +321,5 @@ end
 $$;
 
 comment on function ops.simulate_messages(timestamptz, timestamptz, uuid, jsonb) is
-  'Messages by hour and zone in a range of time. With a user and changes: the messages that would be only without the changes, and only with them.';
+  'Messages by hour and zone in a range of time. With a user and changes: the messages that the changes would remove, and those that they would add.';
 --! EndIncluded functions/ops/simulate_messages.sql

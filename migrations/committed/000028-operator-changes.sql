@@ -1,5 +1,5 @@
---! Previous: sha1:6624c2c1d1ea1e07ee520ef10d22ba28c96f9df5
---! Hash: sha1:0fa109c7a68e5d953a83723649cde8e99ccad5e8
+--! Previous: sha1:dfb83c2a0b7f3615f2dbcc542b61c998acfd1775
+--! Hash: sha1:507e3f58b1d43ef911b6f890ec3cb62f16a60b67
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
@@ -78,7 +78,7 @@ as $$
 $$;
 
 comment on function ops.find_moved_messages(uuid, text, timestamptz) is
-  'Planned and scheduled messages whose instant has changed, because the rules of a zone have.';
+  'Planned and scheduled messages whose instant changed because the rules of a time zone changed.';
 --! EndIncluded functions/ops/find_moved_messages.sql
 --! Included functions/ops/replan_users.sql
 -- A chunk of users is locked for about a second.
@@ -122,7 +122,7 @@ end
 $$;
 
 comment on function ops.replan_users(uuid, integer, text, uuid) is
-  'Replans the messages of the next users by id, after an id. Returns the last id (null at the end), how many users and how many changes.';
+  'Replans the messages of the next users in order of id, after a given id. Returns the last id (null at the end), the number of users and of changes.';
 --! EndIncluded functions/ops/replan_users.sql
 --! Included functions/app_private/find_messages.sql
 -- Without SET, so that it becomes part of the query around it and partitions are pruned.
@@ -335,8 +335,7 @@ comment on function app_private.revive_messages(jsonb, boolean) is
   'Puts messages back to be sent: an array of {user_id, message_id, scheduled_send_time, message_type, delivery_date}. A message that may have been delivered keeps its receiver and text.';
 --! EndIncluded functions/app_private/revive_messages.sql
 --! Included functions/ops/redrive_messages.sql
--- Nothing is sent here: a message gets a job again, and claim_messages() decides as
--- usual.
+-- Nothing is sent here: a message gets a new job, and claim_messages() decides as usual.
 create or replace function ops.redrive_messages(
   p_statuses text[] default array['FAILED', 'EXPIRED'],
   p_message_type text default null,
@@ -407,10 +406,10 @@ $$;
 
 comment on function ops.redrive_messages(
   text[], text, date, uuid, timestamptz, uuid, boolean, boolean) is
-  'Sends messages again that failed, expired, were canceled, or have an unknown outcome. Returns all that the filters match; a refused one has a reason.';
+  'Queues again messages that failed, expired, were canceled, or have an unknown outcome. Returns every message that the filters match; a refused one has a reason.';
 --! EndIncluded functions/ops/redrive_messages.sql
 --! Included functions/ops/cancel_messages.sql
--- The ledger keeps a message that a person cancels: it is not planned again.
+-- The ledger keeps the message, so it is not planned again.
 create or replace function ops.cancel_messages(
   p_reason text,
   p_statuses text[] default null,
@@ -524,7 +523,7 @@ $$;
 
 comment on function ops.cancel_messages(
   text, text[], text, date, uuid, timestamptz, uuid, boolean) is
-  'Cancels messages that were not sent, for good: they are not planned again. Returns all that the filters match; a refused one has a reason.';
+  'Cancels unsent messages for good: they are not planned again. Returns every message that the filters match; a refused one has a reason.';
 --! EndIncluded functions/ops/cancel_messages.sql
 --! Included functions/ops/resolve_message.sql
 create or replace function ops.resolve_message(p_message_id uuid, p_status text)
@@ -577,7 +576,7 @@ end
 $$;
 
 comment on function ops.resolve_message(uuid, text) is
-  'Records what the receiver says of an UNKNOWN message: SENT or FAILED.';
+  'Records the outcome of an UNKNOWN message, as the receiver reports it: SENT or FAILED.';
 --! EndIncluded functions/ops/resolve_message.sql
 --! Included functions/ops/limit_channel.sql
 create or replace function ops.limit_channel(
@@ -607,5 +606,5 @@ end
 $$;
 
 comment on function ops.limit_channel(text, double precision) is
-  'Limits a channel to so many messages a second, for all workers together; null means no limit.';
+  'Limits a channel to a number of messages a second, for all workers together; null means no limit.';
 --! EndIncluded functions/ops/limit_channel.sql

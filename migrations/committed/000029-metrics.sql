@@ -1,16 +1,17 @@
---! Previous: sha1:0fa109c7a68e5d953a83723649cde8e99ccad5e8
---! Hash: sha1:f9cfe87c8ce08248b01cdc68de0bbda20b32c459
+--! Previous: sha1:507e3f58b1d43ef911b6f890ec3cb62f16a60b67
+--! Hash: sha1:584a22229ef1f34a90c979eb4c6b9fe5591ce61f
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 
 /*
  * How long things took, how connection pools are used, and summaries of both.
  *
- * squawk takes a new materialized view for one with readers; nobody waits for these indexes.
+ * squawk asks for concurrent indexes on the materialized views. These views are new and have
+ * no readers yet, so the rule is ignored where it says so.
  */
 
--- A unique key on a partitioned table must contain the column that it is partitioned by:
--- id alone cannot be the key, and the table is partitioned only when it says so.
+-- A unique key of a partitioned table must contain the partition column, so id alone
+-- cannot be the primary key.
 --
 -- user_id is a plain uuid. Metrics are the system's, not the user's: many are about
 -- nobody, they outlive the account for as long as the policy keeps them, and a foreign
@@ -57,7 +58,7 @@ create index performance_metrics_metric_type_timestamp_idx
 create index performance_metrics_duration_ms_idx
   on app_private.performance_metrics (duration_ms);
 
--- Partial: most rows lack most of these, and each index costs each insert.
+-- Partial: most rows have most of these columns empty, and each index costs each insert.
 create index performance_metrics_user_id_timestamp_idx_where_known
   on app_private.performance_metrics (user_id, "timestamp")
   where user_id is not null;
@@ -80,7 +81,8 @@ create policy everyone on app_private.performance_metrics
   for select to gw_monitor
   using (true);
 
--- No update, no delete: months leave by their policy. Who it was is not for monitoring.
+-- No update, no delete: old months are dropped by the partition policy. gw_monitor does
+-- not see user_id.
 grant insert on app_private.performance_metrics to gw_authenticator;
 
 grant select (id, metric_type, metric_name, duration_ms, memory_usage_mb,
@@ -88,17 +90,17 @@ grant select (id, metric_type, metric_name, duration_ms, memory_usage_mb,
   on app_private.performance_metrics to gw_monitor;
 
 comment on table app_private.performance_metrics is
-  'How long things took. Written in batches by the processes, summarised every 15 minutes.';
+  'Durations of requests and statements. Processes write them in batches; views summarize them every 15 minutes.';
 comment on column app_private.performance_metrics.metric_type is
   'query, api, frontend or cache.';
-comment on column app_private.performance_metrics.duration_ms is 'In milliseconds.';
+comment on column app_private.performance_metrics.duration_ms is 'Duration in milliseconds.';
 comment on column app_private.performance_metrics.user_id is
-  'Whose request it was; null for the system''s own. May name an account that is gone.';
+  'The user who made the request; null for the system itself. The account may be deleted by now.';
 comment on column app_private.performance_metrics.query_hash is
-  'What tells one statement or operation from another, whatever its parameters.';
-comment on column app_private.performance_metrics."timestamp" is 'When it began.';
+  'Identifies a statement or an operation, independent of its parameters.';
+comment on column app_private.performance_metrics."timestamp" is 'When the request or statement began.';
 
--- A sample of a pool of connections, taken by the process that has it.
+-- Each process samples its own connection pool.
 create table app_private.connection_pool_stats (
   id uuid not null default gen_random_uuid(),
   pool_name text not null,
@@ -149,13 +151,12 @@ grant select on app_private.connection_pool_stats to gw_monitor;
 comment on table app_private.connection_pool_stats is
   'Samples of the processes'' connection pools.';
 comment on column app_private.connection_pool_stats.waiting_connections is
-  'Callers that waited for a connection at that moment.';
+  'Callers that waited for a connection when the sample was taken.';
 comment on column app_private.connection_pool_stats.avg_connection_time_ms is
-  'How long callers waited for one since the sample before, in milliseconds.';
+  'Mean time that callers waited for a connection since the sample before, in milliseconds.';
 
--- Each side is counted by itself and then joined by user. Joining tasks, projects, lists
--- and metrics first multiplies them: 3 tasks and 2 projects made 6 done tasks of 3, and
--- every row of metrics made it worse.
+-- Tasks, projects, lists and metrics are counted separately and then joined by user. A
+-- join before counting multiplies rows: 3 tasks and 2 projects would count as 6 tasks.
 create materialized view app_private.user_activity_summary as
 select
   users.id as user_id,
@@ -204,13 +205,14 @@ create unique index user_activity_summary_user_id_key
   on app_private.user_activity_summary (user_id);
 
 comment on materialized view app_private.user_activity_summary is
-  'What each user has and did. As old as the latest refresh, at most 15 minutes.';
+  'Counts for each user. As old as the latest refresh, at most 15 minutes.';
 comment on column app_private.user_activity_summary.last_activity is
   'When a task last changed; null without tasks.';
 comment on column app_private.user_activity_summary.avg_response_time_ms is
-  'Mean of the API''s answers to the user in the last 7 days; 0 without any.';
+  'Mean duration of the user''s API requests in the last 7 days; 0 without requests.';
 
--- A unique index on plain columns, without a condition, is what CONCURRENTLY needs.
+-- refresh materialized view concurrently needs a unique index on plain columns, without a
+-- condition.
 create materialized view app_private.query_performance_summary as
 select
   performance_metrics.query_hash,
@@ -240,11 +242,11 @@ create index query_performance_summary_avg_duration_ms_idx
 grant select on app_private.query_performance_summary to gw_monitor;
 
 comment on materialized view app_private.query_performance_summary is
-  'Queries that ran more than 10 times in the last 7 days, and how long they took.';
+  'Queries that ran more than 10 times in the last 7 days, with their durations.';
 
--- A materialized view has no row-level security, so nobody but the owner may read it.
--- This view reads it with the owner's rights and shows one row: the caller's.
--- security_barrier, so that no condition of a caller's is tried on another's row first.
+-- A materialized view has no row-level security, so only the owner may read it. This view
+-- reads it with the owner's rights and shows the caller's row only. security_barrier: a
+-- caller's condition is never evaluated on rows of others.
 create view app_public.my_activity_summary with (security_barrier) as
 select
   user_activity_summary.user_id,
@@ -261,21 +263,21 @@ where user_activity_summary.user_id = app_hidden.current_app_user_id();
 grant select on app_public.my_activity_summary to app_user;
 
 comment on view app_public.my_activity_summary is
-  E'@primaryKey user_id\nWhat you have and did: one row, at most 15 minutes old; none right after signing up.';
-comment on column app_public.my_activity_summary.user_id is 'You.';
+  E'@primaryKey user_id\nYour counts: one row, at most 15 minutes old; none right after you sign up.';
+comment on column app_public.my_activity_summary.user_id is 'Your id.';
 comment on column app_public.my_activity_summary.total_tasks is
   E'@notNull\nTasks of any status.';
 comment on column app_public.my_activity_summary.total_projects is
-  E'@notNull\nProjects, archived ones too.';
+  E'@notNull\nProjects, including archived ones.';
 comment on column app_public.my_activity_summary.total_lists is E'@notNull\nLists.';
 comment on column app_public.my_activity_summary.completed_tasks is
   E'@notNull\nTasks whose status is done.';
 comment on column app_public.my_activity_summary.recent_tasks is
-  E'@notNull\nTasks made in the last 30 days.';
+  E'@notNull\nTasks created in the last 30 days.';
 comment on column app_public.my_activity_summary.last_activity is
   'When a task last changed; null without tasks.';
 comment on column app_public.my_activity_summary.avg_response_time_ms is
-  E'@notNull\nHow long answers took on average in the last 7 days, in milliseconds; 0 without any.';
+  E'@notNull\nMean duration of your API requests in the last 7 days, in milliseconds; 0 without requests.';
 
 --! Included functions/app_private/refresh_performance_views.sql
 create or replace function app_private.refresh_performance_views() returns void

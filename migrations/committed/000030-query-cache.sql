@@ -1,10 +1,10 @@
---! Previous: sha1:f9cfe87c8ce08248b01cdc68de0bbda20b32c459
---! Hash: sha1:e453300e20350586133493d136cdedefabca57ff
+--! Previous: sha1:584a22229ef1f34a90c979eb4c6b9fe5591ce61f
+--! Hash: sha1:ad391737d20c63712f9ab8edf0cf0b08d5903e4b
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 
 /*
- * Results that took long to compute, kept for each user, and the insights that use them.
+ * A cache of expensive results for each user, and the insights, which use it.
  */
 
 --! Included functions/app_private/sha256_hex.sql
@@ -21,12 +21,12 @@ comment on function app_private.sha256_hex(text) is
   'SHA-256 of a text in UTF-8, as 64 hexadecimal digits.';
 --! EndIncluded functions/app_private/sha256_hex.sql
 
--- Results that took long to compute. What one user was given is never given to another:
--- user_id is part of the key, and the functions take it from current_app_user_id(). Rows
--- without a user are for callers without a user.
+-- One user's result is never returned to another: user_id is part of the key, and the
+-- functions take it from current_app_user_id(). Rows without a user are for callers
+-- without a user.
 --
--- Unlogged: after a crash an empty cache is right, and it stays out of the write-ahead
--- log, so out of replicas and of change data capture.
+-- Unlogged: an empty cache is right after a crash, and replicas and change data capture
+-- do not need it.
 create unlogged table app_private.query_cache (
   id uuid not null default gen_random_uuid(),
   cache_key text not null,
@@ -45,7 +45,7 @@ create unlogged table app_private.query_cache (
   generation_time_ms integer not null,
   hit_count integer not null default 0,
   constraint query_cache_pkey primary key (id),
-  -- The hash first: an index of long keys would be long.
+  -- The hash stands for the key: an index on long keys would be large.
   constraint query_cache_cache_key_hash_user_id_key
     unique nulls not distinct (cache_key_hash, user_id),
   constraint query_cache_user_id_fkey
@@ -57,7 +57,7 @@ create unlogged table app_private.query_cache (
   constraint query_cache_access_count_check check (access_count >= 1),
   constraint query_cache_generation_time_check check (generation_time_ms >= 0),
   constraint query_cache_hit_count_check check (hit_count >= 0)
--- A hit changes counters only, which no index holds: with room on the page that is cheap.
+-- A hit updates counters only. No index holds them and the page keeps room: a HOT update.
 ) with (fillfactor = 80);
 
 create index query_cache_expires_at_idx on app_private.query_cache (expires_at);
@@ -71,26 +71,26 @@ create index query_cache_user_id_idx on app_private.query_cache (user_id);
 alter table app_private.query_cache enable row level security;
 
 comment on table app_private.query_cache is
-  'Results that took long to compute, by user. Use query_cache_get() and query_cache_put().';
-comment on column app_private.query_cache.data_size is 'Bytes of the result as text.';
+  'Cached results of expensive queries, by user. Use query_cache_get() and query_cache_put().';
+comment on column app_private.query_cache.data_size is 'Size of the result as text, in bytes.';
 comment on column app_private.query_cache.user_id is
-  'Whom the result is for; null for callers without a user.';
+  'The user whom the result belongs to; null for callers without a user.';
 comment on column app_private.query_cache.tags is
-  'What it was made from, for invalidate_query_cache().';
+  'What the result depends on; invalidate_query_cache() deletes by these tags.';
 comment on column app_private.query_cache.access_count is
-  'Hits, and the access that made it.';
+  'Number of hits, plus 1 for the access that computed the result.';
 comment on column app_private.query_cache.generation_time_ms is
-  'What a hit saves, in milliseconds.';
+  'How long the result took to compute, in milliseconds.';
 
 create unlogged sequence app_private.query_cache_hits;
 
 comment on sequence app_private.query_cache_hits is
-  'How often query_cache_get() had a result.';
+  'Hits of query_cache_get().';
 
 create unlogged sequence app_private.query_cache_misses;
 
 comment on sequence app_private.query_cache_misses is
-  'How often query_cache_get() had none.';
+  'Misses of query_cache_get().';
 
 create type app_public.insight_week as (
   week_start date,
@@ -492,7 +492,7 @@ comment on function app_private.tg__invalidate_insights() is
   'Drops the cached insights of the users whose rows a statement has changed.';
 --! EndIncluded functions/app_private/tg__invalidate_insights.sql
 
--- The activity, which insights() counts too, is written by triggers of the same tables.
+-- insights() counts activity too. Triggers of these same tables write the activity.
 do $triggers$
 declare
   target text;

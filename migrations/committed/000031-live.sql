@@ -1,17 +1,18 @@
---! Previous: sha1:e453300e20350586133493d136cdedefabca57ff
---! Hash: sha1:736b237e7e5a29ebd4a4ff1d9ed6872293ff6ce6
+--! Previous: sha1:ad391737d20c63712f9ab8edf0cf0b08d5903e4b
+--! Hash: sha1:973bad3dfd31d4c4b7d7a85b11a292abed2b8a74
 --! Message: live
 --! Baseline: topics/31-live.sql
 
 /*
- * Live subscriptions: which users are watched, and what their API processes are told.
+ * Live subscriptions: which users are watched, and the notifications for their API
+ * processes.
  *
  * Triggers notify only for users whom somebody watches, so a bulk load costs nothing.
  */
 
--- Whose changes an API process wants to hear of. Unlogged: a crash empties it, and ends the
--- connections that listened. No foreign key: a lease outlives its user by two minutes at
--- most.
+-- The users whose changes an API process listens for. Unlogged: a crash empties the table
+-- and ends the listening connections too. No foreign key: a lease outlives a deleted user
+-- by two minutes at most.
 create unlogged table app_private.live_users (
   user_id uuid not null,
   expires_at timestamptz not null,
@@ -223,7 +224,7 @@ create trigger _900_notify_delete after delete on app_public.user_dashboard_aggr
   for each statement
   execute function app_private.tg__notify('dashboard', 'agg_date');
 
--- A planned message is not news; what becomes of it is.
+-- Planning a message is not reported. Changes of its status are.
 create trigger _900_notify_update after update on app_public.message_logs
   referencing old table as old_rows new table as new_rows
   for each statement

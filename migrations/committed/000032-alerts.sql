@@ -1,14 +1,14 @@
---! Previous: sha1:736b237e7e5a29ebd4a4ff1d9ed6872293ff6ce6
---! Hash: sha1:1eff471faf42d22a8fa4a12f99f21bdd6d0b789e
+--! Previous: sha1:973bad3dfd31d4c4b7d7a85b11a292abed2b8a74
+--! Hash: sha1:0ffc9d1fdb6e3f88496e9d25809c60edff76f334
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
 /*
- * Health checks, the alerts that they raise, and what was announced of them.
+ * Health checks, the alerts that they raise, and the notices that announce alerts.
  */
 
--- One row for each time that something went wrong, from when it was noticed to when it was
--- well again. Of one check and object, one at most is open.
+-- One row for each problem, from its detection to its end. A check has at most one open
+-- alert for each object.
 create table ops.alerts (
   id bigint generated always as identity,
   check_name text not null,
@@ -36,20 +36,20 @@ create policy everything on ops.alerts
   for select to gw_monitor
   using (true);
 
--- Read only: raise_alert() and resolve_alert() write it.
+-- Monitoring only reads: raise_alert() and resolve_alert() write.
 grant select on ops.alerts to gw_monitor;
 
 comment on table ops.alerts is
-  'What went wrong, and until when: at most one open row for each check and object.';
-comment on column ops.alerts.check_name is 'Which check found it.';
-comment on column ops.alerts.object is 'What it is about; empty where there is only one.';
-comment on column ops.alerts.level is 'warning (soon a problem) or critical (a problem now).';
-comment on column ops.alerts.detail is 'What was found, with figures; as it was last said.';
-comment on column ops.alerts.remediation is 'What to do about it.';
+  'Problems that health checks found. A check has at most one open alert for each object.';
+comment on column ops.alerts.check_name is 'The check that found the problem.';
+comment on column ops.alerts.object is 'The object with the problem; empty for a check of the whole database.';
+comment on column ops.alerts.level is 'warning (a problem soon) or critical (a problem now).';
+comment on column ops.alerts.detail is 'The latest finding, with figures.';
+comment on column ops.alerts.remediation is 'What to do.';
 comment on column ops.alerts.changed_at is 'When the level last changed.';
-comment on column ops.alerts.resolved_at is 'When it was well again; null while it is open.';
+comment on column ops.alerts.resolved_at is 'When the problem was over; null while it is open.';
 
--- What sql/checks/health-*.sql said when the latest migration ran.
+-- The files sql/checks/health-*.sql as they were when gw migrate last ran.
 create table ops.health_checks (
   name text not null,
   query text not null,
@@ -68,11 +68,11 @@ comment on table ops.health_checks is
 comment on column ops.health_checks.query is
   'A select of level, object, detail and remediation, a row for each finding.';
 comment on column ops.health_checks.needs is
-  'Relations, functions or roles without which it does not run.';
-comment on column ops.health_checks.every is 'How long after a run the next one is due.';
-comment on column ops.health_checks.ran_at is 'When it last ran; null when it has not.';
+  'Relations, functions or roles that the check needs; without them it does not run.';
+comment on column ops.health_checks.every is 'Time between two runs.';
+comment on column ops.health_checks.ran_at is 'When the check last ran; null before the first run.';
 
--- What was announced: by it the next notice knows whether there were too many.
+-- Earlier notices decide whether an alert is flapping.
 create table ops.alert_notices (
   id bigint generated always as identity,
   alert_id bigint not null,
@@ -98,12 +98,13 @@ create index alert_notices_check_name_object_idx_where_flapping
 grant select on ops.alert_notices to gw_monitor;
 
 comment on table ops.alert_notices is
-  'What was announced of alerts, each by a job of the queue alert-notify. ops.retention_policies says how long they are kept.';
+  'Notices about alerts; a job of the queue alert-notify sends each. ops.retention_policies says how long they are kept.';
 comment on column ops.alert_notices.state is
   'opened, changed (its level), resolved; flapping: changes are not announced until an hour passed without one; settled: that hour passed.';
 
 --! Included functions/ops/raise_alert.sql
--- Definer: who notices a fault need not be able to write ops.alerts. It can only raise.
+-- Definer: a role that finds a fault may raise an alert without the right to write
+-- ops.alerts.
 create or replace function ops.raise_alert(
   p_check_name text, p_object text, p_level text, p_detail text, p_remediation text default ''
 ) returns boolean
@@ -140,7 +141,7 @@ $$;
 grant execute on function ops.raise_alert(text, text, text, text, text)
   to gw_worker, gw_cdc;
 comment on function ops.raise_alert(text, text, text, text, text) is
-  'Opens an alert, or brings the open one of this check and object up to date. Returns true when it is new or its level changed.';
+  'Opens an alert, or updates the open alert of this check and object. Returns true when it is new or its level changed.';
 --! EndIncluded functions/ops/raise_alert.sql
 --! Included functions/ops/resolve_alert.sql
 -- Definer: see raise_alert().
@@ -165,7 +166,7 @@ comment on function ops.resolve_alert(text, text) is
   'Closes the open alert of this check and object. Returns false when there is none.';
 --! EndIncluded functions/ops/resolve_alert.sql
 --! Included functions/ops/notify_alert.sql
--- The notice and its job appear with the change that they tell of, or not at all.
+-- The alert's change, the notice and its job are one transaction.
 create or replace function ops.notify_alert(p_alert ops.alerts, p_state text)
 returns bigint
 language sql volatile
@@ -203,7 +204,7 @@ as $$
 $$;
 
 comment on function ops.notify_alert(ops.alerts, text) is
-  'Records a notice of an alert and queues its delivery. Returns its number.';
+  'Records a notice of an alert and queues its delivery. Returns the id of the notice.';
 --! EndIncluded functions/ops/notify_alert.sql
 --! Included functions/app_private/tg_alerts__notify.sql
 create or replace function app_private.tg_alerts__notify() returns trigger
@@ -277,11 +278,11 @@ as $$
 $$;
 
 comment on function ops.settle_alerts() is
-  'Announces how alerts stand that changed too often and have not for an hour. Returns how many.';
+  'Announces the state of flapping alerts that have not changed for an hour. Returns how many.';
 --! EndIncluded functions/ops/settle_alerts.sql
 --! Included functions/ops/sync_health_checks.sql
--- Not definer, and granted to nobody: what it stores is run as the owner. `gw migrate`,
--- which is the owner already, brings the files of sql/checks.
+-- Not definer, and granted to nobody: the stored queries run as the owner. `gw migrate`,
+-- which is the owner already, passes the files of sql/checks.
 create or replace function ops.sync_health_checks(p_checks jsonb) returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -312,7 +313,7 @@ begin
     returning health_checks.name
   loop
     changed := changed + 1;
-    -- Nobody would close them.
+    -- No check would resolve them any more.
     perform ops.resolve_alert(alerts.check_name, alerts.object)
     from ops.alerts
     where alerts.resolved_at is null
@@ -327,12 +328,12 @@ comment on function ops.sync_health_checks(jsonb) is
   'Makes ops.health_checks equal to an array of {name, query, needs, every}. Returns how many changed.';
 --! EndIncluded functions/ops/sync_health_checks.sql
 --! Included functions/ops/check_health.sql
--- Each check runs in a subtransaction of its own that may not write: one that fails is an
--- alert itself and does not keep the others from running.
+-- Each check runs in its own read-only subtransaction. A check that fails raises an alert
+-- and does not stop the others.
 create or replace function ops.check_health() returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
--- A check that waits for a lock has nothing to say about it.
+-- A check must not wait for locks.
 set lock_timeout = '5s'
 as $$
 declare
@@ -344,7 +345,7 @@ declare
   failure text;
   changed integer := 0;
 begin
-  -- The next minute's run does not wait for one that takes longer.
+  -- A run that takes longer than a minute does not hold up the next one.
   if pg_is_in_recovery()
     or not pg_try_advisory_xact_lock(hashtextextended('ops.check_health', 0))
   then
@@ -375,7 +376,7 @@ begin
         end;
         if is_missing then
           missing := need;
-          -- What does not exist needs no check; what exists and is hidden does.
+          -- An absent object needs no check; an object that we may not see does.
           if need like 'role %' then
             failure := 'cannot see: needs the ' || need;
           end if;
@@ -417,7 +418,7 @@ begin
           select from jsonb_to_recordset(findings) as finding (object text)
           where coalesce(finding.object, '') = alerts.object
         )
-      -- Before any is resolved, not while.
+      -- Open alerts are listed before any is resolved.
       offset 0
     ) as over;
   end loop;
@@ -427,7 +428,7 @@ end
 $$;
 
 comment on function ops.check_health() is
-  'Runs the health checks that are due, raises alerts for what they find and resolves those of what they find no more. Returns how many alerts opened, changed their level or were resolved.';
+  'Runs the health checks that are due, raises an alert for each finding, and resolves alerts whose problem is over. Returns how many alerts opened, changed their level or were resolved.';
 --! EndIncluded functions/ops/check_health.sql
 --! Included functions/ops/message_status.sql
 -- Definer: monitoring counts messages and must not read who gets them or what they say.
@@ -449,11 +450,11 @@ $$;
 
 grant execute on function ops.message_status(date, date) to gw_monitor;
 comment on function ops.message_status(date, date) is
-  'How many messages are due on each day of a range (UTC, inclusive), by type and status.';
+  'Number of messages due on each day of a range (UTC, inclusive), by type and status.';
 --! EndIncluded functions/ops/message_status.sql
 --! Included functions/ops/overdue_messages.sql
--- Definer: as message_status(). The partial index on unsent messages serves it. What is held
--- by quiet hours is not overdue.
+-- Definer: see message_status(). The partial index on unsent messages serves it. A
+-- message that quiet hours hold is not overdue.
 create or replace function ops.overdue_messages(p_after interval)
 returns table (message_type text, status text, messages bigint, oldest timestamptz)
 language sql stable security definer
@@ -472,7 +473,7 @@ $$;
 
 grant execute on function ops.overdue_messages(interval) to gw_monitor;
 comment on function ops.overdue_messages(interval) is
-  'Messages that were due so long ago and are neither sent nor given up, by type and status.';
+  'Messages that were due longer ago than an interval and are neither sent nor given up, by type and status.';
 --! EndIncluded functions/ops/overdue_messages.sql
 --! Included functions/ops/set_aside_users.sql
 -- Definer: gw_monitor may not read users. It tells zones and numbers only.
@@ -481,7 +482,7 @@ returns table (reason text, users bigint, detail text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  -- Each zone in use once, by the index: as many steps as there are zones.
+  -- A loose index scan: one step for each zone in use.
   with recursive zones as (
     (select users.timezone from app_public.users order by 1 limit 1)
     union all
@@ -503,7 +504,7 @@ as $$
     where app_hidden.known_zone(zones.timezone) is null
       and zones.timezone is not null
     union all
-    -- The server knows them again, and their users are not all planned yet.
+    -- The server knows these zones again; some of their users are not planned yet.
     select unknown_timezones.name, (
       select count(*)
       from app_public.users
@@ -565,7 +566,7 @@ $$;
 
 grant execute on function ops.missing_configuration() to gw_monitor;
 comment on function ops.missing_configuration() is
-  'Rows without which messages are not planned or sent: what is missing, what that stops, and how to put it back.';
+  'Missing rows that planning or sending needs: what is missing, what stops without it, and how to restore it.';
 --! EndIncluded functions/ops/missing_configuration.sql
 --! Included functions/ops/broken_plans.sql
 -- Definer: see set_aside_users(). A person whose date lies ahead has no occasion yet.
@@ -593,7 +594,7 @@ as $$
       where message_schedule.user_id = message_rules.user_id
         and message_schedule.message_type = message_rules.message_type
     )
-    -- Those are told by set_aside_users().
+    -- set_aside_users() reports those.
     and not exists (
       select from app_private.set_aside_users
       where set_aside_users.user_id = message_rules.user_id
@@ -610,11 +611,12 @@ $$;
 
 grant execute on function ops.broken_plans() to gw_monitor;
 comment on function ops.broken_plans() is
-  'Plans that are not whole: rows of the ledger of the last three days without their message, and wishes without a row of the schedule. How many, and one user.';
+  'Incomplete plans: ledger rows of the last three days without their message, and wishes without a row of the schedule. Returns how many, and one user.';
 --! EndIncluded functions/ops/broken_plans.sql
 --! Included functions/ops/column_widths.sql
--- Definer: pg_stats shows a column only to who may read the column. Its mean width and its
--- share of nulls say nothing about any row; the values that pg_stats also has stay there.
+-- Definer: pg_stats shows a column only to a role that may read the column. Mean width
+-- and share of nulls tell nothing about a row. The sampled values of pg_stats are not
+-- returned.
 create or replace function ops.column_widths()
 returns table (relation oid, attribute name, null_frac real, avg_width integer)
 language sql stable security definer
@@ -637,7 +639,7 @@ comment on function ops.column_widths() is
 create trigger _900_notify after insert on ops.alerts
   for each row execute function app_private.tg_alerts__notify();
 
--- Never when only its detail changed.
+-- A change of the detail alone is not announced.
 create trigger _900_notify_change after update of level, resolved_at on ops.alerts
   for each row
   when (old.level is distinct from new.level

@@ -1,17 +1,19 @@
---! Previous: sha1:1eff471faf42d22a8fa4a12f99f21bdd6d0b789e
---! Hash: sha1:b58e073ecdb8d4ea95f6ea65ff22a085c0da49d0
+--! Previous: sha1:0ffc9d1fdb6e3f88496e9d25809c60edff76f334
+--! Hash: sha1:4689f42a575cb6fc509e1698690d9b417fb99fcd
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 
 /*
- * Change data capture: the consumer's position, what it counted, and how it applies changes.
+ * Change data capture: the consumer's position, the rows as it counted them, and the
+ * functions that apply changes.
  *
  * "gw cdc" reads the write-ahead log and calls apply_changes(). Aggregates and position
  * change in one transaction, so each change counts exactly once.
  */
 
--- One row a slot, written in the transaction that changes the aggregates: that, and not the
--- slot, is what says how far they are. The slot is confirmed after, and never further.
+-- One row a slot. The transaction that changes the aggregates writes it too, so this row,
+-- not the slot, says how far the aggregates are. The slot is confirmed afterwards, never
+-- further.
 create table ops.change_capture (
   slot_name text not null,
   plugin text not null,
@@ -40,7 +42,7 @@ create policy everything on ops.change_capture
   for select to gw_monitor, gw_cdc
   using (true);
 
--- Read only: the functions below write it.
+-- Monitoring only reads: the functions below write.
 grant select on ops.change_capture to gw_monitor, gw_cdc;
 
 comment on table ops.change_capture is
@@ -50,21 +52,21 @@ comment on column ops.change_capture.state is
   'running, stopped, failed (see error) or snapshotting.';
 comment on column ops.change_capture.applied_lsn is
   'Every change that was committed before this position is in the aggregates, none after.';
-comment on column ops.change_capture.applied_at is 'When that was written.';
+comment on column ops.change_capture.applied_at is 'When applied_lsn was written.';
 comment on column ops.change_capture.committed_at is
-  'When the last transaction that was applied had committed.';
+  'When the last applied transaction had committed.';
 comment on column ops.change_capture.snapshot_lsn is
-  'The position at which everything was last counted from the tables.';
-comment on column ops.change_capture.snapshot_at is 'When that was done.';
+  'The position of the latest snapshot, which counts all tables.';
+comment on column ops.change_capture.snapshot_at is 'When the latest snapshot was taken.';
 comment on column ops.change_capture.resnapshot_requested is
-  'The consumer is to count everything anew.';
+  'Asks the consumer for a new snapshot.';
 comment on column ops.change_capture.hold_lsn is
   'The consumer waits at this position while gw cdc reconcile compares; null otherwise.';
-comment on column ops.change_capture.error is 'Why it failed.';
+comment on column ops.change_capture.error is 'Why change capture failed.';
 
--- What was counted. No foreign keys: these follow the log, and lag behind the tables. The
--- days are kept as they were counted, so that they are taken away where they were added,
--- whatever tzdata says by then.
+-- The rows as change capture counted them. No foreign keys: these tables follow the log
+-- and lag behind. They keep the days that were counted, so a later subtraction hits the
+-- same day, even when tzdata has changed.
 create table app_private.captured_users (
   user_id uuid not null,
   timezone text not null,
@@ -112,8 +114,8 @@ alter table app_private.captured_reflections enable row level security;
 comment on table app_private.captured_reflections is
   'Each reflection as change capture counted it.';
 
--- What the consumer has to be told through the log. Rows are inserted and deleted at once:
--- only their way through the log matters.
+-- Signals for the consumer. A row is inserted and deleted at once: the consumer reads it
+-- from the log.
 create table app_private.capture_signals (
   id bigint generated always as identity,
   kind text not null,
@@ -125,9 +127,9 @@ create table app_private.capture_signals (
 alter table app_private.capture_signals enable row level security;
 
 comment on table app_private.capture_signals is
-  'Always empty. Heartbeats and truncated partitions pass through it into the log.';
+  'Always empty. Heartbeats and truncations of partitions reach the log through it.';
 
--- Filled by gw cdc reconcile. Unlogged: it is made anew each time.
+-- gw cdc reconcile fills it. Unlogged: each reconcile fills it again.
 create unlogged table app_private.capture_expectations (
   user_id uuid not null,
   agg_date date not null,
@@ -142,9 +144,9 @@ create unlogged table app_private.capture_expectations (
 alter table app_private.capture_expectations enable row level security;
 
 comment on table app_private.capture_expectations is
-  'The aggregates as the tables give them at the position of the last reconcile.';
+  'The aggregates computed from the tables, at the position of the latest reconcile.';
 
--- Both views count alike: one what was captured, one what is in the tables.
+-- Both views count by the same rules: one the captured rows, one the tables.
 create view app_private.captured_aggregates as
   select user_id, agg_date,
     sum(tasks_created)::integer as tasks_created,
@@ -172,7 +174,7 @@ create view app_private.captured_aggregates as
   group by user_id, agg_date;
 
 comment on view app_private.captured_aggregates is
-  'The aggregates that follow from what was captured.';
+  'The aggregates computed from the captured rows.';
 
 create view app_private.expected_aggregates as
   select user_id, agg_date,
@@ -207,10 +209,10 @@ create view app_private.expected_aggregates as
   group by user_id, agg_date;
 
 comment on view app_private.expected_aggregates is
-  'The aggregates that follow from the tables as they are.';
+  'The aggregates computed from the tables.';
 
--- pgoutput sends what is listed here, and no text of a user. wal2json does not look at it.
--- The roots stand for their partitions, whichever those are by then.
+-- pgoutput sends the columns listed here, and no text of a user. wal2json ignores
+-- publications. A partitioned table stands for its partitions, later ones included.
 create publication gw_cdc for table
   app_public.tasks (user_id, id, created_at, completed_at),
   app_public.reflections (user_id, id, reflection_date, mood_score),
@@ -218,14 +220,14 @@ create publication gw_cdc for table
   app_private.capture_signals
   with (publish_via_partition_root = true);
 
--- For monitoring, which polls it: one row a slot, and numbers only.
+-- Monitoring polls it: one row a slot, numbers only.
 create view ops.change_capture_status as
   select change_capture.slot_name,
     change_capture.plugin,
     coalesce(slots.active, false) as active,
     coalesce(slots.wal_status, 'lost') as wal_status,
     (pg_catalog.pg_current_wal_lsn() - slots.confirmed_flush_lsn)::bigint as lag_bytes,
-    -- Another server's clock, before a failover, may have been ahead.
+    -- The clock of the server before a failover may have been ahead.
     case when change_capture.committed_at is not null then
       greatest(extract(epoch from now() - change_capture.committed_at), 0)::double precision
     end as lag_seconds,
@@ -248,13 +250,13 @@ create view ops.change_capture_status as
 grant select on ops.change_capture_status to gw_monitor, gw_cdc;
 
 comment on view ops.change_capture_status is
-  'How change capture is doing: one row a slot; none on a standby. A heartbeat every 5 seconds keeps both lags near zero.';
+  'The state of change capture: one row a slot; none on a standby. A heartbeat every 5 seconds keeps both lags near zero.';
 comment on column ops.change_capture_status.wal_status is
-  'lost: the slot is gone or has lost its log; the consumer will count everything anew.';
+  'As in pg_replication_slots. lost: the slot is gone or has lost its log; the consumer will take a new snapshot.';
 comment on column ops.change_capture_status.lag_bytes is
-  'Log that is written and not confirmed; null without a slot.';
+  'Bytes of log that are written and not confirmed; null without a slot.';
 comment on column ops.change_capture_status.lag_seconds is
-  'Since the commit of the last transaction that was applied: up to 5 on an idle database.';
+  'Seconds since the commit of the last applied transaction: up to 5 on an idle database.';
 comment on column ops.change_capture_status.state is
   'running, stopped, failed (see error) or snapshotting.';
 comment on column ops.change_capture_status.safe_wal_size is

@@ -1,5 +1,5 @@
---! Previous: sha1:b58e073ecdb8d4ea95f6ea65ff22a085c0da49d0
---! Hash: sha1:61a360874f176c95a95a0fc28db3ddb31d7f076b
+--! Previous: sha1:4689f42a575cb6fc509e1698690d9b417fb99fcd
+--! Hash: sha1:fe169f753559f9705e94db2995231059084e248d
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 
@@ -8,8 +8,8 @@
  */
 
 --! Included functions/ops/queue_metrics.sql
--- A queue's oldest job that could run but does not says that workers are too few. Active
--- and failed jobs are those that the workers last counted: no index has them.
+-- The age of the oldest job that waits shows whether there are enough workers. Active and
+-- failed jobs are as the workers last counted them: no index serves them.
 create or replace function ops.queue_metrics()
 returns table (name text, labels jsonb, value double precision, help text)
 language sql stable
@@ -75,8 +75,9 @@ $$;
 comment on function ops.message_metrics() is 'The part of ops.metrics() about messages.';
 --! EndIncluded functions/ops/message_metrics.sql
 --! Included functions/ops/metrics.sql
--- Definer: monitoring counts what it may not read. Labels hold names of queues, tables,
--- jobs and roles; nothing of a user. Each part reads an index's range or a small table.
+-- Definer: monitoring counts rows that it may not read. Labels hold names of queues,
+-- tables, jobs and roles, nothing of a user. Each part reads a range of an index or a
+-- small table.
 create or replace function ops.metrics()
 returns table (name text, labels jsonb, value double precision, help text)
 language plpgsql volatile security definer
@@ -173,5 +174,5 @@ $$;
 
 grant execute on function ops.metrics() to gw_authenticator, gw_monitor;
 comment on function ops.metrics() is
-  'Figures for a scraper, of queues, messages, change capture, cron, backups and more.';
+  'Metrics for a scraper: queues, messages, change capture, cron, backups and more.';
 --! EndIncluded functions/ops/metrics.sql

@@ -1,18 +1,19 @@
---! Previous: sha1:61a360874f176c95a95a0fc28db3ddb31d7f076b
---! Hash: sha1:b4e41ba7c61a8f258b4f9af8d3ce1535d590b496
+--! Previous: sha1:fe169f753559f9705e94db2995231059084e248d
+--! Hash: sha1:373b49e7239a304c963c37a4cbae1caf9b9460bc
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
 /*
- * When things run by themselves, and how long rows are kept: every pg_cron job, every
- * partition policy, every retention policy. Nothing else declares one.
+ * Every pg_cron job, every partition policy, every retention policy. No other topic
+ * declares one.
  *
- * "gw report schedule" shows the jobs and their latest runs, "gw report retention" what is
- * kept for how long and what will be deleted next.
+ * "gw report schedule" shows the jobs and their latest runs, "gw report retention" what
+ * is kept for how long and what will be deleted next.
  */
 
--- How long rows of a table are kept. A partitioned table loses whole partitions instead,
--- as ops.partition_policies says. The name is text: a table of an extension may be absent.
+-- How long rows of a table are kept. A partitioned table drops whole partitions instead:
+-- see ops.partition_policies. The name is text, since a table of an extension may be
+-- absent.
 create table ops.retention_policies (
   relation text not null,
   time_column text not null,
@@ -32,8 +33,8 @@ comment on table ops.retention_policies is
   'How long rows are kept before ops.delete_expired_rows() deletes them.';
 comment on column ops.retention_policies.relation is 'The table, as schema.table.';
 comment on column ops.retention_policies.time_column is
-  'A timestamptz, timestamp or date. A row is deleted when this is longer ago than kept_for.';
-comment on column ops.retention_policies.reason is 'Why so long, and no longer.';
+  'A timestamptz, timestamp or date column. A row is deleted when its value is longer ago than kept_for.';
+comment on column ops.retention_policies.reason is 'Why rows are kept this long.';
 
 -- A name of a policy is used in a statement only when the catalogue has it.
 create view ops.retention_targets with (security_invoker = true) as
@@ -123,8 +124,9 @@ comment on function app_private.tg_retention_policies__validate() is
   'Refuses a policy whose column does not exist, and one that would forget messages that could still be planned.';
 --! EndIncluded functions/app_private/tg_retention_policies__validate.sql
 --! Included functions/ops/delete_expired_rows.sql
--- A batch names its rows by ctid, because not every table has an index on its time column.
--- A ctid repeats across partitions: the second condition spares rows that are not due.
+-- A batch names its rows by ctid, because not every table has an index on its time
+-- column. A ctid repeats across partitions: the second condition spares rows that are not
+-- due.
 create or replace function ops.delete_expired_rows(
   p_batch_rows integer default 10000, p_batches integer default 100
 ) returns bigint
@@ -132,7 +134,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 -- A date is due at midnight UTC.
 set timezone = 'UTC'
--- The next night takes what is locked now.
+-- Rows that are locked now are deleted in the next run.
 set lock_timeout = '5s'
 as $$
 declare
@@ -190,10 +192,10 @@ end
 $$;
 
 comment on function ops.delete_expired_rows(integer, integer) is
-  'Deletes the rows that are older than ops.retention_policies keeps them, in batches of so many rows, so many batches for each table at most. A table that fails is set aside with an alert. Returns how many rows were deleted.';
+  'Deletes rows that are older than ops.retention_policies allows, in batches. Arguments: rows in a batch, and batches for each table. A table that fails is skipped with an alert. Returns how many rows were deleted.';
 --! EndIncluded functions/ops/delete_expired_rows.sql
 --! Included functions/ops/oldest_row.sql
--- Of a partitioned table the first partition that has a row is read, and DEFAULT.
+-- Of a partitioned table, only the first partition with rows and DEFAULT are read.
 create or replace function ops.oldest_row(p_table regclass, p_column name)
 returns timestamptz
 language plpgsql stable strict
@@ -233,7 +235,7 @@ end
 $$;
 
 comment on function ops.oldest_row(regclass, name) is
-  'The earliest time in a column of a table; null when the table is empty, or null.';
+  'The earliest time in a column of a table; null when the table is null or empty.';
 --! EndIncluded functions/ops/oldest_row.sql
 --! Included functions/ops/due_rows.sql
 create or replace function ops.due_rows(p_target ops.retention_targets) returns bigint
@@ -253,7 +255,7 @@ end
 $$;
 
 comment on function ops.due_rows(ops.retention_targets) is
-  'How many rows of a table its retention policy keeps no longer.';
+  'Number of rows of a table that its retention policy would delete now.';
 --! EndIncluded functions/ops/due_rows.sql
 --! Included functions/ops/schedule_status.sql
 -- Dynamic SQL, because the shadow database and test databases have no schema "cron".
@@ -313,7 +315,7 @@ $$;
 
 grant execute on function ops.schedule_status(timestamptz, integer) to gw_monitor;
 comment on function ops.schedule_status(timestamptz, integer) is
-  'Each job of pg_cron in this database, declared or not, with its latest run, the durations of so many latest runs, and its failures since an instant.';
+  'Each pg_cron job of this database, declared or not, with its latest run, its failures since an instant, and the durations of its latest runs (as many as the second argument says).';
 --! EndIncluded functions/ops/schedule_status.sql
 --! Included functions/ops/partition_retention.sql
 create or replace function ops.partition_retention()
@@ -360,7 +362,7 @@ as $$
     order by ends.ends_at
     limit 1
   ) as leaving (partition_name, due_at) on true
-  -- What waits to be dropped is next when nothing is to be detached before.
+  -- Without a partition to detach first, the oldest one that waits to be dropped is next.
   cross join lateral (
     select count(*), string_agg(distinct due.obstacle, '; '),
       case when detaching.partitions = 0
@@ -372,11 +374,11 @@ as $$
 $$;
 
 comment on function ops.partition_retention() is
-  'The part of ops.retention_status() about tables that lose whole partitions.';
+  'The part of ops.retention_status() about tables that drop whole partitions.';
 --! EndIncluded functions/ops/partition_retention.sql
 --! Included functions/ops/retention_status.sql
--- Definer: monitoring learns how many rows are due and how old the oldest is, of tables
--- that it must not read.
+-- Definer: monitoring must not read these tables. It learns the number of due rows and
+-- the age of the oldest.
 create or replace function ops.retention_status()
 returns table (
   relation text, kept_for interval, time_column text, oldest timestamptz,
@@ -441,10 +443,10 @@ $$;
 grant execute on function ops.retention_status() to gw_monitor;
 comment on function ops.retention_status() is
   'Each table with a retention or partition policy: how long rows are kept, what is due '
-  'and when, which job deletes it next, how that job ended last, and what is in its way.';
+  'and when, which job deletes it next, how that job last ended, and what blocks it.';
 --! EndIncluded functions/ops/retention_status.sql
 
--- After the checks of the row: only then is the name one that to_regclass() takes.
+-- After the row's constraints: to_regclass() raises for a name that they refuse.
 create trigger _200_validate after insert or update on ops.retention_policies
   for each row execute function app_private.tg_retention_policies__validate();
 
