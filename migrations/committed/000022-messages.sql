@@ -1,5 +1,5 @@
 --! Previous: sha1:78373ba241cd9b52ebd7a21fe0e089b9c6be672b
---! Hash: sha1:dfef721252b0c573dcaf6ec8be8e0830664f707c
+--! Hash: sha1:70d9267619862d0024465a67fee5612cd1264af5
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -238,7 +238,7 @@ comment on column app_private.delivery_channels.failures_to_open is
 comment on column app_private.delivery_channels.circuit is
   'closed (messages are sent), open (none is) or half-open (a probe is on its way).';
 comment on column app_private.delivery_channels.failures is
-  'Calls in a row without an answer, or with 5xx.';
+  'Calls in a row without a response, or with 5xx.';
 comment on column app_private.delivery_channels.opened_at is
   'Since when the circuit is not closed; null while it is.';
 comment on column app_private.delivery_channels.pause is

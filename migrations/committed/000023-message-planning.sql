@@ -1,5 +1,5 @@
---! Previous: sha1:dfef721252b0c573dcaf6ec8be8e0830664f707c
---! Hash: sha1:7bfa7cd085104148fd4a0adf866f5d0b295ebb0c
+--! Previous: sha1:70d9267619862d0024465a67fee5612cd1264af5
+--! Hash: sha1:c13648369486f84216b98b004a4821dd547b64cd
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7bfa7cd085104148fd4a0adf866f5d0b295ebb0c
---! Hash: sha1:0a0eec5dbbe95012a91d29f356174b1c22a70f83
+--! Previous: sha1:c13648369486f84216b98b004a4821dd547b64cd
+--! Hash: sha1:be19778ec7f4887db659f5e5c42079694446b4d6
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

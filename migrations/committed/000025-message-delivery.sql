@@ -1,5 +1,5 @@
---! Previous: sha1:0a0eec5dbbe95012a91d29f356174b1c22a70f83
---! Hash: sha1:68d35a2b447444e3233dcd38bdebaa9b4e1b4660
+--! Previous: sha1:be19778ec7f4887db659f5e5c42079694446b4d6
+--! Hash: sha1:2ae8c96b420132b55ba8f47ecd3984714f41b486
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:68d35a2b447444e3233dcd38bdebaa9b4e1b4660
---! Hash: sha1:97499387dcc13ff9ecf6ccc442a3dea748acff1c
+--! Previous: sha1:2ae8c96b420132b55ba8f47ecd3984714f41b486
+--! Hash: sha1:84d2a1c355f7c4f42607f194f732ef05dcdfc75f
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

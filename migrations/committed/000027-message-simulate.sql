@@ -1,5 +1,5 @@
---! Previous: sha1:97499387dcc13ff9ecf6ccc442a3dea748acff1c
---! Hash: sha1:dfb83c2a0b7f3615f2dbcc542b61c998acfd1775
+--! Previous: sha1:84d2a1c355f7c4f42607f194f732ef05dcdfc75f
+--! Hash: sha1:969313a43113e404716b49078ae296e336d5c977
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dfb83c2a0b7f3615f2dbcc542b61c998acfd1775
---! Hash: sha1:507e3f58b1d43ef911b6f890ec3cb62f16a60b67
+--! Previous: sha1:969313a43113e404716b49078ae296e336d5c977
+--! Hash: sha1:6ebe3980880000355e65811edfb06d3b810ca5bf
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

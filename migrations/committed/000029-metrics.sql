@@ -1,5 +1,5 @@
---! Previous: sha1:507e3f58b1d43ef911b6f890ec3cb62f16a60b67
---! Hash: sha1:584a22229ef1f34a90c979eb4c6b9fe5591ce61f
+--! Previous: sha1:6ebe3980880000355e65811edfb06d3b810ca5bf
+--! Hash: sha1:20a5df83574c0c36b9ea505cdf03456a8ac51f38
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:584a22229ef1f34a90c979eb4c6b9fe5591ce61f
---! Hash: sha1:ad391737d20c63712f9ab8edf0cf0b08d5903e4b
+--! Previous: sha1:20a5df83574c0c36b9ea505cdf03456a8ac51f38
+--! Hash: sha1:cbde1b58a70cab32671dce59cdde05bb3087da81
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ad391737d20c63712f9ab8edf0cf0b08d5903e4b
---! Hash: sha1:973bad3dfd31d4c4b7d7a85b11a292abed2b8a74
+--! Previous: sha1:cbde1b58a70cab32671dce59cdde05bb3087da81
+--! Hash: sha1:a3bab3973bbe88dd3c81d67da91ab6bb666f786b
 --! Message: live
 --! Baseline: topics/31-live.sql
 

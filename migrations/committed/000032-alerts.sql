@@ -1,5 +1,5 @@
---! Previous: sha1:973bad3dfd31d4c4b7d7a85b11a292abed2b8a74
---! Hash: sha1:0ffc9d1fdb6e3f88496e9d25809c60edff76f334
+--! Previous: sha1:a3bab3973bbe88dd3c81d67da91ab6bb666f786b
+--! Hash: sha1:ba5c7793a78b67bb6d822e2f386697135d8f963e
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0ffc9d1fdb6e3f88496e9d25809c60edff76f334
---! Hash: sha1:4689f42a575cb6fc509e1698690d9b417fb99fcd
+--! Previous: sha1:ba5c7793a78b67bb6d822e2f386697135d8f963e
+--! Hash: sha1:0b85f47b931528b68c743019a9adb099a4fa6432
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

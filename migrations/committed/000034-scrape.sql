@@ -1,5 +1,5 @@
---! Previous: sha1:4689f42a575cb6fc509e1698690d9b417fb99fcd
---! Hash: sha1:fe169f753559f9705e94db2995231059084e248d
+--! Previous: sha1:0b85f47b931528b68c743019a9adb099a4fa6432
+--! Hash: sha1:58446249bbf1244c09c80f2827f136a114e4fc9e
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

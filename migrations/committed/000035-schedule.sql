@@ -1,5 +1,5 @@
---! Previous: sha1:fe169f753559f9705e94db2995231059084e248d
---! Hash: sha1:373b49e7239a304c963c37a4cbae1caf9b9460bc
+--! Previous: sha1:58446249bbf1244c09c80f2827f136a114e4fc9e
+--! Hash: sha1:d50511f8f6d778ceaae4f104ddb24e2324806e5a
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 
 /**
  * The body as it was sent, or undefined when it is longer than allowed. What is left of it
- * then is not read: the connection is to be closed after the answer.
+ * then is not read: the connection is to be closed after the response.
  *
  * @param maxBytes how long it may be
  */

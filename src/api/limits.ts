@@ -2,7 +2,7 @@
 export const limits = {
   /** Rows of a page; also how many it has unless fewer are asked for. */
   pageRows: 100,
-  /** Groups of one answer; whoever needs more filters the rows. */
+  /** Groups of one response; a caller that needs more filters the rows. */
   groups: 1_000,
   /** How long a statement may run. */
   statementSeconds: 5,

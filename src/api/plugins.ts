@@ -73,7 +73,7 @@ function refuseNull(payload: Payload, message: string): Payload {
   return payload;
 }
 
-/** login() and refreshSession() answer null when they refuse; a frontend gets an error. */
+/** login() and refreshSession() return null when they refuse; a frontend gets an error. */
 export const RefusalPlugin = wrapPlans({
   Mutation: {
     login: (plan) => refuseNull(plan() as never, refusals.login),
@@ -115,15 +115,15 @@ function withoutRoot(schema: GraphQLSchema, result: ParseResult): ParseResult {
   };
 }
 
-/** Gives the errors of a JSON answer the code that they lack. */
-function addCode(answer: Buffer, code: string): Buffer {
+/** Gives the errors of a JSON response the code that they lack. */
+function addCode(response: Buffer, code: string): Buffer {
   let body: { errors?: { extensions?: { code?: string } }[] };
   try {
-    body = JSON.parse(answer.toString());
+    body = JSON.parse(response.toString());
   } catch {
-    return answer;
+    return response;
   }
-  if (!Array.isArray(body.errors)) return answer;
+  if (!Array.isArray(body.errors)) return response;
   for (const error of body.errors) error.extensions = { code, ...error.extensions };
   return Buffer.from(JSON.stringify(body));
 }

@@ -68,7 +68,7 @@ export function makeRoutes(options: RouteOptions): Handler {
     }
     if (path === unsubscribePath) return unsubscribe(request, response);
     if (Number(request.headers['content-length'] ?? 0) > limits.bodyBytes) {
-      // Whoever sends so much does not read an answer first.
+      // Whoever sends so much does not read a response first.
       response.setHeader('connection', 'close');
       return sendError(
         response,

@@ -101,7 +101,7 @@ export function makeUnsubscribe(
     return labelOf(wish);
   }
 
-  async function answer(request: IncomingMessage): Promise<Page> {
+  async function respond(request: IncomingMessage): Promise<Page> {
     const { method = '' } = request;
     if (!['GET', 'HEAD', 'POST'].includes(method)) {
       return { status: 405, title: 'Method not allowed', text: 'This address takes GET and POST.' };
@@ -139,7 +139,7 @@ export function makeUnsubscribe(
   }
 
   return async (request, response) => {
-    const page = await answer(request);
+    const page = await respond(request);
     const text = htmlOf(page);
     response.writeHead(page.status, {
       ...headers,

@@ -85,8 +85,8 @@ test('every HTTP status has the outcome of the reference', () => {
   }
 });
 
-test('calls without an answer have the outcome of the reference', () => {
-  const rows = readTable('delivery', 'No answer');
+test('calls without a response have the outcome of the reference', () => {
+  const rows = readTable('delivery', 'No response');
   expect(rows.length).toBeGreaterThan(2);
   for (const row of rows) {
     const name = (row.error ?? '').replaceAll('`', '');
@@ -99,27 +99,27 @@ test('calls without an answer have the outcome of the reference', () => {
   }
 });
 
-test('answers of a mail server have the outcome of the reference', () => {
-  const rows = readTable('delivery', 'E-mail answers');
+test('responses of a mail server have the outcome of the reference', () => {
+  const rows = readTable('delivery', 'E-mail responses');
   expect(rows.length).toBe(7);
   const steps: Record<string, string[]> = {
     'any step': ['CONN', 'AUTH PLAIN', 'MAIL FROM', 'RCPT TO', 'DATA'],
     '`MAIL FROM`, `RCPT TO` or `DATA`': ['MAIL FROM', 'RCPT TO', 'DATA'],
     'the connection or the login': ['CONN', 'AUTH PLAIN'],
   };
-  for (const { answer = '', to = '', outcome = '', ...row } of rows) {
-    const [digit = ''] = answer.replaceAll('`', '');
+  for (const { response = '', to = '', outcome = '', ...row } of rows) {
+    const [digit = ''] = response.replaceAll('`', '');
     // What is accepted never comes here.
     if (digit === '2') continue;
     const may = row['may have been delivered'] === 'yes';
     const codes =
-      digit === 'n' ? [undefined] : answer.includes('530') ? [530] : [Number(`${digit}50`)];
+      digit === 'n' ? [undefined] : response.includes('530') ? [530] : [Number(`${digit}50`)];
     for (const number of codes) {
       for (const command of steps[to] ?? [undefined]) {
         const error = { command, response: number && `${number} said`, message: 'x' };
         const attempt = fromRefusal(error, to.startsWith('after'));
-        expect([answer, to, code(attempt.status), attempt.is_uncertain === true]).toEqual([
-          answer,
+        expect([response, to, code(attempt.status), attempt.is_uncertain === true]).toEqual([
+          response,
           to,
           outcome,
           may,

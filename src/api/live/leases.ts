@@ -65,7 +65,7 @@ export class Leases {
    */
   async watch(userId: string): Promise<void> {
     if (this.#watched.has(userId)) return;
-    // Those who ask while an answer is awaited are asked for together: after a restart
+    // Requests that arrive while a response is awaited are sent together: after a restart
     // thousands of sockets come back at once.
     this.#queue.add(userId);
     this.#queued ??= this.#running = this.#running.catch(() => {}).then(() => this.#watchQueued());

@@ -17,7 +17,7 @@ export const closeCodes = {
   internal: 1011,
   /** Changes may have been missed: reconnect, and read again. */
   restart: 1012,
-  /** Answers are not read fast enough. */
+  /** Responses are not read fast enough. */
   tooSlow: 1013,
   /** The token has expired or is not valid, or its session has ended. */
   unauthorized: 4401,
@@ -32,7 +32,7 @@ export interface SocketLimits {
   initTimeoutMs: number;
   /** How often a peer must answer a ping, in milliseconds. */
   keepAliveMs: number;
-  /** Answers that may wait for a peer that does not read them, in bytes. */
+  /** Responses that may wait for a peer that does not read them, in bytes. */
   maxBufferedBytes: number;
   /** The longest message from a peer, in bytes. */
   maxMessageBytes: number;
@@ -233,7 +233,7 @@ export class Sockets {
   /** Resolves when the text is out of our hands, so that a slow peer slows its own stream. */
   async #send(peer: Peer, text: string): Promise<void> {
     if (peer.socket.bufferedAmount > this.#options.limits.maxBufferedBytes) {
-      this.#dismiss(peer, closeCodes.tooSlow, 'answers are not read');
+      this.#dismiss(peer, closeCodes.tooSlow, 'responses are not read');
       return;
     }
     await new Promise<void>((resolve, reject) => {

@@ -92,13 +92,13 @@ export class Telemetry {
     });
     this.#errors = new Counter({
       name: 'gw_graphql_errors_total',
-      help: 'Errors in answers, by code.',
+      help: 'Errors in responses, by code.',
       labelNames: ['code'],
       registers,
     });
     this.#durations = new Histogram({
       name: 'gw_graphql_duration_seconds',
-      help: 'Seconds from the request to its answer, by type of operation.',
+      help: 'Seconds from the request to its response, by type of operation.',
       labelNames: ['type'],
       buckets: seconds,
       registers,

@@ -12,8 +12,8 @@ export interface ServedApi {
 export interface GraphqlResponse {
   data: Json;
   codes: string[];
-  messages: string[];
-  /** The whole answer as text, with node ids readable. */
+  errorMessages: string[];
+  /** The whole response as text, with node ids readable. */
   text: string;
 }
 
@@ -36,21 +36,21 @@ export class GraphqlClient {
     if (as !== null) headers.authorization = `Bearer ${await this.#api.tokenOf(as)}`;
     const body = JSON.stringify({ query: document, variables });
     const response = await fetch(this.#api.url, { method: 'POST', headers, body });
-    const answer = (await response.json()) as {
+    const received = (await response.json()) as {
       data?: Json;
       errors?: { message: string; extensions?: { code?: string } }[];
     };
-    const errors = answer.errors ?? [];
+    const errors = received.errors ?? [];
     return {
-      data: answer.data ?? null,
+      data: received.data ?? null,
       codes: errors.map(({ extensions }) => extensions?.code ?? ''),
-      messages: errors.map(({ message }) => message),
-      text: readable(JSON.stringify(answer)),
+      errorMessages: errors.map(({ message }) => message),
+      text: readable(JSON.stringify(received)),
     };
   }
 }
 
-/** Every object of an answer, by its type. */
+/** Every object of a response, by its type. */
 export function collectObjects(data: Json, into: Map<string, JsonObject[]>): void {
   if (Array.isArray(data)) {
     for (const element of data) collectObjects(element, into);
@@ -61,7 +61,7 @@ export function collectObjects(data: Json, into: Map<string, JsonObject[]>): voi
   }
 }
 
-/** The form of an answer: what is null, how many elements a list has. */
+/** The form of a response: what is null, how many elements a list has. */
 export function shapeOf(data: Json): Json {
   if (Array.isArray(data)) return data.map(shapeOf);
   if (data === null) return null;

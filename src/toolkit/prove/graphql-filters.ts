@@ -130,17 +130,23 @@ function judge(
   { object }: Connection,
   who: Who,
   as: string | null,
-  answer: GraphqlResponse,
+  response: GraphqlResponse,
   what: string,
 ): boolean {
   const { report } = context;
-  if (isMisunderstood(answer.codes)) {
-    report.record(object, who, 'infer', 'cannot prove', `${answer.messages.join('; ')}: ${what}`);
+  if (isMisunderstood(response.codes)) {
+    report.record(
+      object,
+      who,
+      'infer',
+      'cannot prove',
+      `${response.errorMessages.join('; ')}: ${what}`,
+    );
     return false;
   }
-  const found = [...forbiddenMarks(context, as)].find((mark) => answer.text.includes(mark));
-  if (found !== undefined) report.leak(object, who, 'see', `answers ${found}: ${what}`);
-  const isRefused = answer.codes.some((code) => refusals.test(code));
+  const found = [...forbiddenMarks(context, as)].find((mark) => response.text.includes(mark));
+  if (found !== undefined) report.leak(object, who, 'see', `returns ${found}: ${what}`);
+  const isRefused = response.codes.some((code) => refusals.test(code));
   report.record(object, who, 'infer', isRefused ? 'refused' : 'empty');
   // Whoever may not read the table at all is refused whatever the filter.
   return !isRefused;
@@ -149,7 +155,7 @@ function judge(
 const partOf = (data: Json, name: string): Json =>
   typeof data === 'object' && data !== null && !Array.isArray(data) ? (data[name] ?? null) : null;
 
-/** The same answer must come whether a filter names A's row or a row that nobody has. */
+/** The same response must come whether a filter names A's row or a row that nobody has. */
 async function proveFilters(
   context: Context,
   connection: Connection,
@@ -171,11 +177,11 @@ async function proveFilters(
   for (const { argument, type, value } of questions) {
     const declared = [`$theirs: ${type}`, `$nobodys: ${type}`];
     const given = { theirs: value, nobodys: disguised(value, context.disguise) };
-    const answer = await askParts(context, connection, as, parts(argument), declared, given);
+    const response = await askParts(context, connection, as, parts(argument), declared, given);
     const what = `${argument} ${JSON.stringify(value)}`;
-    if (!judge(context, connection, who, as, answer, what)) return;
+    if (!judge(context, connection, who, as, response, what)) return;
     const [theirs, nobodys] = ['theirs', 'nobodys'].map((name) =>
-      JSON.stringify(partOf(answer.data, name)),
+      JSON.stringify(partOf(response.data, name)),
     );
     if (theirs === nobodys) continue;
     const detail = `${what}: A's: ${theirs}; nobody's: ${nobodys}`;
@@ -196,8 +202,8 @@ async function proveOrders(
   for (const { name } of type.getValues()) {
     const declared = [`$order: [${type.name}!]`];
     const parts = [{ name: 'ordered', passed: 'orderBy: $order' }];
-    const answer = await askParts(context, connection, as, parts, declared, { order: [name] });
-    if (!judge(context, connection, who, as, answer, `order ${name}`)) return;
+    const response = await askParts(context, connection, as, parts, declared, { order: [name] });
+    if (!judge(context, connection, who, as, response, `order ${name}`)) return;
   }
 }
 
@@ -220,14 +226,14 @@ async function proveAggregates(
       asked: `{ groupedAggregates(groupBy: [${name}]) ${all} }`,
     })),
   ];
-  const answer = await askParts(context, connection, as, parts);
-  if (!judge(context, connection, who, as, answer, 'aggregates')) return;
-  const nodes = partOf(partOf(answer.data, 'all'), 'nodes');
+  const response = await askParts(context, connection, as, parts);
+  if (!judge(context, connection, who, as, response, 'aggregates')) return;
+  const nodes = partOf(partOf(response.data, 'all'), 'nodes');
   const seen = Array.isArray(nodes) ? nodes.length : 0;
   // A page has no more; what is beyond cannot be compared.
   if (seen >= 100) return;
   for (const { name } of parts) {
-    const part = partOf(answer.data, name);
+    const part = partOf(response.data, name);
     const found = partOf(part, name === 'all' ? 'aggregates' : 'groupedAggregates');
     const counted = (Array.isArray(found) ? found : [found])
       .map((group) => Number(partOf(group, 'count')))

@@ -60,8 +60,8 @@ function withValue(input: JsonObject, [name, ...rest]: string[], value: Json): J
   return { ...input, [name]: next };
 }
 
-const outcome = (answer: GraphqlResponse): string =>
-  JSON.stringify([answer.codes, answer.codes.length === 0 && shapeOf(answer.data)]);
+const outcome = (response: GraphqlResponse): string =>
+  JSON.stringify([response.codes, response.codes.length === 0 && shapeOf(response.data)]);
 
 /**
  * Tries to refer to A's rows in every input of a mutation that names one, the rest being B's
@@ -91,13 +91,13 @@ export async function proveInputs(
     const own = source.values(place.path.at(-1) ?? '') ?? null;
     const given = value ?? (place.isList && !Array.isArray(own) ? [own] : own);
     const variables = { [argument.name]: withValue(input, place.path, given) };
-    const answer = await client.ask(
+    const response = await client.ask(
       documentFor(schema, 'mutation', field, variables, 0),
       variables,
       as,
     );
     await watchRows(context, object, who, `${field.name} ${JSON.stringify(variables)}`);
-    return answer;
+    return response;
   };
 
   for (const place of placesOf(field, type)) {
@@ -109,11 +109,12 @@ export async function proveInputs(
     const missing = JSON.stringify(nobodys) === JSON.stringify(asked) ? randomUUID() : nobodys;
     const [existing, nothing] = [await call(place, asked), await call(place, missing)];
     if (isMisunderstood([...existing.codes, ...nothing.codes])) {
-      const messages = [...existing.messages, ...nothing.messages].join('; ');
+      const messages = [...existing.errorMessages, ...nothing.errorMessages].join('; ');
       report.record(object, who, 'reference', 'cannot prove', `${at}: ${messages}`);
       continue;
     }
-    const isRefused = (answer: GraphqlResponse) => answer.codes.some((code) => refusals.test(code));
+    const isRefused = (response: GraphqlResponse) =>
+      response.codes.some((code) => refusals.test(code));
     report.record(object, who, 'reference', 'refused');
     report.record(object, who, 'infer', isRefused(existing) ? 'refused' : 'empty');
     if (outcome(existing) !== outcome(nothing)) {
@@ -132,7 +133,7 @@ export async function proveInputs(
       const own = await call(place);
       const isByKey = existing.codes.includes('FOREIGN_KEY_VIOLATION');
       if (isByKey ? !own.codes.includes('FOREIGN_KEY_VIOLATION') : own.codes.length === 0) continue;
-      const detail = `${at}: ${existing.messages.join()}; its own: ${own.messages.join()}`;
+      const detail = `${at}: ${existing.errorMessages.join()}; its own: ${own.errorMessages.join()}`;
       report.record(object, who, 'reference', 'cannot prove', detail);
     }
   }

@@ -50,26 +50,26 @@ async function proveField(
     const sets = argumentSets(field, sourceFor(context, one), kind === 'mutation');
     for (const variables of sets) {
       let document = documentFor(schema, kind, field, variables);
-      let answer = await client.ask(document, variables, as);
-      if (answer.codes.includes('FORBIDDEN') && kind === 'query') {
+      let response = await client.ask(document, variables, as);
+      if (response.codes.includes('FORBIDDEN') && kind === 'query') {
         // What it is related to may be forbidden, and itself not.
         document = documentFor(schema, kind, field, variables, 0);
-        answer = await client.ask(document, variables, as);
+        response = await client.ask(document, variables, as);
       }
       const given = JSON.stringify(variables);
       const what = `${field.name} ${given}`;
-      const isRefused = answer.codes.some((code) => refusals.test(code));
+      const isRefused = response.codes.some((code) => refusals.test(code));
       report.record(object, who, 'see', isRefused ? 'refused' : 'empty');
-      if (isMisunderstood(answer.codes)) {
-        const detail = `${answer.messages.join('; ')}: ${what}`;
+      if (isMisunderstood(response.codes)) {
+        const detail = `${response.errorMessages.join('; ')}: ${what}`;
         report.record(object, who, 'see', 'cannot prove', detail);
         continue;
       }
       const found = [...forbidden].find(
-        (mark) => answer.text.includes(mark) && !given.includes(mark),
+        (mark) => response.text.includes(mark) && !given.includes(mark),
       );
-      if (found !== undefined) report.leak(object, who, 'see', `answers ${found}: ${what}`);
-      else if (as !== null && [...world.marksOfB].some((mark) => answer.text.includes(mark))) {
+      if (found !== undefined) report.leak(object, who, 'see', `returns ${found}: ${what}`);
+      else if (as !== null && [...world.marksOfB].some((mark) => response.text.includes(mark))) {
         report.record(object, who, 'see', 'own rows only');
       }
       if (kind === 'mutation') {
@@ -82,12 +82,12 @@ async function proveField(
       if (JSON.stringify(other) === given) continue;
       const control = await client.ask(document, other, as);
       const same =
-        String(control.codes) === String(answer.codes) &&
-        JSON.stringify(shapeOf(control.data)) === JSON.stringify(shapeOf(answer.data));
+        String(control.codes) === String(response.codes) &&
+        JSON.stringify(shapeOf(control.data)) === JSON.stringify(shapeOf(response.data));
       report.record(object, who, 'infer', isRefused ? 'refused' : 'empty');
       if (!same) {
-        const codes = `${answer.codes.join() || 'no error'}, nobody's: ${control.codes.join() || 'no error'}`;
-        report.leak(object, who, 'infer', `A's: ${codes}: ${what}`, answer.codes);
+        const codes = `${response.codes.join() || 'no error'}, nobody's: ${control.codes.join() || 'no error'}`;
+        report.leak(object, who, 'infer', `A's: ${codes}: ${what}`, response.codes);
       }
     }
   }
@@ -100,13 +100,13 @@ async function collect(context: Context): Promise<void> {
     const type = getNamedType(field.type);
     if (!isObjectType(type) || type === schema.getQueryType()) continue;
     if (field.args.some(isRequiredArgument)) continue;
-    const answer = await client.ask(documentFor(schema, 'query', field, {}), {}, world.a.id);
-    const seesOwn = [...world.marks].some((mark) => answer.text.includes(mark));
+    const response = await client.ask(documentFor(schema, 'query', field, {}), {}, world.a.id);
+    const seesOwn = [...world.marks].some((mark) => response.text.includes(mark));
     if (world.attempts.options.objects?.test(`Query.${field.name}`) !== false) {
       report.add(`Query.${field.name}`, 'query');
       report.record(`Query.${field.name}`, 'A', 'see', seesOwn ? 'own rows only' : 'empty');
     }
-    collectObjects(answer.data, context.objects);
+    collectObjects(response.data, context.objects);
     const others = await client.ask(documentFor(schema, 'query', field, {}), {}, world.b.id);
     collectObjects(others.data, context.objectsOfB);
   }
@@ -170,8 +170,8 @@ export async function proveGraphql(
       const api = await serve(database);
       try {
         const client = new GraphqlClient(api);
-        const answer = await client.ask(getIntrospectionQuery(), {}, null);
-        const schema = buildClientSchema(answer.data as unknown as IntrospectionQuery);
+        const response = await client.ask(getIntrospectionQuery(), {}, null);
+        const schema = buildClientSchema(response.data as unknown as IntrospectionQuery);
         const disguise = new Disguise(world.marks);
         const context: Context = {
           ...{ world, client, schema, report, sql, disguise },

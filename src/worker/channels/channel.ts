@@ -26,14 +26,14 @@ export interface Message {
 export interface Attempt {
   /** SENT: accepted. RETRYING: may succeed later. FAILED: never will. */
   status: 'SENT' | 'RETRYING' | 'FAILED';
-  /** HTTP or SMTP status, where there was an answer. */
+  /** HTTP or SMTP status, when there was a response. */
   code?: number;
-  /** The answer, at most 4 KB of UTF-8. */
+  /** The response, at most 4 KB of UTF-8. */
   body?: string;
   error?: string;
   /** What the receiver asked for with Retry-After. */
   retry_after_seconds?: number;
-  /** It may have been delivered although there was no good answer. */
+  /** The message may have been delivered although no good response came. */
   is_uncertain?: boolean;
 }
 
@@ -44,7 +44,7 @@ export interface Channel {
   /** Where messages go, for people. */
   readonly description: string;
   /**
-   * Delivers a batch; the answers are in the batch's order. Never rejects.
+   * Delivers a batch; the results are in the batch's order. Never rejects.
    *
    * @param tell called with each message's place in the batch as soon as its attempt has
    *   ended, by channels where some take longer than others

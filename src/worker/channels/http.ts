@@ -102,7 +102,7 @@ export class HttpChannel implements Channel {
   }
 }
 
-/** The first 4 KB of an answer, cut at a character; the rest is read and dropped. */
+/** The first 4 KB of a response, cut at a character; the rest is read and dropped. */
 async function readStart(stream: AsyncIterable<Buffer>): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;

@@ -143,7 +143,7 @@ export function fromRefusal(error: unknown, hasBegun: boolean): Attempt {
   }
   const code = codeOf(error) ?? 'error';
   const text = `${code}: ${messageOf(error)}`;
-  // Without an answer: what is wrong was seen before anything was sent.
+  // Without a response: the fault was seen before anything was sent.
   if (code === 'EENVELOPE' || code === 'EMESSAGE') return { status: 'FAILED', error: text };
   return { status: 'RETRYING', error: text, is_uncertain: hasBegun };
 }

@@ -14,14 +14,14 @@ const api = useApi(db, 'silent', {
 });
 const withoutStripe = useApi(db);
 
-/** What is answered, as the reference's table has it; `label` for paths that are any. */
+/** The status, as the reference's table has it; `label` for paths that are any. */
 async function ask(path: string, init: RequestInit = {}, origin = api.origin, label = path) {
-  const response = await fetch(`${origin}${path}`, init);
-  const text = await response.text();
-  const isJson = response.headers.get('content-type')?.includes('json') === true;
+  const received = await fetch(`${origin}${path}`, init);
+  const text = await received.text();
+  const isJson = received.headers.get('content-type')?.includes('json') === true;
   const body = isJson ? (JSON.parse(text) as { errors?: { extensions: { code: string } }[] }) : {};
   return {
-    answer: `${response.status} ${label.startsWith('/') ? code(label.split('?', 1)[0] ?? '') : label}`,
+    response: `${received.status} ${label.startsWith('/') ? code(label.split('?', 1)[0] ?? '') : label}`,
     code: code(body.errors?.[0]?.extensions.code ?? ''),
   };
 }
@@ -72,18 +72,18 @@ test('every HTTP status that the API answers with is in the reference', {
     await ask('/webhooks/stripe', signed(event)),
     await ask('/readyz'),
     // A fault outside GraphQL, which no request is known to cause.
-    { answer: '500 every path', code: code('INTERNAL') },
+    { response: '500 every path', code: code('INTERNAL') },
   );
-  const byAnswer = new Map<string, Set<string>>();
-  for (const { answer = '', code: name = '' } of seen) {
-    byAnswer.set(answer, (byAnswer.get(answer) ?? new Set()).add(name));
+  const byResponse = new Map<string, Set<string>>();
+  for (const { response = '', code: name = '' } of seen) {
+    byResponse.set(response, (byResponse.get(response) ?? new Set()).add(name));
   }
-  expect(seen.map(({ answer }) => answer?.slice(0, 3))).not.toContain('200');
+  expect(seen.map(({ response }) => response?.slice(0, 3))).not.toContain('200');
   expectTable(
     'errors',
     'HTTP statuses',
-    [...byAnswer].map(([answer, codes]) => ({
-      answer,
+    [...byResponse].map(([response, codes]) => ({
+      response,
       code: [...codes].filter(Boolean).sort().join(', '),
     })),
   );
