@@ -1,4 +1,4 @@
--- job-queues: jobs that are due and that nobody takes
+-- job-queues: jobs that are due and that no worker takes
 -- Params:
 --   job_queues_warning interval = 10 minutes: the oldest is due for so long
 --   job_queues_critical interval = 1 hour: the same

@@ -1,4 +1,4 @@
--- missing-configuration: rows without which no message is planned or sent
+-- missing-configuration: missing rows that planning and sending need
 -- Params: none
 -- Needs: function ops.missing_configuration
 -- Columns: level, object (table, queue or message type), detail, remediation.

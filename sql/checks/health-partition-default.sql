@@ -1,6 +1,6 @@
 -- partition-default: rows in a DEFAULT partition
 -- Params:
---   partition_default_rows bigint = 1: at least so many
+--   partition_default_rows bigint = 1: at least this many
 -- Columns: level, object (the DEFAULT partition), detail, remediation.
 -- Read: The rows came when there was no partition for them. They are not pruned, and keep
 --   the partition from being created by hand; ops.ensure_partitions() moves them. The

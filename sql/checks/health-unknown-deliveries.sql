@@ -2,7 +2,7 @@
 -- Params: none
 -- Needs: function ops.unknown_deliveries
 -- Columns: level, object, detail, remediation.
--- Read: An attempt had no answer, and it is too late to repeat it. A person asks the vendor.
+-- Read: An attempt had no response, and it is too late to repeat it. A person asks the vendor.
 -- Cost: Reads the unsent messages of 90 days, by an index of just those.
 select
   'warning' as level,

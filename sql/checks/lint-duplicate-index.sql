@@ -1,4 +1,4 @@
--- duplicate-index: indexes that do what another index of the table does
+-- duplicate-index: indexes that are equal to another index of the table
 -- Params: lint.schemas and lint.exclude_schemas, regular expressions over schema names:
 --   all but those of known products unless set.
 -- Columns: name, level, object_schema, object_name (index), detail, remediation.

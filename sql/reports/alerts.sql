@@ -1,6 +1,6 @@
--- alerts: what is wrong now, and what was lately
+-- alerts: open alerts, and alerts that were resolved lately
 -- Params:
---   days integer = 7: resolved ones of so many days too
+--   days integer = 7: also resolved alerts of this many days
 -- Needs: ops.alerts
 -- Columns: state (open or resolved), level, check_name, object, detail, remediation,
 --   raised_at, open_seconds.

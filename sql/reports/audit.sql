@@ -1,4 +1,4 @@
--- audit: what privileged hands did lately
+-- audit: the latest privileged actions
 -- Params:
 --   action text = : only actions that match this regular expression
 --   limit integer = 50: how many entries

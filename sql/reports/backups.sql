@@ -1,4 +1,4 @@
--- backups: which backups there are, how old, and whether they were tried
+-- backups: backups, their age, and whether a trial restore succeeded
 -- Params:
 --   limit integer = 30: how many
 -- Needs: ops.backups

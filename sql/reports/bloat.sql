@@ -1,7 +1,7 @@
--- bloat: tables with room that holds nothing, by estimate
+-- bloat: tables with unused space, by estimate
 -- Params:
 --   limit integer = 40: how many tables
---   min_bytes bigint = 1000000: leave out tables with less wasted room
+--   min_bytes bigint = 1000000: leave out tables with less unused space
 -- Columns: table_name, rows, heap_bytes, expected_bytes, wasted_bytes, wasted_share (of
 --   the heap), dead_rows. An estimate from the planner's statistics: rows times their
 --   mean width, against the size of the file. Wrong by some ten per cent, and by more

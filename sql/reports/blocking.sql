@@ -1,4 +1,4 @@
--- blocking: who waits for whom
+-- blocking: sessions that wait for locks, and the sessions that hold them
 -- Params: none
 -- Columns: blocked_pid, blocked_role, waited_seconds, wants (mode and object),
 --   blocked_query, blocking_pid, blocking_role, blocking_state, blocking_seconds (its

@@ -1,4 +1,4 @@
--- cache-hit: how often tables and indexes were found in PostgreSQL's memory
+-- cache-hit: share of reads that PostgreSQL found in its memory, by table
 -- Params:
 --   limit integer = 30: how many tables
 -- Columns: table_name (all of them first), heap_reads, heap_hit_ratio, index_reads,

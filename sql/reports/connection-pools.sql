@@ -1,6 +1,6 @@
 -- connection-pools: the latest samples of the processes' connection pools
 -- Params:
---   hours integer = 1: of so many hours
+--   hours integer = 1: samples of this many hours
 -- Needs: app_private.connection_pool_stats
 -- Columns: pool_name, recorded_at (latest sample), total, active, idle, waiting,
 --   waiting_history (oldest first), wait_seconds (mean, of the latest), errors.

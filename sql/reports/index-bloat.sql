@@ -1,7 +1,7 @@
--- index-bloat: B-tree indexes with room that holds nothing, by estimate
+-- index-bloat: B-tree indexes with unused space, by estimate
 -- Params:
 --   limit integer = 40: how many indexes
---   min_bytes bigint = 1000000: leave out indexes with less wasted room
+--   min_bytes bigint = 1000000: leave out indexes with less unused space
 -- Columns: index_name, table_name, index_bytes, expected_bytes, wasted_bytes,
 --   wasted_share. An estimate as in bloat; an index on expressions is left out, and one
 --   whose equal keys are stored once is smaller than expected.

@@ -1,4 +1,4 @@
--- index-sizes: the room that indexes take
+-- index-sizes: sizes of indexes
 -- Params:
 --   limit integer = 40: how many indexes
 -- Columns: index_name, table_name, method, index_bytes, scans, share (of all indexes). An

@@ -1,4 +1,4 @@
--- index-stats: what each index was used for
+-- index-stats: scans and rows of each index
 -- Params:
 --   limit integer = 60: how many indexes
 -- Columns: index_name, table_name, scans, entries_read, rows_fetched, index_bytes,

@@ -1,4 +1,4 @@
--- index-usage: which share of a table's reads an index served
+-- index-usage: share of a table's reads that an index served
 -- Params:
 --   limit integer = 40: how many tables
 -- Columns: table_name, rows (estimate), sequential_scans, index_scans, index_ratio. A

@@ -1,4 +1,4 @@
--- job-queues: pg-boss's queues and what waits in them
+-- job-queues: pg-boss's queues and their jobs
 -- Params: none
 -- Needs: pgboss.queue, pgboss.job
 -- Columns: queue_name, due (may run now), later (not yet), retrying, active, failed,

@@ -1,6 +1,6 @@
--- locks: locks on tables that are more than a reader's, and every lock that is waited for
+-- locks: table locks stronger than a reader's, and locks that sessions wait for
 -- Params:
---   all boolean = false: readers' locks too
+--   all boolean = false: also readers' locks
 -- Columns: pid, role_name, application, object, mode, is_granted, waited_seconds,
 --   transaction_seconds, query.
 -- Read: An AccessExclusiveLock stops everybody. What is not granted waits: blocking says

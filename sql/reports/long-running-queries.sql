@@ -1,6 +1,6 @@
 -- long-running-queries: statements and transactions that have been open for a while
 -- Params:
---   min_seconds numeric = 60: for at least so long
+--   min_seconds numeric = 60: open for at least this long
 -- Columns: pid, role_name, application, state, transaction_seconds, query_seconds,
 --   waits_for, blocked_by, query.
 -- Read: Each keeps vacuum from removing what died since it began. "idle in transaction"

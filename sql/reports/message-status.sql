@@ -1,7 +1,7 @@
--- message-status: messages of each day by what became of them
+-- message-status: messages of each day by status
 -- Params:
---   days_back integer = 7: from so many days ago
---   days_ahead integer = 1: until so many days from now
+--   days_back integer = 7: from this many days ago
+--   days_ahead integer = 1: until this many days from now
 -- Needs: function ops.message_status
 -- Columns: day (UTC, when due), message_type, planned, in_progress (queued, sending or to
 --   be retried), sent, failed, expired, unknown (may have been delivered), canceled,

@@ -1,4 +1,4 @@
--- partition-sizes: every partition with its bounds and the room that it takes
+-- partition-sizes: every partition with its bounds and its size
 -- Params:
 --   parent text = : only partitioned tables whose name matches this regular expression
 --   limit integer = 200: how many partitions

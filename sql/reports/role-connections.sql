@@ -1,4 +1,4 @@
--- role-connections: how many connections each role has, and may have
+-- role-connections: connections of each role, and its limit
 -- Params: none
 -- Columns: role_name, connections, active, idle_in_transaction, connection_limit (null:
 --   as many as the server allows), share (of its limit, or of max_connections).

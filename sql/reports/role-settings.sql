@@ -1,4 +1,4 @@
--- role-settings: what is set for roles and databases, apart from postgresql.conf
+-- role-settings: settings of roles and databases, outside postgresql.conf
 -- Params: none
 -- Columns: role_name (empty: every role), database_name (empty: every database), setting,
 --   value.

@@ -1,4 +1,4 @@
--- schedule: what pg_cron runs when, and how each job's latest runs went
+-- schedule: pg_cron's jobs, their schedules and latest runs
 -- Params:
 --   days integer = 7: for how many days failures are counted
 --   runs integer = 20: how many of the latest runs have their duration shown

@@ -1,4 +1,4 @@
--- table-sizes: the room that tables take, with their indexes and out-of-line values
+-- table-sizes: sizes of tables, with their indexes and out-of-line values
 -- Params:
 --   limit integer = 40: how many tables
 -- Columns: table_name, rows (estimate), heap_bytes, toast_bytes, index_bytes,
