@@ -59,6 +59,9 @@ make_cluster() {
 [ -s "$cluster/PG_VERSION" ] || make_cluster
 unset POSTGRES_PASSWORD
 
+# A day's file is emptied when the server reaches that day, not when it starts on it.
+find "$PGDATA/log" -name 'postgresql-*.log' -mtime +5 -delete 2> /dev/null || true
+
 made=$(< "$cluster/PG_VERSION")
 if [ "$bin" != "/usr/lib/postgresql/$made/bin" ]; then
   say "error: the cluster is of PostgreSQL $made and this image has $bin"

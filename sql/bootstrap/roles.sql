@@ -54,6 +54,21 @@ grant pg_monitor to gw_owner;
 alter role gw_readonly set default_transaction_read_only = on;
 alter role gw_monitor set default_transaction_read_only = on;
 
+-- The message of an error can quote a value ("invalid input syntax for type date: …"). These
+-- sessions get it themselves, and the processes log it without the value; pg_cron keeps that
+-- of a job. The server's log has what is about the server: sessions that it ended (FATAL),
+-- slow statements, lock waits. Errors of superusers and of autovacuum are logged.
+alter role gw_owner set log_min_messages = log;
+alter role gw_authenticator set log_min_messages = log;
+alter role gw_worker set log_min_messages = log;
+alter role gw_cdc set log_min_messages = log;
+alter role gw_readonly set log_min_messages = log;
+alter role gw_monitor set log_min_messages = log;
+-- People type these sessions' statements, with values in them. pg_stat_statements has the
+-- slow ones, without.
+alter role gw_readonly set log_min_duration_statement = -1;
+alter role gw_monitor set log_min_duration_statement = -1;
+
 do $passwords$
 declare
   secret record;

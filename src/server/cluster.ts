@@ -5,14 +5,14 @@ import {
   closeSync,
   existsSync,
   fchownSync,
-  fstatSync,
-  ftruncateSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmdirSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -25,7 +25,7 @@ import { checkoutName, stateDirectory } from './state.ts';
 /** A PostgreSQL cluster of this checkout's own. */
 export interface Cluster {
   bin: string;
-  /** Holds `data/` and `postgres.log`. */
+  /** Holds `data/`, `log/`, and `start.log`: what the server says before it opens its log. */
   home: string;
 }
 
@@ -55,7 +55,30 @@ export function clusterHome(name = 'cluster'): string {
 }
 
 export const dataDirectory = (cluster: Cluster): string => join(cluster.home, 'data');
-export const logFile = (cluster: Cluster): string => join(cluster.home, 'postgres.log');
+
+/** Where the server logs: a file for each day of the week. */
+export const logDirectory = (cluster: Cluster): string => join(cluster.home, 'log');
+const startLog = (cluster: Cluster): string => join(cluster.home, 'start.log');
+
+/** The server's log files, the newest last. */
+function logFiles(cluster: Cluster): { file: string; changedAt: number }[] {
+  if (!existsSync(logDirectory(cluster))) return [];
+  return readdirSync(logDirectory(cluster))
+    .map((name) => join(logDirectory(cluster), name))
+    .map((file) => ({ file, changedAt: statSync(file).mtimeMs }))
+    .sort((one, other) => one.changedAt - other.changedAt);
+}
+
+/**
+ * Deletes logs that are about to be a week old. A running server empties a day's file when it
+ * reaches that day; one that starts on that day appends to it.
+ */
+function deleteOldLogs(cluster: Cluster): void {
+  const oldest = Date.now() - 6 * 24 * 3600 * 1000;
+  for (const { file, changedAt } of logFiles(cluster)) {
+    if (changedAt < oldest) rmSync(file, { force: true });
+  }
+}
 
 const serverEnv = (cluster: Cluster): NodeJS.ProcessEnv => ({
   PATH: process.env.PATH,
@@ -64,10 +87,13 @@ const serverEnv = (cluster: Cluster): NodeJS.ProcessEnv => ({
   HOME: cluster.home,
 });
 
-/** The last lines of the server's log. */
+/** The last lines that the server logged. */
 function logEnd(cluster: Cluster): string {
-  if (!existsSync(logFile(cluster))) return '';
-  return readFileSync(logFile(cluster), 'utf8').trim().split('\n').slice(-12).join('\n');
+  const last = logFiles(cluster).at(-1);
+  return [startLog(cluster), ...(last === undefined ? [] : [last.file])]
+    .filter((file) => existsSync(file))
+    .map((file) => readFileSync(file, 'utf8').trim().split('\n').slice(-12).join('\n'))
+    .join('\n');
 }
 
 /** Those that run now. */
@@ -193,9 +219,9 @@ export async function startCluster(cluster: Cluster, port: number): Promise<void
   const pidFile = join(dataDirectory(cluster), 'postmaster.pid');
   if (existsSync(pidFile) && runningPort(cluster) === undefined) rmSync(pidFile, { force: true });
   const user = postgresUser();
-  const log = openSync(logFile(cluster), 'a', 0o600);
+  deleteOldLogs(cluster);
+  const log = openSync(startLog(cluster), 'w', 0o600);
   if (user) fchownSync(log, user.uid, user.gid);
-  if (fstatSync(log).size > 10_000_000) ftruncateSync(log);
   const child = spawn(
     join(cluster.bin, 'postgres'),
     [
@@ -218,7 +244,7 @@ export async function startCluster(cluster: Cluster, port: number): Promise<void
   while (serverState(cluster) !== 'ready') {
     if (failure !== undefined || Date.now() > deadline) {
       throw new GwError(`PostgreSQL did not start: ${failure ?? 'it takes more than 60 s'}`, {
-        hint: `The end of its log, ${logFile(cluster)}:\n${logEnd(cluster)}`,
+        hint: `The end of its log, ${logDirectory(cluster)}:\n${logEnd(cluster)}`,
       });
     }
     await new Promise((resolve) => setTimeout(resolve, 25));

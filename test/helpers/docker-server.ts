@@ -14,7 +14,7 @@ export async function startContainer(
     .withEnvironment({ POSTGRES_PASSWORD: secrets.superuser, POSTGRES_DB: cronDatabase })
     .withCommand(['-c', 'fsync=off', '-c', 'max_connections=200'])
     .withExposedPorts(5432)
-    .withWaitStrategy(Wait.forLogMessage(/ready to accept connections/))
+    .withWaitStrategy(Wait.forSuccessfulCommand('pg_isready -q -h 127.0.0.1 -U postgres'))
     .start();
   const superuserUrl = changeUrl(
     `postgres://${container.getHost()}:${container.getMappedPort(5432)}/postgres`,

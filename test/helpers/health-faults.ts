@@ -185,6 +185,35 @@ export const healthFaults: HealthFault[] = [
     findings: ['critical zero_damaged_pages'],
   },
   {
+    check: 'log-values',
+    title: 'each way in which a value gets into the log, for the server, a role, a database',
+    violate: `
+      set local log_parameter_max_length = -1;
+      set local log_parameter_max_length_on_error = 64;
+      set local log_error_verbosity = 'default';
+      set local log_min_error_statement = error;
+      set local log_statement = ddl;
+      set local debug_print_plan = on;
+      load 'auto_explain';
+      set local auto_explain.log_min_duration = 0;
+      alter role gw_worker set log_error_verbosity = 'VERBOSE';
+      alter role gw_worker set log_statement = 'none';
+      alter database postgres set auto_explain.log_min_duration = 100;
+      alter role gw_cdc in database postgres set log_statement = 'all';`,
+    findings: [
+      'critical auto_explain.log_min_duration',
+      'critical auto_explain.log_min_duration in database postgres',
+      'critical debug_print_plan',
+      'critical log_error_verbosity',
+      'critical log_error_verbosity of role gw_worker',
+      'critical log_min_error_statement',
+      'critical log_parameter_max_length',
+      'critical log_parameter_max_length_on_error',
+      'critical log_statement',
+      'critical log_statement of role gw_cdc in database postgres',
+    ],
+  },
+  {
     check: 'clock',
     title: 'a clock that differs by a minute',
     violate: '',

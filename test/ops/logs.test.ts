@@ -6,10 +6,12 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createLog } from '../../src/log.ts';
+import { roleNames } from '../../src/postgres/roles.ts';
 import { projectRoot } from '../../src/project.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { planDue } from '../helpers/messages.ts';
+import { logEverything, serverLog } from '../helpers/server-log.ts';
 import { sign } from '../helpers/stripe.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -53,6 +55,8 @@ async function start(command: 'serve' | 'worker', env: NodeJS.ProcessEnv): Promi
 
 beforeAll(async () => {
   await vendor.start();
+  // The log of the server says all that it can, too.
+  await logEverything(db.as('superuser'), roleNames);
   const port = await freePort();
   origin = `http://127.0.0.1:${port}`;
   await start('serve', {
@@ -192,7 +196,8 @@ test('a day of a user leaves no secret in any log', { timeout: 90_000 }, async (
 
   // A message that is sent, one that is refused, and a vendor that says what it was given.
   const owner = db.as('owner');
-  await owner`update app_private.message_templates set body = 'Dearest {{full_name}}, be well'`;
+  await owner`
+    update app_private.message_templates set body = ${'Dearest {{full_name}}, be well'}`;
   const [sent, refused] = await planDue(owner, 2);
   for (const user of [sent, refused]) keep(user?.email);
   secrets.add('be well');
@@ -226,6 +231,11 @@ test('a day of a user leaves no secret in any log', { timeout: 90_000 }, async (
       expect(text.includes(secret), `${process} has ${secret}`).toBe(false);
     }
   }
+
+  // The server logged each of these statements, and none of their values.
+  const ofServer = await serverLog(db.as('superuser'));
+  expect(/app_public"?\."?login"?\(/.test(ofServer)).toBe(true);
+  for (const secret of secrets) expect(ofServer.includes(secret), `server: ${secret}`).toBe(false);
 
   // The metrics of all that hold none either.
   await eventually(async () => {
