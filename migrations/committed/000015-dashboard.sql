@@ -1,5 +1,5 @@
---! Previous: sha1:94b83bb19c73560287c6cbe0eb1c2386b81dfe1b
---! Hash: sha1:4bc4078fabadf1e8cbeb987c58f1e18f6c11d6ff
+--! Previous: sha1:9b2da2ec8aead2c35e53d2c5e51d89a4b19c7560
+--! Hash: sha1:e4ea167bf9dd790d798f8b91eca4a05a205bcf4b
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4bc4078fabadf1e8cbeb987c58f1e18f6c11d6ff
---! Hash: sha1:71a6e283445628f55e9e384a3e6f67fab0ad1d7f
+--! Previous: sha1:e4ea167bf9dd790d798f8b91eca4a05a205bcf4b
+--! Hash: sha1:f7e06e0676046c4dbd2f83cc2169b5612b09a648
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:71a6e283445628f55e9e384a3e6f67fab0ad1d7f
---! Hash: sha1:aa7fd7a20b574f1982edf1fe28b6498410662db7
+--! Previous: sha1:f7e06e0676046c4dbd2f83cc2169b5612b09a648
+--! Hash: sha1:d0339eee845a3c36c1be6b3be64887d4590264b9
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

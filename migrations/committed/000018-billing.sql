@@ -1,5 +1,5 @@
---! Previous: sha1:aa7fd7a20b574f1982edf1fe28b6498410662db7
---! Hash: sha1:aee2e02a34b8507b5db4168450247a0b2a6a3cb0
+--! Previous: sha1:d0339eee845a3c36c1be6b3be64887d4590264b9
+--! Hash: sha1:8af45437b3fc3442836c4c29ab8e33f7eb746765
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

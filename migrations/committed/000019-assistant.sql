@@ -1,5 +1,5 @@
---! Previous: sha1:aee2e02a34b8507b5db4168450247a0b2a6a3cb0
---! Hash: sha1:fda8b7b50dd13860e86c0e13e417579288c85090
+--! Previous: sha1:8af45437b3fc3442836c4c29ab8e33f7eb746765
+--! Hash: sha1:208e3a96371dca4162c70c4b84a4a8de087344cc
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

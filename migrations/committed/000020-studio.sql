@@ -1,5 +1,5 @@
---! Previous: sha1:fda8b7b50dd13860e86c0e13e417579288c85090
---! Hash: sha1:05509a309e59b738158d88e01ffce6297c917c23
+--! Previous: sha1:208e3a96371dca4162c70c4b84a4a8de087344cc
+--! Hash: sha1:4ec4f1ac40a2c5bb1b1006f8a9f89853e0caef1c
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

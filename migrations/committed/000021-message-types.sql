@@ -1,5 +1,5 @@
---! Previous: sha1:05509a309e59b738158d88e01ffce6297c917c23
---! Hash: sha1:78373ba241cd9b52ebd7a21fe0e089b9c6be672b
+--! Previous: sha1:4ec4f1ac40a2c5bb1b1006f8a9f89853e0caef1c
+--! Hash: sha1:736c28b71899e550c2b17202fd0d1a50afd841ec
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:78373ba241cd9b52ebd7a21fe0e089b9c6be672b
---! Hash: sha1:70d9267619862d0024465a67fee5612cd1264af5
+--! Previous: sha1:736c28b71899e550c2b17202fd0d1a50afd841ec
+--! Hash: sha1:a5ccebbcafd4a93c90adc94f42dcb2ab048c4e4a
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:70d9267619862d0024465a67fee5612cd1264af5
---! Hash: sha1:c13648369486f84216b98b004a4821dd547b64cd
+--! Previous: sha1:a5ccebbcafd4a93c90adc94f42dcb2ab048c4e4a
+--! Hash: sha1:375891f4d38c202bbe56d9aeccf0edc0a3d3fd80
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c13648369486f84216b98b004a4821dd547b64cd
---! Hash: sha1:be19778ec7f4887db659f5e5c42079694446b4d6
+--! Previous: sha1:375891f4d38c202bbe56d9aeccf0edc0a3d3fd80
+--! Hash: sha1:6cb64353533560e6cc75ec9e7fdead2a17efd1bb
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:be19778ec7f4887db659f5e5c42079694446b4d6
---! Hash: sha1:2ae8c96b420132b55ba8f47ecd3984714f41b486
+--! Previous: sha1:6cb64353533560e6cc75ec9e7fdead2a17efd1bb
+--! Hash: sha1:b91df4dd241627899beb67c1f7b00ff3a501af99
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2ae8c96b420132b55ba8f47ecd3984714f41b486
---! Hash: sha1:84d2a1c355f7c4f42607f194f732ef05dcdfc75f
+--! Previous: sha1:b91df4dd241627899beb67c1f7b00ff3a501af99
+--! Hash: sha1:efa94b19272fc40a822211ff344201df04727b0a
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

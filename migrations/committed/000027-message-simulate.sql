@@ -1,5 +1,5 @@
---! Previous: sha1:84d2a1c355f7c4f42607f194f732ef05dcdfc75f
---! Hash: sha1:969313a43113e404716b49078ae296e336d5c977
+--! Previous: sha1:efa94b19272fc40a822211ff344201df04727b0a
+--! Hash: sha1:1515562a412e79baf569e622f072e60d7480e7d2
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

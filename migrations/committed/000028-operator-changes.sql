@@ -1,5 +1,5 @@
---! Previous: sha1:969313a43113e404716b49078ae296e336d5c977
---! Hash: sha1:6ebe3980880000355e65811edfb06d3b810ca5bf
+--! Previous: sha1:1515562a412e79baf569e622f072e60d7480e7d2
+--! Hash: sha1:be2786e0af433f8207b189579b035f51ebd1b058
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

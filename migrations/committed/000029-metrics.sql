@@ -1,5 +1,5 @@
---! Previous: sha1:6ebe3980880000355e65811edfb06d3b810ca5bf
---! Hash: sha1:20a5df83574c0c36b9ea505cdf03456a8ac51f38
+--! Previous: sha1:be2786e0af433f8207b189579b035f51ebd1b058
+--! Hash: sha1:af2ca84306539383674e6777b86b9e4f1cf5ebaf
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

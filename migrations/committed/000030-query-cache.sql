@@ -1,5 +1,5 @@
---! Previous: sha1:20a5df83574c0c36b9ea505cdf03456a8ac51f38
---! Hash: sha1:cbde1b58a70cab32671dce59cdde05bb3087da81
+--! Previous: sha1:af2ca84306539383674e6777b86b9e4f1cf5ebaf
+--! Hash: sha1:cd0ea8beb864f96e26923eae24b637f98775f227
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 
@@ -443,74 +443,38 @@ grant execute on function app_public.insights(integer) to app_user;
 comment on function app_public.insights(integer) is
   'Your last weeks, this one included, for charts: at most 100, oldest first.';
 --! EndIncluded functions/app_public/insights.sql
---! Included functions/app_private/tg__invalidate_insights.sql
--- Definer: nobody but the owner may write the cache. It deletes only what was computed
--- for the users whose rows the statement has changed. See cached_insights() for the lock.
-create or replace function app_private.tg__invalidate_insights() returns trigger
-language plpgsql volatile security definer
+--! Included functions/app_private/invalidate_insights.sql
+-- See cached_insights() for the lock.
+create or replace function app_private.invalidate_insights(p_user_ids uuid[]) returns void
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   lock_class constant integer := hashtext('app_private.insights');
-  changed uuid[];
 begin
-  -- user_id never changes, so either side of an update has all users.
-  if tg_op = 'DELETE' then
-    changed := array(select distinct old_rows.user_id from old_rows);
-  else
-    changed := array(select distinct new_rows.user_id from new_rows);
-  end if;
-  if cardinality(changed) = 0 then
-    return null;
-  end if;
-
   -- Shared: changes do not wait for each other, only for a computation to end.
-  if cardinality(changed) = 1 then
+  if cardinality(p_user_ids) = 1 then
     perform pg_advisory_xact_lock_shared(
-      lock_class, app_private.insights_lock(changed[1]));
+      lock_class, app_private.insights_lock(p_user_ids[1]));
     -- By the index of users: that of tags would find everybody's.
     delete from app_private.query_cache
-    where query_cache.user_id = changed[1]
+    where query_cache.user_id = p_user_ids[1]
       and 'insights' = any (query_cache.tags);
-    return null;
+    return;
   end if;
 
   perform pg_advisory_xact_lock_shared(lock_class, locks.key)
   from (
     select distinct app_private.insights_lock(user_id) as key
-    from unnest(changed) as user_id
+    from unnest(p_user_ids) as user_id
     order by 1
   ) as locks;
   delete from app_private.query_cache
-  where query_cache.user_id = any (changed)
+  where query_cache.user_id = any (p_user_ids)
     and 'insights' = any (query_cache.tags);
-  return null;
 end
 $$;
 
-comment on function app_private.tg__invalidate_insights() is
-  'Drops the cached insights of the users whose rows a statement has changed.';
---! EndIncluded functions/app_private/tg__invalidate_insights.sql
-
--- insights() counts activity too. Triggers of these same tables write the activity.
-do $triggers$
-declare
-  target text;
-begin
-  foreach target in array
-    array['tasks', 'goals', 'habits', 'habit_logs', 'reflections']
-  loop
-    execute pg_catalog.format('
-      create trigger _900_invalidate_insert after insert on app_public.%1$I
-        referencing new table as new_rows
-        for each statement execute function app_private.tg__invalidate_insights();
-      create trigger _900_invalidate_update after update on app_public.%1$I
-        referencing new table as new_rows
-        for each statement execute function app_private.tg__invalidate_insights();
-      create trigger _900_invalidate_delete after delete on app_public.%1$I
-        referencing old table as old_rows
-        for each statement execute function app_private.tg__invalidate_insights();
-    ', target);
-  end loop;
-end
-$triggers$;
+comment on function app_private.invalidate_insights(uuid[]) is
+  'Deletes the cached insights of users.';
+--! EndIncluded functions/app_private/invalidate_insights.sql

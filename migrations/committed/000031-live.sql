@@ -1,11 +1,12 @@
---! Previous: sha1:cbde1b58a70cab32671dce59cdde05bb3087da81
---! Hash: sha1:a3bab3973bbe88dd3c81d67da91ab6bb666f786b
+--! Previous: sha1:cd0ea8beb864f96e26923eae24b637f98775f227
+--! Hash: sha1:53e5d9d67897f0ff6ccccd4b7ecff9444e638eb4
 --! Message: live
 --! Baseline: topics/31-live.sql
 
 /*
  * Live subscriptions: which users are watched, and the notifications for their API
- * processes.
+ * processes. And the triggers for everything that follows a change of a user's rows:
+ * activity, cached insights, notifications.
  *
  * Triggers notify only for users whom somebody watches, so a bulk load costs nothing.
  */
@@ -197,18 +198,6 @@ comment on function app_private.tg__notify() is
   'Tells API processes of rows of watched users that a statement made, changed or deleted.';
 --! EndIncluded functions/app_private/tg__notify.sql
 
-create trigger _900_notify_insert after insert on app_public.tasks
-  referencing new table as new_rows
-  for each statement execute function app_private.tg__notify('task', 'id');
-
-create trigger _900_notify_update after update on app_public.tasks
-  referencing new table as new_rows
-  for each statement execute function app_private.tg__notify('task', 'id');
-
-create trigger _900_notify_delete after delete on app_public.tasks
-  referencing old table as old_rows
-  for each statement execute function app_private.tg__notify('task', 'id');
-
 create trigger _900_notify_insert after insert on app_public.user_dashboard_aggregates
   referencing new table as new_rows
   for each statement
@@ -229,3 +218,195 @@ create trigger _900_notify_update after update on app_public.message_logs
   referencing old table as old_rows new table as new_rows
   for each statement
   execute function app_private.tg__notify('message', 'id,scheduled_send_time', 'status');
+
+-- One trigger for each event: it writes the activity, deletes cached insights, and notifies.
+-- insights() counts the activity too, so both follow the same tables. Statement-level: a
+-- statement of a thousand rows writes the activity with one insert.
+--! Included functions/app_private/tg__changes.sql
+-- Definer: no role may insert into user_activity, write the cache, or read who is watching.
+-- The trigger writes rows about the statement only, with the user_id of the changed rows.
+-- When a user is deleted, the deletes cascade: users who are gone get no activity.
+--
+-- One function for the three, because each trigger on a statement has its own cost. Its
+-- plans are kept: the next statement may have 100,000 rows where the first had one. So old
+-- and new rows are never joined by a loop, and a sub-select looks up each user by an index.
+create or replace function app_private.tg__changes() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
+set enable_seqscan = off
+as $$
+declare
+  entity_type constant text := tg_argv[0];
+  is_live constant boolean := tg_nargs > 1;
+  changed uuid[];
+  watched uuid[];
+  keys text[];
+begin
+  if tg_op = 'INSERT' then
+    changed := array(select distinct new_rows.user_id from new_rows);
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', entity_type, new_rows.id
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    changed := array(select distinct old_rows.user_id from old_rows);
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', entity_type, old_rows.id
+    from old_rows
+    where (select true from app_public.users where users.id = old_rows.user_id);
+  else
+    -- user_id never changes.
+    changed := array(select distinct new_rows.user_id from new_rows);
+    -- Compared as JSON, because not every table has a status.
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select pairs.user_id,
+      case when pairs.new_row ->> 'status' = 'done' and pairs.old_row ->> 'status' <> 'done'
+        then 'completed' else 'updated' end,
+      entity_type, pairs.id
+    from (
+      select new_rows.user_id, new_rows.id, to_jsonb(new_rows) as new_row,
+        to_jsonb(old_rows) as old_row
+      from new_rows
+      inner join old_rows on old_rows.user_id = new_rows.user_id
+        and old_rows.id = new_rows.id
+    ) as pairs
+    where (pairs.new_row - 'updated_at') is distinct from (pairs.old_row - 'updated_at');
+  end if;
+  if cardinality(changed) = 0 then
+    return null;
+  end if;
+  perform app_private.invalidate_insights(changed);
+
+  -- A notification makes its transaction wait for the commit of every other that has one,
+  -- so rows of users whom nobody watches send none.
+  if is_live and exists (select from app_private.live_users) then
+    if tg_op = 'DELETE' then
+      select array_agg(old_rows.user_id), array_agg(old_rows.id::text)
+      into watched, keys
+      from old_rows
+      where (select live_users.expires_at from app_private.live_users
+          where live_users.user_id = old_rows.user_id) > now();
+    else
+      select array_agg(new_rows.user_id), array_agg(new_rows.id::text)
+      into watched, keys
+      from new_rows
+      where (select live_users.expires_at from app_private.live_users
+          where live_users.user_id = new_rows.user_id) > now();
+    end if;
+    if watched is not null then
+      perform app_private.notify_live(entity_type, tg_op, watched, keys);
+    end if;
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg__changes() is
+  'Records the rows of a statement in user_activity, deletes the cached insights of their '
+  'users, and notifies those who watch. For tables with an id; arguments: the entity_type, '
+  'and live for a table with subscriptions.';
+--! EndIncluded functions/app_private/tg__changes.sql
+--! Included functions/app_private/tg_habit_logs__changes.sql
+-- Definer, and without loops, for the reasons of tg__changes(). A log has no id of its own,
+-- so entity_id is the id of its habit.
+create or replace function app_private.tg_habit_logs__changes() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set enable_nestloop = off
+set enable_seqscan = off
+as $$
+declare
+  changed uuid[];
+begin
+  if tg_op = 'INSERT' then
+    changed := array(select distinct new_rows.user_id from new_rows);
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'created', 'habit_log', new_rows.habit_id
+    from new_rows;
+  elsif tg_op = 'DELETE' then
+    changed := array(select distinct old_rows.user_id from old_rows);
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select old_rows.user_id, 'deleted', 'habit_log', old_rows.habit_id
+    from old_rows
+    where (select true from app_public.users where users.id = old_rows.user_id);
+  else
+    changed := array(select distinct new_rows.user_id from new_rows);
+    insert into app_public.user_activity (user_id, action, entity_type, entity_id)
+    select new_rows.user_id, 'updated', 'habit_log', new_rows.habit_id
+    from new_rows
+    inner join old_rows on old_rows.user_id = new_rows.user_id
+      and old_rows.habit_id = new_rows.habit_id
+      and old_rows.log_date = new_rows.log_date
+    where old_rows.note <> new_rows.note;
+  end if;
+  if cardinality(changed) > 0 then
+    perform app_private.invalidate_insights(changed);
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_habit_logs__changes() is
+  'Records the rows of a statement on habit_logs in user_activity, and deletes the cached '
+  'insights of their users.';
+--! EndIncluded functions/app_private/tg_habit_logs__changes.sql
+
+create trigger _900_changes_insert after insert on app_public.tasks
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__changes('task', 'live');
+
+create trigger _900_changes_update after update on app_public.tasks
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__changes('task', 'live');
+
+create trigger _900_changes_delete after delete on app_public.tasks
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__changes('task', 'live');
+
+create trigger _900_changes_insert after insert on app_public.goals
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__changes('goal');
+
+create trigger _900_changes_update after update on app_public.goals
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__changes('goal');
+
+create trigger _900_changes_delete after delete on app_public.goals
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__changes('goal');
+
+create trigger _900_changes_insert after insert on app_public.habits
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__changes('habit');
+
+create trigger _900_changes_update after update on app_public.habits
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__changes('habit');
+
+create trigger _900_changes_delete after delete on app_public.habits
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__changes('habit');
+
+create trigger _900_changes_insert after insert on app_public.habit_logs
+  referencing new table as new_rows
+  for each statement execute function app_private.tg_habit_logs__changes();
+
+create trigger _900_changes_update after update on app_public.habit_logs
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_habit_logs__changes();
+
+create trigger _900_changes_delete after delete on app_public.habit_logs
+  referencing old table as old_rows
+  for each statement execute function app_private.tg_habit_logs__changes();
+
+create trigger _900_changes_insert after insert on app_public.reflections
+  referencing new table as new_rows
+  for each statement execute function app_private.tg__changes('reflection');
+
+create trigger _900_changes_update after update on app_public.reflections
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg__changes('reflection');
+
+create trigger _900_changes_delete after delete on app_public.reflections
+  referencing old table as old_rows
+  for each statement execute function app_private.tg__changes('reflection');

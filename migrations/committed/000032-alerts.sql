@@ -1,5 +1,5 @@
---! Previous: sha1:a3bab3973bbe88dd3c81d67da91ab6bb666f786b
---! Hash: sha1:ba5c7793a78b67bb6d822e2f386697135d8f963e
+--! Previous: sha1:53e5d9d67897f0ff6ccccd4b7ecff9444e638eb4
+--! Hash: sha1:fb9eb6543c812044421809d5ea823f6b5b77e4d0
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

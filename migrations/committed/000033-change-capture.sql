@@ -1,5 +1,5 @@
---! Previous: sha1:ba5c7793a78b67bb6d822e2f386697135d8f963e
---! Hash: sha1:0b85f47b931528b68c743019a9adb099a4fa6432
+--! Previous: sha1:fb9eb6543c812044421809d5ea823f6b5b77e4d0
+--! Hash: sha1:f92e7b17064a8ea3d73b4c7341cec2d07516a647
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

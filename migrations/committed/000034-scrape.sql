@@ -1,5 +1,5 @@
---! Previous: sha1:0b85f47b931528b68c743019a9adb099a4fa6432
---! Hash: sha1:58446249bbf1244c09c80f2827f136a114e4fc9e
+--! Previous: sha1:f92e7b17064a8ea3d73b4c7341cec2d07516a647
+--! Hash: sha1:6e3750c30daf5775412e3fdd53a065597c33459b
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

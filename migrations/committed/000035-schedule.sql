@@ -1,5 +1,5 @@
---! Previous: sha1:58446249bbf1244c09c80f2827f136a114e4fc9e
---! Hash: sha1:d50511f8f6d778ceaae4f104ddb24e2324806e5a
+--! Previous: sha1:6e3750c30daf5775412e3fdd53a065597c33459b
+--! Hash: sha1:d1cfd1ffadb3a43c90de1f984b273445fde6fc96
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
