@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b57dc0e2a783d1976c526d250520cbd65baa537f
+--! Hash: sha1:4764cba0de74b775cd068795a6e6db29805954ce
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
@@ -89,6 +89,25 @@ grant execute on function ops.last_migration() to gw_authenticator, gw_monitor, 
 comment on function ops.last_migration() is
   'The newest committed migration that this database has run, or null.';
 --! EndIncluded functions/ops/last_migration.sql
+--! Included functions/ops/migration_hash.sql
+-- Definer: see last_migration().
+create or replace function ops.migration_hash(p_name text) returns text
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select migrations.hash
+    from graphile_migrate.migrations
+    where migrations.filename = p_name
+  );
+end
+$$;
+
+grant execute on function ops.migration_hash(text) to gw_authenticator, gw_monitor;
+comment on function ops.migration_hash(text) is
+  'The hash with which this database ran a committed migration, such as 000001.sql; null when it did not.';
+--! EndIncluded functions/ops/migration_hash.sql
 --! Included functions/app_private/tg__append_only.sql
 create or replace function app_private.tg__append_only() returns trigger
 language plpgsql volatile

@@ -1,5 +1,5 @@
---! Previous: sha1:b57dc0e2a783d1976c526d250520cbd65baa537f
---! Hash: sha1:e4729d34324df290926df66b704aa36438854adb
+--! Previous: sha1:4764cba0de74b775cd068795a6e6db29805954ce
+--! Hash: sha1:6adcf91002a9d42df70935d2c61b5552e6200762
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e4729d34324df290926df66b704aa36438854adb
---! Hash: sha1:2ff2d67de5ae8024e5bb827fdf512c7b637e885f
+--! Previous: sha1:6adcf91002a9d42df70935d2c61b5552e6200762
+--! Hash: sha1:7106a5d19dcb108ff2ba564cade1130db3821e67
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2ff2d67de5ae8024e5bb827fdf512c7b637e885f
---! Hash: sha1:b2b6379f01535607f36a6731144d5746e4bf733b
+--! Previous: sha1:7106a5d19dcb108ff2ba564cade1130db3821e67
+--! Hash: sha1:7464e174662e6cabbb5cdc00ab9d9e3e64341487
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

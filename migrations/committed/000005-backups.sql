@@ -1,5 +1,5 @@
---! Previous: sha1:b2b6379f01535607f36a6731144d5746e4bf733b
---! Hash: sha1:9246d1f000276a191bb172066d4cbfaeba38a87b
+--! Previous: sha1:7464e174662e6cabbb5cdc00ab9d9e3e64341487
+--! Hash: sha1:3dbae00e8fdc29cac82c8bfaab4b6cf6a822519e
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

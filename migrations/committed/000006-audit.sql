@@ -1,5 +1,5 @@
---! Previous: sha1:9246d1f000276a191bb172066d4cbfaeba38a87b
---! Hash: sha1:8f078df2371ce51666e7d0326830dd3b13fc5d05
+--! Previous: sha1:3dbae00e8fdc29cac82c8bfaab4b6cf6a822519e
+--! Hash: sha1:1e416f32eebe4a41ef80213e8c93e12e9dfe6a53
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8f078df2371ce51666e7d0326830dd3b13fc5d05
---! Hash: sha1:14528cb5ed522df60556c6a90a23e8206ef217a7
+--! Previous: sha1:1e416f32eebe4a41ef80213e8c93e12e9dfe6a53
+--! Hash: sha1:ccf239d3c8e1a57eb8aa14cedd3eed58dca95843
 --! Message: time
 --! Baseline: topics/07-time.sql
 

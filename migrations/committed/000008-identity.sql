@@ -1,5 +1,5 @@
---! Previous: sha1:14528cb5ed522df60556c6a90a23e8206ef217a7
---! Hash: sha1:f59c8c093524552e31ca5e36e59d29f24d22bb69
+--! Previous: sha1:ccf239d3c8e1a57eb8aa14cedd3eed58dca95843
+--! Hash: sha1:683fd0de9ea6597ee18f5ae1cf673f4f493886a2
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f59c8c093524552e31ca5e36e59d29f24d22bb69
---! Hash: sha1:d49da0ff0744fc00012ab00dca7b0142008faf3b
+--! Previous: sha1:683fd0de9ea6597ee18f5ae1cf673f4f493886a2
+--! Hash: sha1:574ef9ae322b8b3fbf9598b2e0a9ad1244bc6786
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

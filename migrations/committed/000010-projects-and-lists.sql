@@ -1,5 +1,5 @@
---! Previous: sha1:d49da0ff0744fc00012ab00dca7b0142008faf3b
---! Hash: sha1:d65a17c0a5374f10c19df87d7f32b3a68bac4581
+--! Previous: sha1:574ef9ae322b8b3fbf9598b2e0a9ad1244bc6786
+--! Hash: sha1:4e7c7b4475e96f8a4792c49a3065a79dc6d8115d
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

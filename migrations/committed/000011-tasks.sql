@@ -1,5 +1,5 @@
---! Previous: sha1:d65a17c0a5374f10c19df87d7f32b3a68bac4581
---! Hash: sha1:4077636339900eddfbbcf6b11f9b0c9502029a02
+--! Previous: sha1:4e7c7b4475e96f8a4792c49a3065a79dc6d8115d
+--! Hash: sha1:d5eb0121817dcc158f3d92f0a393470bc3330b76
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

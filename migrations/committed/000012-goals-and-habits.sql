@@ -1,5 +1,5 @@
---! Previous: sha1:4077636339900eddfbbcf6b11f9b0c9502029a02
---! Hash: sha1:451b2414d942fc0551819cb75ae65efc50769138
+--! Previous: sha1:d5eb0121817dcc158f3d92f0a393470bc3330b76
+--! Hash: sha1:430991176932bfa05ab74bcab8dda43c42e084b4
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:451b2414d942fc0551819cb75ae65efc50769138
---! Hash: sha1:cae111847175b12082beecfddeda3aa751e61269
+--! Previous: sha1:430991176932bfa05ab74bcab8dda43c42e084b4
+--! Hash: sha1:41be6de8ca81acebaef6ac8641726823af5bade8
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cae111847175b12082beecfddeda3aa751e61269
---! Hash: sha1:9b2da2ec8aead2c35e53d2c5e51d89a4b19c7560
+--! Previous: sha1:41be6de8ca81acebaef6ac8641726823af5bade8
+--! Hash: sha1:a9d652c360a875eb8c379dae079f68bb2ee82e42
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

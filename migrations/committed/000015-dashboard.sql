@@ -1,5 +1,5 @@
---! Previous: sha1:9b2da2ec8aead2c35e53d2c5e51d89a4b19c7560
---! Hash: sha1:e4ea167bf9dd790d798f8b91eca4a05a205bcf4b
+--! Previous: sha1:a9d652c360a875eb8c379dae079f68bb2ee82e42
+--! Hash: sha1:a15f063e71205f86ad3c4548681ad43392031295
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e4ea167bf9dd790d798f8b91eca4a05a205bcf4b
---! Hash: sha1:f7e06e0676046c4dbd2f83cc2169b5612b09a648
+--! Previous: sha1:a15f063e71205f86ad3c4548681ad43392031295
+--! Hash: sha1:6b78c6519aa3af0460e817cdd11e00c0da6a5fdb
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f7e06e0676046c4dbd2f83cc2169b5612b09a648
---! Hash: sha1:d0339eee845a3c36c1be6b3be64887d4590264b9
+--! Previous: sha1:6b78c6519aa3af0460e817cdd11e00c0da6a5fdb
+--! Hash: sha1:b1f1dc9b8443c570c94a5c33080bd4e15b07f1bc
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

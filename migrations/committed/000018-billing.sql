@@ -1,5 +1,5 @@
---! Previous: sha1:d0339eee845a3c36c1be6b3be64887d4590264b9
---! Hash: sha1:8af45437b3fc3442836c4c29ab8e33f7eb746765
+--! Previous: sha1:b1f1dc9b8443c570c94a5c33080bd4e15b07f1bc
+--! Hash: sha1:ffc87a6861836fb50777567ce16226b770e74910
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

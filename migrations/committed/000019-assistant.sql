@@ -1,5 +1,5 @@
---! Previous: sha1:8af45437b3fc3442836c4c29ab8e33f7eb746765
---! Hash: sha1:208e3a96371dca4162c70c4b84a4a8de087344cc
+--! Previous: sha1:ffc87a6861836fb50777567ce16226b770e74910
+--! Hash: sha1:36b417d87c3f70a57edd11c58dce5465e4b828c7
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

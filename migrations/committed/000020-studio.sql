@@ -1,5 +1,5 @@
---! Previous: sha1:208e3a96371dca4162c70c4b84a4a8de087344cc
---! Hash: sha1:4ec4f1ac40a2c5bb1b1006f8a9f89853e0caef1c
+--! Previous: sha1:36b417d87c3f70a57edd11c58dce5465e4b828c7
+--! Hash: sha1:4428c707a2e2aac82898c59fa96e277dee4c8965
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4ec4f1ac40a2c5bb1b1006f8a9f89853e0caef1c
---! Hash: sha1:736c28b71899e550c2b17202fd0d1a50afd841ec
+--! Previous: sha1:4428c707a2e2aac82898c59fa96e277dee4c8965
+--! Hash: sha1:d97754517c9f0a4d892a16d1e5d9eb5c31b8a463
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

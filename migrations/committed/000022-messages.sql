@@ -1,5 +1,5 @@
---! Previous: sha1:736c28b71899e550c2b17202fd0d1a50afd841ec
---! Hash: sha1:a5ccebbcafd4a93c90adc94f42dcb2ab048c4e4a
+--! Previous: sha1:d97754517c9f0a4d892a16d1e5d9eb5c31b8a463
+--! Hash: sha1:6955bfb1be25a745f577b1d3780cbc1e333402b6
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

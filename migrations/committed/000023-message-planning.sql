@@ -1,5 +1,5 @@
---! Previous: sha1:a5ccebbcafd4a93c90adc94f42dcb2ab048c4e4a
---! Hash: sha1:375891f4d38c202bbe56d9aeccf0edc0a3d3fd80
+--! Previous: sha1:6955bfb1be25a745f577b1d3780cbc1e333402b6
+--! Hash: sha1:76976f3c063e44487f8983c5ccb8c774c181d5ec
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

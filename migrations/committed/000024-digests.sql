@@ -1,5 +1,5 @@
---! Previous: sha1:375891f4d38c202bbe56d9aeccf0edc0a3d3fd80
---! Hash: sha1:6cb64353533560e6cc75ec9e7fdead2a17efd1bb
+--! Previous: sha1:76976f3c063e44487f8983c5ccb8c774c181d5ec
+--! Hash: sha1:37739d4de7366c26d9974bfa9298ab5ed90b86c8
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

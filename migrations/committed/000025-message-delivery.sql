@@ -1,5 +1,5 @@
---! Previous: sha1:6cb64353533560e6cc75ec9e7fdead2a17efd1bb
---! Hash: sha1:b91df4dd241627899beb67c1f7b00ff3a501af99
+--! Previous: sha1:37739d4de7366c26d9974bfa9298ab5ed90b86c8
+--! Hash: sha1:b127e8efab070038d70d80b092ab10b23313640f
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b91df4dd241627899beb67c1f7b00ff3a501af99
---! Hash: sha1:efa94b19272fc40a822211ff344201df04727b0a
+--! Previous: sha1:b127e8efab070038d70d80b092ab10b23313640f
+--! Hash: sha1:ef5c2b7b4b5ae47e6f2d43dc1b75fe86eefef435
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

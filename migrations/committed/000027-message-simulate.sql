@@ -1,5 +1,5 @@
---! Previous: sha1:efa94b19272fc40a822211ff344201df04727b0a
---! Hash: sha1:1515562a412e79baf569e622f072e60d7480e7d2
+--! Previous: sha1:ef5c2b7b4b5ae47e6f2d43dc1b75fe86eefef435
+--! Hash: sha1:384d97db93abee427b5986d0a250e9e9f90b177e
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

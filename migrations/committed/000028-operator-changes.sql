@@ -1,5 +1,5 @@
---! Previous: sha1:1515562a412e79baf569e622f072e60d7480e7d2
---! Hash: sha1:be2786e0af433f8207b189579b035f51ebd1b058
+--! Previous: sha1:384d97db93abee427b5986d0a250e9e9f90b177e
+--! Hash: sha1:ccc55669d1264458b1b2835720b006d5c9526792
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

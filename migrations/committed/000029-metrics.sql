@@ -1,5 +1,5 @@
---! Previous: sha1:be2786e0af433f8207b189579b035f51ebd1b058
---! Hash: sha1:af2ca84306539383674e6777b86b9e4f1cf5ebaf
+--! Previous: sha1:ccc55669d1264458b1b2835720b006d5c9526792
+--! Hash: sha1:c6afcd6eba7b49bb98e9f3c1aba78dd17a16d88e
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:af2ca84306539383674e6777b86b9e4f1cf5ebaf
---! Hash: sha1:cd0ea8beb864f96e26923eae24b637f98775f227
+--! Previous: sha1:c6afcd6eba7b49bb98e9f3c1aba78dd17a16d88e
+--! Hash: sha1:d0d1510f6c100a727ac655cda8a643f6c176aba7
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cd0ea8beb864f96e26923eae24b637f98775f227
---! Hash: sha1:53e5d9d67897f0ff6ccccd4b7ecff9444e638eb4
+--! Previous: sha1:d0d1510f6c100a727ac655cda8a643f6c176aba7
+--! Hash: sha1:87cb94d1e550870ae405ddc8fb38cea64d69358c
 --! Message: live
 --! Baseline: topics/31-live.sql
 

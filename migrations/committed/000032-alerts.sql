@@ -1,5 +1,5 @@
---! Previous: sha1:53e5d9d67897f0ff6ccccd4b7ecff9444e638eb4
---! Hash: sha1:fb9eb6543c812044421809d5ea823f6b5b77e4d0
+--! Previous: sha1:87cb94d1e550870ae405ddc8fb38cea64d69358c
+--! Hash: sha1:3c93ead4b1159fd7d297a7e248e11c5a0d36304f
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fb9eb6543c812044421809d5ea823f6b5b77e4d0
---! Hash: sha1:f92e7b17064a8ea3d73b4c7341cec2d07516a647
+--! Previous: sha1:3c93ead4b1159fd7d297a7e248e11c5a0d36304f
+--! Hash: sha1:f4a43abb768b9d177a4edf74c13357c64fd204e7
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

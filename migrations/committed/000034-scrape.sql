@@ -1,5 +1,5 @@
---! Previous: sha1:f92e7b17064a8ea3d73b4c7341cec2d07516a647
---! Hash: sha1:6e3750c30daf5775412e3fdd53a065597c33459b
+--! Previous: sha1:f4a43abb768b9d177a4edf74c13357c64fd204e7
+--! Hash: sha1:7d36d61ba2187a8032d6b67719538261fc91aa3a
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6e3750c30daf5775412e3fdd53a065597c33459b
---! Hash: sha1:d1cfd1ffadb3a43c90de1f984b273445fde6fc96
+--! Previous: sha1:7d36d61ba2187a8032d6b67719538261fc91aa3a
+--! Hash: sha1:615a3734298d48218583588c15d88e7e01561356
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

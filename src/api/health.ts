@@ -1,6 +1,6 @@
 import type { Pool } from 'pg';
 import { messageOf } from '../errors.ts';
-import { committedMigrations } from '../migrations/run.ts';
+import { type Committed, conflictOfFiles, readCommitted } from '../migrations/committed.ts';
 import { isAlive, readPids } from '../server/processes.ts';
 
 export interface Readiness {
@@ -12,28 +12,37 @@ export interface Readiness {
 /** Which processes `gw up` runs, as pids.json says. */
 const supervised = ['worker', 'cdc'] as const;
 
+/** Whether the database ran the newest migration of this code. Ahead is fine: migrations come first. */
+function checkMigrations(wanted: Committed | undefined, ran: string | null, last: string | null) {
+  const conflict = conflictOfFiles();
+  if (conflict !== undefined) return conflict.message;
+  if (wanted === undefined || ran === wanted.hash) return 'ok';
+  return ran === null
+    ? `the database is at ${last}, the code at ${wanted.name}`
+    : `the database ran another ${wanted.name} than ${wanted.file}`;
+}
+
 async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
   try {
+    const wanted = readCommitted().at(-1);
     const { rows } = await pool.query<{
       last: string | null;
+      ran: string | null;
       session: string;
       user: boolean;
       anonymous: boolean;
     }>({
       name: 'readiness',
-      text: `select ops.last_migration() as last, session_user as session,
+      text: `select ops.last_migration() as last, ops.migration_hash($1) as ran,
+        session_user as session,
         pg_has_role(session_user, 'app_user', 'member') as user,
         pg_has_role(session_user, 'app_anonymous', 'member') as anonymous`,
+      values: [wanted?.name],
     });
     const [row] = rows;
-    const wanted = committedMigrations().at(-1) ?? null;
     return {
       database: 'ok',
-      migrations:
-        // Ahead is fine: migrations run before the code that needs them.
-        (row?.last ?? '') >= (wanted ?? '')
-          ? 'ok'
-          : `the database is at ${row?.last}, the code at ${wanted}`,
+      migrations: checkMigrations(wanted, row?.ran ?? null, row?.last ?? null),
       role:
         row?.user && row.anonymous
           ? 'ok'

@@ -6,7 +6,14 @@ import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { topicOfLast } from '../migrations/baseline.ts';
 import {
-  committedMigrations,
+  committedNames,
+  conflictWith,
+  readCommitted,
+  refuseConflict,
+} from '../migrations/committed.ts';
+import { applyMoves, planRebase } from '../migrations/rebase.ts';
+import {
+  appliedMigrations,
   forceDrop,
   type MigrationUrls,
   migrate,
@@ -64,6 +71,53 @@ function removeBlankMigration(blank: string): void {
   if (existsSync(path) && readFileSync(path, 'utf8').trim() === blank.trim()) rmSync(path);
 }
 
+async function commit(message: string): Promise<void> {
+  const urls = await urlsFor('commit', true);
+  refuseConflict(await appliedMigrations(urls.owner));
+  let blank = '';
+  await withGraphileMigrate(
+    urls,
+    (settings) => {
+      blank = settings.blankMigrationContent ?? '';
+      const putBack = keepCurrent();
+      return graphileMigrate.commit(settings, message).catch((error: unknown) => {
+        putBack();
+        throw error;
+      });
+    },
+    { say },
+  );
+  removeBlankMigration(blank);
+}
+
+/** Renumbers a migration that another branch was faster than, and tries all in the shadow database. */
+async function rebase(file: string | undefined): Promise<void> {
+  const urls = await urlsFor('commit', true);
+  const applied = await appliedMigrations(urls.owner);
+  const ran = new Set(applied.map(({ hash }) => hash));
+  const old = new Map(readCommitted().map((each) => [each.file, each.hash]));
+  const moves = planRebase(file, applied);
+  if (moves.length === 0) {
+    process.stdout.write('the files are in order\n');
+    return;
+  }
+  const putBack = applyMoves(moves);
+  await withGraphileMigrate(
+    urls,
+    async (settings) => {
+      await graphileMigrate.reset(settings, true);
+    },
+    { say },
+  ).catch((error: unknown) => {
+    putBack();
+    throw error;
+  });
+  for (const { from, to } of moves) process.stdout.write(`${from} is now ${to}\n`);
+  if (moves.some(({ from }) => ran.has(old.get(from) ?? ''))) {
+    process.stderr.write('! this database ran it under its old number: npm run gw -- reset\n');
+  }
+}
+
 export function registerMigrate(program: Command): void {
   program
     .command('migrate')
@@ -84,6 +138,7 @@ export function registerMigrate(program: Command): void {
     .option('--once', 'run it once and exit')
     .action(async (options: { once?: boolean }) => {
       const urls = await urlsFor('watch', false);
+      refuseConflict(await appliedMigrations(urls.owner));
       const once = options.once === true;
       await withGraphileMigrate(urls, (settings) => graphileMigrate.watch(settings, once), {
         say,
@@ -95,23 +150,19 @@ export function registerMigrate(program: Command): void {
   program
     .command('commit')
     .description('move migrations/current/ to migrations/committed/, tried in the shadow database')
-    .requiredOption('-m, --message <text>', "what it does; becomes the file's name")
-    .action(async (options: { message: string }) => {
-      const urls = await urlsFor('commit', true);
-      let blank = '';
-      await withGraphileMigrate(
-        urls,
-        (settings) => {
-          blank = settings.blankMigrationContent ?? '';
-          const putBack = keepCurrent();
-          return graphileMigrate.commit(settings, options.message).catch((error: unknown) => {
-            putBack();
-            throw error;
-          });
-        },
-        { say },
-      );
-      removeBlankMigration(blank);
+    .option('-m, --message <text>', "what it does; becomes the file's name")
+    .option('--rebase [file]', 'instead, give a committed migration the next free number')
+    .action(async (options: { message?: string; rebase?: string | true }) => {
+      if (options.rebase !== undefined) {
+        await rebase(options.rebase === true ? undefined : options.rebase);
+      } else if (options.message === undefined) {
+        throw new GwError('a migration needs a name', {
+          hint: 'npm run gw -- commit -m "what it does"',
+          exitCode: EXIT.usage,
+        });
+      } else {
+        await commit(options.message);
+      }
     });
 
   program
@@ -126,28 +177,37 @@ export function registerMigrate(program: Command): void {
         });
       }
       const urls = await urlsFor('uncommit', true);
-      const migration = committedMigrations().at(-1) ?? null;
+      const migration = committedNames().at(-1) ?? null;
       await withGraphileMigrate(urls, graphileMigrate.uncommit, { say });
       await audit(urls.owner, 'migration.uncommitted', { migration });
     });
 
   program
     .command('status')
-    .description('say what is not migrated (exit 1), not committed (exit 2), or both (exit 3)')
+    .description(
+      'say what is not migrated or in conflict (exit 1), not committed (exit 2), or both (exit 3)',
+    )
     .option('--json', 'print JSON')
     .action(async (options: { json?: boolean }) => {
       const urls = await urlsFor('status', false);
-      const { remainingMigrations = [], hasCurrentMigration } = await withGraphileMigrate(
+      const applied = await appliedMigrations(urls.owner);
+      const conflict = conflictWith(applied);
+      const ran = new Set(applied.map(({ name }) => name));
+      const pending = committedNames().filter((name) => !ran.has(name));
+      // What is in the database, it has told: this must not write there.
+      const { hasCurrentMigration } = await withGraphileMigrate(
         urls,
-        (settings) => graphileMigrate.status(settings),
+        (settings) => graphileMigrate.status(settings, { skipDatabase: true }),
         { say },
       );
-      process.exitCode = (remainingMigrations.length > 0 ? 1 : 0) + (hasCurrentMigration ? 2 : 0);
-      const lines = remainingMigrations.map((name) => `pending: ${name}`);
+      const isBehind = pending.length > 0 || conflict !== undefined;
+      process.exitCode = (isBehind ? 1 : 0) + (hasCurrentMigration ? 2 : 0);
+      const lines = pending.map((name) => `pending: ${name}`);
+      if (conflict !== undefined) lines.unshift(`conflict: ${conflict.message}`, conflict.hint);
       if (hasCurrentMigration) lines.push('migrations/current/ is not committed');
       print(
         options.json,
-        { pending: remainingMigrations, uncommitted: hasCurrentMigration },
+        { pending, conflict: conflict ?? null, uncommitted: hasCurrentMigration },
         `${lines.join('\n') || 'up to date'}\n`,
       );
     });

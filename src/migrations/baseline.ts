@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
@@ -11,6 +10,7 @@ import {
 import { basename, join } from 'node:path';
 import { GwError } from '../errors.ts';
 import { projectRoot } from '../project.ts';
+import { committedFolder, hashOf } from './committed.ts';
 import {
   expandIncludes,
   fixturesFolder,
@@ -30,8 +30,6 @@ export interface Migration {
   text: string;
 }
 
-const committedFolder = join(migrationsFolder, 'committed');
-
 /** The topic that made the newest committed migration; undefined when a person wrote it. */
 export function topicOfLast(): string | undefined {
   const last = readdirSync(committedFolder)
@@ -47,12 +45,6 @@ export function topics(): string[] {
   return readFileSync(contentsFile, 'utf8')
     .split('\n')
     .flatMap((line) => includedBy(line) ?? []);
-}
-
-/** graphile-migrate's hash: of the hash before and the body, a line break between. */
-function hashOf(body: string, previous: string | undefined): string {
-  const text = `${`${previous ?? ''}\n${body.trim()}`.trim()}\n`;
-  return `sha1:${createHash('sha1').update(text).digest('hex')}`;
 }
 
 /** The migrations that the topics make, one a topic, each with the hash of the one before. */

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Logger } from '@graphile/logger';
 import * as graphileMigrate from 'graphile-migrate';
@@ -7,6 +7,7 @@ import { explainError, formatError, GwError, messageOf } from '../errors.ts';
 import { withSql } from '../postgres/connect.ts';
 import { changeUrl, type Database, databaseName } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
+import { type Applied, refuseConflict } from './committed.ts';
 import { migrationError, type Ran } from './error.ts';
 import { syncHealthChecks } from './health-checks.ts';
 
@@ -119,20 +120,13 @@ async function untilReleased(url: string): Promise<void> {
   });
 }
 
-/** The names of the committed migrations as graphile-migrate records them, oldest first. */
-export function committedMigrations(): string[] {
-  return readdirSync(join(folder, 'committed'))
-    .flatMap((name) => /^(\d{6})(-.*)?\.sql$/.exec(name)?.[1] ?? [])
-    .sort()
-    .map((number) => `${number}.sql`);
-}
-
 /**
  * Runs committed migrations that have not run. Waits while another process migrates:
  * graphile-migrate itself gives up at once.
  *
  * @returns how many ran
- * @throws GwError saying which migration failed where, and which had run before
+ * @throws GwError saying which migration failed where, and which had run before; or which file is
+ *   another than the database ran
  */
 export async function migrate(
   urls: MigrationUrls,
@@ -140,7 +134,8 @@ export async function migrate(
 ): Promise<number> {
   const { say = () => {}, shadow = false, waitMs = 60_000 } = options;
   const url = shadow ? urls.shadow : urls.owner;
-  const before = await appliedCount(url);
+  const before = await appliedMigrations(url);
+  refuseConflict(before);
   const deadline = Date.now() + waitMs;
   const run = (settings: graphileMigrate.Settings) => graphileMigrate.migrate(settings, shadow);
   for (;;) {
@@ -163,7 +158,7 @@ export async function migrate(
     }
   }
   await syncHealthChecks(url);
-  const count = (await appliedCount(url)) - before;
+  const count = (await appliedMigrations(url)).length - before.length;
   if (count === 0) await followDeclarations(url);
   return count;
 }
@@ -177,13 +172,14 @@ async function followDeclarations(url: string): Promise<void> {
   await withSql(url, (sql) => sql.unsafe(text).simple());
 }
 
-async function appliedCount(url: string): Promise<number> {
+/** The migrations that a database ran, oldest first. Reads only, also in somebody else's database. */
+export async function appliedMigrations(url: string): Promise<Applied[]> {
   return withSql(url, async (sql) => {
     const [table] = await sql`
       select to_regclass('graphile_migrate.migrations') is not null as exists`;
-    if (table?.exists !== true) return 0;
-    const [row] = await sql`select count(*)::integer as count from graphile_migrate.migrations`;
-    return row?.count as number;
+    if (table?.exists !== true) return [];
+    return sql<Applied[]>`
+      select filename as name, hash from graphile_migrate.migrations order by filename`;
   });
 }
 

@@ -48,6 +48,19 @@ test('a newer database is ready: migrations run before the code that needs them'
   await sql`delete from graphile_migrate.migrations where hash = 'later'`;
 });
 
+test('a database that ran another migration under that number is not ready', async () => {
+  const sql = db.as('owner');
+  const [last] = await sql<{ hash: string; filename: string }[]>`
+    select hash, filename from graphile_migrate.migrations order by filename desc limit 1`;
+  await sql`
+    update graphile_migrate.migrations set hash = 'other' where filename = ${last?.filename ?? ''}`;
+  const { status, checks } = await ready();
+  expect(status).toBe(503);
+  expect(checks.migrations).toMatch(/^the database ran another 0000\d\d\.sql than \S+\.sql$/);
+  await sql`update graphile_migrate.migrations set hash = ${last?.hash ?? ''} where hash = 'other'`;
+  expect((await ready()).status).toBe(200);
+});
+
 test('a role that may not become a user is not ready, and is named', async () => {
   await db.as('owner')`grant execute on function ops.last_migration() to gw_monitor`;
   const pool = new Pool({ connectionString: db.url('monitor'), max: 1 });
