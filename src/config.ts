@@ -27,10 +27,8 @@ const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or http
 const password = z.string().min(8);
 
 const deliveryUrl = z
-  .url({
-    protocol: /^(https?|smtps?)$/,
-    hostname: /./,
-    error: 'must be an http://, https://, smtp:// or smtps:// URL',
+  .union([z.literal('file:'), z.url({ protocol: /^(https?|smtps?)$/, hostname: /./ })], {
+    error: 'must be an http://, https://, smtp:// or smtps:// URL, or file:',
   })
   .refine((text) => !isMail(text) || /^smtps?:\/\/[^/?#]+\/?$/.test(text), {
     error: 'is smtp[s]://user:password@host:port, with nothing after it',
@@ -192,19 +190,49 @@ const environment = z.preprocess(
 export type Config = z.infer<typeof environment>;
 
 /**
- * Reads the environment once, and reports every bad variable in one error. Values are not
- * echoed: they may be secrets.
+ * What each process needs in production. In development each has a default that is made up on this
+ * machine, or stays on it.
+ */
+const needs = {
+  serve: { GW_JWT_SECRET: 'signs access tokens, and every process and machine needs the same' },
+  worker: {
+    GW_JWT_SECRET: 'signs unsubscribe links, and every process and machine needs the same',
+    GW_DELIVERY_URL: 'says where messages go; file: writes them to the outbox of this machine',
+    GW_PUBLIC_URL: 'is the base of unsubscribe links',
+  },
+} satisfies Record<string, Partial<Record<keyof Config, string>>>;
+
+/** A process that needs more of the environment in production. */
+export type Needy = keyof typeof needs;
+
+/**
+ * Reads the environment once, and reports every bad or missing variable in one error. Values are
+ * not echoed: they may be secrets.
  *
+ * @param processes those that are to run with it
  * @throws GwError with exit code 2
  */
-export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
+export function loadConfig(
+  env: NodeJS.ProcessEnv = process.env,
+  processes: readonly Needy[] = [],
+): Config {
   const parsed = environment.safeParse(env);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map(
-    ({ path, message }) => `  ${path.join('.')}: ${message}`,
-  );
+  const needed: Record<string, string> = Object.assign({}, ...processes.map((name) => needs[name]));
+  const missing =
+    env.NODE_ENV === 'production' ? Object.entries(needed).filter(([name]) => !env[name]) : [];
+  if (parsed.success && missing.length === 0) return parsed.data;
+  const problems = [
+    ...(parsed.error?.issues ?? []).map(({ path, message }) => `  ${path.join('.')}: ${message}`),
+    ...missing.map(([name, why]) => `  ${name}: must be set in production: it ${why}`),
+  ];
   throw new GwError(`the environment is wrong:\n${problems.join('\n')}`, {
     hint: 'docs/reference/environment.md lists every variable.',
     exitCode: EXIT.usage,
   });
 }
+
+/** As loadConfig(), for processes that are to run. */
+export const loadConfigOf = (
+  processes: readonly Needy[],
+  env: NodeJS.ProcessEnv = process.env,
+): Config => loadConfig(env, processes);

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { loadConfig } from '../config.ts';
+import { loadConfigOf } from '../config.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
@@ -14,7 +14,7 @@ export function registerServe(program: Command): void {
     .option('--watch', 'rebuild the GraphQL schema when the database schema changes')
     .action(async (options: { watch?: boolean }) => {
       const { startApi } = await import('../api/server.ts');
-      const config = loadConfig();
+      const config = loadConfigOf(['serve']);
       const log = createLog('api', config.GW_LOG_LEVEL);
       const { urls } = locateDatabase(config);
       const port = config.GW_PORT ?? readState().apiPort ?? 5678;

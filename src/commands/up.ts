@@ -1,6 +1,6 @@
 import process from 'node:process';
 import type { Command } from 'commander';
-import { type Config, loadConfig } from '../config.ts';
+import { type Config, loadConfigOf } from '../config.ts';
 import { messageOf } from '../errors.ts';
 import { migrate, migrationUrls } from '../migrations/run.ts';
 import { isEmpty, seed } from '../migrations/seed.ts';
@@ -79,7 +79,7 @@ async function printSummary(config: Config, database: Database, apiPort: number)
     ],
     [
       'Messages go to',
-      config.GW_DELIVERY_URL === undefined
+      config.GW_DELIVERY_URL === undefined || config.GW_DELIVERY_URL === 'file:'
         ? paths.outbox
         : describeDestination(config.GW_DELIVERY_URL),
     ],
@@ -188,7 +188,7 @@ async function stop({ ownsServer, watch, supervisor }: Started): Promise<void> {
 }
 
 async function up(): Promise<void> {
-  const config = loadConfig();
+  const config = loadConfigOf(['serve', 'worker']);
   const progress = new Progress();
   const stopRequested = stopRequest();
   const { adopted } = await takeLock(progress);

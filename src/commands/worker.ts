@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { loadConfig } from '../config.ts';
+import { loadConfigOf } from '../config.ts';
 import { codeOf, GwError, messageOf } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
@@ -16,7 +16,7 @@ export function registerWorker(program: Command): void {
       const { startWorker } = await import('../worker/worker.ts');
       const { openChannel } = await import('../worker/channels/open.ts');
       const { alertDestinations } = await import('../worker/alerts.ts');
-      const config = loadConfig();
+      const config = loadConfigOf(['worker']);
       const alerts = alertDestinations(config);
       const log = createLog('worker', config.GW_LOG_LEVEL);
       const { urls } = locateDatabase(config);

@@ -198,7 +198,7 @@ describe('migrations', () => {
     expect((await checkout.run(['uncommit'], env())).code).toBe(0);
     expect(readdirSync(committed)).toHaveLength(before);
     expect((await checkout.run(['status', '--json'], env())).stdout).toBe(
-      '{"pending":[],"uncommitted":true}\n',
+      '{"pending":[],"conflict":null,"uncommitted":true}\n',
     );
     rmSync(`${fixture}.old`);
   });

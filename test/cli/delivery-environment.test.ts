@@ -47,13 +47,9 @@ describe('GW_DELIVERY_URL', () => {
     expect(said).not.toContain('hush');
   });
 
-  test('has no default in production: a file of one machine is no receiver', async () => {
-    const open = (env: Record<string, string>) => channelOf({ NODE_ENV: 'production', ...env });
-    await expect(open({})).rejects.toMatchObject({
-      message: 'GW_DELIVERY_URL is not set, so messages would go to a file',
-      exitCode: 2,
-    });
-    expect(await open({ GW_DELIVERY_URL: 'https://a.example' })).toContain('http');
+  test('is file: where production asks for the outbox', async () => {
+    const env = { NODE_ENV: 'production', GW_DELIVERY_URL: 'file:' };
+    expect(await channelOf(env)).toEqual(['file', '/outbox']);
   });
 
   test('an smtp URL needs GW_MAIL_FROM: both are named', () => {
@@ -99,4 +95,27 @@ test('GW_PUBLIC_URL loses slashes at its end, and keeps a path', () => {
   expect(publicUrl('https://app.example.com/')).toBe('https://app.example.com');
   expect(publicUrl('https://example.com/app//')).toBe('https://example.com/app');
   expect(problems({ GW_PUBLIC_URL: 'app.example.com' })).toContain('  GW_PUBLIC_URL: ');
+});
+
+describe('in production', () => {
+  const env = { NODE_ENV: 'production' };
+  const secret = 'a secret of more than 32 characters';
+
+  test('all that the processes lack is said at once, with what is wrong', () => {
+    const load = () => loadConfig({ ...env, GW_PORT: 'none' }, ['serve', 'worker']);
+    expect(load).toThrow(expect.objectContaining({ exitCode: 2 }));
+    expect(load).toThrow(
+      /GW_PORT: .+\n {2}GW_JWT_SECRET: must .+\n {2}GW_DELIVERY_URL: .+file:.+\n {2}GW_PUBLIC_URL: .+$/,
+    );
+  });
+
+  test('nothing is made up for the API or the worker', () => {
+    expect(() => loadConfig({ ...env, GW_JWT_SECRET: '' }, ['serve'])).toThrow(/GW_JWT_SECRET/);
+    expect(() => loadConfig({ ...env, GW_JWT_SECRET: secret }, ['serve'])).not.toThrow();
+    expect(() => loadConfig({ ...env, GW_JWT_SECRET: secret }, ['worker'])).toThrow(
+      /GW_DELIVERY_URL: .+\n {2}GW_PUBLIC_URL/,
+    );
+    expect(() => loadConfig(env)).not.toThrow();
+    expect(() => loadConfig({}, ['serve', 'worker'])).not.toThrow();
+  });
 });

@@ -133,7 +133,10 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   const url = await checkout.run(['db', 'url', '--role', 'readonly']);
   expect(url.stdout).toMatch(/^postgres:\/\/gw_readonly:[^@]+@127\.0\.0\.1:\d+\/groundwork\n$/);
   const status = await checkout.run(['status', '--json']);
-  expect(status).toMatchObject({ code: 0, stdout: '{"pending":[],"uncommitted":false}\n' });
+  expect(status).toMatchObject({
+    code: 0,
+    stdout: '{"pending":[],"conflict":null,"uncommitted":false}\n',
+  });
 
   // A migration that is being written shows in the API without a restart.
   const current = checkout.path('migrations', 'current', '0001-flag.sql');
