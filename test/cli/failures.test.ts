@@ -144,7 +144,7 @@ describe.for([
 
 describe('in a database that is not ours', { timeout: 60_000 }, () => {
   /** Tell nothing of our tables, or say of each that it is not there. */
-  const works = ['check', 'db psql', 'db status', 'db url', 'env', 'lint', 'report'];
+  const works = ['check', 'db psql', 'db status', 'db url', 'env', 'lint', 'report', 'status'];
   test.for(commands.filter(({ name }) => !works.includes(name)))('$name says so', async (leaf) => {
     const url = changeUrl(db.url('owner'), { database: foreign });
     expectReadable(await runOn(url, leaf, passwords()), [1, 2, 3]);

@@ -19,7 +19,7 @@ describe('gw report', () => {
     const list = await report();
     expect([list.code, list.stdout]).toEqual([
       0,
-      expect.stringMatching(/^bloat +tables with room/m),
+      expect.stringMatching(/^bloat +tables with unused space/m),
     ]);
     const all = await ours('all', '--json');
     expect(all.code).toBe(0);
