@@ -1,7 +1,7 @@
 import { GwError, messageOf } from '../errors.ts';
 import { type Change, type Transaction, toCalls } from './changes.ts';
 import { isLockConflict, isTransient } from './failures.ts';
-import { type Link, lockHolder, locks, pause } from './link.ts';
+import { type Link, locks, pause } from './link.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 
 /** What one call gets at most: larger transactions are applied piece by piece. */
@@ -145,9 +145,14 @@ export class Applier {
         this.#applied = at;
       }
       await pause(20);
-      if ((await lockHolder(this.#control, locks.reconcile)) === undefined) {
-        await this.#control.query('select app_private.hold_capture($1, null)', [this.#slot]);
-      }
+      // A reconcile that died left its hold. With its lock no other can begin meanwhile, whose
+      // hold would be lifted instead.
+      await this.#control.query(
+        `select app_private.hold_capture($1, null)
+         from (select pg_try_advisory_xact_lock($2, $3) as is_alone) as reconcile
+         where is_alone`,
+        [this.#slot, ...locks.reconcile],
+      );
       const { rows } = await this.#control.query<{ hold_lsn: string | null }>(
         'select hold_lsn from ops.change_capture where slot_name = $1',
         [this.#slot],

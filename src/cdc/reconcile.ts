@@ -126,7 +126,13 @@ export async function reconcile(options: ReconcileOptions): Promise<Reconciliati
   });
   let stream: ReplicationStream | undefined;
   try {
-    if (!(await tryLock(client, locks.reconcile))) {
+    // The consumer has it for an instant, and a session that ends has it a little longer.
+    const deadline = Date.now() + 1_000;
+    while (!(await tryLock(client, locks.reconcile))) {
+      if (Date.now() < deadline) {
+        await pause(20);
+        continue;
+      }
       throw new GwError('another gw cdc reconcile runs', { exitCode: EXIT.usage });
     }
     stream = await ReplicationStream.connect(url);
