@@ -26,10 +26,14 @@ const postgresUrl = z
 const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
 const password = z.string().min(8);
 
+const receiverUrl = z.url({
+  protocol: /^(https?|smtps?)$/,
+  hostname: /./,
+  error: 'must be an http://, https://, smtp:// or smtps:// URL, or file:',
+});
 const deliveryUrl = z
-  .union([z.literal('file:'), z.url({ protocol: /^(https?|smtps?)$/, hostname: /./ })], {
-    error: 'must be an http://, https://, smtp:// or smtps:// URL, or file:',
-  })
+  .literal('file:')
+  .or(receiverUrl)
   .refine((text) => !isMail(text) || /^smtps?:\/\/[^/?#]+\/?$/.test(text), {
     error: 'is smtp[s]://user:password@host:port, with nothing after it',
   })
