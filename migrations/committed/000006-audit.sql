@@ -1,5 +1,5 @@
 --! Previous: sha1:3dbae00e8fdc29cac82c8bfaab4b6cf6a822519e
---! Hash: sha1:1e416f32eebe4a41ef80213e8c93e12e9dfe6a53
+--! Hash: sha1:8b0993124068dc3dc036ae53fe0224e817b786ca
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 
@@ -26,6 +26,8 @@ create table ops.audit_log (
 );
 
 create index audit_log_occurred_at_idx on ops.audit_log (occurred_at);
+
+create index audit_log_action_idx on ops.audit_log (action);
 
 -- No insert for anybody: ops.audit() makes the rows.
 grant select on ops.audit_log to gw_monitor;

@@ -1,5 +1,5 @@
---! Previous: sha1:1e416f32eebe4a41ef80213e8c93e12e9dfe6a53
---! Hash: sha1:ccf239d3c8e1a57eb8aa14cedd3eed58dca95843
+--! Previous: sha1:8b0993124068dc3dc036ae53fe0224e817b786ca
+--! Hash: sha1:5aeef10539f802b5cdb61c235d5b5502cf2cb470
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ccf239d3c8e1a57eb8aa14cedd3eed58dca95843
---! Hash: sha1:683fd0de9ea6597ee18f5ae1cf673f4f493886a2
+--! Previous: sha1:5aeef10539f802b5cdb61c235d5b5502cf2cb470
+--! Hash: sha1:367e380f0b3abfe7be9fa232927f66109a120c49
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

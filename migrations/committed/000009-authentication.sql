@@ -1,5 +1,5 @@
---! Previous: sha1:683fd0de9ea6597ee18f5ae1cf673f4f493886a2
---! Hash: sha1:574ef9ae322b8b3fbf9598b2e0a9ad1244bc6786
+--! Previous: sha1:367e380f0b3abfe7be9fa232927f66109a120c49
+--! Hash: sha1:3598ea56d9750f3f2fb22706affd1fc68ce4fe2b
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

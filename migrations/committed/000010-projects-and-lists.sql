@@ -1,5 +1,5 @@
---! Previous: sha1:574ef9ae322b8b3fbf9598b2e0a9ad1244bc6786
---! Hash: sha1:4e7c7b4475e96f8a4792c49a3065a79dc6d8115d
+--! Previous: sha1:3598ea56d9750f3f2fb22706affd1fc68ce4fe2b
+--! Hash: sha1:850e50c3b77eed945dd3d68c6e4a8044f71545bf
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4e7c7b4475e96f8a4792c49a3065a79dc6d8115d
---! Hash: sha1:d5eb0121817dcc158f3d92f0a393470bc3330b76
+--! Previous: sha1:850e50c3b77eed945dd3d68c6e4a8044f71545bf
+--! Hash: sha1:f65e1c04e74cdb494383ad00dba1acfd7a04c280
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d5eb0121817dcc158f3d92f0a393470bc3330b76
---! Hash: sha1:430991176932bfa05ab74bcab8dda43c42e084b4
+--! Previous: sha1:f65e1c04e74cdb494383ad00dba1acfd7a04c280
+--! Hash: sha1:43ef0abadff982fc924ac481c2038314138576a5
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:430991176932bfa05ab74bcab8dda43c42e084b4
---! Hash: sha1:41be6de8ca81acebaef6ac8641726823af5bade8
+--! Previous: sha1:43ef0abadff982fc924ac481c2038314138576a5
+--! Hash: sha1:91baa36ca6097dd97b9907264b232744c7ebc5dd
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

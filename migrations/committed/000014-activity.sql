@@ -1,5 +1,5 @@
---! Previous: sha1:41be6de8ca81acebaef6ac8641726823af5bade8
---! Hash: sha1:a9d652c360a875eb8c379dae079f68bb2ee82e42
+--! Previous: sha1:91baa36ca6097dd97b9907264b232744c7ebc5dd
+--! Hash: sha1:d64fea807f5469ba1e71a2ae8b32c524bc45089d
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a9d652c360a875eb8c379dae079f68bb2ee82e42
---! Hash: sha1:a15f063e71205f86ad3c4548681ad43392031295
+--! Previous: sha1:d64fea807f5469ba1e71a2ae8b32c524bc45089d
+--! Hash: sha1:8d101e233bc737f169e1bb8ea29396219cbfe254
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a15f063e71205f86ad3c4548681ad43392031295
---! Hash: sha1:6b78c6519aa3af0460e817cdd11e00c0da6a5fdb
+--! Previous: sha1:8d101e233bc737f169e1bb8ea29396219cbfe254
+--! Hash: sha1:c33d72cc44e4db6fd02246e14cee3f2695d867c9
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6b78c6519aa3af0460e817cdd11e00c0da6a5fdb
---! Hash: sha1:b1f1dc9b8443c570c94a5c33080bd4e15b07f1bc
+--! Previous: sha1:c33d72cc44e4db6fd02246e14cee3f2695d867c9
+--! Hash: sha1:2c16fb26b8a796924190c73067c15b1c5d92dd0c
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

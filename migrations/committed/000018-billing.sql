@@ -1,5 +1,5 @@
---! Previous: sha1:b1f1dc9b8443c570c94a5c33080bd4e15b07f1bc
---! Hash: sha1:ffc87a6861836fb50777567ce16226b770e74910
+--! Previous: sha1:2c16fb26b8a796924190c73067c15b1c5d92dd0c
+--! Hash: sha1:c12991b9d70c245692924e90b22c75d6ba670334
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ffc87a6861836fb50777567ce16226b770e74910
---! Hash: sha1:36b417d87c3f70a57edd11c58dce5465e4b828c7
+--! Previous: sha1:c12991b9d70c245692924e90b22c75d6ba670334
+--! Hash: sha1:ecfbffdfcc443044133f65d88021ef7122d77a6b
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:36b417d87c3f70a57edd11c58dce5465e4b828c7
---! Hash: sha1:4428c707a2e2aac82898c59fa96e277dee4c8965
+--! Previous: sha1:ecfbffdfcc443044133f65d88021ef7122d77a6b
+--! Hash: sha1:30bed2bf5a2cf7d525f31b95c9c32eaa07ab90e6
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4428c707a2e2aac82898c59fa96e277dee4c8965
---! Hash: sha1:d97754517c9f0a4d892a16d1e5d9eb5c31b8a463
+--! Previous: sha1:30bed2bf5a2cf7d525f31b95c9c32eaa07ab90e6
+--! Hash: sha1:7874b59a0970061ea789f8702c1207cf4ebdaa0b
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d97754517c9f0a4d892a16d1e5d9eb5c31b8a463
---! Hash: sha1:6955bfb1be25a745f577b1d3780cbc1e333402b6
+--! Previous: sha1:7874b59a0970061ea789f8702c1207cf4ebdaa0b
+--! Hash: sha1:3600023b4461e636e9b4c016807a61795ce7a583
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6955bfb1be25a745f577b1d3780cbc1e333402b6
---! Hash: sha1:76976f3c063e44487f8983c5ccb8c774c181d5ec
+--! Previous: sha1:3600023b4461e636e9b4c016807a61795ce7a583
+--! Hash: sha1:7ba3d658c7f3aeb3da8ff81142f858abc5f90903
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:76976f3c063e44487f8983c5ccb8c774c181d5ec
---! Hash: sha1:37739d4de7366c26d9974bfa9298ab5ed90b86c8
+--! Previous: sha1:7ba3d658c7f3aeb3da8ff81142f858abc5f90903
+--! Hash: sha1:e9ffc713ccb83a933d6c98c62352a95b8fa48589
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

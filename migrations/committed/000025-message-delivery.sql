@@ -1,5 +1,5 @@
---! Previous: sha1:37739d4de7366c26d9974bfa9298ab5ed90b86c8
---! Hash: sha1:b127e8efab070038d70d80b092ab10b23313640f
+--! Previous: sha1:e9ffc713ccb83a933d6c98c62352a95b8fa48589
+--! Hash: sha1:6f9a43e0f350afd4fdf5708517eb18f043126b9a
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

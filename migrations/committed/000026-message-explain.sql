@@ -1,5 +1,5 @@
---! Previous: sha1:b127e8efab070038d70d80b092ab10b23313640f
---! Hash: sha1:ef5c2b7b4b5ae47e6f2d43dc1b75fe86eefef435
+--! Previous: sha1:6f9a43e0f350afd4fdf5708517eb18f043126b9a
+--! Hash: sha1:fd896e052f242b56f0f9f4c3a67b1b62a99841ec
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

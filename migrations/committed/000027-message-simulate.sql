@@ -1,5 +1,5 @@
---! Previous: sha1:ef5c2b7b4b5ae47e6f2d43dc1b75fe86eefef435
---! Hash: sha1:384d97db93abee427b5986d0a250e9e9f90b177e
+--! Previous: sha1:fd896e052f242b56f0f9f4c3a67b1b62a99841ec
+--! Hash: sha1:307687ce9815de1bf0a03f6ae448e74098c70711
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:384d97db93abee427b5986d0a250e9e9f90b177e
---! Hash: sha1:ccc55669d1264458b1b2835720b006d5c9526792
+--! Previous: sha1:307687ce9815de1bf0a03f6ae448e74098c70711
+--! Hash: sha1:e9330c85c9fd832df4a1bbc90d25a2c3fe227109
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

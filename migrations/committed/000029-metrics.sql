@@ -1,5 +1,5 @@
---! Previous: sha1:ccc55669d1264458b1b2835720b006d5c9526792
---! Hash: sha1:c6afcd6eba7b49bb98e9f3c1aba78dd17a16d88e
+--! Previous: sha1:e9330c85c9fd832df4a1bbc90d25a2c3fe227109
+--! Hash: sha1:43a3dbec5af65b12587d3961b264ac791d38894b
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c6afcd6eba7b49bb98e9f3c1aba78dd17a16d88e
---! Hash: sha1:d0d1510f6c100a727ac655cda8a643f6c176aba7
+--! Previous: sha1:43a3dbec5af65b12587d3961b264ac791d38894b
+--! Hash: sha1:08cc23d228eac0c84913df14c31c0791d62215c7
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

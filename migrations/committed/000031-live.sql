@@ -1,5 +1,5 @@
---! Previous: sha1:d0d1510f6c100a727ac655cda8a643f6c176aba7
---! Hash: sha1:87cb94d1e550870ae405ddc8fb38cea64d69358c
+--! Previous: sha1:08cc23d228eac0c84913df14c31c0791d62215c7
+--! Hash: sha1:775280b2b8bd7d282e835095d0ac989045fc2fe9
 --! Message: live
 --! Baseline: topics/31-live.sql
 

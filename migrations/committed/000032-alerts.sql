@@ -1,5 +1,5 @@
---! Previous: sha1:87cb94d1e550870ae405ddc8fb38cea64d69358c
---! Hash: sha1:3c93ead4b1159fd7d297a7e248e11c5a0d36304f
+--! Previous: sha1:775280b2b8bd7d282e835095d0ac989045fc2fe9
+--! Hash: sha1:e85b98b97db145e0653f0388396985acec317c7c
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3c93ead4b1159fd7d297a7e248e11c5a0d36304f
---! Hash: sha1:f4a43abb768b9d177a4edf74c13357c64fd204e7
+--! Previous: sha1:e85b98b97db145e0653f0388396985acec317c7c
+--! Hash: sha1:36366065d3b12d0fe69aa8d53acade558cce7bd5
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 
@@ -846,6 +846,68 @@ grant execute on function app_private.finish_capture_snapshot(text, text, pg_lsn
 comment on function app_private.finish_capture_snapshot(text, text, pg_lsn) is
   'Makes the aggregates what was captured. Returns how many rows that changed.';
 --! EndIncluded functions/app_private/finish_capture_snapshot.sql
+--! Included functions/app_private/tell_truncations.sql
+-- A trigger of a statement is not inherited by partitions.
+create or replace function app_private.tell_truncations() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- Whoever waits for a partition's lock behind us waits no longer than this.
+set lock_timeout = '300ms'
+as $$
+declare
+  leaf regclass;
+  without regclass[];
+  made integer := 0;
+begin
+  without := array(
+    select tree.relid
+    from pg_partition_tree('app_public.tasks') as tree
+    where tree.isleaf
+      and not exists (
+        select from pg_trigger
+        where pg_trigger.tgrelid = tree.relid and pg_trigger.tgname = '_900_truncated'
+      )
+  );
+  foreach leaf in array without loop
+    begin
+      execute format('create trigger _900_truncated after truncate on %s'
+        ' for each statement execute function app_private.tg_tasks__truncated()', leaf);
+      made := made + 1;
+    exception
+      when lock_not_available or deadlock_detected then
+        -- The partition is in use. The next heartbeat tries again.
+        continue;
+      when others then
+        perform ops.raise_alert('change-capture-partition', leaf::text, 'warning',
+          'change capture is not told when it is truncated: ' || sqlerrm,
+          format('alter table %s owner to gw_owner;', leaf));
+    end;
+  end loop;
+
+  perform ops.resolve_alert('change-capture-partition', open_alerts.object)
+  from (
+    select alerts.object
+    from ops.alerts
+    where alerts.check_name = 'change-capture-partition'
+      and alerts.resolved_at is null
+    offset 0
+  ) as open_alerts
+  where not exists (
+    select from unnest(without) as lacking (relation)
+    where lacking.relation::text = open_alerts.object
+  )
+    or exists (
+      select from pg_trigger
+      where pg_trigger.tgrelid = to_regclass(open_alerts.object)
+        and pg_trigger.tgname = '_900_truncated'
+    );
+  return made;
+end
+$$;
+
+comment on function app_private.tell_truncations() is
+  'Gives each partition of tasks the trigger that tells change capture of a truncation. Returns how many got it.';
+--! EndIncluded functions/app_private/tell_truncations.sql
 --! Included functions/app_private/capture_heartbeat.sql
 -- Definer: only these functions write capture_signals. It takes and tells nothing of a user.
 create or replace function app_private.capture_heartbeat(p_slot text) returns boolean
@@ -855,6 +917,7 @@ as $$
 declare
   signal_id bigint;
 begin
+  perform app_private.tell_truncations();
   insert into app_private.capture_signals (kind, object)
   values ('heartbeat', p_slot)
   returning id into signal_id;
@@ -867,7 +930,7 @@ $$;
 
 grant execute on function app_private.capture_heartbeat(text) to gw_cdc;
 comment on function app_private.capture_heartbeat(text) is
-  'Sends a heartbeat through the log. Returns whether everything is to be counted anew.';
+  'Sends a heartbeat through the log, and looks after new partitions. Returns whether everything is to be counted anew.';
 --! EndIncluded functions/app_private/capture_heartbeat.sql
 --! Included functions/app_private/set_capture_state.sql
 -- Definer: only these functions write ops.change_capture.
@@ -991,15 +1054,4 @@ comment on function app_private.capture_differences() is
   'Where the aggregates are not what expect_aggregates() has counted.';
 --! EndIncluded functions/app_private/capture_differences.sql
 
-do $triggers$
-declare
-  leaf regclass;
-begin
-  for leaf in
-    select relid from pg_catalog.pg_partition_tree('app_public.tasks') where isleaf
-  loop
-    execute pg_catalog.format('create trigger _900_truncated after truncate on %s'
-      ' for each statement execute function app_private.tg_tasks__truncated()', leaf);
-  end loop;
-end
-$triggers$;
+select app_private.tell_truncations();

@@ -1,5 +1,5 @@
---! Previous: sha1:f4a43abb768b9d177a4edf74c13357c64fd204e7
---! Hash: sha1:7d36d61ba2187a8032d6b67719538261fc91aa3a
+--! Previous: sha1:36366065d3b12d0fe69aa8d53acade558cce7bd5
+--! Hash: sha1:9f351fedd73a34ca7696977bbaeb90169ae97c61
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

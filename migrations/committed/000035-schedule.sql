@@ -1,5 +1,5 @@
---! Previous: sha1:7d36d61ba2187a8032d6b67719538261fc91aa3a
---! Hash: sha1:615a3734298d48218583588c15d88e7e01561356
+--! Previous: sha1:9f351fedd73a34ca7696977bbaeb90169ae97c61
+--! Hash: sha1:e0f758ec77d850546214923c420d263629e1eb00
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -445,6 +445,80 @@ comment on function ops.retention_status() is
   'Each table with a retention or partition policy: how long rows are kept, what is due '
   'and when, which job deletes it next, how that job last ended, and what blocks it.';
 --! EndIncluded functions/ops/retention_status.sql
+--! Included functions/ops/follow_migrations.sql
+-- Each step is a subtransaction: one that fails leaves the others done, raises an alert, and
+-- is tried again by the next `gw migrate` and by the job follow-migrations.
+create or replace function ops.follow_migrations()
+returns table (step text, failure text)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  gone jsonb;
+begin
+  if pg_is_in_recovery() then
+    return;
+  end if;
+  -- One at a time: a second run would write the same entries into the audit log.
+  perform pg_advisory_xact_lock(hashtextextended('ops.follow_migrations', 0));
+
+  foreach step in array array['partitions', 'cron-jobs', 'audit-log'] loop
+    failure := null;
+    begin
+      case step
+        when 'partitions' then
+          -- A policy goes with its table, whose number may be given to another one.
+          with deleted as (
+            delete from ops.partition_policies
+            where not exists (
+              select from pg_class where pg_class.oid = partition_policies.parent_table
+            )
+            returning partition_policies.*
+          )
+          select jsonb_agg(to_jsonb(deleted)) into gone from deleted;
+          if gone is not null then
+            perform ops.audit('partition_policies.deleted',
+              jsonb_build_object('policies', gone));
+          end if;
+          perform ops.ensure_partitions();
+        when 'cron-jobs' then
+          perform ops.sync_cron_jobs();
+        when 'audit-log' then
+          -- A migration that was taken back and ran again has another date.
+          perform ops.audit('migration.ran', ran.details)
+          from (
+            select entry.details
+            from graphile_migrate.migrations
+            cross join lateral (
+              select jsonb_build_object('migration', migrations.filename,
+                'hash', migrations.hash, 'ran_at', to_char(
+                  migrations.date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+            ) as entry (details)
+            where not exists (
+              select from ops.audit_log
+              where audit_log.action = 'migration.ran'
+                and audit_log.details = entry.details
+            )
+            order by migrations.filename
+          ) as ran;
+      end case;
+    exception when others then
+      failure := sqlstate || ': ' || sqlerrm;
+    end;
+    if failure is null then
+      perform ops.resolve_alert('after-migration', step);
+    else
+      perform ops.raise_alert('after-migration', step, 'warning', failure,
+        'It is tried again every 5 minutes. By hand: select * from ops.follow_migrations();');
+      return next;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function ops.follow_migrations() is
+  'Lets partitions, pg_cron jobs and the audit log follow what the migrations declare. Returns the steps that failed, and why.';
+--! EndIncluded functions/ops/follow_migrations.sql
 
 -- After the row's constraints: to_regclass() raises for a name that they refuse.
 create trigger _200_validate after insert or update on ops.retention_policies
@@ -486,6 +560,8 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
   -- Several times an hour.
   ('requeue-lost-messages', '*/5 * * * *', 'select app_private.requeue_lost_messages()',
     'Gives a new job to each message whose job is gone.'),
+  ('follow-migrations', '*/5 * * * *', 'select ops.follow_migrations()',
+    'Tries again what failed after a migration: partitions, jobs, entries in the audit log.'),
   ('refresh-views', '*/15 * * * *', 'select app_private.refresh_performance_views()',
     'Refreshes user_activity_summary and query_performance_summary.'),
   -- Each hour.

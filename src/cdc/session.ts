@@ -74,7 +74,6 @@ export class Session {
     const { applied, plugin } = await this.#prepare(apply, control, stream);
     const relations = new Relations(control);
     await relations.load();
-    await this.#checkPartitions(control, plugin);
     const options =
       plugin === 'wal2json' ? wal2jsonOptions(await relations.ignored()) : pgoutputOptions;
     const decoder = plugin === 'wal2json' ? new Wal2jsonDecoder() : new PgoutputDecoder();
@@ -120,27 +119,6 @@ export class Session {
       ...['change-capture-disk', '', 'warning'],
       'max_slot_wal_keep_size is -1: when the consumer stops, the log grows until the disk is full',
       "ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf()",
-    ]);
-  }
-
-  /** pgoutput does not tell of a truncated partition; a trigger on each does. */
-  async #checkPartitions(control: Link, plugin: Plugin): Promise<void> {
-    if (plugin !== 'pgoutput') return;
-    const { rows } = await control.query<{ name: string }>(
-      `select relid::text as name from pg_partition_tree('app_public.tasks')
-       where isleaf and not exists (
-         select from pg_trigger where tgrelid = relid and tgname = '_900_truncated')`,
-    );
-    if (rows.length === 0) {
-      await control.query(`select ops.resolve_alert('change-capture-partition', '')`);
-      return;
-    }
-    const partitions = rows.map(({ name }) => name).join(', ');
-    this.#options.log.warn({ partitions }, 'truncating one of these would not be noticed');
-    await control.query('select ops.raise_alert($1, $2, $3, $4, $5)', [
-      ...['change-capture-partition', '', 'warning'],
-      `pgoutput does not tell when one of these is truncated: ${partitions}`,
-      'Create the trigger _900_truncated on each, as the other partitions of tasks have it.',
     ]);
   }
 

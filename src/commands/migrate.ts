@@ -11,6 +11,7 @@ import {
   readCommitted,
   refuseConflict,
 } from '../migrations/committed.ts';
+import type { Drift } from '../migrations/drift.ts';
 import { applyMoves, planRebase } from '../migrations/rebase.ts';
 import {
   appliedMigrations,
@@ -20,8 +21,9 @@ import {
   migrationUrls,
   withGraphileMigrate,
 } from '../migrations/run.ts';
+import { runCurrent, watchCurrent } from '../migrations/watch.ts';
 import { audit } from '../postgres/audit.ts';
-import { databaseName, parseUrl } from '../postgres/urls.ts';
+import { changeUrl, databaseName, parseUrl } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
 import { hasCron } from '../server/bootstrap.ts';
 import { locateDatabase, reachDatabase } from '../server/locate.ts';
@@ -118,6 +120,52 @@ async function rebase(file: string | undefined): Promise<void> {
   }
 }
 
+/** The objects that differ, for people. */
+function describeDrift(drift: Drift[]): string[] {
+  return drift.flatMap(({ object, place, migrations, database }) => [
+    `drift: ${object}${place === null ? '' : `  ${place}`}`,
+    `    migrations: ${migrations ?? '(not there)'}`,
+    `    database:   ${database ?? '(not there)'}`,
+  ]);
+}
+
+async function status(options: { drift?: boolean; json?: boolean }): Promise<void> {
+  const urls = await urlsFor('status', false);
+  const applied = await appliedMigrations(urls.owner);
+  const conflict = conflictWith(applied);
+  const ran = new Set(applied.map(({ name }) => name));
+  const pending = committedNames().filter((name) => !ran.has(name));
+  // What is in the database, it has told: this must not write there.
+  const { hasCurrentMigration } = await withGraphileMigrate(
+    urls,
+    (settings) => graphileMigrate.status(settings, { skipDatabase: true }),
+    { say },
+  );
+  const isBehind = pending.length > 0 || conflict !== undefined;
+  const lines = pending.map((name) => `pending: ${name}`);
+  if (conflict !== undefined) lines.unshift(`conflict: ${conflict.message}`, conflict.hint);
+  if (hasCurrentMigration) lines.push('migrations/current/ is not committed');
+  const result = { pending, conflict: conflict ?? null, uncommitted: hasCurrentMigration };
+  if (options.drift !== true) {
+    print(options.json, result, `${lines.join('\n') || 'up to date'}\n`);
+    process.exitCode = (isBehind ? 1 : 0) + (hasCurrentMigration ? 2 : 0);
+    return;
+  }
+  if (isBehind) {
+    throw new GwError(`drift cannot be told: ${lines[0]}`, { hint: 'Run gw migrate first.' });
+  }
+  const { findDrift } = await import('../migrations/drift.ts');
+  // A superuser may read what somebody else owns.
+  const drift = await findDrift(
+    urls.superuser === undefined
+      ? urls.owner
+      : changeUrl(urls.superuser, { database: databaseName(urls.owner) }),
+  );
+  lines.push(...describeDrift(drift));
+  print(options.json, { ...result, drift }, `${lines.join('\n') || 'up to date, no drift'}\n`);
+  process.exitCode = (hasCurrentMigration ? 2 : 0) + (drift.length > 0 ? 4 : 0);
+}
+
 export function registerMigrate(program: Command): void {
   program
     .command('migrate')
@@ -138,13 +186,7 @@ export function registerMigrate(program: Command): void {
     .option('--once', 'run it once and exit')
     .action(async (options: { once?: boolean }) => {
       const urls = await urlsFor('watch', false);
-      refuseConflict(await appliedMigrations(urls.owner));
-      const once = options.once === true;
-      await withGraphileMigrate(urls, (settings) => graphileMigrate.watch(settings, once), {
-        say,
-        goesOn: !once,
-      });
-      if (!once) say('watching migrations/current and migrations/fixtures');
+      await (options.once === true ? runCurrent : watchCurrent)(urls, say);
     });
 
   program
@@ -187,30 +229,9 @@ export function registerMigrate(program: Command): void {
     .description(
       'say what is not migrated or in conflict (exit 1), not committed (exit 2), or both (exit 3)',
     )
+    .option('--drift', 'also what is in the database otherwise than migrations make it (adds 4)')
     .option('--json', 'print JSON')
-    .action(async (options: { json?: boolean }) => {
-      const urls = await urlsFor('status', false);
-      const applied = await appliedMigrations(urls.owner);
-      const conflict = conflictWith(applied);
-      const ran = new Set(applied.map(({ name }) => name));
-      const pending = committedNames().filter((name) => !ran.has(name));
-      // What is in the database, it has told: this must not write there.
-      const { hasCurrentMigration } = await withGraphileMigrate(
-        urls,
-        (settings) => graphileMigrate.status(settings, { skipDatabase: true }),
-        { say },
-      );
-      const isBehind = pending.length > 0 || conflict !== undefined;
-      process.exitCode = (isBehind ? 1 : 0) + (hasCurrentMigration ? 2 : 0);
-      const lines = pending.map((name) => `pending: ${name}`);
-      if (conflict !== undefined) lines.unshift(`conflict: ${conflict.message}`, conflict.hint);
-      if (hasCurrentMigration) lines.push('migrations/current/ is not committed');
-      print(
-        options.json,
-        { pending, conflict: conflict ?? null, uncommitted: hasCurrentMigration },
-        `${lines.join('\n') || 'up to date'}\n`,
-      );
-    });
+    .action(status);
 
   program
     .command('reset')

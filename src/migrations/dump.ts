@@ -21,7 +21,13 @@ async function pgDump(bin: string, superuserUrl: string): Promise<string> {
   url.password = '';
   const child = spawn(
     join(bin, 'pg_dump'),
-    ['--schema-only', ...foreignSchemas.map((name) => `--exclude-schema=${name}`), url.href],
+    [
+      '--schema-only',
+      // A dump waits for locks, and everybody behind it.
+      '--lock-wait-timeout=5s',
+      ...foreignSchemas.map((name) => `--exclude-schema=${name}`),
+      url.href,
+    ],
     { env: { PATH: process.env.PATH, PGPASSWORD: password, LC_ALL: 'C.UTF-8' } },
   );
   let output = '';

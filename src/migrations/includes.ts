@@ -12,6 +12,7 @@ export interface SourceLine {
 
 export const migrationsFolder = join(projectRoot, 'migrations');
 export const fixturesFolder = join(migrationsFolder, 'fixtures');
+export const currentFolder = join(migrationsFolder, 'current');
 
 const includePattern = /^--![ \t]*include[ \t]+(.*\.sql)[ \t]*$/;
 

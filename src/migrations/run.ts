@@ -9,12 +9,12 @@ import { changeUrl, type Database, databaseName } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
 import { type Applied, refuseConflict } from './committed.ts';
 import { migrationError, type Ran } from './error.ts';
-import { syncHealthChecks } from './health-checks.ts';
+import { followMigrations, refuseFailedSteps } from './follow.ts';
 
 const folder = join(projectRoot, 'migrations');
 
 /** Says what graphile-migrate says, and keeps what ran. */
-function makeLogger(ran: Ran, say: (text: string) => void, saysErrors: boolean): Logger {
+function makeLogger(ran: Ran, say: (text: string) => void): Logger {
   return new Logger(() => (level, message, meta) => {
     if (level === 'debug') return;
     const starts = /^graphile-migrate(\[shadow\])?: Running migration '(.+?)'/.exec(message);
@@ -34,8 +34,6 @@ function makeLogger(ran: Ran, say: (text: string) => void, saysErrors: boolean):
     // It ends the process then, and nobody else would say why.
     if (message.startsWith('An error occurred in the PgPool')) {
       process.stderr.write(formatError(explainError(error) ?? new GwError(messageOf(error))));
-    } else if (saysErrors) {
-      say(formatError(migrationError(error, ran)).trimEnd());
     }
   });
 }
@@ -62,12 +60,6 @@ export function migrationUrls(database: Database, shadow = process.env.SHADOW_DA
 /** How the connections of graphile-migrate in this process call themselves. */
 const applicationName = `graphile-migrate ${process.pid}`;
 
-interface RunOptions {
-  say?: (text: string) => void;
-  /** For work that goes on after it has returned: its errors are said, not thrown. */
-  goesOn?: boolean;
-}
-
 /**
  * Has graphile-migrate work with the settings of .gmrc, and waits until its connections have
  * ended: it ends the process when one breaks, as they do when the server is stopped.
@@ -77,7 +69,7 @@ interface RunOptions {
 export async function withGraphileMigrate<Result>(
   urls: MigrationUrls,
   work: (settings: graphileMigrate.Settings) => Promise<Result>,
-  { say = () => {}, goesOn = false }: RunOptions = {},
+  { say = () => {} }: { say?: (text: string) => void } = {},
 ): Promise<Result> {
   const ran: Ran = { before: [], now: undefined, isShadow: false };
   const settings = JSON5.parse(
@@ -92,13 +84,13 @@ export async function withGraphileMigrate<Result>(
       rootConnectionString: urls.superuser ?? changeUrl(urls.owner, { database: 'postgres' }),
       pgSettings: { ...settings.pgSettings, application_name: applicationName },
       migrationsFolder: folder,
-      logger: makeLogger(ran, say, goesOn),
+      logger: makeLogger(ran, say),
     });
   } catch (error) {
     // Another process migrates: whoever asked decides whether to wait.
     throw messageOf(error) === lockTaken ? error : migrationError(error, ran);
   } finally {
-    if (!goesOn) await untilReleased(urls.superuser ?? urls.owner);
+    await untilReleased(urls.superuser ?? urls.owner);
   }
 }
 
@@ -125,8 +117,8 @@ async function untilReleased(url: string): Promise<void> {
  * graphile-migrate itself gives up at once.
  *
  * @returns how many ran
- * @throws GwError saying which migration failed where, and which had run before; or which file is
- *   another than the database ran
+ * @throws GwError saying which migration failed where, and which had run before; which file is
+ *   another than the database ran; or what follows migrations and failed
  */
 export async function migrate(
   urls: MigrationUrls,
@@ -157,19 +149,8 @@ export async function migrate(
       for (const text of logged) say(text);
     }
   }
-  await syncHealthChecks(url);
-  const count = (await appliedMigrations(url)).length - before.length;
-  if (count === 0) await followDeclarations(url);
-  return count;
-}
-
-/**
- * Lets partitions and pg_cron jobs follow what is declared. graphile-migrate does it only when a
- * migration ran; pg_cron may have been installed, or a copy restored, since the last one.
- */
-async function followDeclarations(url: string): Promise<void> {
-  const text = readFileSync(join(projectRoot, 'sql', 'bootstrap', 'after-migrations.sql'), 'utf8');
-  await withSql(url, (sql) => sql.unsafe(text).simple());
+  refuseFailedSteps(await followMigrations(url));
+  return (await appliedMigrations(url)).length - before.length;
 }
 
 /** The migrations that a database ran, oldest first. Reads only, also in somebody else's database. */

@@ -146,6 +146,7 @@ describe.each(plugins)('with %s', (plugin) => {
     );
     await sql.begin(async (inner) => {
       await inner.unsafe(`
+        set local role gw_owner;
         alter table app_public.tasks detach partition app_partitions.tasks_h03;
         alter table app_partitions.tasks_h03 rename to tasks_old;
         create table app_partitions.tasks_h03 partition of app_public.tasks
@@ -153,6 +154,13 @@ describe.each(plugins)('with %s', (plugin) => {
         insert into app_public.tasks (user_id, id, title)
         select user_id, id, title from app_partitions.tasks_old;
         drop table app_partitions.tasks_old;`);
+    });
+    // With the next heartbeat it tells of truncations, as the others do.
+    await eventually(async () => {
+      const found = await sql`
+        select from pg_trigger
+        where tgrelid = 'app_partitions.tasks_h03'::regclass and tgname = '_900_truncated'`;
+      return found.length === 1;
     });
     await sql`update app_public.tasks set status = 'done'`;
     await sql`delete from app_public.tasks where id in ${sql(ids.slice(20).map(({ task }) => task))}`;

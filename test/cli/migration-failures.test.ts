@@ -8,7 +8,7 @@ import {
 } from 'node:fs';
 import { basename } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
-import { withSql } from '../../src/postgres/connect.ts';
+import { connect, withSql } from '../../src/postgres/connect.ts';
 import { loginNames, loginRoles } from '../../src/postgres/roles.ts';
 import { changeUrl } from '../../src/postgres/urls.ts';
 import { bootstrapDatabase, createDatabase } from '../../src/server/bootstrap.ts';
@@ -241,6 +241,43 @@ describe('a migration that fails in a database', { timeout: 60_000 }, () => {
     );
     expect(stderr).toContain('ran before: 000001-schemas.sql, 000002-job-queue.sql\n');
     expect(readdirSync(checkout.path('.groundwork'))).not.toContain('pids.json');
+  });
+
+  test('leaves what follows migrations done, but for the step that failed', async () => {
+    expect((await checkout.run(['migrate'], env())).code).toBe(0);
+    const holder = connect(env().DATABASE_URL ?? '', { max: 2 });
+    // Two steps have work: a partition is wanted, and a migration has another date.
+    await holder`
+      update ops.partition_policies set premake = 14
+      where parent_table = 'app_public.user_activity'::regclass`;
+    await holder`update graphile_migrate.migrations set date = now() where filename = '000003.sql'`;
+    const entries = () => holder`
+      select from ops.audit_log
+      where action = 'migration.ran' and details ->> 'migration' = '000003.sql'`;
+    const reader = await holder.reserve();
+    await reader`begin`;
+    await reader`select from app_public.user_activity limit 1`;
+
+    const failed = await checkout.run(['migrate'], env());
+    expect(failed).toMatchObject({ code: 1, stdout: '' });
+    expect(failed.stderr).toContain(
+      'error: the migrations ran, but not all that follows them:\n  partitions: 55P03: ',
+    );
+    expect(failed.stderr).not.toContain('audit-log');
+    expect(await entries()).toHaveLength(2);
+    const alerts = () => holder`
+      select object from ops.alerts
+      where check_name = 'after-migration' and resolved_at is null`;
+    expect(await alerts()).toEqual([{ object: 'partitions' }]);
+
+    await reader`rollback`;
+    reader.release();
+    expect(await checkout.run(['migrate'], env())).toMatchObject({
+      code: 0,
+      stdout: '0 migrations ran\n',
+    });
+    expect(await alerts()).toEqual([]);
+    await holder.end();
   });
 
   test('in what runs after the migrations is shown there', async () => {

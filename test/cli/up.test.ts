@@ -154,10 +154,16 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
     const answer = await query(first, '{ __type(name: "Task") { fields { name } } }');
     return JSON.stringify(answer).includes('"flag"');
   });
-  await eventually(async () => runs() >= 2);
+  await eventually(async () => runs() === 2);
+  // Files that are saved together run once.
+  const title = checkout.path('migrations', 'fixtures', 'functions', 'flag_title.sql');
+  writeFileSync(title, "comment on column app_public.tasks.flag is 'The flag.';\n");
+  writeFileSync(current, `${readFileSync(current, 'utf8')}--!include functions/flag_title.sql\n`);
+  await eventually(async () => runs() === 3);
   // An error in it is shown where it was written, and nothing stops.
   writeFileSync(current, 'select 1;\n\ncreate table app_public.x (id uuid, nope typo);\n');
   await eventually(async () => /code: 42704/.test(watch.output()));
+  expect(runs()).toBe(3);
   expect(watch.output()).toContain('--> migrations/current/0001-flag.sql:3:');
   expect(watch.output()).toMatch(/3 \| create table .*\n +\| +\^\n/);
   rmSync(current);

@@ -239,9 +239,9 @@ describe('a row that cannot be planned', () => {
     await asSuperuser(async (sql) => {
       await sql`
         with made as (
-          insert into app_public.users (first_name, email, birthday_date)
+          insert into app_public.users (first_name, email, birthday_date, send_time)
           select 'Poison', 'poison' || number || '@example.com', now()::date + 1
-            - interval '30 years'
+            - interval '32 years', '00:00'
           from generate_series(1, 1100) as number
           returning id
         )
