@@ -31,6 +31,8 @@ make_cluster() {
   cat /usr/local/share/groundwork/postgresql.conf >> "$new/postgresql.conf"
   cat > "$new/pg_hba.conf" <<-'END'
 	# type  database     user  address  method
+	local   replication  gw_cdc         reject
+	host    replication  gw_cdc  all    reject
 	local   all          all            scram-sha-256
 	local   replication  all            scram-sha-256
 	host    all          all   all      scram-sha-256

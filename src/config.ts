@@ -24,7 +24,10 @@ const postgresUrl = z
     if (fault !== undefined) context.addIssue(fault);
   });
 const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
-const password = z.string().min(8);
+const password = z
+  .string()
+  .min(8)
+  .regex(/^[\x20-\x7e]*$/, 'must be of printable ASCII characters');
 
 const receiverUrl = z.url({
   protocol: /^(https?|smtps?)$/,

@@ -1,5 +1,5 @@
 --! Previous: sha1:367e380f0b3abfe7be9fa232927f66109a120c49
---! Hash: sha1:3598ea56d9750f3f2fb22706affd1fc68ce4fe2b
+--! Hash: sha1:f685f2de9d722b65ddfd9c68327561c9c282175d
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 
@@ -211,16 +211,20 @@ comment on function app_private.start_session(uuid) is
 --! Included functions/app_private/recently_revoked_sessions.sql
 -- Definer: the API's login role cannot read sessions. No caller check: it returns only
 -- ids.
-create or replace function app_private.recently_revoked_sessions() returns setof uuid
+create or replace function app_private.recently_revoked_sessions(p_ids uuid[] default null)
+returns setof uuid
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select id from app_private.sessions where revoked_at > now() - interval '20 minutes'
+  select id
+  from app_private.sessions
+  where revoked_at > now() - interval '20 minutes'
+    and (p_ids is null or id = any (p_ids))
 $$;
 
-grant execute on function app_private.recently_revoked_sessions() to gw_authenticator;
-comment on function app_private.recently_revoked_sessions() is
-  'Sessions that were revoked while one of their access tokens may still be valid.';
+grant execute on function app_private.recently_revoked_sessions(uuid[]) to gw_authenticator;
+comment on function app_private.recently_revoked_sessions(uuid[]) is
+  'Sessions, of these or of all, that were revoked while one of their access tokens may still be valid.';
 --! EndIncluded functions/app_private/recently_revoked_sessions.sql
 --! Included functions/app_public/continue_as_guest.sql
 -- Definer, without a caller check, for the reasons of register().

@@ -1,5 +1,5 @@
---! Previous: sha1:3598ea56d9750f3f2fb22706affd1fc68ce4fe2b
---! Hash: sha1:850e50c3b77eed945dd3d68c6e4a8044f71545bf
+--! Previous: sha1:f685f2de9d722b65ddfd9c68327561c9c282175d
+--! Hash: sha1:bb2c4cd4994bf97a63ac70768279e8ee7bf058d3
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

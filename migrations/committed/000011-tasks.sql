@@ -1,5 +1,5 @@
---! Previous: sha1:850e50c3b77eed945dd3d68c6e4a8044f71545bf
---! Hash: sha1:f65e1c04e74cdb494383ad00dba1acfd7a04c280
+--! Previous: sha1:bb2c4cd4994bf97a63ac70768279e8ee7bf058d3
+--! Hash: sha1:dbf07dd7244f9d5982b144243111cad2dec63e1a
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f65e1c04e74cdb494383ad00dba1acfd7a04c280
---! Hash: sha1:43ef0abadff982fc924ac481c2038314138576a5
+--! Previous: sha1:dbf07dd7244f9d5982b144243111cad2dec63e1a
+--! Hash: sha1:c6211d9e21cec04aeacb4d2d1a48e55b19dd1e02
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:43ef0abadff982fc924ac481c2038314138576a5
---! Hash: sha1:91baa36ca6097dd97b9907264b232744c7ebc5dd
+--! Previous: sha1:c6211d9e21cec04aeacb4d2d1a48e55b19dd1e02
+--! Hash: sha1:2ad85364aa0f7450ad874a146b49849916dec640
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:91baa36ca6097dd97b9907264b232744c7ebc5dd
---! Hash: sha1:d64fea807f5469ba1e71a2ae8b32c524bc45089d
+--! Previous: sha1:2ad85364aa0f7450ad874a146b49849916dec640
+--! Hash: sha1:77e311214b4b12dd54c4fe1f4786b883dc046bf1
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d64fea807f5469ba1e71a2ae8b32c524bc45089d
---! Hash: sha1:8d101e233bc737f169e1bb8ea29396219cbfe254
+--! Previous: sha1:77e311214b4b12dd54c4fe1f4786b883dc046bf1
+--! Hash: sha1:67bf688acad25f9eeb725de1f629efaa4b06e3f4
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

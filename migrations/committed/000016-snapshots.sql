@@ -1,5 +1,5 @@
---! Previous: sha1:8d101e233bc737f169e1bb8ea29396219cbfe254
---! Hash: sha1:c33d72cc44e4db6fd02246e14cee3f2695d867c9
+--! Previous: sha1:67bf688acad25f9eeb725de1f629efaa4b06e3f4
+--! Hash: sha1:df275686d208ba231e561a547f259707441e7319
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c33d72cc44e4db6fd02246e14cee3f2695d867c9
---! Hash: sha1:2c16fb26b8a796924190c73067c15b1c5d92dd0c
+--! Previous: sha1:df275686d208ba231e561a547f259707441e7319
+--! Hash: sha1:1fec42d80b9bff0d1208862d3515709269069d05
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2c16fb26b8a796924190c73067c15b1c5d92dd0c
---! Hash: sha1:c12991b9d70c245692924e90b22c75d6ba670334
+--! Previous: sha1:1fec42d80b9bff0d1208862d3515709269069d05
+--! Hash: sha1:d3176e296ee721e2e0d188e80be499cba2901b9b
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c12991b9d70c245692924e90b22c75d6ba670334
---! Hash: sha1:ecfbffdfcc443044133f65d88021ef7122d77a6b
+--! Previous: sha1:d3176e296ee721e2e0d188e80be499cba2901b9b
+--! Hash: sha1:5fecbf8731a47f99bafccb360e0b7d33f55062a1
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

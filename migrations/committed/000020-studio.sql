@@ -1,5 +1,5 @@
---! Previous: sha1:ecfbffdfcc443044133f65d88021ef7122d77a6b
---! Hash: sha1:30bed2bf5a2cf7d525f31b95c9c32eaa07ab90e6
+--! Previous: sha1:5fecbf8731a47f99bafccb360e0b7d33f55062a1
+--! Hash: sha1:86161e5cc99366a56391b7ae36958fec86c4469a
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:30bed2bf5a2cf7d525f31b95c9c32eaa07ab90e6
---! Hash: sha1:7874b59a0970061ea789f8702c1207cf4ebdaa0b
+--! Previous: sha1:86161e5cc99366a56391b7ae36958fec86c4469a
+--! Hash: sha1:5c28e8b3bdb191dbeb445391db15121a2bfc6924
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

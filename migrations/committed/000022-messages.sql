@@ -1,5 +1,5 @@
---! Previous: sha1:7874b59a0970061ea789f8702c1207cf4ebdaa0b
---! Hash: sha1:3600023b4461e636e9b4c016807a61795ce7a583
+--! Previous: sha1:5c28e8b3bdb191dbeb445391db15121a2bfc6924
+--! Hash: sha1:b2cd2187f9195df3a9ee5145ffaa7979b9bddd17
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3600023b4461e636e9b4c016807a61795ce7a583
---! Hash: sha1:7ba3d658c7f3aeb3da8ff81142f858abc5f90903
+--! Previous: sha1:b2cd2187f9195df3a9ee5145ffaa7979b9bddd17
+--! Hash: sha1:13f54840209fdbf018e507e8114d21fa627cc99c
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

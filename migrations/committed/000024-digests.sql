@@ -1,5 +1,5 @@
---! Previous: sha1:7ba3d658c7f3aeb3da8ff81142f858abc5f90903
---! Hash: sha1:e9ffc713ccb83a933d6c98c62352a95b8fa48589
+--! Previous: sha1:13f54840209fdbf018e507e8114d21fa627cc99c
+--! Hash: sha1:cd60b9822709148aa6301a0c0499c9669405bb06
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e9ffc713ccb83a933d6c98c62352a95b8fa48589
---! Hash: sha1:6f9a43e0f350afd4fdf5708517eb18f043126b9a
+--! Previous: sha1:cd60b9822709148aa6301a0c0499c9669405bb06
+--! Hash: sha1:abeb4cdeb7d429eb26d2f6a558192f7bd217494a
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

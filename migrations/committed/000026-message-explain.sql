@@ -1,5 +1,5 @@
---! Previous: sha1:6f9a43e0f350afd4fdf5708517eb18f043126b9a
---! Hash: sha1:fd896e052f242b56f0f9f4c3a67b1b62a99841ec
+--! Previous: sha1:abeb4cdeb7d429eb26d2f6a558192f7bd217494a
+--! Hash: sha1:7173c31029561137cb1c4ab12f6f69dfe6782156
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

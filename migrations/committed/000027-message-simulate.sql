@@ -1,5 +1,5 @@
---! Previous: sha1:fd896e052f242b56f0f9f4c3a67b1b62a99841ec
---! Hash: sha1:307687ce9815de1bf0a03f6ae448e74098c70711
+--! Previous: sha1:7173c31029561137cb1c4ab12f6f69dfe6782156
+--! Hash: sha1:6aebc70f17911fb8e8edeccfac956f1ecacdfb69
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

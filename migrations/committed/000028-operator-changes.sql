@@ -1,5 +1,5 @@
---! Previous: sha1:307687ce9815de1bf0a03f6ae448e74098c70711
---! Hash: sha1:e9330c85c9fd832df4a1bbc90d25a2c3fe227109
+--! Previous: sha1:6aebc70f17911fb8e8edeccfac956f1ecacdfb69
+--! Hash: sha1:b365bf1b3f27330451839b4b42028c0b379a3353
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

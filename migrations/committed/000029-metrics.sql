@@ -1,5 +1,5 @@
---! Previous: sha1:e9330c85c9fd832df4a1bbc90d25a2c3fe227109
---! Hash: sha1:43a3dbec5af65b12587d3961b264ac791d38894b
+--! Previous: sha1:b365bf1b3f27330451839b4b42028c0b379a3353
+--! Hash: sha1:95b58cf79fec211a8c2fbc98fad5b2c33621df9d
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

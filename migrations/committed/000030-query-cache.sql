@@ -1,5 +1,5 @@
---! Previous: sha1:43a3dbec5af65b12587d3961b264ac791d38894b
---! Hash: sha1:08cc23d228eac0c84913df14c31c0791d62215c7
+--! Previous: sha1:95b58cf79fec211a8c2fbc98fad5b2c33621df9d
+--! Hash: sha1:018c4b821349a9377cef542b7aa75e0b9f4a54e1
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:08cc23d228eac0c84913df14c31c0791d62215c7
---! Hash: sha1:775280b2b8bd7d282e835095d0ac989045fc2fe9
+--! Previous: sha1:018c4b821349a9377cef542b7aa75e0b9f4a54e1
+--! Hash: sha1:12c1b7bea266fe2a0fb93c43d8660ee3840060fa
 --! Message: live
 --! Baseline: topics/31-live.sql
 

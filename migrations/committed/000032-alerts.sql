@@ -1,5 +1,5 @@
---! Previous: sha1:775280b2b8bd7d282e835095d0ac989045fc2fe9
---! Hash: sha1:e85b98b97db145e0653f0388396985acec317c7c
+--! Previous: sha1:12c1b7bea266fe2a0fb93c43d8660ee3840060fa
+--! Hash: sha1:5a317f9e3d85ad688e6bb6efeae2805eb63c94ca
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e85b98b97db145e0653f0388396985acec317c7c
---! Hash: sha1:36366065d3b12d0fe69aa8d53acade558cce7bd5
+--! Previous: sha1:5a317f9e3d85ad688e6bb6efeae2805eb63c94ca
+--! Hash: sha1:14770cccb920fc8df514c6c2b85f7a6112ec5697
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

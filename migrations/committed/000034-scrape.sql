@@ -1,5 +1,5 @@
---! Previous: sha1:36366065d3b12d0fe69aa8d53acade558cce7bd5
---! Hash: sha1:9f351fedd73a34ca7696977bbaeb90169ae97c61
+--! Previous: sha1:14770cccb920fc8df514c6c2b85f7a6112ec5697
+--! Hash: sha1:e3ec3d23142236ea677f3232325eca57df9fe54c
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

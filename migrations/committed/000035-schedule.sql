@@ -1,5 +1,5 @@
---! Previous: sha1:9f351fedd73a34ca7696977bbaeb90169ae97c61
---! Hash: sha1:e0f758ec77d850546214923c420d263629e1eb00
+--! Previous: sha1:e3ec3d23142236ea677f3232325eca57df9fe54c
+--! Hash: sha1:bbc150daa2770dd14c233410ac722bf79f666995
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

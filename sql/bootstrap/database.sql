@@ -1,6 +1,9 @@
 -- What a superuser prepares in each Groundwork database (the real one, the shadow
 -- database, every test database) before gw_owner migrates it. Can be repeated.
 
+-- Nothing that another role may have put into a schema is found by its name.
+set search_path = pg_catalog, pg_temp;
+
 -- Extensions. pgcrypto is required; the others are created where the server has them,
 -- because the shadow database and the databases of tests must migrate without pg_cron,
 -- which lives in one database of a cluster only.
@@ -8,6 +11,7 @@ create extension if not exists pgcrypto with schema public;
 
 do $extensions$
 declare
+  scheduler regprocedure;
   preloaded text[] := pg_catalog.string_to_array(
     pg_catalog.replace(pg_catalog.current_setting('shared_preload_libraries'), ' ', ''), ',');
 begin
@@ -17,6 +21,10 @@ begin
 
   if 'pg_stat_statements' = any (preloaded) then
     create extension if not exists pg_stat_statements with schema public;
+    -- Somebody may have set a password in clear text, for monitoring to read.
+    perform public.pg_stat_statements_reset(userid, dbid, queryid)
+    from public.pg_stat_statements
+    where query ~* '\m(role|user)\M.*\mpassword\M';
   end if;
 
   if 'pg_cron' = any (preloaded)
@@ -28,6 +36,15 @@ begin
     grant usage on schema cron to gw_owner;
     grant select on cron.job to gw_owner;
     grant select, delete on cron.job_run_details to gw_owner;
+    -- pg_cron lets every role that may use its schema schedule jobs.
+    for scheduler in
+      select oid from pg_catalog.pg_proc
+      where pronamespace = 'cron'::pg_catalog.regnamespace
+        and proname in ('schedule', 'unschedule')
+    loop
+      execute pg_catalog.format('revoke execute on function %s from public', scheduler);
+      execute pg_catalog.format('grant execute on function %s to gw_owner', scheduler);
+    end loop;
     -- Monitoring reads how jobs went; pg_cron's own policies show a role its own jobs only.
     grant usage on schema cron to gw_monitor;
     grant select on cron.job, cron.job_run_details to gw_monitor;
@@ -42,6 +59,21 @@ begin
   end if;
 end
 $extensions$;
+
+-- Nobody writes large objects, which every role may else: also one that may only read.
+do $large_objects$
+declare
+  writer text;
+begin
+  foreach writer in array array['lo_creat(integer)', 'lo_create(oid)',
+    'lo_from_bytea(oid, bytea)', 'lo_put(oid, bigint, bytea)', 'lo_open(oid, integer)',
+    'lowrite(integer, bytea)', 'lo_truncate(integer, integer)',
+    'lo_truncate64(integer, bigint)', 'lo_unlink(oid)']
+  loop
+    execute pg_catalog.format('revoke execute on function pg_catalog.%s from public', writer);
+  end loop;
+end
+$large_objects$;
 
 -- Nobody creates objects in public, and nobody connects but Groundwork's roles.
 revoke create on schema public from public;

@@ -1,9 +1,15 @@
 -- Roles of a Groundwork cluster. Run by a superuser, once for each cluster and again
 -- whenever this file changes; every statement can be repeated.
 --
--- Passwords are never written here. The session may carry them in the setting
--- groundwork.role_passwords, a JSON object {role: password}; roles that it does not
--- name keep the password they have (none, when new: such a role cannot log in yet).
+-- Passwords are never written here, and never come here. The session may carry SCRAM
+-- verifiers in the setting groundwork.role_verifiers, a JSON object {role: verifier}; roles
+-- that it does not name keep the password they have (none, when new: such a role cannot log
+-- in yet). In psql, \password makes a verifier too.
+
+-- Nothing that another role may have put into a schema is found by its name.
+set search_path = pg_catalog, pg_temp;
+-- Verifiers are nobody's business either.
+set pg_stat_statements.track = 'none';
 
 do $roles$
 declare
@@ -69,20 +75,23 @@ alter role gw_monitor set log_min_messages = log;
 alter role gw_readonly set log_min_duration_statement = -1;
 alter role gw_monitor set log_min_duration_statement = -1;
 
-do $passwords$
+do $verifiers$
 declare
   secret record;
 begin
   for secret in
-    select key as role_name, value as password
+    select key as role_name, value as verifier
     from pg_catalog.jsonb_each_text(coalesce(
-      nullif(pg_catalog.current_setting('groundwork.role_passwords', true), ''),
+      nullif(pg_catalog.current_setting('groundwork.role_verifiers', true), ''),
       '{}')::jsonb)
     where key in ('gw_owner', 'gw_authenticator', 'gw_worker', 'gw_cdc',
       'gw_readonly', 'gw_monitor')
   loop
+    if secret.verifier !~ '^SCRAM-SHA-256[$]' then
+      raise exception 'role % is given no SCRAM verifier', secret.role_name;
+    end if;
     execute pg_catalog.format('alter role %I password %L',
-      secret.role_name, secret.password);
+      secret.role_name, secret.verifier);
   end loop;
 end
-$passwords$;
+$verifiers$;

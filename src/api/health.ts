@@ -1,5 +1,5 @@
 import type { Pool } from 'pg';
-import { messageOf } from '../errors.ts';
+import { codeOf } from '../errors.ts';
 import { type Committed, conflictOfFiles, readCommitted } from '../migrations/committed.ts';
 import { isAlive, readPids } from '../server/processes.ts';
 
@@ -28,13 +28,11 @@ async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
     const { rows } = await pool.query<{
       last: string | null;
       ran: string | null;
-      session: string;
       user: boolean;
       anonymous: boolean;
     }>({
       name: 'readiness',
       text: `select ops.last_migration() as last, ops.migration_hash($1) as ran,
-        session_user as session,
         pg_has_role(session_user, 'app_user', 'member') as user,
         pg_has_role(session_user, 'app_anonymous', 'member') as anonymous`,
       values: [wanted?.name],
@@ -46,10 +44,11 @@ async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
       role:
         row?.user && row.anonymous
           ? 'ok'
-          : `${row?.session} may not become app_user and app_anonymous`,
+          : 'the role of this process may not become app_user and app_anonymous',
     };
   } catch (error) {
-    return { database: messageOf(error) };
+    // Anybody may ask: no host, no user, no text of the server.
+    return { database: `cannot be asked (${codeOf(error) ?? 'no answer'})` };
   }
 }
 

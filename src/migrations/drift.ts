@@ -1,5 +1,5 @@
 import { GwError } from '../errors.ts';
-import { withSql } from '../postgres/connect.ts';
+import { withSuperuser } from '../postgres/connect.ts';
 import { requireBinaries, withScratch } from '../server/scratch.ts';
 import { differences } from './compare.ts';
 import { type DumpedObject, dumpObjects } from './dump.ts';
@@ -28,7 +28,7 @@ const lasting = (objects: Map<string, DumpedObject>): Map<string, DumpedObject> 
   );
 
 const majorOf = (url: string): Promise<string> =>
-  withSql(url, async (sql) => {
+  withSuperuser(url, async (sql) => {
     const [row] = await sql<{ version: string }[]>`
       select current_setting('server_version_num')::integer / 10000 as version`;
     return String(row?.version);

@@ -4,7 +4,7 @@ import { Logger } from '@graphile/logger';
 import * as graphileMigrate from 'graphile-migrate';
 import JSON5 from 'json5';
 import { explainError, formatError, GwError, messageOf } from '../errors.ts';
-import { withSql } from '../postgres/connect.ts';
+import { withSql, withSuperuser } from '../postgres/connect.ts';
 import { changeUrl, type Database, databaseName } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
 import { type Applied, refuseConflict } from './committed.ts';
@@ -166,5 +166,8 @@ export async function appliedMigrations(url: string): Promise<Applied[]> {
 
 /** Drops a database, ending the connections to it. */
 export async function forceDrop(superuserUrl: string, name: string): Promise<void> {
-  await withSql(superuserUrl, (sql) => sql`drop database if exists ${sql(name)} with (force)`);
+  await withSuperuser(
+    superuserUrl,
+    (sql) => sql`drop database if exists ${sql(name)} with (force)`,
+  );
 }

@@ -33,6 +33,17 @@ export async function withSql<Result>(
 }
 
 /**
+ * As withSql(), for a superuser. A name without a schema is PostgreSQL's own: the search_path of
+ * our databases begins with schemas in which gw_owner may put a function or an operator of any
+ * name, and a superuser that runs it gives gw_owner the server. For the same reason the work calls
+ * nothing that gw_owner owns: to set the role first is not enough, since a function can reset it.
+ */
+export const withSuperuser = <Result>(
+  url: string,
+  work: (sql: Sql) => Promise<Result>,
+): Promise<Result> => withSql(url, work, { connection: { search_path: 'pg_catalog, pg_temp' } });
+
+/**
  * Says what a failure to connect means and what to do about it.
  *
  * @param variable the environment variable that the URL came from

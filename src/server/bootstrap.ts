@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { codeOf, EXIT, GwError } from '../errors.ts';
 import { audit } from '../postgres/audit.ts';
-import { connectionError, type Sql, withSql } from '../postgres/connect.ts';
+import { connectionError, type Sql, withSql, withSuperuser } from '../postgres/connect.ts';
 import { type LoginName, loginNames, loginRoles, roleNames } from '../postgres/roles.ts';
+import { scramVerifier } from '../postgres/scram.ts';
 import { changeUrl, type Database } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
 
@@ -17,19 +18,21 @@ export async function bootstrapRoles(
   superuserUrl: string,
   passwords: Partial<RolePasswords>,
 ): Promise<void> {
-  await withSql(superuserUrl, async (sql) => {
+  await withSuperuser(superuserUrl, async (sql) => {
     const byRole = Object.fromEntries(
-      loginNames.map((login) => [loginRoles[login].name, passwords[login]]),
+      loginNames.flatMap((login) => {
+        const password = passwords[login];
+        return password === undefined ? [] : [[loginRoles[login].name, scramVerifier(password)]];
+      }),
     );
-    // As a parameter, so that no statement in the server's log contains a password.
-    await sql`select set_config('groundwork.role_passwords', ${JSON.stringify(byRole)}, false)`;
+    await sql`select set_config('groundwork.role_verifiers', ${JSON.stringify(byRole)}, false)`;
     await sql.unsafe(readSql('roles.sql')).simple();
   });
 }
 
 /** Makes a database when it is missing. */
 export async function createDatabase(superuserUrl: string, name: string): Promise<void> {
-  await withSql(changeUrl(superuserUrl, { database: 'postgres' }), async (sql) => {
+  await withSuperuser(changeUrl(superuserUrl, { database: 'postgres' }), async (sql) => {
     const [found] = await sql`select from pg_database where datname = ${name}`;
     if (!found) await sql`create database ${sql(name)} owner gw_owner`;
   });
@@ -37,16 +40,19 @@ export async function createDatabase(superuserUrl: string, name: string): Promis
 
 /** Extensions and settings of one database. Needs a superuser's connection. */
 export async function bootstrapDatabase(superuserUrl: string): Promise<void> {
-  await withSql(superuserUrl, (sql) => sql.unsafe(readSql('database.sql')).simple());
+  await withSuperuser(superuserUrl, (sql) => sql.unsafe(readSql('database.sql')).simple());
 }
 
-/** Enters into the audit log that roles were put in place, and which got a password. */
+/**
+ * Enters into the audit log that roles were put in place, and which got a password. The function is
+ * gw_owner's, which must not be run by a superuser.
+ */
 export async function auditBootstrap(
-  superuserUrl: string,
+  ownerUrl: string,
   passwords: Partial<RolePasswords>,
 ): Promise<void> {
   const logins = loginNames.filter((login) => passwords[login] !== undefined);
-  await audit(superuserUrl, 'roles.bootstrapped', {
+  await audit(ownerUrl, 'roles.bootstrapped', {
     passwords_set: logins.map((login) => loginRoles[login].name),
   });
 }
@@ -64,7 +70,7 @@ export async function bootstrapGiven(
 ): Promise<string> {
   const { superuser, owner } = database.urls;
   if (superuser !== undefined) {
-    const isSuperuser = await withSql(superuser, async (sql) => {
+    const isSuperuser = await withSuperuser(superuser, async (sql) => {
       const [row] = await sql`select rolsuper from pg_roles where rolname = current_user`;
       return row?.rolsuper === true;
     }).catch((error: unknown) => {
@@ -81,7 +87,7 @@ export async function bootstrapGiven(
     const chosen = await passwordsToSet(database, passwords, named);
     await bootstrapRoles(superuser, chosen);
     await bootstrapDatabase(superuser);
-    await auditBootstrap(superuser, chosen);
+    await auditBootstrap(owner, chosen);
     return 'roles and extensions are up to date';
   }
   return withSql(owner, checkBootstrapped).catch((error: unknown) => {
@@ -100,7 +106,7 @@ async function passwordsToSet(
   passwords: RolePasswords,
   named: Partial<RolePasswords>,
 ): Promise<Partial<RolePasswords>> {
-  const withPassword = await withSql(database.urls.superuser ?? '', async (sql) => {
+  const withPassword = await withSuperuser(database.urls.superuser ?? '', async (sql) => {
     const rows = await sql<{ name: string }[]>`
       select rolname as name from pg_authid where rolpassword is not null`;
     return new Set(rows.map(({ name }) => name));

@@ -169,6 +169,14 @@ export async function createCluster(
 
   const shared = readFileSync(join(projectRoot, 'docker', 'postgresql.conf'), 'utf8');
   appendFileSync(join(building, 'postgresql.conf'), `\n${shared}\n${settings.join('\n')}\n`);
+  // Change capture connects to its database by name. The keyword "replication" stands for a base
+  // backup and physical replication alone, with which a role reads every password's verifier.
+  const access = join(building, 'pg_hba.conf');
+  const refused = ['local replication gw_cdc', 'host replication gw_cdc all'];
+  writeFileSync(
+    access,
+    `${refused.map((line) => `${line} reject\n`).join('')}${readFileSync(access, 'utf8')}`,
+  );
   // Servers of 2026 load an output plugin only when it is listed; older ones refuse to
   // start with the setting.
   const known = await run(cluster, 'postgres', ['--describe-config']);

@@ -85,7 +85,7 @@ export async function provideDatabase(config: Config, progress: Progress): Promi
     await bootstrapRoles(changeUrl(superuser, { database: 'postgres' }), passwords);
     await createDatabase(superuser, localDatabaseName);
     await bootstrapDatabase(superuser);
-    await auditBootstrap(superuser, passwords);
+    await auditBootstrap(provided.database.urls.owner, passwords);
     return 'roles, extensions and settings are up to date';
   });
   return provided;

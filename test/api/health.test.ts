@@ -61,7 +61,7 @@ test('a database that ran another migration under that number is not ready', asy
   expect((await ready()).status).toBe(200);
 });
 
-test('a role that may not become a user is not ready, and is named', async () => {
+test('a role that may not become a user is not ready, and strangers are not told which', async () => {
   await db.as('owner')`grant execute on function ops.last_migration() to gw_monitor`;
   const pool = new Pool({ connectionString: db.url('monitor'), max: 1 });
   try {
@@ -70,7 +70,7 @@ test('a role that may not become a user is not ready, and is named', async () =>
       checks: {
         database: 'ok',
         migrations: 'ok',
-        role: 'gw_monitor may not become app_user and app_anonymous',
+        role: 'the role of this process may not become app_user and app_anonymous',
       },
     });
   } finally {

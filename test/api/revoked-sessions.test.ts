@@ -52,6 +52,24 @@ test('a sign-out on one replica is known on another within a moment', async () =
   await eventually(async () => (await statusOf(accessToken)) === 401);
 });
 
+test('a role that notifies of a session that has not ended ends nothing', async () => {
+  await startReplica();
+  const { accessToken } = await api.register('heard@example.com');
+  const { accessToken: other } = await api.register('ended@example.com');
+  const { sid } = JSON.parse(
+    Buffer.from(accessToken.split('.')[1] ?? '', 'base64url').toString(),
+  ) as { sid: string };
+  const readonly = db.as('readonly', 1);
+  await readonly`set default_transaction_read_only = off`;
+  await readonly`select pg_notify('gw_session_revoked', ${sid})`;
+  await readonly`select pg_notify('gw_session_revoked', 'no session' || n)
+    from generate_series(1, 1000) as n`;
+  // What comes after it has been heard.
+  await signOut(other);
+  await eventually(async () => (await statusOf(other)) === 401);
+  expect(await statusOf(accessToken)).toBe(200);
+});
+
 test('a sign-out is read that happened while nobody listened and reconnecting was refused', async () => {
   await startReplica();
   const { accessToken } = await api.register('missed@example.com');

@@ -18,7 +18,9 @@ const test = base.extend<{ drift: (...args: string[]) => ReturnType<Checkout['ru
   },
 });
 
-test('gw status --drift tells what differs from what the migrations make', async ({ drift }) => {
+test('gw status --drift tells what differs from what the migrations make', {
+  timeout: 120_000,
+}, async ({ drift }) => {
   expect(await drift()).toMatchObject({ code: 0, stdout: 'up to date, no drift\n' });
 
   // Partitions of months come and go by policy.
@@ -55,7 +57,4 @@ test('gw status --drift tells what differs from what the migrations make', async
     migrations: 'AS $$',
     database: 'AS $$select 7$$;',
   });
-  expect((await drift()).stdout).toContain(
-    'drift: trigger app_partitions.tasks_h03 _900_truncated',
-  );
 });
