@@ -1,5 +1,5 @@
 --! Previous: sha1:7106a5d19dcb108ff2ba564cade1130db3821e67
---! Hash: sha1:7464e174662e6cabbb5cdc00ab9d9e3e64341487
+--! Hash: sha1:0b4323ff863bfbc3f50bda1a88f947daba9aabde
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -85,51 +85,94 @@ comment on column ops.partition_events.wal_position is
 comment on column ops.partition_events.bytes is
   'For detached and dropped: the size of the partition with its indexes.';
 
---! Included functions/ops/ensure_partitions.sql
-create or replace function ops.ensure_partitions() returns integer
+--! Included functions/ops/make_partitions.sql
+-- Each policy is a subtransaction: a table that is in use, or whose policy is wrong, leaves the
+-- others done.
+create or replace function ops.make_partitions()
+returns table (parent_table regclass, created integer, failure text)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
--- Waiting longer for a table's lock would make every query behind us wait too; the next
--- run tries again.
-set lock_timeout = '5s'
+-- Every query that comes after us waits as long as we do; the next run tries again.
+set lock_timeout = '300ms'
 as $$
+#variable_conflict use_column
 declare
-  wanted record;
-  created integer := 0;
+  policy record;
+  unit text;
+  fallback regclass;
+  partition_key text;
+  strays timestamptz[];
+  starts_at timestamptz;
 begin
   if pg_is_in_recovery() then
-    return 0;
+    return;
   end if;
   -- One at a time: a second run would find the partitions half made.
   perform pg_advisory_xact_lock(hashtextextended('ops.ensure_partitions', 0));
 
-  for wanted in
-    select partition_policies.parent_table, partition_policies.step, months.instant
+  for policy in
+    select partition_policies.*
     from ops.partition_policies
     -- A policy outlives its table, when somebody drops that and forgets this.
-    inner join pg_catalog.pg_class on pg_class.oid = partition_policies.parent_table
-    cross join lateral generate_series(
-      date_trunc(
-        case when partition_policies.step = interval '1 day' then 'day' else 'month' end,
-        now()),
-      now() + partition_policies.step * partition_policies.premake,
-      partition_policies.step
-    ) as months (instant)
-    order by partition_policies.parent_table::text, months.instant
+    inner join pg_class on pg_class.oid = partition_policies.parent_table
+    order by partition_policies.parent_table::text
   loop
-    if ops.create_range_partition(wanted.parent_table, wanted.instant, wanted.step)
-      is not null
-    then
-      created := created + 1;
-    end if;
+    parent_table := policy.parent_table;
+    created := 0;
+    failure := null;
+    begin
+      unit := case when policy.step = interval '1 day' then 'day' else 'month' end;
+      select nullif(pg_partitioned_table.partdefid, 0)::regclass, pg_attribute.attname
+      into fallback, partition_key
+      from pg_partitioned_table
+      inner join pg_attribute on pg_attribute.attrelid = pg_partitioned_table.partrelid
+        and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
+      where pg_partitioned_table.partrelid = policy.parent_table;
+      -- Rows that found no partition, of past months as of far ones, get theirs too.
+      strays := null;
+      if fallback is not null then
+        execute format(
+          'select array_agg(distinct date_trunc(%L, %I::timestamptz)) from %s where isfinite(%2$I)',
+          unit, partition_key, fallback) into strays;
+      end if;
+
+      for starts_at in
+        select generate_series(date_trunc(unit, now()), now() + policy.step * policy.premake,
+          policy.step)
+        union
+        select unnest(strays)
+        order by 1
+      loop
+        if ops.create_range_partition(policy.parent_table, starts_at, policy.step) is not null
+        then
+          created := created + 1;
+        end if;
+      end loop;
+    exception when others then
+      created := 0;
+      failure := case when sqlstate in ('55P03', '40P01')
+        then 'another session is using the table' else sqlstate || ': ' || sqlerrm end;
+      raise warning 'no partition was made for %: %', policy.parent_table, failure;
+    end;
+    return next;
   end loop;
-  return created;
 end
 $$;
 
+comment on function ops.make_partitions() is
+  'Creates every partition that the policies ask for, and those of rows in DEFAULT. Returns for each table how many were created, or why it was left.';
+--! EndIncluded functions/ops/make_partitions.sql
+--! Included functions/ops/ensure_partitions.sql
+create or replace function ops.ensure_partitions() returns integer
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(sum(made.created), 0)::integer from ops.make_partitions() as made
+$$;
+
 comment on function ops.ensure_partitions() is
-  'Creates every partition that the policies ask for. Returns how many were created.';
+  'Creates every partition that the policies ask for, and those of rows in DEFAULT. Returns how many were created. A table that is in use is left for the next run, with a warning.';
 --! EndIncluded functions/ops/ensure_partitions.sql
 --! Included functions/ops/is_confirmed_by_cdc.sql
 -- PostgreSQL does not record the last write to a table. So the caller gives a position
@@ -252,7 +295,7 @@ comment on function ops.create_range_partition(regclass, timestamptz, interval) 
 create or replace function ops.drop_detached_partitions() returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '5s'
+set lock_timeout = '300ms'
 as $$
 declare
   candidate record;
@@ -369,9 +412,8 @@ comment on function ops.partitions_to_detach() is
 create or replace function ops.prune_partitions() returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
--- Waiting longer for a table's lock would make every query behind us wait too; the next
--- run tries again.
-set lock_timeout = '5s'
+-- Every query that comes after us waits as long as we do; the next run tries again.
+set lock_timeout = '300ms'
 as $$
 declare
   due record;

@@ -1,5 +1,5 @@
---! Previous: sha1:7464e174662e6cabbb5cdc00ab9d9e3e64341487
---! Hash: sha1:3dbae00e8fdc29cac82c8bfaab4b6cf6a822519e
+--! Previous: sha1:0b4323ff863bfbc3f50bda1a88f947daba9aabde
+--! Hash: sha1:63affa85458636910b8ae06f222f57dc6a026c39
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

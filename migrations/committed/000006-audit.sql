@@ -1,5 +1,5 @@
---! Previous: sha1:3dbae00e8fdc29cac82c8bfaab4b6cf6a822519e
---! Hash: sha1:8b0993124068dc3dc036ae53fe0224e817b786ca
+--! Previous: sha1:63affa85458636910b8ae06f222f57dc6a026c39
+--! Hash: sha1:2ac6751ea28340011cf7fecf564f386dc9969d1f
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

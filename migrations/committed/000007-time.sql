@@ -1,5 +1,5 @@
---! Previous: sha1:8b0993124068dc3dc036ae53fe0224e817b786ca
---! Hash: sha1:5aeef10539f802b5cdb61c235d5b5502cf2cb470
+--! Previous: sha1:2ac6751ea28340011cf7fecf564f386dc9969d1f
+--! Hash: sha1:0824a955b3cfc96008ff2047e2e37b612f6c184a
 --! Message: time
 --! Baseline: topics/07-time.sql
 

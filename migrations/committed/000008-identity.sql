@@ -1,5 +1,5 @@
---! Previous: sha1:5aeef10539f802b5cdb61c235d5b5502cf2cb470
---! Hash: sha1:367e380f0b3abfe7be9fa232927f66109a120c49
+--! Previous: sha1:0824a955b3cfc96008ff2047e2e37b612f6c184a
+--! Hash: sha1:8542093ff09d58f7bbb26935502c7cc1e2daba48
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

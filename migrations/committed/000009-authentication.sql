@@ -1,5 +1,5 @@
---! Previous: sha1:367e380f0b3abfe7be9fa232927f66109a120c49
---! Hash: sha1:f685f2de9d722b65ddfd9c68327561c9c282175d
+--! Previous: sha1:8542093ff09d58f7bbb26935502c7cc1e2daba48
+--! Hash: sha1:a7a6d226c7a1b8d94d8c106d64f328bf051459f2
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f685f2de9d722b65ddfd9c68327561c9c282175d
---! Hash: sha1:bb2c4cd4994bf97a63ac70768279e8ee7bf058d3
+--! Previous: sha1:a7a6d226c7a1b8d94d8c106d64f328bf051459f2
+--! Hash: sha1:a19fd0527af2952d049fd390b9092f16ac0974a6
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bb2c4cd4994bf97a63ac70768279e8ee7bf058d3
---! Hash: sha1:dbf07dd7244f9d5982b144243111cad2dec63e1a
+--! Previous: sha1:a19fd0527af2952d049fd390b9092f16ac0974a6
+--! Hash: sha1:d96689fdd828a6babce4866c63a79aa701941ae1
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dbf07dd7244f9d5982b144243111cad2dec63e1a
---! Hash: sha1:c6211d9e21cec04aeacb4d2d1a48e55b19dd1e02
+--! Previous: sha1:d96689fdd828a6babce4866c63a79aa701941ae1
+--! Hash: sha1:74759aa53c10af8fe4f6172e4801a49cb91651ad
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

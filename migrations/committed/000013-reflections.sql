@@ -1,5 +1,5 @@
---! Previous: sha1:c6211d9e21cec04aeacb4d2d1a48e55b19dd1e02
---! Hash: sha1:2ad85364aa0f7450ad874a146b49849916dec640
+--! Previous: sha1:74759aa53c10af8fe4f6172e4801a49cb91651ad
+--! Hash: sha1:4955f0d791f37ec3f56f6b5c90d2cfe11e7ec134
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2ad85364aa0f7450ad874a146b49849916dec640
---! Hash: sha1:77e311214b4b12dd54c4fe1f4786b883dc046bf1
+--! Previous: sha1:4955f0d791f37ec3f56f6b5c90d2cfe11e7ec134
+--! Hash: sha1:fc931f13c17a4a7ddd4b1b0552e49d4ff28ec428
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

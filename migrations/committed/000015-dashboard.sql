@@ -1,5 +1,5 @@
---! Previous: sha1:77e311214b4b12dd54c4fe1f4786b883dc046bf1
---! Hash: sha1:67bf688acad25f9eeb725de1f629efaa4b06e3f4
+--! Previous: sha1:fc931f13c17a4a7ddd4b1b0552e49d4ff28ec428
+--! Hash: sha1:93a4c49323b8ad36037702c69a7b68c14d959e79
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

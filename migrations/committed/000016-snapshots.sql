@@ -1,5 +1,5 @@
---! Previous: sha1:67bf688acad25f9eeb725de1f629efaa4b06e3f4
---! Hash: sha1:df275686d208ba231e561a547f259707441e7319
+--! Previous: sha1:93a4c49323b8ad36037702c69a7b68c14d959e79
+--! Hash: sha1:bbf46a780b8113f5d7dc60d5e3c98f9f7b76c64a
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:df275686d208ba231e561a547f259707441e7319
---! Hash: sha1:1fec42d80b9bff0d1208862d3515709269069d05
+--! Previous: sha1:bbf46a780b8113f5d7dc60d5e3c98f9f7b76c64a
+--! Hash: sha1:9b99448e37f302509d8a3c03efd7ce709135c4f6
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1fec42d80b9bff0d1208862d3515709269069d05
---! Hash: sha1:d3176e296ee721e2e0d188e80be499cba2901b9b
+--! Previous: sha1:9b99448e37f302509d8a3c03efd7ce709135c4f6
+--! Hash: sha1:719004680335b9a0235230327952870d6fd6a3bc
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

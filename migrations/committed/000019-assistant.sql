@@ -1,5 +1,5 @@
---! Previous: sha1:d3176e296ee721e2e0d188e80be499cba2901b9b
---! Hash: sha1:5fecbf8731a47f99bafccb360e0b7d33f55062a1
+--! Previous: sha1:719004680335b9a0235230327952870d6fd6a3bc
+--! Hash: sha1:ac7e745fdeb52e6a77a1345d708dc38112ed9070
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5fecbf8731a47f99bafccb360e0b7d33f55062a1
---! Hash: sha1:86161e5cc99366a56391b7ae36958fec86c4469a
+--! Previous: sha1:ac7e745fdeb52e6a77a1345d708dc38112ed9070
+--! Hash: sha1:e0b0ce606edf51075e408508b677762e7600cf58
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:86161e5cc99366a56391b7ae36958fec86c4469a
---! Hash: sha1:5c28e8b3bdb191dbeb445391db15121a2bfc6924
+--! Previous: sha1:e0b0ce606edf51075e408508b677762e7600cf58
+--! Hash: sha1:bdc4abb5901b815643e28f8003b4b4a6997a63d8
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

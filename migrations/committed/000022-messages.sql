@@ -1,5 +1,5 @@
---! Previous: sha1:5c28e8b3bdb191dbeb445391db15121a2bfc6924
---! Hash: sha1:b2cd2187f9195df3a9ee5145ffaa7979b9bddd17
+--! Previous: sha1:bdc4abb5901b815643e28f8003b4b4a6997a63d8
+--! Hash: sha1:12198905d37e5d9d5ae526cbfd0cd67f1b8fd6de
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b2cd2187f9195df3a9ee5145ffaa7979b9bddd17
---! Hash: sha1:13f54840209fdbf018e507e8114d21fa627cc99c
+--! Previous: sha1:12198905d37e5d9d5ae526cbfd0cd67f1b8fd6de
+--! Hash: sha1:954736ef5103d7492f0f6986cd87a2eca309adf8
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:13f54840209fdbf018e507e8114d21fa627cc99c
---! Hash: sha1:cd60b9822709148aa6301a0c0499c9669405bb06
+--! Previous: sha1:954736ef5103d7492f0f6986cd87a2eca309adf8
+--! Hash: sha1:f9dce095317f69c10f5e4859fdcd6142d4cf021b
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cd60b9822709148aa6301a0c0499c9669405bb06
---! Hash: sha1:abeb4cdeb7d429eb26d2f6a558192f7bd217494a
+--! Previous: sha1:f9dce095317f69c10f5e4859fdcd6142d4cf021b
+--! Hash: sha1:8253f09d69e446ef8d2ec2f54736c2d2958bece7
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:abeb4cdeb7d429eb26d2f6a558192f7bd217494a
---! Hash: sha1:7173c31029561137cb1c4ab12f6f69dfe6782156
+--! Previous: sha1:8253f09d69e446ef8d2ec2f54736c2d2958bece7
+--! Hash: sha1:9c452bfba2e230d48d4bcedecf93d992555e0212
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7173c31029561137cb1c4ab12f6f69dfe6782156
---! Hash: sha1:6aebc70f17911fb8e8edeccfac956f1ecacdfb69
+--! Previous: sha1:9c452bfba2e230d48d4bcedecf93d992555e0212
+--! Hash: sha1:3c1cc4ab91a36f39a3806cbb3629a0de5076f3ab
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

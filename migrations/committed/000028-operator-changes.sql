@@ -1,5 +1,5 @@
---! Previous: sha1:6aebc70f17911fb8e8edeccfac956f1ecacdfb69
---! Hash: sha1:b365bf1b3f27330451839b4b42028c0b379a3353
+--! Previous: sha1:3c1cc4ab91a36f39a3806cbb3629a0de5076f3ab
+--! Hash: sha1:f36665eaded9f4d21e0676c40f0800288d1fcead
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

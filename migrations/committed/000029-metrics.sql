@@ -1,5 +1,5 @@
---! Previous: sha1:b365bf1b3f27330451839b4b42028c0b379a3353
---! Hash: sha1:95b58cf79fec211a8c2fbc98fad5b2c33621df9d
+--! Previous: sha1:f36665eaded9f4d21e0676c40f0800288d1fcead
+--! Hash: sha1:6f3959d65ccf94e6c42227fd02f8e4186d9ad88d
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:95b58cf79fec211a8c2fbc98fad5b2c33621df9d
---! Hash: sha1:018c4b821349a9377cef542b7aa75e0b9f4a54e1
+--! Previous: sha1:6f3959d65ccf94e6c42227fd02f8e4186d9ad88d
+--! Hash: sha1:74d26e64e82c27c4cc57d4af607cac3d7a96d3a1
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:018c4b821349a9377cef542b7aa75e0b9f4a54e1
---! Hash: sha1:12c1b7bea266fe2a0fb93c43d8660ee3840060fa
+--! Previous: sha1:74d26e64e82c27c4cc57d4af607cac3d7a96d3a1
+--! Hash: sha1:5bea041f3ead3bedd002763f37d3421d6e624228
 --! Message: live
 --! Baseline: topics/31-live.sql
 

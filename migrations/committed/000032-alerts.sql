@@ -1,5 +1,5 @@
---! Previous: sha1:12c1b7bea266fe2a0fb93c43d8660ee3840060fa
---! Hash: sha1:5a317f9e3d85ad688e6bb6efeae2805eb63c94ca
+--! Previous: sha1:5bea041f3ead3bedd002763f37d3421d6e624228
+--! Hash: sha1:33c09b7ca40fe22fa837dc1cb3b0153ebab90f59
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

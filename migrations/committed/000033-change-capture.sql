@@ -1,5 +1,5 @@
---! Previous: sha1:5a317f9e3d85ad688e6bb6efeae2805eb63c94ca
---! Hash: sha1:14770cccb920fc8df514c6c2b85f7a6112ec5697
+--! Previous: sha1:33c09b7ca40fe22fa837dc1cb3b0153ebab90f59
+--! Hash: sha1:c8b5bf51e1ab635cbaa9d2c0728c83b318264e94
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:14770cccb920fc8df514c6c2b85f7a6112ec5697
---! Hash: sha1:e3ec3d23142236ea677f3232325eca57df9fe54c
+--! Previous: sha1:c8b5bf51e1ab635cbaa9d2c0728c83b318264e94
+--! Hash: sha1:56e16ad9404d84be6d4937c3c95eb19adf78fcce
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e3ec3d23142236ea677f3232325eca57df9fe54c
---! Hash: sha1:bbc150daa2770dd14c233410ac722bf79f666995
+--! Previous: sha1:56e16ad9404d84be6d4937c3c95eb19adf78fcce
+--! Hash: sha1:10d50733fd6d20c35bc135041faaca422e30b6f2
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -69,17 +69,32 @@ comment on view ops.retention_targets is
   'Retention policies with the table and column that they name, or why the current role cannot follow one.';
 
 --! Included functions/app_private/analyze_hot_tables.sql
+-- Autovacuum analyzes partitions, and never their parent, whose statistics the planner uses for a
+-- query of several.
 create or replace function app_private.analyze_hot_tables() returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  parent regclass;
 begin
-  analyze app_public.tasks, app_public.user_activity, app_public.reflections;
+  for parent in
+    select pg_class.oid
+    from pg_class
+    inner join pg_namespace on pg_namespace.oid = pg_class.relnamespace
+    where pg_class.relkind = 'p'
+      and pg_namespace.nspname in ('app_public', 'app_private', 'ops')
+      and pg_has_role(pg_class.relowner, 'usage')
+    order by pg_class.oid::regclass::text
+  loop
+    execute format('analyze %s', parent);
+  end loop;
+  analyze app_public.reflections;
 end
 $$;
 
 comment on function app_private.analyze_hot_tables() is
-  'Refreshes the planner''s statistics of the tables that change most.';
+  'Refreshes the planner''s statistics of every partitioned table, and of reflections.';
 --! EndIncluded functions/app_private/analyze_hot_tables.sql
 --! Included functions/app_private/tg_retention_policies__validate.sql
 -- app_private.next_occasions() looks for an occasion in the ledger until its late window has
@@ -480,7 +495,9 @@ begin
             perform ops.audit('partition_policies.deleted',
               jsonb_build_object('policies', gone));
           end if;
-          perform ops.ensure_partitions();
+          select string_agg(made.parent_table || ': ' || made.failure, '; ')
+          into failure
+          from ops.make_partitions() as made;
         when 'cron-jobs' then
           perform ops.sync_cron_jobs();
         when 'audit-log' then
@@ -569,9 +586,11 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
     'Refreshes mv_user_weekly_summary, the last twelve weeks of each user.'),
   ('cache-cleanup', '0 * * * *', 'select app_private.cleanup_expired_cache()',
     'Deletes expired results of the query cache, which are not returned any more.'),
+  ('prune-partitions', '23 * * * *', 'select ops.prune_partitions()',
+    'Detaches partitions that are older than ops.partition_policies keeps them; one that was in use is tried again.'),
   -- Each night.
   ('daily-analyze', '0 2 * * *', 'select app_private.analyze_hot_tables()',
-    'Analyzes tasks, user_activity and reflections: autovacuum skips partitioned tables.'),
+    'Analyzes every partitioned table, which autovacuum skips, and reflections.'),
   ('ensure-partitions', '17 3 * * *', 'select ops.ensure_partitions()',
     'Makes the partitions that ops.partition_policies wants ahead of time.'),
   ('delete-expired-rows', '41 3 * * *', 'select ops.delete_expired_rows()',

@@ -181,7 +181,13 @@ async function missing(sql: Transaction, needs: string[]): Promise<string | unde
 }
 
 /** What a file returned, or why it could not be run here. */
-export type FileResult = Rows | { needs: string };
+export type FileResult = Rows | Missing;
+
+export interface Missing {
+  needs: string;
+  /** Whether it is there, and this role may not see it. */
+  isRight: boolean;
+}
 
 /** bigint and numeric come as text; sizes, counts and seconds are exact enough as numbers. */
 const numeric = new Set([20, 1700]);
@@ -208,7 +214,7 @@ export async function runSqlFile(sql: Transaction, file: SqlFile): Promise<FileR
   try {
     const result = await sql.savepoint(async (inner): Promise<FileResult> => {
       const need = await missing(inner, file.needs);
-      if (need !== undefined) return { needs: need };
+      if (need !== undefined) return { needs: need, isRight: need.startsWith('role ') };
       const rows = await inner.unsafe<Record<string, unknown>[]>(file.text);
       const columns = rows.columns.map(({ name, type }) => ({ name, type }));
       return { columns, rows: rows.map((row) => withNumbers(row, columns)) };
@@ -218,7 +224,7 @@ export async function runSqlFile(sql: Transaction, file: SqlFile): Promise<FileR
     const code = codeOf(error) ?? '';
     if (notHere.has(code)) {
       const what = code === '42501' ? 'the right to see it' : 'to be loaded by the server';
-      return { needs: `${what} (${messageOf(error)})` };
+      return { needs: `${what} (${messageOf(error)})`, isRight: code === '42501' };
     }
     throw new GwError(`${file.name} failed: ${messageOf(error)}`, {
       // Class 22: a value that the database cannot read.

@@ -104,7 +104,7 @@ describe('the audit log', () => {
     expect(started.code, started.stderr).toBe(0);
     const [bootstrapped] = await entries('roles.bootstrapped');
     expect(bootstrapped).toMatchObject({
-      actor: 'postgres',
+      actor: 'gw_owner',
       details: { passwords_set: expect.arrayContaining(['gw_owner', 'gw_worker']) },
     });
 

@@ -28,14 +28,21 @@ test('the limits of a run are those of the functions', async () => {
       array(
         select part[1]::integer from regexp_matches(
           pg_get_function_arguments(pg_proc.oid), 'DEFAULT ([0-9]+)', 'g') as part) as numbers,
-      coalesce(substring(array_to_string(proconfig, ' ') from 'lock_timeout=([0-9]+)s'), '') as lock
+      coalesce(substring(array_to_string(proconfig, ' ') from 'lock_timeout=([0-9]+(?:ms|s))'), '') as lock
     from pg_proc
     where pronamespace::regnamespace::text in ('ops', 'app_private', 'app_hidden')`;
   const wanted = functions.flatMap(({ name, numbers, lock }) => {
     const row = rows.find(({ calls }) => calls?.includes(`.${name}(`));
     if (row === undefined) return [];
     const limits = numbers.map((number) => number.toLocaleString('en'));
-    return [...limits, ...(lock === '' ? [] : [`${lock} seconds for a lock`])].map((limit) => ({
+    return [
+      ...limits,
+      ...(lock === ''
+        ? []
+        : [
+            `${lock.replace(/s$/, ' s').replace(/m s$/, ' ms').replace(/ s$/, ' seconds')} for a lock`,
+          ]),
+    ].map((limit) => ({
       job: row.job,
       limit,
       said: row['limits of a run'],

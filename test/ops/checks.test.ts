@@ -66,7 +66,7 @@ describe('a health check', () => {
       await sql`update ops.health_checks set ran_at = now()`;
       expect(await foundIn(sql, 'checks-running')).toEqual([]);
       await sql`update ops.health_checks set ran_at = now() - interval '1 hour'`;
-      expect(await foundIn(sql, 'checks-running')).toEqual(['warning ']);
+      expect(await foundIn(sql, 'checks-running')).toEqual(['critical ']);
     });
   });
 
@@ -179,8 +179,8 @@ describe('replication', () => {
 describe('the checks', () => {
   test('all have a test that violates them', () => {
     const elsewhere = ['invalid-index', 'partition-default', 'long-transactions', 'disk-free'];
-    // cron-jobs is tried where pg_cron is, in test/db/cron.test.ts.
-    const replication = ['slot-wal', 'replication-lag', 'cron-jobs'];
+    // The two of pg_cron are tried where it is, in test/db/operations/cron.test.ts.
+    const replication = ['slot-wal', 'replication-lag', 'cron-jobs', 'declared-jobs'];
     const tried = [...healthFaults.map(({ check }) => check), ...elsewhere, ...replication];
     expect([...new Set(tried)].sort()).toEqual(healthNames());
   });
@@ -197,10 +197,13 @@ describe('the checks', () => {
 
   test.each(['superuser', 'owner', 'monitor'] as const)('run as %s', async (role) => {
     const health = await checkHealth(db.url(role), 'test', new Map());
+    expect(health.findings.filter(({ detail }) => detail.startsWith('cannot tell'))).toEqual([]);
     expect(health.findings.filter(({ detail }) => detail.includes('failed:'))).toEqual([]);
     const skipped = health.skipped.map(({ name }) => name);
     // Neither pg_cron nor change capture is in this database.
-    expect(['cron-jobs', 'change-capture', 'disk-free']).toEqual(expect.arrayContaining(skipped));
+    expect(['cron-jobs', 'declared-jobs', 'change-capture', 'disk-free']).toEqual(
+      expect.arrayContaining(skipped),
+    );
   });
 });
 
@@ -338,6 +341,25 @@ describe('the command', () => {
       expect.stringMatching(/^UNKNOWN: nothing listens/),
     ]);
     expect((await check('no-such-check')).code).toBe(3);
+    // Asked for by its name, and not here.
+    const absent = await check('wraparound', 'cron-jobs');
+    expect([absent.code, absent.stdout]).toEqual([
+      3,
+      expect.stringMatching(/^UNKNOWN: 0 critical/),
+    ]);
+    // Without a right: by its name it cannot tell, among all it is a warning.
+    await db.as('owner')`revoke select on ops.partition_policies, ops.backups from gw_monitor`;
+    const blind = await check('backups');
+    expect([blind.code, blind.stdout]).toEqual([3, expect.stringMatching(/^UNKNOWN: 0 critical/)]);
+    const all = await check('--json');
+    await db.as('owner')`grant select on ops.partition_policies, ops.backups to gw_monitor`;
+    expect(JSON.parse(all.stdout).findings).toContainEqual(
+      expect.objectContaining({
+        name: 'backups',
+        level: 'warning',
+        detail: expect.stringMatching(/^cannot tell: needs the right to see it/),
+      }),
+    );
     const wrong = await check('--json', '--param', 'connections_warning=many');
     expect([wrong.code, JSON.parse(wrong.stdout).status]).toEqual([3, 'unknown']);
     expect((await check('--param', 'long_transactions_idle=soon')).code).toBe(3);

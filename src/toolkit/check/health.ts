@@ -22,7 +22,8 @@ export interface HealthFinding {
 }
 
 export interface Health {
-  status: 'ok' | 'warning' | 'critical';
+  /** unknown: a check that was asked for by its name could not look. */
+  status: 'ok' | 'warning' | 'critical' | 'unknown';
   findings: HealthFinding[];
   /** Checks that could not be asked here, and what they need. */
   skipped: { name: string; needs: string }[];
@@ -44,16 +45,17 @@ export const healthNames = (): string[] =>
 export const healthParams = (): Param[] => healthFiles().flatMap(({ params }) => params);
 
 /**
- * Runs checks inside a transaction. One that fails is a finding itself.
+ * Runs checks inside a transaction. One that fails, or may not look, is a finding itself.
  *
- * @param names which; all of them unless given
+ * @param asked which, each of which must be able to look; all of them unless given
  * @throws GwError with exit code 2 for a parameter that the database cannot read
  */
 export async function runHealthChecks(
   sql: Transaction,
   params: Map<string, string>,
-  names: string[] = healthNames(),
+  asked?: string[],
 ): Promise<Health> {
+  const names = asked ?? healthNames();
   await setParams(sql, 'health', params);
   const findings: HealthFinding[] = [];
   const skipped: Health['skipped'] = [];
@@ -64,7 +66,15 @@ export async function runHealthChecks(
     }
     try {
       const answer = await runSqlFile(sql, file);
-      if ('needs' in answer) skipped.push({ name: file.name, needs: answer.needs });
+      if ('needs' in answer && answer.isRight && asked === undefined) {
+        findings.push({
+          name: file.name,
+          level: 'warning',
+          object: '',
+          detail: `cannot tell: needs ${answer.needs}`,
+          remediation: 'Ask as gw_monitor, or grant this role what it needs.',
+        });
+      } else if ('needs' in answer) skipped.push({ name: file.name, needs: answer.needs });
       else {
         const rows = answer.rows as unknown as Omit<HealthFinding, 'name'>[];
         findings.push(...rows.map((row) => ({ name: file.name, ...row })));
@@ -88,7 +98,9 @@ export async function runHealthChecks(
     checks += 1;
   }
   const levels = findings.map(({ level }) => level);
-  const status = levels.includes('critical') ? 'critical' : levels.length > 0 ? 'warning' : 'ok';
+  const rest = levels.length > 0 ? 'warning' : 'ok';
+  const isUnknown = asked !== undefined && skipped.length > 0;
+  const status = levels.includes('critical') ? 'critical' : isUnknown ? 'unknown' : rest;
   return { status, findings, skipped, checks: checks - skipped.length };
 }
 

@@ -311,6 +311,28 @@ describe('monitoring', () => {
     await withRuns([failed, done], async (sql) => expect(await found(sql)).toEqual([]));
   });
 
+  test('finds a job that pg_cron does not have as it is declared, and one that nobody declared', async () => {
+    await rolledBack(superuser, async (sql) => {
+      const differing = async () =>
+        (await runHealthChecks(sql, new Map(), ['declared-jobs'])).findings.map(
+          ({ level, object }) => `${level} ${object}`,
+        );
+      expect(await differing()).toEqual([]);
+      await sql`delete from cron.job where jobname = 'sync-timezones'`;
+      await sql`update cron.job set active = false where jobname = 'check-health'`;
+      await sql`update cron.job set schedule = '1 1 1 1 1' where jobname = 'cache-cleanup'`;
+      await sql`set local role gw_owner`;
+      await sql`select cron.schedule('by-hand', '1 2 3 4 5', 'select 1')`;
+      await sql`set local role gw_monitor`;
+      expect(await differing()).toEqual([
+        'warning by-hand',
+        'critical cache-cleanup',
+        'critical check-health',
+        'critical sync-timezones',
+      ]);
+    });
+  });
+
   test("lists a job that nobody declared, and not another database's", async () => {
     await withRuns([], async (sql) => {
       await sql`set local role none`;

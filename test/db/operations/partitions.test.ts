@@ -136,6 +136,47 @@ describe('ensure_partitions', () => {
     });
   });
 
+  test('gives the rows of past and far months a partition too, and none to infinity', async () => {
+    await asOwner(async (sql) => {
+      const past = await logMessage(sql, -3);
+      const far = await logMessage(sql, 40);
+      expect(await ensure(sql)).toBe(2);
+      const found = [await stored(sql, past), await stored(sql, far)];
+      expect(found.map((each) => each?.partition)).toEqual([
+        (await months(sql, -3, -3))[0]?.name,
+        (await months(sql, 40, 40))[0]?.name,
+      ]);
+      expect(await ensure(sql)).toBe(0);
+    });
+  });
+
+  test('leaves a table that is in use or cannot have one, and makes the others', async () => {
+    const owner = db.as('owner');
+    await owner.unsafe(`
+      create table ops.aa_busy (at timestamptz not null) partition by range (at);
+      create table ops.aa_busy_default partition of ops.aa_busy default;
+      create table ops.aa_list (at integer) partition by list (at);
+      create table ops.zz_idle (at timestamptz not null) partition by range (at);
+      insert into ops.partition_policies (parent_table, step, premake)
+      values ('ops.aa_busy', '1 month', 1), ('ops.aa_list', '1 month', 1),
+        ('ops.zz_idle', '1 month', 1)`);
+    const left = await db.as('superuser').begin(async (reader) => {
+      await reader`select from ops.aa_busy`;
+      return owner`
+        select parent_table::text, created, failure from ops.make_partitions()
+        where parent_table::text ~ '(aa|zz)_'`;
+    });
+    expect(left).toEqual([
+      { parent_table: 'aa_busy', created: 0, failure: 'another session is using the table' },
+      { parent_table: 'aa_list', created: 0, failure: expect.stringMatching(/^GW010: /) },
+      { parent_table: 'zz_idle', created: 2, failure: null },
+    ]);
+    expect(await ensure(owner)).toBe(2);
+    await owner.unsafe(`
+      delete from ops.partition_policies where parent_table::text ~ '(aa|zz)_';
+      drop table ops.aa_busy, ops.aa_list, ops.zz_idle`);
+  });
+
   test('can run twice at once: the second waits and has nothing to do', async () => {
     const [eleventh, twelfth] = await months(db.as('owner'), 11, 12);
     await db.as('owner').unsafe(`drop table ${eleventh?.name}, ${twelfth?.name}`);
