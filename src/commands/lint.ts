@@ -36,8 +36,7 @@ async function onDatabase<Result>(
     const { loadConfig } = await import('../config.ts');
     const { reachDatabase } = await import('../server/locate.ts');
     const { urls } = await reachDatabase(loadConfig());
-    // Not as a superuser, which would find gw_owner's operators by their names.
-    return work(urls.owner, 'DATABASE_URL');
+    return work(urls.superuser ?? urls.owner, 'DATABASE_URL');
   }
   const { createMigrated } = await import('../migrations/scratch.ts');
   const { withScratch } = await import('../server/scratch.ts');

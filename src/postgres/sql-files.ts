@@ -153,7 +153,8 @@ export async function setParams(
 
 /**
  * Names are searched in pg_catalog alone, so that what is printed has its schema, and where
- * pg_stat_statements is, which each installation puts elsewhere.
+ * pg_stat_statements is, which each installation puts elsewhere. Others may be able to put an
+ * operator there, which is no matter for a role without power.
  */
 async function setSearchPath(sql: Transaction): Promise<void> {
   const [extension] = await sql<{ schema: string }[]>`
@@ -244,6 +245,7 @@ export async function readOnly<Result>(
   url: string,
   variable: string,
   work: (sql: Transaction) => Promise<Result>,
+  { needsExtensions = true }: { needsExtensions?: boolean } = {},
 ): Promise<Result> {
   return withSql(
     url,
@@ -253,11 +255,17 @@ export async function readOnly<Result>(
       });
       const result = await sql.begin('read only', async (transaction) => {
         await transaction`set local statement_timeout = '1min'`;
-        await setSearchPath(transaction);
+        if (needsExtensions) await setSearchPath(transaction);
         return { value: await work(transaction) };
       });
       return result.value as Result;
     },
-    { connection: { application_name: 'gw', TimeZone: 'UTC' } },
+    {
+      connection: {
+        application_name: 'gw',
+        TimeZone: 'UTC',
+        search_path: 'pg_catalog, pg_temp',
+      },
+    },
   );
 }
