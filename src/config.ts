@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { EXIT, GwError } from './errors.ts';
 import { readMailbox } from './mailbox.ts';
+import { TlsFault, withTls } from './tls.ts';
 
 const port = z.coerce.number().int().min(1).max(65535);
 
@@ -22,6 +23,16 @@ const postgresUrl = z
   .superRefine((text, context) => {
     const fault = postgresUrlFault(text);
     if (fault !== undefined) context.addIssue(fault);
+  })
+  .transform((text, context) => {
+    if (postgresUrlFault(text) !== undefined) return z.NEVER;
+    try {
+      return withTls(text);
+    } catch (error) {
+      if (!(error instanceof TlsFault)) throw error;
+      context.addIssue(error.message);
+      return z.NEVER;
+    }
   });
 const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
 const password = z

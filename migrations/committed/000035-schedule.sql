@@ -1,5 +1,5 @@
 --! Previous: sha1:56e16ad9404d84be6d4937c3c95eb19adf78fcce
---! Hash: sha1:10d50733fd6d20c35bc135041faaca422e30b6f2
+--! Hash: sha1:452e697a5db7e49df7606a3defdca0711bdf4850
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -449,7 +449,8 @@ as $$
     where cron_jobs.is_active
       and policies.kept_for is not null
       and cron_jobs.command ~ policies.function_name
-    order by cron_jobs.job_name
+    -- The function itself before one of another name that calls it.
+    order by length(cron_jobs.command), cron_jobs.job_name
     limit 1
   ) as job on true
   left join runs on runs.job_name = job.job_name

@@ -15,6 +15,7 @@ import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
 import { formatRecord } from '../terminal/table.ts';
+import { forLibpq } from '../tls.ts';
 
 function parseRole(text: string): Role {
   if ((roles as readonly string[]).includes(text)) return text as Role;
@@ -92,7 +93,7 @@ export function registerDb(program: Command): void {
     .description('print the connection URL of a role')
     .requiredOption('--role <role>', roles.join(', '))
     .action((options: { role: string }) => {
-      process.stdout.write(`${urlOf(parseRole(options.role))}\n`);
+      process.stdout.write(`${forLibpq(urlOf(parseRole(options.role)))}\n`);
     });
 
   db.command('psql')
@@ -101,7 +102,7 @@ export function registerDb(program: Command): void {
     .argument('[args...]', 'passed on to psql; write -- before them')
     .action(async (args: string[], options: { role: string }) => {
       await reachDatabase(loadConfig());
-      const url = parseUrl(urlOf(parseRole(options.role)));
+      const url = parseUrl(forLibpq(urlOf(parseRole(options.role))));
       const password = decodeURIComponent(url.password);
       url.password = '';
       const child = spawn('psql', [url.href, ...args], {

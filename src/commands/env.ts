@@ -5,6 +5,7 @@ import { migrationUrls } from '../migrations/run.ts';
 import { databaseName, parseUrl } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
 import { locateDatabase } from '../server/locate.ts';
+import { forLibpq, tlsVariables } from '../tls.ts';
 
 /** Quotes a word for a POSIX shell. */
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
@@ -18,14 +19,15 @@ export function registerEnv(program: Command): void {
       const urls = migrationUrls(locateDatabase(loadConfig()));
       const owner = parseUrl(urls.owner);
       const variables: Record<string, string | undefined> = {
-        DATABASE_URL: urls.owner,
-        SHADOW_DATABASE_URL: urls.shadow,
-        ROOT_DATABASE_URL: urls.superuser,
+        DATABASE_URL: forLibpq(urls.owner),
+        SHADOW_DATABASE_URL: forLibpq(urls.shadow),
+        ROOT_DATABASE_URL: urls.superuser && forLibpq(urls.superuser),
         PGHOST: owner.hostname,
         PGPORT: owner.port || '5432',
         PGUSER: decodeURIComponent(owner.username),
         PGPASSWORD: decodeURIComponent(owner.password),
         PGDATABASE: databaseName(urls.owner),
+        ...tlsVariables(urls.owner),
       };
       for (const [name, text] of Object.entries(variables)) {
         if (text !== undefined) process.stdout.write(`export ${name}=${quote(text)}\n`);

@@ -1,6 +1,7 @@
 import { loadConfig, postgresUrlFault } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { locateDatabase } from '../server/locate.ts';
+import { TlsFault, withTls } from '../tls.ts';
 
 /** A URL, and where it came from, for errors. */
 export interface Target {
@@ -15,11 +16,18 @@ export interface Target {
  */
 export function givenUrl(url: string): Target {
   const fault = postgresUrlFault(url);
-  if (fault === undefined) return { url, variable: '--url' };
-  throw new GwError(`--url ${fault}`, {
-    hint: 'It looks like postgres://user@host:port/database.',
-    exitCode: EXIT.usage,
-  });
+  if (fault !== undefined) {
+    throw new GwError(`--url ${fault}`, {
+      hint: 'It looks like postgres://user@host:port/database.',
+      exitCode: EXIT.usage,
+    });
+  }
+  try {
+    return { url: withTls(url), variable: '--url' };
+  } catch (error) {
+    if (!(error instanceof TlsFault)) throw error;
+    throw new GwError(`--url ${error.message}`, { exitCode: EXIT.usage });
+  }
 }
 
 /**

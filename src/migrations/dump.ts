@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { GwError } from '../errors.ts';
 import { withSql } from '../postgres/connect.ts';
 import { parseUrl } from '../postgres/urls.ts';
+import { forLibpq } from '../tls.ts';
 
 /** One object of a dump: what kind it is, what it is called, and its statements. */
 export interface DumpedObject {
@@ -16,7 +17,7 @@ export interface DumpedObject {
 const foreignSchemas = ['cron', 'graphile_migrate'];
 
 async function pgDump(bin: string, superuserUrl: string): Promise<string> {
-  const url = parseUrl(superuserUrl);
+  const url = parseUrl(forLibpq(superuserUrl));
   const password = decodeURIComponent(url.password);
   url.password = '';
   const child = spawn(

@@ -7,6 +7,7 @@ import { explainError, formatError, GwError, messageOf } from '../errors.ts';
 import { withSql, withSuperuser } from '../postgres/connect.ts';
 import { changeUrl, type Database, databaseName } from '../postgres/urls.ts';
 import { projectRoot } from '../project.ts';
+import { withTls } from '../tls.ts';
 import { type Applied, refuseConflict } from './committed.ts';
 import { migrationError, type Ran } from './error.ts';
 import { followMigrations, refuseFailedSteps } from './follow.ts';
@@ -53,7 +54,7 @@ export function migrationUrls(database: Database, shadow = process.env.SHADOW_DA
   return {
     owner,
     superuser: superuser && changeUrl(superuser, { database: 'postgres' }),
-    shadow: shadow || shadowUrl(owner),
+    shadow: shadow ? withTls(shadow) : shadowUrl(owner),
   };
 }
 

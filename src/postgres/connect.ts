@@ -1,5 +1,6 @@
 import postgres from 'postgres';
 import { EXIT, explainError, GwError, messageOf } from '../errors.ts';
+import { forPostgresJs } from '../tls.ts';
 import { changeUrl, databaseName, describeUrl, parseUrl } from './urls.ts';
 
 export type Sql = postgres.Sql;
@@ -8,7 +9,9 @@ export type PoolOptions = postgres.Options<Record<string, never>>;
 
 /** A connection pool of `postgres`. Notices are not printed. */
 export function connect(url: string, options: PoolOptions = {}): Sql {
-  return postgres(url, {
+  const { url: plain, ssl } = forPostgresJs(url);
+  return postgres(plain, {
+    ...(ssl === undefined ? {} : { ssl }),
     max: 1,
     connect_timeout: 10,
     idle_timeout: 30,

@@ -44,7 +44,9 @@ export function onLoopback(
   port: number,
   passwords: Passwords,
 ): Database {
-  const base = `postgres://127.0.0.1:${port}/${localDatabaseName}`;
+  // PGSSLMODE is about other servers; `pg` would follow it here too.
+  const plain = process.env.PGSSLMODE ? '?sslmode=disable' : '';
+  const base = `postgres://127.0.0.1:${port}/${localDatabaseName}${plain}`;
   const superuser = changeUrl(base, { user: 'postgres', password: passwords.superuser });
   return {
     source,

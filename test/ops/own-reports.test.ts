@@ -86,7 +86,7 @@ describe('a report on our own parts', () => {
        insert into app_private.sessions (user_id, refresh_token_hash, expires_at)
        select '${user}', sha256(n::text::bytea), now() - n * interval '1 day'
        from unnest(array[1, 6, 8, 30]) as n;
-       update ops.cron_jobs set is_active = false where job_name = 'prune-old-partitions'`,
+       update ops.cron_jobs set is_active = false where job_name like 'prune-%'`,
       'retention',
     );
     const named = (relation: string) => found.find((each) => each.relation === relation);
@@ -156,7 +156,7 @@ describe('a report on our own parts', () => {
       detached_partitions: 0,
       next_partition: partition(6),
       due_at: day(3),
-      next_job: 'prune-old-partitions',
+      next_job: 'prune-partitions',
     });
     expect(Math.round((Date.now() - (before.oldest as Date).getTime()) / 86_400_000)).toBe(5);
     const detached = await ask('select ops.prune_partitions();');

@@ -5,7 +5,10 @@ import { projectRoot } from '../../src/project.ts';
 
 /** From bottom to top. A name with a slash is a folder and all that is in it. */
 const floors = [
-  ['config.ts', 'errors.ts', 'html.ts', 'log.ts', 'mailbox.ts', 'project.ts', 'trace.ts'],
+  [
+    ...['config.ts', 'errors.ts', 'html.ts', 'log.ts', 'mailbox.ts', 'project.ts'],
+    ...['tls.ts', 'trace.ts'],
+  ],
   ['terminal/'],
   ['postgres/'],
   ['server/'],
