@@ -62,8 +62,14 @@ const raised: Record<string, ErrorCode> = {
   GW021: 'VALIDATION_FAILED',
 };
 
-/** The database is away; 55000: it allows no connections at present. */
-const unavailable = ['57P01', '57P02', '57P03', '53300', '55000', '08000', '08003', '08006'];
+/**
+ * The database is away, or cannot write: 55000: it allows no connections at present; 53100 and
+ * 53200: its disk or memory is full; 25006: it is a standby, during a failover.
+ */
+const unavailable = [
+  ...['57P01', '57P02', '57P03', '53100', '53200', '53300', '55000', '25006'],
+  ...['08000', '08003', '08006'],
+];
 
 /**
  * What SQLSTATEs mean to a frontend. Those of class 22, a value that cannot be what the

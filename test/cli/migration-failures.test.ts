@@ -277,6 +277,17 @@ describe('a migration that fails in a database', { timeout: 60_000 }, () => {
       stdout: '0 migrations ran\n',
     });
     expect(await alerts()).toEqual([]);
+
+    // As a concurrent build leaves it that failed.
+    await holder`create index half_built on app_public.habits (created_at)`;
+    await withSql(
+      changeUrl(inject('superuserUrl'), { database: name }),
+      (sql) => sql`
+        update pg_index set indisvalid = false where indexrelid = 'app_public.half_built'::regclass`,
+    );
+    const told = await checkout.run(['migrate'], env());
+    expect(told.code).toBe(1);
+    expect(told.stderr).toContain('half_built: its build did not finish: drop index concurrently');
     await holder.end();
   });
 

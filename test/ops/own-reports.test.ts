@@ -176,7 +176,7 @@ describe('a report on our own parts', () => {
       select ops.prune_partitions();`);
     expect(referenced).toMatchObject({
       due_partitions: 1,
-      next_job: 'prune-old-partitions',
+      next_job: 'prune-partitions',
       blocked_by: expect.stringContaining('violates foreign key constraint'),
     });
   });
