@@ -228,6 +228,57 @@ export const healthFaults: HealthFault[] = [
     findings: ['warning postgres', 'warning template0', 'warning template1'],
   },
   {
+    check: 'collation-version',
+    title: 'a collation whose rules changed',
+    violate: "update pg_collation set collversion = '0' where collname = 'en-x-icu'",
+    findings: ['critical "en-x-icu"'],
+  },
+  {
+    check: 'oldest-xmin',
+    title: 'what vacuum waits for',
+    violate: (sql) => sql`select pg_create_logical_replication_slot('gw_holds', 'pgoutput')`,
+    params: { oldest_xmin_warning: '-1' },
+    findings: ['warning slot gw_holds'],
+  },
+  {
+    check: 'disabled-triggers',
+    title: 'a trigger that is off, and the triggers of a foreign key',
+    violate: `
+      alter table app_public.habits disable trigger _100_timestamps;
+      alter table app_private.unknown_timezones disable trigger all;
+      alter table app_private.set_aside_users disable trigger all;`,
+    findings: [
+      'critical app_private.set_aside_users set_aside_users_user_id_fkey',
+      'critical app_public.habits _100_timestamps',
+    ],
+  },
+  {
+    check: 'unvalidated-constraints',
+    title: 'a constraint that old rows may break',
+    violate: `
+      alter table app_public.habits add constraint habits_by_hand check (id is not null) not valid`,
+    findings: ['warning app_public.habits habits_by_hand'],
+  },
+  {
+    check: 'role-passwords',
+    title: 'passwords that have expired and will, and not one that lasts',
+    violate: `
+      create role gw_gone login password 'expired-0' valid until '2020-01-01';
+      create role gw_soon login password 'expires-0';
+      do $$ begin
+        execute format('alter role gw_soon valid until %L', now() + interval '3 days');
+      end $$;
+      create role gw_lasts login password 'lasts-000' valid until 'infinity';`,
+    findings: ['critical gw_gone', 'warning gw_soon'],
+  },
+  {
+    check: 'checksum-failures',
+    title: 'a database with as many damaged pages as it is said to have',
+    violate: '',
+    params: { checksum_failures: '0' },
+    findings: ['critical ', 'critical shared objects'],
+  },
+  {
     check: 'checks-running',
     title: 'checks that nobody has run for an hour',
     violate: "update ops.health_checks set ran_at = now() - interval '1 hour'",

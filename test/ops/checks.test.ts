@@ -284,7 +284,12 @@ describe('ops.check_health', () => {
       await sql`select ops.check_health()`;
       const rows = await sql`
         select name from ops.health_checks where ran_at < now() order by name`;
-      expect(rows.map(({ name }) => name)).toEqual(['audit-log', 'broken-plans', 'sequences']);
+      expect(rows.map(({ name }) => name)).toEqual([
+        'audit-log',
+        'broken-plans',
+        'collation-version',
+        'sequences',
+      ]);
     });
   });
 
