@@ -12,6 +12,7 @@ import {
   refuseConflict,
 } from '../migrations/committed.ts';
 import type { Drift } from '../migrations/drift.ts';
+import { followMigrations, refuseFailedSteps } from '../migrations/follow.ts';
 import { applyMoves, planRebase } from '../migrations/rebase.ts';
 import {
   appliedMigrations,
@@ -30,6 +31,7 @@ import { locateDatabase, reachDatabase } from '../server/locate.ts';
 import { restartDatabase } from '../server/restart.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
+import { isUp, withoutProcesses } from '../up/pause.ts';
 
 function say(text: string): void {
   process.stderr.write(`${text}\n`);
@@ -166,6 +168,20 @@ async function status(options: { drift?: boolean; json?: boolean }): Promise<voi
   process.exitCode = (hasCurrentMigration ? 2 : 0) + (drift.length > 0 ? 4 : 0);
 }
 
+/** Drops the database, makes it again, and starts pg_cron's scheduler, which ended with it. */
+async function reset(urls: MigrationUrls): Promise<void> {
+  const name = databaseName(urls.owner);
+  const hadCron = await hasCron(urls.owner).catch(() => false);
+  await forceDrop(urls.superuser ?? '', name);
+  await withGraphileMigrate(urls, (settings) => graphileMigrate.reset(settings), { say });
+  refuseFailedSteps(await followMigrations(urls.owner));
+  await audit(urls.owner, 'database.reset', { database: name });
+  if (!hadCron) return;
+  const isOurs = locateDatabase(loadConfig()).source !== 'url';
+  if (isOurs && (await restartDatabase())) process.stderr.write('the server was restarted\n');
+  else process.stderr.write('! restart the server now: pg_cron has ended with its database\n');
+}
+
 export function registerMigrate(program: Command): void {
   program
     .command('migrate')
@@ -244,17 +260,14 @@ export function registerMigrate(program: Command): void {
       const { host } = parseUrl(urls.owner);
       if (options.dryRun === true) {
         process.stdout.write(`would drop database "${name}" at ${host} and migrate it anew\n`);
+        if (isUp()) process.stdout.write('would stop the processes of gw up meanwhile\n');
         return;
       }
-      await confirm(`Drop database "${name}" at ${host} and everything in it?`, options.yes);
-      const hadCron = await hasCron(urls.owner).catch(() => false);
-      await forceDrop(urls.superuser ?? '', name);
-      await withGraphileMigrate(urls, (settings) => graphileMigrate.reset(settings), { say });
-      await audit(urls.owner, 'database.reset', { database: name });
-      // pg_cron's scheduler has ended with its database, and only a restart brings it back.
-      if (!hadCron) return;
-      const isOurs = locateDatabase(loadConfig()).source !== 'url';
-      if (isOurs && (await restartDatabase())) process.stderr.write('the server was restarted\n');
-      else process.stderr.write('! restart the server now: pg_cron has ended with its database\n');
+      const meanwhile = isUp() ? ' The processes of gw up stand still meanwhile.' : '';
+      await confirm(
+        `Drop database "${name}" at ${host} and everything in it?${meanwhile}`,
+        options.yes,
+      );
+      await withoutProcesses(() => reset(urls));
     });
 }

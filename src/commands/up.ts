@@ -16,6 +16,7 @@ import { paths, readSecrets, readState, updateState } from '../server/state.ts';
 import { Progress } from '../terminal/progress.ts';
 import { formatColumns } from '../terminal/table.ts';
 import { releaseLock, takeLock } from '../up/lock.ts';
+import { watchPause } from '../up/pause.ts';
 import { Supervisor } from '../up/supervisor.ts';
 import { describeDestination } from '../worker/channels/destination.ts';
 import { makeDevelopmentToken } from './token.ts';
@@ -98,6 +99,7 @@ async function printSummary(config: Config, database: Database, apiPort: number)
 interface Started {
   ownsServer: boolean;
   watch?: NodeJS.Timeout;
+  pause?: NodeJS.Timeout;
   supervisor?: Supervisor;
 }
 
@@ -176,11 +178,13 @@ async function start(
   // By now its scheduler has started.
   if (cron) await wakeCron(database.urls.owner);
   if (cluster !== undefined) started.watch = watchCluster(supervisor, progress);
+  started.pause = watchPause(supervisor, (mark, name, text) => progress.say(mark, name, text));
   await printSummary(config, database, apiPort);
 }
 
-async function stop({ ownsServer, watch, supervisor }: Started): Promise<void> {
+async function stop({ ownsServer, watch, pause, supervisor }: Started): Promise<void> {
   clearInterval(watch);
+  clearInterval(pause);
   await supervisor?.stop(2_000);
   if (ownsServer) await stopDatabase();
   removePids();

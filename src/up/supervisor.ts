@@ -92,6 +92,23 @@ export class Supervisor {
           }),
       ),
     );
+    this.#writePids();
+  }
+
+  /** Starts the processes again that stop() has stopped. */
+  resume(): void {
+    this.#stopping = false;
+    for (const child of this.#children.values()) {
+      child.failures = 0;
+      this.#startAgain(child);
+    }
+  }
+
+  #startAgain(child: Child): void {
+    child.process = this.#spawn(child.spec);
+    this.#writePids();
+    child.process.once('message', () => this.#say('✔', child.spec.name, 'is back'));
+    this.#watch(child);
   }
 
   #spawn({ args, env }: ChildSpec): ChildProcess {
@@ -115,12 +132,7 @@ export class Supervisor {
       const why = signal ?? `exit ${code}`;
       this.#say('!', child.spec.name, `died (${why}); starting it again in ${wait / 1000} s`);
       this.#writePids();
-      child.restart = setTimeout(() => {
-        child.process = this.#spawn(child.spec);
-        this.#writePids();
-        child.process.once('message', () => this.#say('✔', child.spec.name, 'is back'));
-        this.#watch(child);
-      }, wait);
+      child.restart = setTimeout(() => this.#startAgain(child), wait);
     });
   }
 

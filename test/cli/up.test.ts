@@ -221,6 +221,19 @@ test('npm start, from nothing to messages delivered', { timeout: 240_000 }, asyn
   for (const name of ['api', 'worker', 'cdc', 'up'])
     expect(isAlive(orphans[name]), name).toBe(false);
   expect(origin(last)).toBe(`http://127.0.0.1:${apiPort}`);
+
+  // A reset stops what works on the database, and starts it again.
+  const stale = pids();
+  const reset = await checkout.run(['reset', '--yes']);
+  expect(reset.code, reset.stderr).toBe(0);
+  const names = ['api', 'worker', 'cdc'];
+  await eventually(async () => names.every((name) => pids()[name]));
+  for (const name of names) expect(pids()[name], name).not.toBe(stale[name]);
+  await eventually(
+    async () => (await fetch(`${origin(last)}/readyz`).catch(() => undefined))?.status === 200,
+    30_000,
+  );
+  expect(last.output()).not.toMatch(/ died /);
   await stop(last, 'SIGINT');
   expect(last.exitCode).toBe(0);
   expect((await checkout.run(['db', 'status', '--json'])).code).toBe(3);
