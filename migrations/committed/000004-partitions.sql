@@ -1,5 +1,5 @@
 --! Previous: sha1:7106a5d19dcb108ff2ba564cade1130db3821e67
---! Hash: sha1:0b4323ff863bfbc3f50bda1a88f947daba9aabde
+--! Hash: sha1:d862994cf9784b1be7aa7d46fb1119aa0a1feb25
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -129,11 +129,13 @@ begin
       inner join pg_attribute on pg_attribute.attrelid = pg_partitioned_table.partrelid
         and pg_attribute.attnum = pg_partitioned_table.partattrs[0]
       where pg_partitioned_table.partrelid = policy.parent_table;
-      -- Rows that found no partition, of past months as of far ones, get theirs too.
+      -- Rows that found no partition, of past months as of far ones, get theirs too: so many in
+      -- a run, should their times be nonsense.
       strays := null;
       if fallback is not null then
         execute format(
-          'select array_agg(distinct date_trunc(%L, %I::timestamptz)) from %s where isfinite(%2$I)',
+          'select array_agg(starts_at) from (select distinct date_trunc(%L, %I::timestamptz)'
+          ' from %s where isfinite(%2$I) order by 1 limit 24) as found (starts_at)',
           unit, partition_key, fallback) into strays;
       end if;
 

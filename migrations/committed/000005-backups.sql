@@ -1,5 +1,5 @@
---! Previous: sha1:0b4323ff863bfbc3f50bda1a88f947daba9aabde
---! Hash: sha1:63affa85458636910b8ae06f222f57dc6a026c39
+--! Previous: sha1:d862994cf9784b1be7aa7d46fb1119aa0a1feb25
+--! Hash: sha1:9479f56971b1726f625998d902cddd909af48d93
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:63affa85458636910b8ae06f222f57dc6a026c39
---! Hash: sha1:2ac6751ea28340011cf7fecf564f386dc9969d1f
+--! Previous: sha1:9479f56971b1726f625998d902cddd909af48d93
+--! Hash: sha1:b5d08d57c1f2c322532c59359bffc435e3ddf4f8
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2ac6751ea28340011cf7fecf564f386dc9969d1f
---! Hash: sha1:0824a955b3cfc96008ff2047e2e37b612f6c184a
+--! Previous: sha1:b5d08d57c1f2c322532c59359bffc435e3ddf4f8
+--! Hash: sha1:54bdc3968bbda9b8d7a5ac7da562bd7985d787e7
 --! Message: time
 --! Baseline: topics/07-time.sql
 

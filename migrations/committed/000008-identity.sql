@@ -1,5 +1,5 @@
---! Previous: sha1:0824a955b3cfc96008ff2047e2e37b612f6c184a
---! Hash: sha1:8542093ff09d58f7bbb26935502c7cc1e2daba48
+--! Previous: sha1:54bdc3968bbda9b8d7a5ac7da562bd7985d787e7
+--! Hash: sha1:f58b4903fe8186772e5752a47f2769a757ec0155
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

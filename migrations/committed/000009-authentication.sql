@@ -1,5 +1,5 @@
---! Previous: sha1:8542093ff09d58f7bbb26935502c7cc1e2daba48
---! Hash: sha1:a7a6d226c7a1b8d94d8c106d64f328bf051459f2
+--! Previous: sha1:f58b4903fe8186772e5752a47f2769a757ec0155
+--! Hash: sha1:8c613424ea2c2f6ffef88792aea6fe11a09a326c
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a7a6d226c7a1b8d94d8c106d64f328bf051459f2
---! Hash: sha1:a19fd0527af2952d049fd390b9092f16ac0974a6
+--! Previous: sha1:8c613424ea2c2f6ffef88792aea6fe11a09a326c
+--! Hash: sha1:bc9ca65a9ead4bf661f72dafa968afffa88a779c
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

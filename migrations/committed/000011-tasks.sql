@@ -1,5 +1,5 @@
---! Previous: sha1:a19fd0527af2952d049fd390b9092f16ac0974a6
---! Hash: sha1:d96689fdd828a6babce4866c63a79aa701941ae1
+--! Previous: sha1:bc9ca65a9ead4bf661f72dafa968afffa88a779c
+--! Hash: sha1:db4ed5f4b2b3e34e530b8118e60f9df858eb79b3
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

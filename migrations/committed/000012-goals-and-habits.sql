@@ -1,5 +1,5 @@
---! Previous: sha1:d96689fdd828a6babce4866c63a79aa701941ae1
---! Hash: sha1:74759aa53c10af8fe4f6172e4801a49cb91651ad
+--! Previous: sha1:db4ed5f4b2b3e34e530b8118e60f9df858eb79b3
+--! Hash: sha1:6e301b223f71a940ed02a43d7860f9f717789d03
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:74759aa53c10af8fe4f6172e4801a49cb91651ad
---! Hash: sha1:4955f0d791f37ec3f56f6b5c90d2cfe11e7ec134
+--! Previous: sha1:6e301b223f71a940ed02a43d7860f9f717789d03
+--! Hash: sha1:a6f987441d6caf79299898c0f48a915a8468d917
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

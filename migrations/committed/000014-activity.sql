@@ -1,5 +1,5 @@
---! Previous: sha1:4955f0d791f37ec3f56f6b5c90d2cfe11e7ec134
---! Hash: sha1:fc931f13c17a4a7ddd4b1b0552e49d4ff28ec428
+--! Previous: sha1:a6f987441d6caf79299898c0f48a915a8468d917
+--! Hash: sha1:cc071a8d58b27256f4fc5b90df0d8375a19dbdb1
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

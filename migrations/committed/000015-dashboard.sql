@@ -1,5 +1,5 @@
---! Previous: sha1:fc931f13c17a4a7ddd4b1b0552e49d4ff28ec428
---! Hash: sha1:93a4c49323b8ad36037702c69a7b68c14d959e79
+--! Previous: sha1:cc071a8d58b27256f4fc5b90df0d8375a19dbdb1
+--! Hash: sha1:59dae744547034c864fa3b8d56ef2b2e640fd06f
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:93a4c49323b8ad36037702c69a7b68c14d959e79
---! Hash: sha1:bbf46a780b8113f5d7dc60d5e3c98f9f7b76c64a
+--! Previous: sha1:59dae744547034c864fa3b8d56ef2b2e640fd06f
+--! Hash: sha1:bdf87202fcaf4a62f1758222141a3df839ba7a8b
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

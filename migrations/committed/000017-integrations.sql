@@ -1,5 +1,5 @@
---! Previous: sha1:bbf46a780b8113f5d7dc60d5e3c98f9f7b76c64a
---! Hash: sha1:9b99448e37f302509d8a3c03efd7ce709135c4f6
+--! Previous: sha1:bdf87202fcaf4a62f1758222141a3df839ba7a8b
+--! Hash: sha1:3305b6a5c429223e0339fe837e811baf55bae3de
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

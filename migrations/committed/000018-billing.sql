@@ -1,5 +1,5 @@
---! Previous: sha1:9b99448e37f302509d8a3c03efd7ce709135c4f6
---! Hash: sha1:719004680335b9a0235230327952870d6fd6a3bc
+--! Previous: sha1:3305b6a5c429223e0339fe837e811baf55bae3de
+--! Hash: sha1:dea787a6878a8b05e6d7d26341cd0eeeaaedb0b9
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

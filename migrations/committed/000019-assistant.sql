@@ -1,5 +1,5 @@
---! Previous: sha1:719004680335b9a0235230327952870d6fd6a3bc
---! Hash: sha1:ac7e745fdeb52e6a77a1345d708dc38112ed9070
+--! Previous: sha1:dea787a6878a8b05e6d7d26341cd0eeeaaedb0b9
+--! Hash: sha1:fc643cf261906827b29855d7d0d4bfb4ecb4dde3
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ac7e745fdeb52e6a77a1345d708dc38112ed9070
---! Hash: sha1:e0b0ce606edf51075e408508b677762e7600cf58
+--! Previous: sha1:fc643cf261906827b29855d7d0d4bfb4ecb4dde3
+--! Hash: sha1:b9cfde508e6690be739a5e7cc3bdb34fed5f8bc9
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

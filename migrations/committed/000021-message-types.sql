@@ -1,5 +1,5 @@
---! Previous: sha1:e0b0ce606edf51075e408508b677762e7600cf58
---! Hash: sha1:bdc4abb5901b815643e28f8003b4b4a6997a63d8
+--! Previous: sha1:b9cfde508e6690be739a5e7cc3bdb34fed5f8bc9
+--! Hash: sha1:9539e2a777867da352d47a57d2305280c0d82634
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bdc4abb5901b815643e28f8003b4b4a6997a63d8
---! Hash: sha1:12198905d37e5d9d5ae526cbfd0cd67f1b8fd6de
+--! Previous: sha1:9539e2a777867da352d47a57d2305280c0d82634
+--! Hash: sha1:cd565c97977aa664fc652dd268d80baa1f0681ac
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:12198905d37e5d9d5ae526cbfd0cd67f1b8fd6de
---! Hash: sha1:954736ef5103d7492f0f6986cd87a2eca309adf8
+--! Previous: sha1:cd565c97977aa664fc652dd268d80baa1f0681ac
+--! Hash: sha1:93840fbe2464612e6e235d296b84ce811ddcddc5
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:954736ef5103d7492f0f6986cd87a2eca309adf8
---! Hash: sha1:f9dce095317f69c10f5e4859fdcd6142d4cf021b
+--! Previous: sha1:93840fbe2464612e6e235d296b84ce811ddcddc5
+--! Hash: sha1:ff3a7d0c181e4c27f3debc718bca133100398c98
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f9dce095317f69c10f5e4859fdcd6142d4cf021b
---! Hash: sha1:8253f09d69e446ef8d2ec2f54736c2d2958bece7
+--! Previous: sha1:ff3a7d0c181e4c27f3debc718bca133100398c98
+--! Hash: sha1:2bd942982a9b0255997deef161cf042bece4d88e
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

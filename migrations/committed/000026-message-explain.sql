@@ -1,5 +1,5 @@
---! Previous: sha1:8253f09d69e446ef8d2ec2f54736c2d2958bece7
---! Hash: sha1:9c452bfba2e230d48d4bcedecf93d992555e0212
+--! Previous: sha1:2bd942982a9b0255997deef161cf042bece4d88e
+--! Hash: sha1:1c5defb84a834fadd04ca3503b7449b407b33048
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

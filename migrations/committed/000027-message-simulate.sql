@@ -1,5 +1,5 @@
---! Previous: sha1:9c452bfba2e230d48d4bcedecf93d992555e0212
---! Hash: sha1:3c1cc4ab91a36f39a3806cbb3629a0de5076f3ab
+--! Previous: sha1:1c5defb84a834fadd04ca3503b7449b407b33048
+--! Hash: sha1:2fd325d8e26fd40bacbafad1b6839a752f39d70e
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3c1cc4ab91a36f39a3806cbb3629a0de5076f3ab
---! Hash: sha1:f36665eaded9f4d21e0676c40f0800288d1fcead
+--! Previous: sha1:2fd325d8e26fd40bacbafad1b6839a752f39d70e
+--! Hash: sha1:b208a8207487035ba87c40bc5b5cde732f21d8b9
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f36665eaded9f4d21e0676c40f0800288d1fcead
---! Hash: sha1:6f3959d65ccf94e6c42227fd02f8e4186d9ad88d
+--! Previous: sha1:b208a8207487035ba87c40bc5b5cde732f21d8b9
+--! Hash: sha1:7e43801aa4fa44c71e5f4007b06790d966f0ddaa
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6f3959d65ccf94e6c42227fd02f8e4186d9ad88d
---! Hash: sha1:74d26e64e82c27c4cc57d4af607cac3d7a96d3a1
+--! Previous: sha1:7e43801aa4fa44c71e5f4007b06790d966f0ddaa
+--! Hash: sha1:fa36c90eefccd580b9cced9a200c4cf43981ad7a
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:74d26e64e82c27c4cc57d4af607cac3d7a96d3a1
---! Hash: sha1:5bea041f3ead3bedd002763f37d3421d6e624228
+--! Previous: sha1:fa36c90eefccd580b9cced9a200c4cf43981ad7a
+--! Hash: sha1:277e4ecc80b823ef58f33c33afa2e576480f01d3
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5bea041f3ead3bedd002763f37d3421d6e624228
---! Hash: sha1:33c09b7ca40fe22fa837dc1cb3b0153ebab90f59
+--! Previous: sha1:277e4ecc80b823ef58f33c33afa2e576480f01d3
+--! Hash: sha1:16c36bf0b2f83c0dfaaed682d9db640769c0f841
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

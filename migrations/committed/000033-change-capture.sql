@@ -1,5 +1,5 @@
---! Previous: sha1:33c09b7ca40fe22fa837dc1cb3b0153ebab90f59
---! Hash: sha1:c8b5bf51e1ab635cbaa9d2c0728c83b318264e94
+--! Previous: sha1:16c36bf0b2f83c0dfaaed682d9db640769c0f841
+--! Hash: sha1:1f666d3d24a8f5bb9bd9395b033db2dd425aaafa
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

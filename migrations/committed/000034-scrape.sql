@@ -1,5 +1,5 @@
---! Previous: sha1:c8b5bf51e1ab635cbaa9d2c0728c83b318264e94
---! Hash: sha1:56e16ad9404d84be6d4937c3c95eb19adf78fcce
+--! Previous: sha1:1f666d3d24a8f5bb9bd9395b033db2dd425aaafa
+--! Hash: sha1:b5af33d589bfc3de7e994cc13f6e092f90ca231c
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:56e16ad9404d84be6d4937c3c95eb19adf78fcce
---! Hash: sha1:452e697a5db7e49df7606a3defdca0711bdf4850
+--! Previous: sha1:b5af33d589bfc3de7e994cc13f6e092f90ca231c
+--! Hash: sha1:8d0f30f03ab29b70a057c05d4baf2c3351836d75
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -189,6 +189,32 @@ export async function createCluster(
   renameSync(building, dataDirectory(cluster));
 }
 
+/**
+ * Gives the superuser of a stopped cluster another password. Whoever may run the server may do so: in
+ * single-user mode nobody is asked for one.
+ *
+ * @param verifier as scramVerifier() makes it
+ */
+export async function resetSuperuser(cluster: Cluster, verifier: string): Promise<void> {
+  const child = spawn(
+    join(cluster.bin, 'postgres'),
+    ['--single', '-D', dataDirectory(cluster), 'postgres'],
+    { ...postgresUser(), cwd: '/', env: serverEnv(cluster), stdio: ['pipe', 'pipe', 'pipe'] },
+  );
+  let output = '';
+  child.stdout.on('data', (chunk) => (output += chunk));
+  child.stderr.on('data', (chunk) => (output += chunk));
+  child.stdin.end(`alter role postgres password '${verifier}'\n`);
+  const code = await new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
+  if (code === 0 && !/\b(ERROR|FATAL|PANIC):/.test(output)) return;
+  throw new GwError(`the cluster in ${dataDirectory(cluster)} cannot be taken over`, {
+    hint: 'It was made by an earlier checkout in this folder. Start afresh: npm run gw -- db reset',
+  });
+}
+
 /** The port of the running server, or undefined when none runs on this data directory. */
 export function runningPort(cluster: Cluster): number | undefined {
   let lines: string[];

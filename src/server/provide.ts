@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { untilAnswers } from '../postgres/connect.ts';
+import { scramVerifier } from '../postgres/scram.ts';
 import { changeUrl, type Database } from '../postgres/urls.ts';
 import type { Progress } from '../terminal/progress.ts';
 import {
@@ -22,8 +23,10 @@ import {
   clusterExists,
   clusterHome,
   createCluster,
+  resetSuperuser,
   runningPort,
   startCluster,
+  stopCluster,
 } from './cluster.ts';
 import {
   containerName,
@@ -44,6 +47,7 @@ import {
   standardPort,
 } from './locate.ts';
 import { choosePort } from './ports.ts';
+import { stopDatabase } from './restart.ts';
 import { readState, updateState } from './state.ts';
 
 export interface Provided {
@@ -81,13 +85,19 @@ export async function provideDatabase(config: Config, progress: Progress): Promi
   }
 
   const { superuser = '' } = provided.database.urls;
-  await progress.step('roles', async () => {
-    await bootstrapRoles(changeUrl(superuser, { database: 'postgres' }), passwords);
-    await createDatabase(superuser, localDatabaseName);
-    await bootstrapDatabase(superuser);
-    await auditBootstrap(provided.database.urls.owner, passwords);
-    return 'roles, extensions and settings are up to date';
-  });
+  await progress
+    .step('roles', async () => {
+      await bootstrapRoles(changeUrl(superuser, { database: 'postgres' }), passwords);
+      await createDatabase(superuser, localDatabaseName);
+      await bootstrapDatabase(superuser);
+      await auditBootstrap(provided.database.urls.owner, passwords);
+      return 'roles, extensions and settings are up to date';
+    })
+    .catch(async (error: unknown) => {
+      // What this start began, its failure ends.
+      if (provided.started) await stopDatabase();
+      throw error;
+    });
   return provided;
 }
 
@@ -130,6 +140,16 @@ async function provideCluster(
 ): Promise<Provided> {
   const cluster: Cluster = { bin, home: readState().cluster ?? clusterHome() };
   let started = false;
+  // Of a checkout that was deleted, in this same folder: nobody knows its passwords any more.
+  const isForgotten = clusterExists(cluster) && readState().cluster === undefined;
+  if (isForgotten) {
+    updateState({ cluster: cluster.home });
+    await progress.step('old cluster', async () => {
+      await stopCluster(cluster);
+      await resetSuperuser(cluster, scramVerifier(passwords.superuser));
+      return 'of an earlier checkout in this folder: taken over, with its data';
+    });
+  }
   let port = runningPort(cluster);
   await progress.step('cluster', async (note) => {
     const isNew = !clusterExists(cluster);
