@@ -174,12 +174,15 @@ async function reset(urls: MigrationUrls): Promise<void> {
   const hadCron = await hasCron(urls.owner).catch(() => false);
   await forceDrop(urls.superuser ?? '', name);
   await withGraphileMigrate(urls, (settings) => graphileMigrate.reset(settings), { say });
-  refuseFailedSteps(await followMigrations(urls.owner));
+  const failed = await followMigrations(urls.owner);
   await audit(urls.owner, 'database.reset', { database: name });
-  if (!hadCron) return;
-  const isOurs = locateDatabase(loadConfig()).source !== 'url';
-  if (isOurs && (await restartDatabase())) process.stderr.write('the server was restarted\n');
-  else process.stderr.write('! restart the server now: pg_cron has ended with its database\n');
+  if (hadCron) {
+    const isOurs = locateDatabase(loadConfig()).source !== 'url';
+    if (isOurs && (await restartDatabase())) process.stderr.write('the server was restarted\n');
+    else process.stderr.write('! restart the server now: pg_cron has ended with its database\n');
+  }
+  // At the end: the reset itself is done, and in the audit log.
+  refuseFailedSteps(failed);
 }
 
 export function registerMigrate(program: Command): void {

@@ -12,8 +12,8 @@ export interface FailedStep {
 /**
  * Lets follow what the migrations declare: partitions, pg_cron jobs, entries of the audit log,
  * and the health checks that run inside the database; and looks for indexes that are not whole.
- * Each step by itself, and whether or not a
- * migration ran: pg_cron may have been installed, or a copy restored, since the last one.
+ * Each step by itself, and whether or not a migration ran: pg_cron may have been installed, or a
+ * copy restored, since the last one.
  *
  * @param ownerUrl gw_owner's connection
  * @returns the steps that failed

@@ -99,22 +99,26 @@ function logEnd(cluster: Cluster): string {
 /** Those that run now. */
 const programs = new Set<ChildProcess>();
 
-/** Runs one of PostgreSQL's programs as the server's user; resolves with what it printed. */
+/** Runs one of PostgreSQL's programs as the server's user; resolves with what it printed. It reads `input`. */
 function run(
   cluster: Cluster,
   program: string,
   args: string[],
+  input?: string,
 ): Promise<{ code: number; output: string }> {
   const child = spawn(join(cluster.bin, program), args, {
     ...postgresUser(),
     // The current folder may be one that the user may not enter.
     cwd: '/',
     env: serverEnv(cluster),
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: 'pipe',
   });
   let output = '';
   child.stdout.on('data', (chunk) => (output += chunk));
   child.stderr.on('data', (chunk) => (output += chunk));
+  // One that has ended by now says why in what it printed.
+  child.stdin.on('error', () => {});
+  child.stdin.end(input);
   programs.add(child);
   return new Promise<{ code: number; output: string }>((resolve, reject) => {
     child.on('error', reject);
@@ -196,19 +200,12 @@ export async function createCluster(
  * @param verifier as scramVerifier() makes it
  */
 export async function resetSuperuser(cluster: Cluster, verifier: string): Promise<void> {
-  const child = spawn(
-    join(cluster.bin, 'postgres'),
+  const { code, output } = await run(
+    cluster,
+    'postgres',
     ['--single', '-D', dataDirectory(cluster), 'postgres'],
-    { ...postgresUser(), cwd: '/', env: serverEnv(cluster), stdio: ['pipe', 'pipe', 'pipe'] },
+    `alter role postgres password '${verifier}'\n`,
   );
-  let output = '';
-  child.stdout.on('data', (chunk) => (output += chunk));
-  child.stderr.on('data', (chunk) => (output += chunk));
-  child.stdin.end(`alter role postgres password '${verifier}'\n`);
-  const code = await new Promise((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', resolve);
-  });
   if (code === 0 && !/\b(ERROR|FATAL|PANIC):/.test(output)) return;
   throw new GwError(`the cluster in ${dataDirectory(cluster)} cannot be taken over`, {
     hint: 'It was made by an earlier checkout in this folder. Start afresh: npm run gw -- db reset',

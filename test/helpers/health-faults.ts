@@ -234,13 +234,6 @@ export const healthFaults: HealthFault[] = [
     findings: ['critical "en-x-icu"'],
   },
   {
-    check: 'oldest-xmin',
-    title: 'what vacuum waits for',
-    violate: (sql) => sql`select pg_create_logical_replication_slot('gw_holds', 'pgoutput')`,
-    params: { oldest_xmin_warning: '-1' },
-    findings: ['warning slot gw_holds'],
-  },
-  {
     check: 'disabled-triggers',
     title: 'a trigger that is off, and the triggers of a foreign key',
     violate: `

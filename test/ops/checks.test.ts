@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
 import { seed } from '../../src/migrations/seed.ts';
 import type { Transaction } from '../../src/postgres/connect.ts';
 import { setParams } from '../../src/postgres/sql-files.ts';
@@ -8,7 +8,6 @@ import {
   healthNames,
   runHealthChecks,
 } from '../../src/toolkit/check/health.ts';
-import { Checkout } from '../helpers/checkout.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
 import { healthFaults } from '../helpers/health-faults.ts';
 import { followWithoutReplay } from '../helpers/standby.ts';
@@ -103,6 +102,23 @@ describe('a health check', () => {
     expect(await found('invalid-index')).toEqual([]);
   });
 
+  test('oldest-xmin finds the session and the slot for which vacuum waits', async () => {
+    const all = { oldest_xmin_warning: '0' };
+    const holder = await db.as('superuser').reserve();
+    const [session] = await holder`select pg_backend_pid() as pid`;
+    await holder`select pg_create_logical_replication_slot('gw_holds', 'pgoutput', true)`;
+    await holder`begin isolation level repeatable read`;
+    await holder`select 1`;
+    // Other sessions of this server hold something too, for a moment.
+    const holders = [`warning session ${session?.pid}`, 'warning slot gw_holds'];
+    expect(await found('oldest-xmin', all)).toEqual(expect.arrayContaining(holders));
+    await holder`rollback`;
+    await holder`select pg_drop_replication_slot('gw_holds')`;
+    const after = await found('oldest-xmin', all);
+    expect(holders.filter((each) => after.includes(each))).toEqual([]);
+    holder.release();
+  });
+
   test('partition-default finds rows that no partition was there for', async () => {
     const sql = db.as('owner');
     await sql`create table ops.events (at timestamptz) partition by range (at)`;
@@ -111,6 +127,12 @@ describe('a health check', () => {
     await sql`insert into ops.events values (now())`;
     await eventually(async () => (await found('partition-default')).length === 1);
     expect(await found('partition-default')).toEqual(['warning ops.events_default']);
+    // As a crash does: the rows are there, and nothing is known of them.
+    await db.as('superuser')`select pg_stat_reset()`;
+    expect(await found('partition-default')).toEqual(['warning ops.events_default']);
+    await sql`delete from ops.events`;
+    await sql`vacuum ops.events_default`;
+    await eventually(async () => (await found('partition-default')).length === 0);
     await sql`drop table ops.events`;
   });
 
@@ -178,7 +200,10 @@ describe('replication', () => {
 
 describe('the checks', () => {
   test('all have a test that violates them', () => {
-    const elsewhere = ['invalid-index', 'partition-default', 'long-transactions', 'disk-free'];
+    const elsewhere = [
+      ...['invalid-index', 'partition-default', 'long-transactions', 'disk-free'],
+      'oldest-xmin',
+    ];
     // The two of pg_cron are tried where it is, in test/db/operations/cron.test.ts.
     const replication = ['slot-wal', 'replication-lag', 'cron-jobs', 'declared-jobs'];
     const tried = [...healthFaults.map(({ check }) => check), ...elsewhere, ...replication];
@@ -308,79 +333,4 @@ describe('ops.check_health', () => {
       await expect(db.as(role)`select ops.check_health()`).rejects.toMatchObject({ code: '42501' });
     },
   );
-});
-
-describe('the command', () => {
-  let checkout: Checkout;
-  beforeAll(() => {
-    checkout = new Checkout();
-  });
-  afterAll(() => checkout.remove());
-  const check = (...args: string[]) => checkout.run(['check', '--url', db.url('monitor'), ...args]);
-
-  test('ends with 0, 1 or 2, and one line for Nagios comes first', async () => {
-    const fine = await check('wraparound', 'rls-disabled');
-    expect([fine.code, fine.stdout]).toEqual([
-      0,
-      'OK: 0 critical, 0 warnings, 2 checks | critical=0 warning=0 checks=2 skipped=0\n',
-    ]);
-    const warning = await check('wraparound', '--param', 'wraparound_warning=0');
-    expect(warning.code).toBe(1);
-    expect(warning.stdout).toMatch(/^WARNING: 0 critical, \d+ warnings, 1 checks \|/);
-    const critical = await check(
-      'wraparound',
-      '--json',
-      '--param',
-      'wraparound_warning=0',
-      '--param',
-      'wraparound_critical=0',
-    );
-    expect(critical.code).toBe(2);
-    expect(JSON.parse(critical.stdout)).toMatchObject({ status: 'critical' });
-  });
-
-  test('ends with 3 when it cannot tell', async () => {
-    const away = await checkout.run(['check', '--url', 'postgres://x@127.0.0.1:1/x']);
-    expect([away.code, away.stdout]).toEqual([
-      3,
-      expect.stringMatching(/^UNKNOWN: nothing listens/),
-    ]);
-    expect((await check('no-such-check')).code).toBe(3);
-    // Asked for by its name, and not here.
-    const absent = await check('wraparound', 'cron-jobs');
-    expect([absent.code, absent.stdout]).toEqual([
-      3,
-      expect.stringMatching(/^UNKNOWN: 0 critical/),
-    ]);
-    // Without a right: by its name it cannot tell, among all it is a warning.
-    await db.as('owner')`revoke select on ops.partition_policies, ops.backups from gw_monitor`;
-    const blind = await check('backups');
-    expect([blind.code, blind.stdout]).toEqual([3, expect.stringMatching(/^UNKNOWN: 0 critical/)]);
-    const all = await check('--json');
-    await db.as('owner')`grant select on ops.partition_policies, ops.backups to gw_monitor`;
-    expect(JSON.parse(all.stdout).findings).toContainEqual(
-      expect.objectContaining({
-        name: 'backups',
-        level: 'warning',
-        detail: expect.stringMatching(/^cannot tell: needs the right to see it/),
-      }),
-    );
-    const wrong = await check('--json', '--param', 'connections_warning=many');
-    expect([wrong.code, JSON.parse(wrong.stdout).status]).toEqual([3, 'unknown']);
-    expect((await check('--param', 'long_transactions_idle=soon')).code).toBe(3);
-  });
-
-  test('runs on a database that is not ours, and says what is not there', async () => {
-    const { code, stdout } = await checkout.run([
-      'check',
-      '--url',
-      inject('superuserUrl'),
-      '--json',
-    ]);
-    const { skipped } = JSON.parse(stdout) as { skipped: { name: string }[] };
-    expect([0, 1, 2]).toContain(code);
-    expect(skipped.map(({ name }) => name)).toEqual(
-      expect.arrayContaining(['backups', 'dead-letters', 'stuck-messages', 'audit-log']),
-    );
-  });
 });
