@@ -1,5 +1,5 @@
 --! Previous: sha1:6adcf91002a9d42df70935d2c61b5552e6200762
---! Hash: sha1:7106a5d19dcb108ff2ba564cade1130db3821e67
+--! Hash: sha1:e07467fafecee7899c191a83e4424dfe6a336290
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 
@@ -28,7 +28,7 @@ grant select on ops.cron_jobs to gw_monitor;
 comment on table ops.cron_jobs is
   'What pg_cron runs in this database. Change rows here, never in cron.job.';
 comment on column ops.cron_jobs.schedule is 'Five cron fields, in UTC.';
-comment on column ops.cron_jobs.command is 'One call of one function.';
+comment on column ops.cron_jobs.command is 'One call of one function or procedure.';
 
 --! Included functions/ops/sync_cron_jobs.sql
 -- Dynamic SQL, because the shadow database and test databases have no schema "cron".

@@ -1,5 +1,5 @@
---! Previous: sha1:d862994cf9784b1be7aa7d46fb1119aa0a1feb25
---! Hash: sha1:9479f56971b1726f625998d902cddd909af48d93
+--! Previous: sha1:1d640b7b1496b116ad6532eb84f65a38bffd91dc
+--! Hash: sha1:ee898b64eaf444dd60249be50f024aa8230114c1
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9479f56971b1726f625998d902cddd909af48d93
---! Hash: sha1:b5d08d57c1f2c322532c59359bffc435e3ddf4f8
+--! Previous: sha1:ee898b64eaf444dd60249be50f024aa8230114c1
+--! Hash: sha1:d3de1813538e07a78996f6f8879cb3f65aaef79b
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b5d08d57c1f2c322532c59359bffc435e3ddf4f8
---! Hash: sha1:54bdc3968bbda9b8d7a5ac7da562bd7985d787e7
+--! Previous: sha1:d3de1813538e07a78996f6f8879cb3f65aaef79b
+--! Hash: sha1:0f1e59fde9250545434045b9c48981c0ea648a26
 --! Message: time
 --! Baseline: topics/07-time.sql
 

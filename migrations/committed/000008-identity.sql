@@ -1,5 +1,5 @@
---! Previous: sha1:54bdc3968bbda9b8d7a5ac7da562bd7985d787e7
---! Hash: sha1:f58b4903fe8186772e5752a47f2769a757ec0155
+--! Previous: sha1:0f1e59fde9250545434045b9c48981c0ea648a26
+--! Hash: sha1:9fcdfd652b6feb6f2e53bea4c2f469c691fa3a6f
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

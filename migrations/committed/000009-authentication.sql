@@ -1,5 +1,5 @@
---! Previous: sha1:f58b4903fe8186772e5752a47f2769a757ec0155
---! Hash: sha1:8c613424ea2c2f6ffef88792aea6fe11a09a326c
+--! Previous: sha1:9fcdfd652b6feb6f2e53bea4c2f469c691fa3a6f
+--! Hash: sha1:0351dcbcbb9319336044e02db2b2a215d87c6aaf
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

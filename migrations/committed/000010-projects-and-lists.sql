@@ -1,5 +1,5 @@
---! Previous: sha1:8c613424ea2c2f6ffef88792aea6fe11a09a326c
---! Hash: sha1:bc9ca65a9ead4bf661f72dafa968afffa88a779c
+--! Previous: sha1:0351dcbcbb9319336044e02db2b2a215d87c6aaf
+--! Hash: sha1:4414e66dffebf5f70337a0ed8a540ebd8ed9b71f
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bc9ca65a9ead4bf661f72dafa968afffa88a779c
---! Hash: sha1:db4ed5f4b2b3e34e530b8118e60f9df858eb79b3
+--! Previous: sha1:4414e66dffebf5f70337a0ed8a540ebd8ed9b71f
+--! Hash: sha1:b54610172427500e3aa81d92839f2a9d54b05000
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:db4ed5f4b2b3e34e530b8118e60f9df858eb79b3
---! Hash: sha1:6e301b223f71a940ed02a43d7860f9f717789d03
+--! Previous: sha1:b54610172427500e3aa81d92839f2a9d54b05000
+--! Hash: sha1:ddc8f7853fbe12ccb81c2ddd4180cb2231609fc6
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

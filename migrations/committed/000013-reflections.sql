@@ -1,5 +1,5 @@
---! Previous: sha1:6e301b223f71a940ed02a43d7860f9f717789d03
---! Hash: sha1:a6f987441d6caf79299898c0f48a915a8468d917
+--! Previous: sha1:ddc8f7853fbe12ccb81c2ddd4180cb2231609fc6
+--! Hash: sha1:4742967e85ce0d9bb4e19d77aa7f6bf4ab965c13
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

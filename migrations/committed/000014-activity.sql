@@ -1,5 +1,5 @@
---! Previous: sha1:a6f987441d6caf79299898c0f48a915a8468d917
---! Hash: sha1:cc071a8d58b27256f4fc5b90df0d8375a19dbdb1
+--! Previous: sha1:4742967e85ce0d9bb4e19d77aa7f6bf4ab965c13
+--! Hash: sha1:5b91328eec5b67efb440d52d0f25dfa66c368df1
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

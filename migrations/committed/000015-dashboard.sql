@@ -1,5 +1,5 @@
---! Previous: sha1:cc071a8d58b27256f4fc5b90df0d8375a19dbdb1
---! Hash: sha1:59dae744547034c864fa3b8d56ef2b2e640fd06f
+--! Previous: sha1:5b91328eec5b67efb440d52d0f25dfa66c368df1
+--! Hash: sha1:4bb7461ac45f458d1833e23138f2fda34c4197d3
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:59dae744547034c864fa3b8d56ef2b2e640fd06f
---! Hash: sha1:bdf87202fcaf4a62f1758222141a3df839ba7a8b
+--! Previous: sha1:4bb7461ac45f458d1833e23138f2fda34c4197d3
+--! Hash: sha1:7242369f46658503addee96a8be36421da237643
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

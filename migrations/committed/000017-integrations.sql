@@ -1,5 +1,5 @@
---! Previous: sha1:bdf87202fcaf4a62f1758222141a3df839ba7a8b
---! Hash: sha1:3305b6a5c429223e0339fe837e811baf55bae3de
+--! Previous: sha1:7242369f46658503addee96a8be36421da237643
+--! Hash: sha1:e2aba85c56ef126565023957ad9f37b80d4d357c
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3305b6a5c429223e0339fe837e811baf55bae3de
---! Hash: sha1:dea787a6878a8b05e6d7d26341cd0eeeaaedb0b9
+--! Previous: sha1:e2aba85c56ef126565023957ad9f37b80d4d357c
+--! Hash: sha1:14cc7916fd214c6a1a3e79f83082425641000000
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

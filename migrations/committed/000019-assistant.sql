@@ -1,5 +1,5 @@
---! Previous: sha1:dea787a6878a8b05e6d7d26341cd0eeeaaedb0b9
---! Hash: sha1:fc643cf261906827b29855d7d0d4bfb4ecb4dde3
+--! Previous: sha1:14cc7916fd214c6a1a3e79f83082425641000000
+--! Hash: sha1:4c0aef2e6e41d4146c2c8979f94f5777278067d1
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fc643cf261906827b29855d7d0d4bfb4ecb4dde3
---! Hash: sha1:b9cfde508e6690be739a5e7cc3bdb34fed5f8bc9
+--! Previous: sha1:4c0aef2e6e41d4146c2c8979f94f5777278067d1
+--! Hash: sha1:691849ee83c18629261dececf3dbe3e480916b8b
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b9cfde508e6690be739a5e7cc3bdb34fed5f8bc9
---! Hash: sha1:9539e2a777867da352d47a57d2305280c0d82634
+--! Previous: sha1:691849ee83c18629261dececf3dbe3e480916b8b
+--! Hash: sha1:f29b99bc5f67250625e79dd8beaf76d26aaa37cc
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9539e2a777867da352d47a57d2305280c0d82634
---! Hash: sha1:cd565c97977aa664fc652dd268d80baa1f0681ac
+--! Previous: sha1:f29b99bc5f67250625e79dd8beaf76d26aaa37cc
+--! Hash: sha1:4cadfc7760a072421c42ee4219df7e0e03646993
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cd565c97977aa664fc652dd268d80baa1f0681ac
---! Hash: sha1:93840fbe2464612e6e235d296b84ce811ddcddc5
+--! Previous: sha1:4cadfc7760a072421c42ee4219df7e0e03646993
+--! Hash: sha1:3639adf8af4401ddcc928aa0e2dd491e20c2988c
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

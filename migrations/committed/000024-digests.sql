@@ -1,5 +1,5 @@
---! Previous: sha1:93840fbe2464612e6e235d296b84ce811ddcddc5
---! Hash: sha1:ff3a7d0c181e4c27f3debc718bca133100398c98
+--! Previous: sha1:3639adf8af4401ddcc928aa0e2dd491e20c2988c
+--! Hash: sha1:1ef4a6d55cbd0ef5e2fb617ca0eec08a77e6cbf4
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ff3a7d0c181e4c27f3debc718bca133100398c98
---! Hash: sha1:2bd942982a9b0255997deef161cf042bece4d88e
+--! Previous: sha1:1ef4a6d55cbd0ef5e2fb617ca0eec08a77e6cbf4
+--! Hash: sha1:00922b43f3652e8456139d3310c5919f8373c3d8
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

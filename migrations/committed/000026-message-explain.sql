@@ -1,5 +1,5 @@
---! Previous: sha1:2bd942982a9b0255997deef161cf042bece4d88e
---! Hash: sha1:1c5defb84a834fadd04ca3503b7449b407b33048
+--! Previous: sha1:00922b43f3652e8456139d3310c5919f8373c3d8
+--! Hash: sha1:b7002a024d61bef5576644cee683709695e5106b
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1c5defb84a834fadd04ca3503b7449b407b33048
---! Hash: sha1:2fd325d8e26fd40bacbafad1b6839a752f39d70e
+--! Previous: sha1:b7002a024d61bef5576644cee683709695e5106b
+--! Hash: sha1:c8b584945a8ab4bcd7d96466e87702bc2667bd51
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2fd325d8e26fd40bacbafad1b6839a752f39d70e
---! Hash: sha1:b208a8207487035ba87c40bc5b5cde732f21d8b9
+--! Previous: sha1:c8b584945a8ab4bcd7d96466e87702bc2667bd51
+--! Hash: sha1:76b15198cad6ad859efccc56c4f382f52bd2b2db
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

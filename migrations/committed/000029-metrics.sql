@@ -1,5 +1,5 @@
---! Previous: sha1:b208a8207487035ba87c40bc5b5cde732f21d8b9
---! Hash: sha1:7e43801aa4fa44c71e5f4007b06790d966f0ddaa
+--! Previous: sha1:76b15198cad6ad859efccc56c4f382f52bd2b2db
+--! Hash: sha1:c56487e14f8701519b3c398678891523bee01d73
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

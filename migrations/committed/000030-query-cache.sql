@@ -1,5 +1,5 @@
---! Previous: sha1:7e43801aa4fa44c71e5f4007b06790d966f0ddaa
---! Hash: sha1:fa36c90eefccd580b9cced9a200c4cf43981ad7a
+--! Previous: sha1:c56487e14f8701519b3c398678891523bee01d73
+--! Hash: sha1:59e7c5cd3d4982ec95279bcfc5ba5056104b6406
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fa36c90eefccd580b9cced9a200c4cf43981ad7a
---! Hash: sha1:277e4ecc80b823ef58f33c33afa2e576480f01d3
+--! Previous: sha1:59e7c5cd3d4982ec95279bcfc5ba5056104b6406
+--! Hash: sha1:d92d6369a200df1bf145712023ecd6fca2ce6301
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:277e4ecc80b823ef58f33c33afa2e576480f01d3
---! Hash: sha1:16c36bf0b2f83c0dfaaed682d9db640769c0f841
+--! Previous: sha1:d92d6369a200df1bf145712023ecd6fca2ce6301
+--! Hash: sha1:94e7e1d321d86e03e42aaf3dd3cb3e4bca5521d9
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

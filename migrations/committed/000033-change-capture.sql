@@ -1,5 +1,5 @@
---! Previous: sha1:16c36bf0b2f83c0dfaaed682d9db640769c0f841
---! Hash: sha1:1f666d3d24a8f5bb9bd9395b033db2dd425aaafa
+--! Previous: sha1:94e7e1d321d86e03e42aaf3dd3cb3e4bca5521d9
+--! Hash: sha1:be1126d885eac6f1ae68ea7b3663a568d6cb0553
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

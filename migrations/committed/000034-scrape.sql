@@ -1,5 +1,5 @@
---! Previous: sha1:1f666d3d24a8f5bb9bd9395b033db2dd425aaafa
---! Hash: sha1:b5af33d589bfc3de7e994cc13f6e092f90ca231c
+--! Previous: sha1:be1126d885eac6f1ae68ea7b3663a568d6cb0553
+--! Hash: sha1:dcf837c1011154afa61e4b51c6a7e312391868fe
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

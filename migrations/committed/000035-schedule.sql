@@ -1,5 +1,5 @@
---! Previous: sha1:b5af33d589bfc3de7e994cc13f6e092f90ca231c
---! Hash: sha1:8d0f30f03ab29b70a057c05d4baf2c3351836d75
+--! Previous: sha1:dcf837c1011154afa61e4b51c6a7e312391868fe
+--! Hash: sha1:a4b661d23a5b88d88a3c9c3b777e7cc1deea2832
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -587,13 +587,13 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
     'Refreshes mv_user_weekly_summary, the last twelve weeks of each user.'),
   ('cache-cleanup', '0 * * * *', 'select app_private.cleanup_expired_cache()',
     'Deletes expired results of the query cache, which are not returned any more.'),
+  ('maintain-partitions', '17 * * * *', 'call ops.maintain_partitions()',
+    'Makes the partitions that ops.partition_policies wants ahead of time, and moves rows out of DEFAULT.'),
   ('prune-partitions', '23 * * * *', 'select ops.prune_partitions()',
     'Detaches partitions that are older than ops.partition_policies keeps them; one that was in use is tried again.'),
   -- Each night.
   ('daily-analyze', '0 2 * * *', 'select app_private.analyze_hot_tables()',
     'Analyzes every partitioned table, which autovacuum skips, and reflections.'),
-  ('ensure-partitions', '17 3 * * *', 'select ops.ensure_partitions()',
-    'Makes the partitions that ops.partition_policies wants ahead of time.'),
   ('delete-expired-rows', '41 3 * * *', 'select ops.delete_expired_rows()',
     'Deletes rows that are older than ops.retention_policies keeps them.'),
   ('drop-detached-partitions', '51 3 * * *', 'select ops.drop_detached_partitions()',
@@ -602,6 +602,6 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
     'Adds the time zones that an update of tzdata brought.'),
   -- Each month.
   ('create-next-month-partition', '0 0 1 * *', 'select ops.create_next_month_partition()',
-    'Makes next month''s partitions, as ensure-partitions does each night.'),
+    'Makes next month''s partitions, as maintain-partitions does each hour.'),
   ('prune-old-partitions', '0 0 2 * *', 'select ops.prune_old_activity_partitions()',
     'Detaches the partitions that are older than ops.partition_policies keeps them.');

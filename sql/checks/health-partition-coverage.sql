@@ -2,7 +2,7 @@
 -- Params:
 --   partition_coverage_warning interval = 2 months: ahead of now
 --   partition_coverage_critical interval = 3 days: the same
---   partition_coverage_except text = ^pgboss$: not schemas that match this
+--   partition_coverage_except text = ^(pgboss|app_partitions)$: not schemas that match this
 -- Columns: level, object (the table), detail, remediation.
 --   Of partitions shorter than a month, two ahead are enough, and one is critical.
 -- Read: Later rows go to DEFAULT, or are refused where there is none. It is critical when
@@ -19,7 +19,7 @@ with parents as (
       in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
   inner join pg_catalog.pg_class on pg_class.oid = pg_partitioned_table.partrelid
     and pg_class.relnamespace::regnamespace::text !~ coalesce(
-      nullif(current_setting('health.partition_coverage_except', true), ''), '^pgboss$')
+      nullif(current_setting('health.partition_coverage_except', true), ''), '^(pgboss|app_partitions)$')
   where pg_partitioned_table.partstrat = 'r'
     and pg_partitioned_table.partnatts = 1
 ),
@@ -72,7 +72,7 @@ select
     else 'has partitions until '
       || to_char(covered_until at time zone 'UTC', 'YYYY-MM-DD')
     end as detail,
-  'select ops.ensure_partitions(); and see why its pg_cron job did not.' as remediation
+  'call ops.maintain_partitions(); and see why its pg_cron job did not.' as remediation
 from coverage
 cross join (
   select

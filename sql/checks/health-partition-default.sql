@@ -3,7 +3,7 @@
 --   partition_default_rows bigint = 1: at least this many
 -- Columns: level, object (the DEFAULT partition), detail, remediation.
 -- Read: The rows came when there was no partition for them. They are not pruned, and keep
---   the partition from being created by hand; ops.ensure_partitions() moves them. The
+--   the partition from being created by hand; ops.maintain_partitions() moves them. The
 --   number is the statistics'. A crash sets those to zero: then a file that is not empty
 --   counts as one row, until the next vacuum or analyze.
 -- Cost: Reads the catalogue and statistics; milliseconds.
@@ -25,12 +25,17 @@ with holders as (
   inner join pg_catalog.pg_namespace on pg_namespace.oid = part.relnamespace
   -- pg-boss keeps its small queues in one on purpose.
   where pg_partitioned_table.partstrat = 'r'
+    -- Rows that are on their way out of DEFAULT, beside the table.
+    and pg_partitioned_table.partrelid not in (
+      select pg_class.oid from pg_catalog.pg_class
+      where pg_class.relnamespace::regnamespace::text = 'app_partitions'
+    )
 )
 select
   'warning' as level,
   object,
   format('holds about %s rows', rows) as detail,
-  'select ops.ensure_partitions(); or create their partition and move them.'
+  'call ops.maintain_partitions(); or create their partition and move them.'
     as remediation
 from holders
 where rows >= coalesce(

@@ -3,7 +3,7 @@
 -- Columns: parent_name, partitions, oldest_start, covered_until, ahead_seconds,
 --   default_partition, default_rows (estimate). covered_until is where the first gap
 --   begins: rows for later go to DEFAULT, or fail where there is none.
--- Read: Under two months ahead: select ops.ensure_partitions(); and see whether its cron
+-- Read: Under two months ahead: call ops.maintain_partitions(); and see whether its cron
 --   job runs. default_rows above 0: creating the partition moves them.
 -- Cost: Reads the catalogue and statistics; milliseconds.
 with parents as (
