@@ -13,7 +13,12 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const nodeBinary = join(root, 'node_modules', 'node', 'bin', 'node');
 const say = (text) => process.stderr.write(`${text}\n`);
 
-/** True when every package of the lock file is there in the version it names. */
+const [command = '--help', ...args] = process.argv.slice(2);
+
+/** Everything else runs after `npm ci --omit=dev`, too. */
+const needsDevelopment = command === 'test' || command === 'packages';
+
+/** True when every package that the command needs is there in the version the lock file names. */
 function packagesAreCurrent() {
   try {
     const wanted = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
@@ -23,8 +28,11 @@ function packagesAreCurrent() {
     return (
       existsSync(nodeBinary) &&
       Object.entries(wanted).every(
-        ([path, { version, optional }]) =>
-          path === '' || optional || installed[path]?.version === version,
+        ([path, { version, optional, dev, devOptional }]) =>
+          path === '' ||
+          optional ||
+          (!needsDevelopment && (dev || devOptional)) ||
+          installed[path]?.version === version,
       )
     );
   } catch {
@@ -82,7 +90,6 @@ function install() {
   say(`  ✔  packages       installed (${((Date.now() - started) / 1000).toFixed(1)} s)`);
 }
 
-const [command = '--help', ...args] = process.argv.slice(2);
 if (!packagesAreCurrent()) await withInstallLock(install);
 // `npm run check` wants only that.
 if (command === 'packages') process.exit(0);
