@@ -7,6 +7,7 @@ import { MeasuredPool } from '../postgres/measured-pool.ts';
 import { Authentication } from './authentication.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
 import { makeMaskError } from './errors.ts';
+import { limits } from './limits.ts';
 import { listen, portOf } from './listening.ts';
 import { Live } from './live/live.ts';
 import type { SocketLimits } from './live/sockets.ts';
@@ -68,6 +69,8 @@ function openPool({ authenticatorUrl, poolSize, log }: ApiOptions): MeasuredPool
     connectionTimeoutMillis: 5_000,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
+    // Longer than any statement may take.
+    silenceMs: (limits.statementSeconds + 5) * 1_000,
   });
   // A connection that dies while idle is replaced; requests see UNAVAILABLE meanwhile.
   pool.on('error', (error) => log.warn({ error: errorText(error) }, 'lost a connection'));

@@ -4,6 +4,7 @@ import { isLogGone, isTransient } from './failures.ts';
 import { type Link, openLink } from './link.ts';
 import { Session } from './session.ts';
 import type { Plugin } from './slot.ts';
+import { Witness } from './timeline.ts';
 
 export interface ConsumerOptions {
   /** gw_cdc's connection. */
@@ -40,10 +41,11 @@ export class Consumer {
    */
   async run(): Promise<void> {
     const { log } = this.#options;
+    const witness = new Witness();
     let failures = 0;
     let logIsGone = false;
     while (!this.#stopping) {
-      const session = new Session({ ...this.#options, logIsGone });
+      const session = new Session({ ...this.#options, logIsGone, witness });
       this.#session = session;
       try {
         let isFirst = true;

@@ -30,9 +30,10 @@ export function isTransient(error: unknown): boolean {
     systemCodes.has(code) ||
     isLockConflict(error) ||
     // Connection; resources; operator intervention; object in use or not as it was; a log
-    // file that is gone; a transaction that the server ended; ours: somebody else was here.
+    // file that is gone; a transaction that the server ended; a standby that is not promoted yet;
+    // ours: somebody else was here.
     /^(08|53|57)/.test(code) ||
-    ['55000', '55006', '58P01', '25P02', '25P03', 'GW060'].includes(code) ||
+    ['25006', '55000', '55006', '58P01', '25P02', '25P03', 'GW060'].includes(code) ||
     (code === '' && /Connection terminated|not queryable|timeout expired/.test(messageOf(error)))
   );
 }

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import pg from 'pg';
 
 /**
@@ -23,9 +24,11 @@ export class Link {
     return result;
   }
 
-  /** Ends it at once, whatever runs. */
-  end(): Promise<void> {
-    return this.#client.end();
+  /** Ends it at once, whatever runs, and whether or not the server answers. */
+  async end(): Promise<void> {
+    const { stream } = (this.#client as unknown as { connection: { stream: Socket } }).connection;
+    const timer = setTimeout(() => stream.destroy(), 1_000);
+    await this.#client.end().finally(() => clearTimeout(timer));
   }
 }
 

@@ -10,12 +10,17 @@ import { Relations } from './relations.ts';
 import { findSlot, type Plugin } from './slot.ts';
 import { takeSnapshot } from './snapshot.ts';
 import { ReplicationStream } from './stream.ts';
+import type { Witness } from './timeline.ts';
 import { Wal2jsonDecoder, wal2jsonOptions } from './wal2json.ts';
 
 export interface SessionOptions extends ConsumerOptions {
   /** The slot cannot be read any more, whatever its status says. */
   logIsGone: boolean;
+  witness: Witness;
 }
+
+/** How long a heartbeat may take. */
+const silenceMs = 30_000;
 
 /** Everything from connecting to the first connection that breaks. */
 export class Session {
@@ -71,6 +76,7 @@ export class Session {
     this.#stream = await ReplicationStream.connect(url);
     this.#check();
     const stream = this.#stream;
+    await this.#meet(control, stream);
     const { applied, plugin } = await this.#prepare(apply, control, stream);
     const relations = new Relations(control);
     await relations.load();
@@ -99,10 +105,15 @@ export class Session {
   }
 
   async #checkServer(control: Link): Promise<void> {
-    const { rows } = await control.query<{ level: string; keep: string }>(
+    const { rows } = await control.query<{ level: string; keep: string; standby: boolean }>(
       `select current_setting('wal_level') as level,
-         current_setting('max_slot_wal_keep_size') as keep`,
+         current_setting('max_slot_wal_keep_size') as keep, pg_is_in_recovery() as standby`,
     );
+    if (rows[0]?.standby) {
+      throw Object.assign(new Error('the server is a standby, which was not promoted'), {
+        code: '25006',
+      });
+    }
     if (rows[0]?.level !== 'logical') {
       throw new GwError(`change capture needs wal_level = logical; it is ${rows[0]?.level}`, {
         hint: 'ALTER SYSTEM SET wal_level = logical, and restart the server.',
@@ -120,6 +131,32 @@ export class Session {
       'max_slot_wal_keep_size is -1: when the consumer stops, the log grows until the disk is full',
       "ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf()",
     ]);
+  }
+
+  /** Says what is lost when another server was promoted before it had received everything. */
+  async #meet(control: Link, stream: ReplicationStream): Promise<void> {
+    const { witness, slot, log } = this.#options;
+    const server = await stream.identify();
+    const before = witness.server;
+    const loss = await witness.meet(server, () => stream.history(server.timeline));
+    if (before === undefined) return;
+    const { timeline } = server;
+    if (before.systemId !== server.systemId) {
+      log.warn({ before: before.systemId, now: server.systemId }, 'this is another server');
+    } else if (loss !== undefined) {
+      log.error({ timeline, ...loss }, 'the server that was promoted lacks what was committed');
+      await control.query('select ops.raise_alert($1, $2, $3, $4, $5)', [
+        ...['failover-loss', slot, 'critical'],
+        `timeline ${timeline} began at ${loss.fork}, but change capture had read up to ` +
+          `${loss.seen}: at least ${loss.transactions} transactions are lost, committed from ` +
+          `${loss.from} to ${loss.to}`,
+        'Keep the disk of the old server: its log has them. Messages that were sent in that time ' +
+          'are sent again, each with the idempotency key that it had. See the guide "Deploy", ' +
+          'Failover.',
+      ]);
+    } else if (before.timeline !== timeline) {
+      log.info({ before: before.timeline, timeline }, 'followed a failover: nothing read is lost');
+    }
   }
 
   /** Two would undo each other: the second waits, and takes over when the first is gone. */
@@ -161,12 +198,24 @@ export class Session {
 
   /** Moves the slot of a database in which nothing happens, and hears requests. */
   #beat(control: Link): void {
+    let asked = 0;
     const beat = (): void => {
+      // A host that lost its power ends no connection.
+      if (asked > 0) {
+        if (Date.now() - asked > silenceMs) {
+          this.#fail(new Error(`Connection terminated: no answer for ${silenceMs / 1_000} s`));
+          // What waits for an answer on them goes on.
+          void this.close();
+        }
+        return;
+      }
+      asked = Date.now();
       control
         .query<{ asked: boolean }>('select app_private.capture_heartbeat($1) as asked', [
           this.#options.slot,
         ])
         .then(({ rows: [row] }) => {
+          asked = 0;
           if (!row?.asked) return;
           this.#resnapshot = true;
           this.#fail(new Error('asked to count everything anew'));
@@ -212,6 +261,7 @@ export class Session {
           // Applied before: the server repeats what was not confirmed in time.
         } else if (message.kind === 'commit') {
           current.endLsn = message.endLsn;
+          this.#options.witness.note(message.endLsn, current.committedAt);
           if (inPieces) {
             await applier.finishPieces(current);
             stream.confirm(applier.applied);

@@ -1,5 +1,7 @@
 import pg from 'pg';
+import { EXIT, GwError, messageOf } from '../errors.ts';
 import type { Plugin } from './slot.ts';
+import type { Server } from './timeline.ts';
 
 /** How much is kept unread before the server is made to wait. */
 const highWater = 8_000_000;
@@ -42,7 +44,14 @@ export class ReplicationStream {
       ...{ replication: 'database' },
     });
     const stream = new ReplicationStream(client);
-    await client.connect();
+    await client.connect().catch((error: unknown) => {
+      if (!/unsupported startup parameter/.test(messageOf(error))) throw error;
+      throw new GwError('a pooler refuses replication, which change capture needs', {
+        hint: 'Name the server itself in DATABASE_URL of gw cdc.',
+        exitCode: EXIT.usage,
+        cause: error,
+      });
+    });
     return stream;
   }
 
@@ -62,6 +71,22 @@ export class ReplicationStream {
         ` (SNAPSHOT 'export')`,
     );
     return { lsn: rows[0]?.consistent_point ?? '', snapshot: rows[0]?.snapshot_name ?? '' };
+  }
+
+  /** Which server it is connected to. */
+  async identify(): Promise<Server> {
+    const { rows } = await this.#client.query<{ systemid: string; timeline: number }>(
+      'IDENTIFY_SYSTEM',
+    );
+    return { systemId: rows[0]?.systemid ?? '', timeline: Number(rows[0]?.timeline) };
+  }
+
+  /** The history of a timeline: which ones came before it, and where each ended. */
+  async history(timeline: number): Promise<string> {
+    const { rows } = await this.#client.query<{ content: Buffer | string }>(
+      `TIMELINE_HISTORY ${timeline}`,
+    );
+    return String(rows[0]?.content ?? '');
   }
 
   /** Begins to read at a position. */

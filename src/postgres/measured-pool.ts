@@ -1,5 +1,20 @@
 import { Pool, type PoolClient, type PoolConfig } from 'pg';
 
+export interface MeasuredPoolConfig extends PoolConfig {
+  /**
+   * A connection whose server says nothing for so many milliseconds, though it was asked
+   * something, is given up: a host that lost its power ends no connection, and the kernel waits
+   * a quarter of an hour for it.
+   */
+  silenceMs: number;
+}
+
+/** The parts of pg's client that its types leave out. */
+interface Internals {
+  readyForQuery: boolean;
+  connection: { stream: { setTimeout(ms: number, on: () => void): void; destroy(e: Error): void } };
+}
+
 type Callback = (
   error: Error | undefined,
   client: PoolClient | undefined,
@@ -24,8 +39,16 @@ export class MeasuredPool extends Pool {
   #max = 0;
   #errors = 0;
 
-  constructor(config: PoolConfig) {
+  constructor({ silenceMs, ...config }: MeasuredPoolConfig) {
     super(config);
+    this.on('connect', (client) => {
+      const internals = client as unknown as Internals;
+      const { stream } = internals.connection;
+      stream.setTimeout(silenceMs, () => {
+        if (internals.readyForQuery) return;
+        stream.destroy(new Error(`the server said nothing for ${silenceMs / 1_000} s`));
+      });
+    });
     // An idle connection that breaks.
     this.on('error', () => {
       this.#errors += 1;

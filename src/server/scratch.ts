@@ -30,6 +30,8 @@ export interface Scratch {
   database(name: string): Database;
   /** Stops it, cleanly or as a crash would, and starts it on the same port. */
   restart(how: 'cleanly' | 'at once'): Promise<void>;
+  /** Ends it as a crash would. */
+  kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -75,7 +77,8 @@ async function removeAbandoned(bin: string): Promise<void> {
   }
 }
 
-async function randomPort(): Promise<number> {
+/** A port of loopback that nobody uses now. */
+export async function randomPort(): Promise<number> {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 30_000);
     if (await isFree(port)) return port;
@@ -136,17 +139,21 @@ export async function startScratch(
     password: secrets.superuser,
   });
   await bootstrapRoles(superuserUrl, secrets);
+  async function end(signal: NodeJS.Signals): Promise<void> {
+    process.kill(serverPid(cluster) as number, signal);
+    while (runningPort(cluster) !== undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  }
   return {
     superuserUrl,
     database: (name) => databaseAt(superuserUrl, name),
     async restart(how) {
       // No patience: a client that holds a clean stop up shows as one that does not end.
-      process.kill(serverPid(cluster) as number, how === 'cleanly' ? 'SIGINT' : 'SIGQUIT');
-      while (runningPort(cluster) !== undefined) {
-        await new Promise((resolve) => setTimeout(resolve, 25));
-      }
+      await end(how === 'cleanly' ? 'SIGINT' : 'SIGQUIT');
       await startCluster(cluster, port);
     },
+    kill: () => end('SIGQUIT'),
     async stop() {
       await stopCluster(cluster);
       removeCluster(cluster);

@@ -179,7 +179,7 @@ test.each(['api', 'worker'])('samples of the pool of %s are kept', async (name) 
 });
 
 test('a sample says who waits for a connection, for how long, and how many got none', async () => {
-  const options = { connectionString: db.url('authenticator'), max: 1 };
+  const options = { connectionString: db.url('authenticator'), max: 1, silenceMs: 5_000 };
   const pool = new MeasuredPool({ ...options, connectionTimeoutMillis: 200 });
   pool.on('error', () => {});
   try {

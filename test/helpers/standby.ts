@@ -1,4 +1,20 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import process from 'node:process';
+import { promisify } from 'node:util';
 import { connect, withSql } from '../../src/postgres/connect.ts';
+import {
+  clusterHome,
+  dataDirectory,
+  discardCluster,
+  removeCluster,
+  startCluster,
+  stopCluster,
+} from '../../src/server/cluster.ts';
+
+import { randomPort, requireBinaries } from '../../src/server/scratch.ts';
+import { eventually } from './wait.ts';
 
 /**
  * Receives the write-ahead log as a standby does, and says that it has replayed nothing.
@@ -27,6 +43,69 @@ export async function followWithoutReplay(
       clearInterval(repeat);
       stream.destroy();
       await sql.end({ timeout: 1 });
+    },
+  };
+}
+
+/** A second server that follows a first one, and can take its place. */
+export interface Standby {
+  port: number;
+  superuserUrl: string;
+  /** Ends the connection to the primary: what is written there from now on does not arrive. */
+  disconnect(): Promise<void>;
+  /** Resolves when it can be written to. */
+  promote(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/**
+ * Copies a running server and starts the copy as its standby, which streams.
+ *
+ * @param name its application name, for synchronous_standby_names
+ */
+export async function startStandby(primaryUrl: string, name: string): Promise<Standby> {
+  const bin = await requireBinaries();
+  const cluster = { bin, home: clusterHome(`scratch-${process.pid}-${name}`) };
+  removeCluster(cluster);
+  const discard = (): void => discardCluster(cluster);
+  process.once('exit', discard);
+  mkdirSync(cluster.home, { recursive: true, mode: 0o700 });
+  await promisify(execFile)(join(bin, 'pg_basebackup'), [
+    ...['-D', dataDirectory(cluster), '-R', '-X', 'stream', '-c', 'fast'],
+    ...['-d', `${primaryUrl}?application_name=${name}`],
+  ]);
+  if (process.getuid?.() === 0) {
+    await promisify(execFile)('chown', ['-R', 'postgres:postgres', cluster.home]);
+  }
+  const port = await randomPort();
+  await startCluster(cluster, port);
+  const place = new URL(primaryUrl);
+  place.port = String(port);
+  const superuserUrl = place.href;
+  await eventually(() =>
+    withSql(primaryUrl, async (sql) => {
+      const rows = await sql`
+        select from pg_stat_replication where application_name = ${name} and state = 'streaming'`;
+      return rows.length > 0;
+    }),
+  );
+  return {
+    port,
+    superuserUrl,
+    async disconnect() {
+      await withSql(superuserUrl, async (sql) => {
+        await sql`alter system set primary_conninfo = ''`;
+        await sql`select pg_reload_conf()`;
+        await eventually(async () => (await sql`select from pg_stat_wal_receiver`).length === 0);
+      });
+    },
+    async promote() {
+      await withSql(superuserUrl, (sql) => sql`select pg_promote()`);
+    },
+    async stop() {
+      await stopCluster(cluster);
+      removeCluster(cluster);
+      process.off('exit', discard);
     },
   };
 }
