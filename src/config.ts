@@ -180,6 +180,15 @@ export const variables = z.object({
     .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
     .optional()
     .describe('the mail server for notices of alerts'),
+  GW_AUDIT_KEY: z
+    .string()
+    .min(32, 'must have at least 32 characters')
+    .optional()
+    .describe('seals the audit log; kept from the database and its administrators'),
+  GW_AUDIT_SEALS: z
+    .url({ protocol: /^(file|https?)$/, error: 'must be a file:///, http:// or https:// URL' })
+    .optional()
+    .describe('where the seals of the audit log go; needs GW_AUDIT_KEY'),
   GW_CDC_SLOT: z
     .string()
     .regex(/^[a-z0-9_]{1,63}$/, 'must be 1 to 63 of a to z, 0 to 9 and _')
@@ -199,10 +208,15 @@ export const variables = z.object({
 const environment = z.preprocess(
   (raw) =>
     Object.fromEntries(Object.entries(raw as NodeJS.ProcessEnv).filter(([, text]) => text !== '')),
-  variables.refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
-    path: ['GW_MAIL_FROM'],
-    error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
-  }),
+  variables
+    .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
+      path: ['GW_MAIL_FROM'],
+      error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+    })
+    .refine((env) => env.GW_AUDIT_SEALS === undefined || env.GW_AUDIT_KEY !== undefined, {
+      path: ['GW_AUDIT_KEY'],
+      error: 'must be set too, because GW_AUDIT_SEALS is: it makes the seals',
+    }),
 );
 
 export type Config = z.infer<typeof environment>;

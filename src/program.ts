@@ -1,5 +1,6 @@
 import process from 'node:process';
 import { Command } from 'commander';
+import { registerAudit } from './commands/audit.ts';
 import { registerBaseline } from './commands/baseline.ts';
 import { registerCdc } from './commands/cdc.ts';
 import { registerCheck } from './commands/check.ts';
@@ -46,6 +47,7 @@ export function buildProgram(): Command {
     registerProve,
     registerReport,
     registerCheck,
+    registerAudit,
   ]) {
     register(program);
   }

@@ -1,5 +1,5 @@
 --! Previous: sha1:ee898b64eaf444dd60249be50f024aa8230114c1
---! Hash: sha1:d3de1813538e07a78996f6f8879cb3f65aaef79b
+--! Hash: sha1:778ff7b813a27da6d0021ef293cc0b2b833d5f93
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 
@@ -61,7 +61,8 @@ create table ops.audit_log_head (
   constraint audit_log_head_last_hash_check check (octet_length(last_hash) = 32)
 );
 
-grant select on ops.audit_log_head to gw_monitor;
+-- gw_worker seals it.
+grant select on ops.audit_log_head to gw_monitor, gw_worker;
 
 create trigger _200_append_only before delete or truncate on ops.audit_log_head
   for each statement execute function app_private.tg__append_only();

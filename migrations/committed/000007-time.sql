@@ -1,5 +1,5 @@
---! Previous: sha1:d3de1813538e07a78996f6f8879cb3f65aaef79b
---! Hash: sha1:0f1e59fde9250545434045b9c48981c0ea648a26
+--! Previous: sha1:778ff7b813a27da6d0021ef293cc0b2b833d5f93
+--! Hash: sha1:cc4a1a678c5ff2eee4cfc9f5fa4a902d3f8a7030
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0f1e59fde9250545434045b9c48981c0ea648a26
---! Hash: sha1:9fcdfd652b6feb6f2e53bea4c2f469c691fa3a6f
+--! Previous: sha1:cc4a1a678c5ff2eee4cfc9f5fa4a902d3f8a7030
+--! Hash: sha1:264f5eb503b567534e8cac580ab5fe3b83f96413
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9fcdfd652b6feb6f2e53bea4c2f469c691fa3a6f
---! Hash: sha1:0351dcbcbb9319336044e02db2b2a215d87c6aaf
+--! Previous: sha1:264f5eb503b567534e8cac580ab5fe3b83f96413
+--! Hash: sha1:4ed82c5bcdf81b1d96a36f162d6cbb84a7e70f3a
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0351dcbcbb9319336044e02db2b2a215d87c6aaf
---! Hash: sha1:4414e66dffebf5f70337a0ed8a540ebd8ed9b71f
+--! Previous: sha1:4ed82c5bcdf81b1d96a36f162d6cbb84a7e70f3a
+--! Hash: sha1:42a5b6d26b7ea965c9bdfa473ec1cae720fb680a
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

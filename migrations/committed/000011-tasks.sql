@@ -1,5 +1,5 @@
---! Previous: sha1:4414e66dffebf5f70337a0ed8a540ebd8ed9b71f
---! Hash: sha1:b54610172427500e3aa81d92839f2a9d54b05000
+--! Previous: sha1:42a5b6d26b7ea965c9bdfa473ec1cae720fb680a
+--! Hash: sha1:8a46518866fc63102da0b24b914696e9000320ef
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b54610172427500e3aa81d92839f2a9d54b05000
---! Hash: sha1:ddc8f7853fbe12ccb81c2ddd4180cb2231609fc6
+--! Previous: sha1:8a46518866fc63102da0b24b914696e9000320ef
+--! Hash: sha1:c90c0312386564225f53c1f94b2c7cefde5b91ee
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

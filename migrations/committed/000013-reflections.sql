@@ -1,5 +1,5 @@
---! Previous: sha1:ddc8f7853fbe12ccb81c2ddd4180cb2231609fc6
---! Hash: sha1:4742967e85ce0d9bb4e19d77aa7f6bf4ab965c13
+--! Previous: sha1:c90c0312386564225f53c1f94b2c7cefde5b91ee
+--! Hash: sha1:f85cc9f6e55ee0523dda1466f000980d1d4cf673
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

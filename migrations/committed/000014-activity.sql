@@ -1,5 +1,5 @@
---! Previous: sha1:4742967e85ce0d9bb4e19d77aa7f6bf4ab965c13
---! Hash: sha1:5b91328eec5b67efb440d52d0f25dfa66c368df1
+--! Previous: sha1:f85cc9f6e55ee0523dda1466f000980d1d4cf673
+--! Hash: sha1:984afa66ed82e57faffceade9b361df5dc39047e
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

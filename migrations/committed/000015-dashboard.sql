@@ -1,5 +1,5 @@
---! Previous: sha1:5b91328eec5b67efb440d52d0f25dfa66c368df1
---! Hash: sha1:4bb7461ac45f458d1833e23138f2fda34c4197d3
+--! Previous: sha1:984afa66ed82e57faffceade9b361df5dc39047e
+--! Hash: sha1:b769b4e33fa4d6401a8380cd8c2c62fb63532db5
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

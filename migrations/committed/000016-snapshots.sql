@@ -1,5 +1,5 @@
---! Previous: sha1:4bb7461ac45f458d1833e23138f2fda34c4197d3
---! Hash: sha1:7242369f46658503addee96a8be36421da237643
+--! Previous: sha1:b769b4e33fa4d6401a8380cd8c2c62fb63532db5
+--! Hash: sha1:d9f88d1da50dc91fce84d94a7e5194965dc302ce
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

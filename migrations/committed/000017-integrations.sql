@@ -1,5 +1,5 @@
---! Previous: sha1:7242369f46658503addee96a8be36421da237643
---! Hash: sha1:e2aba85c56ef126565023957ad9f37b80d4d357c
+--! Previous: sha1:d9f88d1da50dc91fce84d94a7e5194965dc302ce
+--! Hash: sha1:b00441195ccdbd0aa1f53d19a7077800e9a90dc0
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e2aba85c56ef126565023957ad9f37b80d4d357c
---! Hash: sha1:14cc7916fd214c6a1a3e79f83082425641000000
+--! Previous: sha1:b00441195ccdbd0aa1f53d19a7077800e9a90dc0
+--! Hash: sha1:4c63149cdee6eedd1f0ffe0e63c153644e339132
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:14cc7916fd214c6a1a3e79f83082425641000000
---! Hash: sha1:4c0aef2e6e41d4146c2c8979f94f5777278067d1
+--! Previous: sha1:4c63149cdee6eedd1f0ffe0e63c153644e339132
+--! Hash: sha1:ab127538ca22a567cc9187ae06954692b78e2768
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4c0aef2e6e41d4146c2c8979f94f5777278067d1
---! Hash: sha1:691849ee83c18629261dececf3dbe3e480916b8b
+--! Previous: sha1:ab127538ca22a567cc9187ae06954692b78e2768
+--! Hash: sha1:2bc04ba2eb16418c08921e9473a7982c702ad70e
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:691849ee83c18629261dececf3dbe3e480916b8b
---! Hash: sha1:f29b99bc5f67250625e79dd8beaf76d26aaa37cc
+--! Previous: sha1:2bc04ba2eb16418c08921e9473a7982c702ad70e
+--! Hash: sha1:8fd993973bd86f30a4f7e6034538ae6cc9d646a3
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

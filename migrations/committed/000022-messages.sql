@@ -1,5 +1,5 @@
---! Previous: sha1:f29b99bc5f67250625e79dd8beaf76d26aaa37cc
---! Hash: sha1:4cadfc7760a072421c42ee4219df7e0e03646993
+--! Previous: sha1:8fd993973bd86f30a4f7e6034538ae6cc9d646a3
+--! Hash: sha1:36c42c93e7c07bd94390135e43af9cf5a6873047
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

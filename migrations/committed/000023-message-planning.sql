@@ -1,5 +1,5 @@
---! Previous: sha1:4cadfc7760a072421c42ee4219df7e0e03646993
---! Hash: sha1:3639adf8af4401ddcc928aa0e2dd491e20c2988c
+--! Previous: sha1:36c42c93e7c07bd94390135e43af9cf5a6873047
+--! Hash: sha1:42408a12a54a7b4444d6cb8831f86fc89b880eb2
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3639adf8af4401ddcc928aa0e2dd491e20c2988c
---! Hash: sha1:1ef4a6d55cbd0ef5e2fb617ca0eec08a77e6cbf4
+--! Previous: sha1:42408a12a54a7b4444d6cb8831f86fc89b880eb2
+--! Hash: sha1:4e174221eae05e395ba8954844ee984916c06c9a
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1ef4a6d55cbd0ef5e2fb617ca0eec08a77e6cbf4
---! Hash: sha1:00922b43f3652e8456139d3310c5919f8373c3d8
+--! Previous: sha1:4e174221eae05e395ba8954844ee984916c06c9a
+--! Hash: sha1:7981dcf16a6e7e3623c1b018e0af01acd427aa21
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

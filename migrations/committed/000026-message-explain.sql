@@ -1,5 +1,5 @@
---! Previous: sha1:00922b43f3652e8456139d3310c5919f8373c3d8
---! Hash: sha1:b7002a024d61bef5576644cee683709695e5106b
+--! Previous: sha1:7981dcf16a6e7e3623c1b018e0af01acd427aa21
+--! Hash: sha1:53bbaad37d0905dabe7dad1256daadc10a9283e8
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

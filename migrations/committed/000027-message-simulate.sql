@@ -1,5 +1,5 @@
---! Previous: sha1:b7002a024d61bef5576644cee683709695e5106b
---! Hash: sha1:c8b584945a8ab4bcd7d96466e87702bc2667bd51
+--! Previous: sha1:53bbaad37d0905dabe7dad1256daadc10a9283e8
+--! Hash: sha1:6dfdaf4e3c6e2d501d23aba9d8cec16869253e23
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

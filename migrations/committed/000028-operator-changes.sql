@@ -1,5 +1,5 @@
---! Previous: sha1:c8b584945a8ab4bcd7d96466e87702bc2667bd51
---! Hash: sha1:76b15198cad6ad859efccc56c4f382f52bd2b2db
+--! Previous: sha1:6dfdaf4e3c6e2d501d23aba9d8cec16869253e23
+--! Hash: sha1:5b3564a4ce595ea2c7b3d32020d90f63180332af
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:76b15198cad6ad859efccc56c4f382f52bd2b2db
---! Hash: sha1:c56487e14f8701519b3c398678891523bee01d73
+--! Previous: sha1:5b3564a4ce595ea2c7b3d32020d90f63180332af
+--! Hash: sha1:3c2b8f1d0379d019213ac2c8dfba0f50d93db4d6
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c56487e14f8701519b3c398678891523bee01d73
---! Hash: sha1:59e7c5cd3d4982ec95279bcfc5ba5056104b6406
+--! Previous: sha1:3c2b8f1d0379d019213ac2c8dfba0f50d93db4d6
+--! Hash: sha1:deda7ca30541f1eba12207209bb00df2102bc8cb
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

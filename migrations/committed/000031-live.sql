@@ -1,5 +1,5 @@
---! Previous: sha1:59e7c5cd3d4982ec95279bcfc5ba5056104b6406
---! Hash: sha1:d92d6369a200df1bf145712023ecd6fca2ce6301
+--! Previous: sha1:deda7ca30541f1eba12207209bb00df2102bc8cb
+--! Hash: sha1:400eb5db332bb84220ecdd9e9f95b2a029c8bed6
 --! Message: live
 --! Baseline: topics/31-live.sql
 

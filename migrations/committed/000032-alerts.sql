@@ -1,5 +1,5 @@
---! Previous: sha1:d92d6369a200df1bf145712023ecd6fca2ce6301
---! Hash: sha1:94e7e1d321d86e03e42aaf3dd3cb3e4bca5521d9
+--! Previous: sha1:400eb5db332bb84220ecdd9e9f95b2a029c8bed6
+--! Hash: sha1:6c62254eca63fd359b5d020e30f3ca1376b5e933
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
@@ -102,6 +102,116 @@ comment on table ops.alert_notices is
 comment on column ops.alert_notices.state is
   'opened, changed (its level), resolved; flapping: changes are not announced until an hour passed without one; settled: that hour passed.';
 
+-- Counters that only grow say nothing of now: these are what they were.
+create table ops.statistics_samples (
+  taken_at timestamptz not null,
+  name text not null,
+  value numeric not null,
+  constraint statistics_samples_pkey primary key (name, taken_at)
+);
+
+grant select on ops.statistics_samples to gw_monitor;
+
+comment on table ops.statistics_samples is
+  'What ops.current_statistics() said, every ten minutes; for ops.recent_statistics().';
+
+--! Included functions/ops/current_statistics.sql
+-- Dynamic SQL, because PostgreSQL 17 counts checkpoints in another view, and not every database has
+-- pg_stat_statements.
+create or replace function ops.current_statistics()
+returns table (name text, value numeric)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  extension_schema text;
+begin
+  return query
+    select counted.name, counted.value
+    from pg_catalog.pg_stat_database as database
+    cross join lateral (
+      values ('deadlocks', database.deadlocks::numeric),
+        ('temp_bytes', database.temp_bytes::numeric),
+        ('blocks_hit', database.blks_hit::numeric),
+        ('blocks_read', database.blks_read::numeric)
+    ) as counted (name, value)
+    where database.datname = current_database();
+  return query execute case
+    when current_setting('server_version_num')::integer >= 170000 then
+      $checkpoints$ select 'checkpoints_requested', num_requested::numeric
+        from pg_catalog.pg_stat_checkpointer $checkpoints$
+    else
+      $checkpoints$ select 'checkpoints_requested', checkpoints_req::numeric
+        from pg_catalog.pg_stat_bgwriter $checkpoints$
+  end;
+  select pg_namespace.nspname into extension_schema
+  from pg_catalog.pg_extension
+  inner join pg_catalog.pg_namespace on pg_namespace.oid = pg_extension.extnamespace
+  where pg_extension.extname = 'pg_stat_statements'
+    and current_setting('shared_preload_libraries') ~ 'pg_stat_statements';
+  if found then
+    return query execute format(
+      'select ''statements_evicted'', dealloc::numeric from %I.pg_stat_statements_info',
+      extension_schema);
+  end if;
+end
+$$;
+
+grant execute on function ops.current_statistics() to gw_monitor;
+
+comment on function ops.current_statistics() is
+  'Counters of the server and of this database that only grow: deadlocks, bytes of temporary files, blocks found in memory and read, checkpoints that were requested, statements that pg_stat_statements has forgotten.';
+--! EndIncluded functions/ops/current_statistics.sql
+--! Included functions/ops/sample_statistics.sql
+create or replace function ops.sample_statistics() returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  sampled integer;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  insert into ops.statistics_samples (taken_at, name, value)
+  select now(), current.name, current.value from ops.current_statistics() as current
+  on conflict do nothing;
+  get diagnostics sampled = row_count;
+  return sampled;
+end
+$$;
+
+comment on function ops.sample_statistics() is
+  'Notes what ops.current_statistics() says, for ops.recent_statistics(). Returns how many counters.';
+--! EndIncluded functions/ops/sample_statistics.sql
+--! Included functions/ops/recent_statistics.sql
+create or replace function ops.recent_statistics(p_span interval)
+returns table (name text, growth numeric, since timestamptz)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select current.name,
+    -- A counter that is smaller than it was has been reset since.
+    case when current.value >= before.value then current.value - before.value
+      else current.value end,
+    before.taken_at
+  from ops.current_statistics() as current
+  cross join lateral (
+    select statistics_samples.value, statistics_samples.taken_at
+    from ops.statistics_samples
+    where statistics_samples.name = current.name
+      and statistics_samples.taken_at between now() - p_span and now()
+    order by statistics_samples.taken_at
+    limit 1
+  ) as before
+  order by current.name
+$$;
+
+grant execute on function ops.recent_statistics(interval) to gw_monitor;
+
+comment on function ops.recent_statistics(interval) is
+  'How much each counter of ops.current_statistics() has grown since the first sample of a span.';
+--! EndIncluded functions/ops/recent_statistics.sql
 --! Included functions/ops/raise_alert.sql
 -- Definer: a role that finds a fault may raise an alert without the right to write
 -- ops.alerts.

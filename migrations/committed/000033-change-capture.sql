@@ -1,5 +1,5 @@
---! Previous: sha1:94e7e1d321d86e03e42aaf3dd3cb3e4bca5521d9
---! Hash: sha1:be1126d885eac6f1ae68ea7b3663a568d6cb0553
+--! Previous: sha1:6c62254eca63fd359b5d020e30f3ca1376b5e933
+--! Hash: sha1:cf4f58b78a81ff0ec4ffdb2897c01a200a43c76e
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

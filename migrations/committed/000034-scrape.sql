@@ -1,5 +1,5 @@
---! Previous: sha1:be1126d885eac6f1ae68ea7b3663a568d6cb0553
---! Hash: sha1:dcf837c1011154afa61e4b51c6a7e312391868fe
+--! Previous: sha1:cf4f58b78a81ff0ec4ffdb2897c01a200a43c76e
+--! Hash: sha1:67b0e6a900cb2b57c67c3577d07a1c2ce5b971a6
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dcf837c1011154afa61e4b51c6a7e312391868fe
---! Hash: sha1:a4b661d23a5b88d88a3c9c3b777e7cc1deea2832
+--! Previous: sha1:67b0e6a900cb2b57c67c3577d07a1c2ce5b971a6
+--! Hash: sha1:9d70c584e9fff75d197e163ac8a0d2abe1d90049
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -550,6 +550,8 @@ insert into ops.retention_policies (relation, time_column, kept_for, reason) val
       'What became of the message is in message_logs.'),
   ('app_private.stripe_events', 'received_at', '1 year',
     'Stripe repeats an event for 3 days, by hand for 30. Disputes ask for older ones.'),
+  ('ops.statistics_samples', 'taken_at', '2 days',
+    'Checks look back an hour.'),
   ('ops.alert_notices', 'created_at', '90 days',
     'A notice tells whether there were too many within the hour. The alert itself stays.'),
   ('cron.job_run_details', 'end_time', '14 days',
@@ -580,6 +582,8 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
     'Gives a new job to each message whose job is gone.'),
   ('follow-migrations', '*/5 * * * *', 'select ops.follow_migrations()',
     'Tries again what failed after a migration: partitions, jobs, entries in the audit log.'),
+  ('sample-statistics', '*/10 * * * *', 'select ops.sample_statistics()',
+    'Notes the counters of deadlocks, temporary files, checkpoints and cache hits, for the check last-hour.'),
   ('refresh-views', '*/15 * * * *', 'select app_private.refresh_performance_views()',
     'Refreshes user_activity_summary and query_performance_summary.'),
   -- Each hour.

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { loadConfigOf } from '../config.ts';
+import { type Config, loadConfigOf } from '../config.ts';
 import { codeOf, GwError, messageOf } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
@@ -7,6 +7,10 @@ import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
 import { sayReady, untilStopped } from './process.ts';
+
+function sealsOf({ GW_AUDIT_KEY: key, GW_AUDIT_SEALS: url }: Config) {
+  return key === undefined || url === undefined ? undefined : { key, url };
+}
 
 export function registerWorker(program: Command): void {
   program
@@ -33,6 +37,7 @@ export function registerWorker(program: Command): void {
         alerts,
         log,
         unsubscribeUrl,
+        seals: sealsOf(config),
       }).catch((error: unknown) => {
         if (/^pg-boss is not installed/.test(messageOf(error))) {
           throw new GwError('the database has no queue yet', {

@@ -5,6 +5,7 @@ import { errorText, type Log } from '../log.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
 import { samplePool } from '../postgres/pool-samples.ts';
 import { type AlertDestination, workAlerts } from './alerts.ts';
+import { type SealOptions, sealAuditLog } from './audit-seals.ts';
 import type { Channel } from './channels/channel.ts';
 import { type SendOptions, sendQueue } from './message-sends.ts';
 import { startSendLoop } from './send-loop.ts';
@@ -16,6 +17,8 @@ export interface WorkerOptions {
   /** Who is told of alerts; nobody unless given. */
   alerts?: AlertDestination[];
   log: Log;
+  /** Where the audit log is sealed; nowhere unless given. */
+  seals?: Pick<SealOptions, 'key' | 'url'> | undefined;
   /** See SendOptions; without it messages have no link. */
   unsubscribeUrl?: SendOptions['unsubscribeUrl'];
 }
@@ -93,9 +96,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   await workAlerts(boss, { destinations: options.alerts ?? [], log });
   const stopSampling = samplePool({ pool, name: 'worker', log });
 
+  const stopSealing = options.seals && sealAuditLog({ ...options.seals, pool, log });
+
   let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
     stopSampling();
+    stopSealing?.();
     await sends.stop(3_000);
     await boss.stop({ graceful: true, timeout: 1_000 });
     await channel.close();

@@ -194,7 +194,7 @@ test('every action of the audit log is in the reference', async () => {
   const names = new Set([...found, 'partition.detached', 'partition.dropped']);
   expectTable(
     'roles',
-    'The audit log',
+    'Actions',
     [...names].map((action) => ({ action: code(action) })),
   );
 });

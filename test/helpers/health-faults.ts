@@ -272,6 +272,44 @@ export const healthFaults: HealthFault[] = [
     findings: ['critical ', 'critical shared objects'],
   },
   {
+    check: 'last-hour',
+    title: 'deadlocks, temporary files, checkpoints, forgotten statements and disk reads',
+    violate: `
+      insert into ops.statistics_samples (taken_at, name, value)
+      select now() - interval '30 minutes', name, value - 1e12 from ops.current_statistics()`,
+    findings: [
+      'warning deadlocks',
+      'warning disk reads',
+      'warning forgotten statements',
+      'warning requested checkpoints',
+      'warning temporary files',
+    ],
+  },
+  {
+    check: 'extension-versions',
+    title: 'an extension whose package was updated',
+    violate: "update pg_extension set extversion = '0.1' where extname = 'pgcrypto'",
+    findings: ['warning pgcrypto'],
+  },
+  {
+    check: 'replica-identity',
+    title: 'a published table without a key, and not one whose changes are not published',
+    violate: `
+      create table ops.keyless (id integer);
+      create table ops.appended (id integer);
+      create publication gw_changes for table ops.keyless;
+      create publication gw_inserts for table ops.appended with (publish = 'insert');`,
+    findings: ['critical ops.keyless'],
+  },
+  {
+    check: 'subscriptions',
+    title: 'a subscription that is off',
+    violate: `
+      create subscription gw_off connection 'host=127.0.0.1' publication p
+        with (connect = false, slot_name = none, enabled = false)`,
+    findings: ['warning gw_off'],
+  },
+  {
     check: 'checks-running',
     title: 'checks that nobody has run for an hour',
     violate: "update ops.health_checks set ran_at = now() - interval '1 hour'",

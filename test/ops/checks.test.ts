@@ -119,6 +119,28 @@ describe('a health check', () => {
     holder.release();
   });
 
+  test('never-analyzed finds a table, and a partitioned one whose partitions were analyzed', async () => {
+    const sql = db.as('owner');
+    const some = { never_analyzed_rows: '100' };
+    const own = async () =>
+      (await found('never-analyzed', some)).filter((each) => each.includes('ops.fresh'));
+    await sql`create table ops.fresh (id integer) with (autovacuum_enabled = false)`;
+    await sql`create table ops.freshly (id integer) partition by hash (id)`;
+    await sql`create table ops.freshly_h00 partition of ops.freshly
+      for values with (modulus 1, remainder 0) with (autovacuum_enabled = false)`;
+    await sql`insert into ops.fresh select generate_series(1, 200)`;
+    await sql`insert into ops.freshly select generate_series(1, 200)`;
+    const all = ['warning ops.fresh', 'warning ops.freshly', 'warning ops.freshly_h00'];
+    await eventually(async () => (await own()).length === all.length);
+    expect(await own()).toEqual(all);
+    await sql`vacuum analyze ops.fresh, ops.freshly_h00`;
+    await eventually(async () => (await own()).length === 1);
+    expect(await own()).toEqual(['warning ops.freshly']);
+    await sql`analyze ops.freshly`;
+    await eventually(async () => (await own()).length === 0);
+    await sql`drop table ops.fresh, ops.freshly`;
+  });
+
   test('partition-default finds rows that no partition was there for', async () => {
     const sql = db.as('owner');
     await sql`create table ops.events (at timestamptz) partition by range (at)`;
@@ -202,11 +224,17 @@ describe('the checks', () => {
   test('all have a test that violates them', () => {
     const elsewhere = [
       ...['invalid-index', 'partition-default', 'long-transactions', 'disk-free'],
-      'oldest-xmin',
+      ...['oldest-xmin', 'never-analyzed'],
     ];
+    const ownServer = ['wal-archiver'];
     // The two of pg_cron are tried where it is, in test/db/operations/cron.test.ts.
     const replication = ['slot-wal', 'replication-lag', 'cron-jobs', 'declared-jobs'];
-    const tried = [...healthFaults.map(({ check }) => check), ...elsewhere, ...replication];
+    const tried = [
+      ...healthFaults.map(({ check }) => check),
+      ...elsewhere,
+      ...replication,
+      ...ownServer,
+    ];
     expect([...new Set(tried)].sort()).toEqual(healthNames());
   });
 
@@ -313,6 +341,9 @@ describe('ops.check_health', () => {
         'audit-log',
         'broken-plans',
         'collation-version',
+        'extension-versions',
+        'last-hour',
+        'never-analyzed',
         'sequences',
       ]);
     });

@@ -13,7 +13,7 @@ const floors = [
   ['postgres/'],
   ['server/'],
   ['migrations/'],
-  ['messages/'],
+  ['messages/', 'audit/'],
   ['toolkit/'],
   ['api/', 'worker/', 'cdc/', 'up/'],
   ['commands/'],

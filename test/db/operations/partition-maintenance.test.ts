@@ -266,14 +266,17 @@ describe('maintain_partitions', () => {
   });
 
   test('goes on where a run that was killed had stopped', async () => {
-    await db.as('owner')`select * from ops.advance_partitions('ops.noted', 0)`;
     const runner = connect(db.url('owner'), { max: 1 });
-    const [backend] = await runner`select pg_backend_pid() as pid`;
-    const killed = maintain(runner).catch((error: Error) => error);
-    await eventually(async () => (await moves())[0]?.phase !== 'copying');
-    await db.as('superuser')`select pg_terminate_backend(${backend?.pid})`;
-    await killed;
-    await runner.end();
+    await db.as('superuser').begin('isolation level repeatable read', async (reader) => {
+      // The exchange waits for it.
+      await reader`select 1`;
+      const [backend] = await runner`select pg_backend_pid() as pid`;
+      const killed = maintain(runner).catch((error: Error) => error);
+      await eventually(async () => (await moves())[0]?.phase === 'waiting');
+      await db.as('superuser')`select pg_terminate_backend(${backend?.pid})`;
+      expect(await killed).toBeInstanceOf(Error);
+    });
+    await runner.end({ timeout: 1 });
     await maintain();
     expect(await names()).toHaveLength(5);
     expect(await differences()).toEqual([]);
