@@ -212,7 +212,7 @@ describe('a report on activity', () => {
     waiter.release();
   });
 
-  test('vacuum-progress shows a vacuum at work', async () => {
+  test('vacuum-progress and progress show a vacuum at work', async () => {
     const slow = await db.as('owner', 1).reserve();
     const [own] = await slow`select pg_backend_pid() as pid`;
     await slow`set vacuum_cost_delay = 100`;
@@ -223,9 +223,42 @@ describe('a report on activity', () => {
       return running.length > 0 && running;
     });
     expect(found).toMatchObject({ table_name: 'ops.scanned', is_automatic: false });
+    expect(await rows('progress')).toContainEqual(
+      row({ pid: own?.pid, command: 'vacuum', object: 'ops.scanned', phase: 'scanning heap' }),
+    );
     await db.as('superuser')`select pg_cancel_backend(${own?.pid})`;
     expect(await vacuum).toBe('57014');
     slow.release();
+  });
+
+  test('vacuum-horizon shows who holds a snapshot, oldest first', async () => {
+    const holder = await db.as('readonly', 1).reserve();
+    const [own] = await holder`select pg_backend_pid() as pid`;
+    await holder`begin isolation level repeatable read`;
+    await holder`select 1`;
+    const found = await rows('vacuum-horizon');
+    expect(found).toContainEqual(
+      row({
+        holder: `session ${own?.pid}`,
+        what: 'gw_readonly, client backend, idle in transaction',
+      }),
+    );
+    const ages = found.map(({ transactions }) => Number(transactions));
+    expect(ages).toEqual(ages.toSorted((one, other) => other - one));
+    await holder`rollback`;
+    holder.release();
+  });
+
+  test('wal counts what is written, checkpoints and the archive', async () => {
+    const measure = async (name: string) =>
+      Number((await rows('wal')).find((each) => each.measure === name)?.value);
+    const before = await measure('wal_bytes');
+    await db.as('superuser')`select pg_logical_emit_message(true, 'test', repeat('x', 100000))`;
+    await eventually(async () => (await measure('wal_bytes')) > before + 100_000);
+    const requested = await measure('checkpoints_requested');
+    await db.as('superuser')`checkpoint`;
+    await eventually(async () => (await measure('checkpoints_requested')) > requested);
+    expect(await measure('archive_failed')).toBe(0);
   });
 
   test('replication-slots and replication-lag show who is behind', async () => {
