@@ -1,5 +1,5 @@
---! Previous: sha1:36c42c93e7c07bd94390135e43af9cf5a6873047
---! Hash: sha1:42408a12a54a7b4444d6cb8831f86fc89b880eb2
+--! Previous: sha1:f92223045250f1bbea96f9bf4bc73e0b7ef8244e
+--! Hash: sha1:bcb9d729569a2e0ad1cd79d7d19ad66a1526b3a8
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -308,7 +308,8 @@ as $$
   with due as (
     select user_id, id, scheduled_send_time
     from app_public.message_logs
-    where status = 'SCHEDULED'
+    where stage = 'open'
+      and status = 'SCHEDULED'
       -- A bound that lets PostgreSQL skip partitions.
       and scheduled_send_time > p_now - interval '1 year'
       -- One tick is a minute; the rest is a reserve for a late one.
@@ -842,7 +843,8 @@ as $$
   with lost as (
     select user_id, id, scheduled_send_time
     from app_public.message_logs
-    where status in ('QUEUED', 'SENDING', 'RETRYING')
+    where stage = 'open'
+      and status in ('QUEUED', 'SENDING', 'RETRYING')
       and scheduled_send_time > now() - interval '1 year'
       and updated_at < now() - interval '15 minutes'
       and not exists (

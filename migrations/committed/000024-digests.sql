@@ -1,5 +1,5 @@
---! Previous: sha1:42408a12a54a7b4444d6cb8831f86fc89b880eb2
---! Hash: sha1:4e174221eae05e395ba8954844ee984916c06c9a
+--! Previous: sha1:bcb9d729569a2e0ad1cd79d7d19ad66a1526b3a8
+--! Hash: sha1:0984b7bf8e6dba6ec858be990edd959b1a8da898
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4e174221eae05e395ba8954844ee984916c06c9a
---! Hash: sha1:7981dcf16a6e7e3623c1b018e0af01acd427aa21
+--! Previous: sha1:0984b7bf8e6dba6ec858be990edd959b1a8da898
+--! Hash: sha1:9fe477bc6e72d9374ef939e48d9510fccf00429d
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -308,7 +308,8 @@ begin
       on message_logs.user_id = given.user_id
       and message_logs.id = given.message_id
       and message_logs.scheduled_send_time = given.scheduled_send_time
-    where message_logs.status = 'UNKNOWN'
+    where message_logs.stage = 'ended'
+      and message_logs.status = 'UNKNOWN'
   ) then
     -- The health check of that name says more, and resolves the alert.
     perform ops.raise_alert('health-unknown-deliveries', 'message-send', 'warning',
@@ -618,6 +619,7 @@ as $$
   select message_logs.message_type, count(*), min(message_logs.scheduled_send_time)
   from app_public.message_logs
   where message_logs.scheduled_send_time between now() - interval '90 days' and now()
+    and message_logs.stage = 'ended'
     and message_logs.status = 'UNKNOWN'
   group by 1
 $$;

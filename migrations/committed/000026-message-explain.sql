@@ -1,5 +1,5 @@
---! Previous: sha1:7981dcf16a6e7e3623c1b018e0af01acd427aa21
---! Hash: sha1:53bbaad37d0905dabe7dad1256daadc10a9283e8
+--! Previous: sha1:9fe477bc6e72d9374ef939e48d9510fccf00429d
+--! Hash: sha1:bd086eb4dd11a0660efc2ea33531d964e7cddbcb
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:53bbaad37d0905dabe7dad1256daadc10a9283e8
---! Hash: sha1:6dfdaf4e3c6e2d501d23aba9d8cec16869253e23
+--! Previous: sha1:bd086eb4dd11a0660efc2ea33531d964e7cddbcb
+--! Hash: sha1:4a480fc87b2df3b8d27de287878f1120e176e402
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6dfdaf4e3c6e2d501d23aba9d8cec16869253e23
---! Hash: sha1:5b3564a4ce595ea2c7b3d32020d90f63180332af
+--! Previous: sha1:4a480fc87b2df3b8d27de287878f1120e176e402
+--! Hash: sha1:563e16929943332a471e7ab2bb6fa6b4bc4ca38c
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
@@ -136,6 +136,8 @@ as $$
   select message_logs.*
   from app_public.message_logs
   where (p_statuses is null or message_logs.status = any (p_statuses))
+    -- Says the same of the stage, which the index holds.
+    and (p_statuses is null or 'SENT' = any (p_statuses) or message_logs.stage <> 'sent')
     and (p_message_type is null or message_logs.message_type = p_message_type)
     -- No zone is further from UTC.
     and (p_date is null or message_logs.delivery_date = p_date

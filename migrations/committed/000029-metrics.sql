@@ -1,5 +1,5 @@
---! Previous: sha1:5b3564a4ce595ea2c7b3d32020d90f63180332af
---! Hash: sha1:3c2b8f1d0379d019213ac2c8dfba0f50d93db4d6
+--! Previous: sha1:563e16929943332a471e7ab2bb6fa6b4bc4ca38c
+--! Hash: sha1:c23e17817120e52e2043945604549ccb65928feb
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

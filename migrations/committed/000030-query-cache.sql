@@ -1,5 +1,5 @@
---! Previous: sha1:3c2b8f1d0379d019213ac2c8dfba0f50d93db4d6
---! Hash: sha1:deda7ca30541f1eba12207209bb00df2102bc8cb
+--! Previous: sha1:c23e17817120e52e2043945604549ccb65928feb
+--! Hash: sha1:77d4549f3fe564d95ee4389a9d6d571c6c85ccd1
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:deda7ca30541f1eba12207209bb00df2102bc8cb
---! Hash: sha1:400eb5db332bb84220ecdd9e9f95b2a029c8bed6
+--! Previous: sha1:77d4549f3fe564d95ee4389a9d6d571c6c85ccd1
+--! Hash: sha1:812422a64a735d4c049d4261ede2437b720b6ebc
 --! Message: live
 --! Baseline: topics/31-live.sql
 

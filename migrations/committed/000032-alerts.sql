@@ -1,5 +1,5 @@
---! Previous: sha1:400eb5db332bb84220ecdd9e9f95b2a029c8bed6
---! Hash: sha1:6c62254eca63fd359b5d020e30f3ca1376b5e933
+--! Previous: sha1:812422a64a735d4c049d4261ede2437b720b6ebc
+--! Hash: sha1:98f11f8386f8deb4dbcb307cc86b806b6e6f8475
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
@@ -574,7 +574,7 @@ as $$
     min(message_logs.scheduled_send_time)
   from app_public.message_logs
   where message_logs.scheduled_send_time < now() - p_after
-    and message_logs.status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')
+    and message_logs.stage = 'open'
     and (message_logs.status <> 'QUEUED'
       or message_logs.error_message is null
       or message_logs.error_message not like 'held until %')

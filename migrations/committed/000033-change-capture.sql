@@ -1,5 +1,5 @@
---! Previous: sha1:6c62254eca63fd359b5d020e30f3ca1376b5e933
---! Hash: sha1:cf4f58b78a81ff0ec4ffdb2897c01a200a43c76e
+--! Previous: sha1:98f11f8386f8deb4dbcb307cc86b806b6e6f8475
+--! Hash: sha1:c1686de63b6f78670dd396c224e2c5bb434b62bd
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cf4f58b78a81ff0ec4ffdb2897c01a200a43c76e
---! Hash: sha1:67b0e6a900cb2b57c67c3577d07a1c2ce5b971a6
+--! Previous: sha1:c1686de63b6f78670dd396c224e2c5bb434b62bd
+--! Hash: sha1:0e9ad62bb7558186f2ba259eeda13caa60e45821
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

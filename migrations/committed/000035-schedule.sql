@@ -1,5 +1,5 @@
---! Previous: sha1:67b0e6a900cb2b57c67c3577d07a1c2ce5b971a6
---! Hash: sha1:9d70c584e9fff75d197e163ac8a0d2abe1d90049
+--! Previous: sha1:0e9ad62bb7558186f2ba259eeda13caa60e45821
+--! Hash: sha1:ac0791a85126d8114c3b42b760b32b4fdcd4eb7c
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

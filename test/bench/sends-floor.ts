@@ -18,7 +18,7 @@ async function lane(): Promise<void> {
     const messages = await sql<Message[]>`
       with due as (
         select user_id, id, scheduled_send_time from app_public.message_logs
-        where status = 'SCHEDULED'
+        where stage = 'open' and status = 'SCHEDULED'
           and scheduled_send_time <= now() and scheduled_send_time > now() - interval '1 year'
         order by scheduled_send_time
         limit 500

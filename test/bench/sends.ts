@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import process from 'node:process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
@@ -24,6 +25,10 @@ interface Figures {
   /** Milliseconds of CPU for 1,000 messages. */
   workerCpu: number;
   databaseCpu: number;
+  /** Bytes of write-ahead log for one message, from the queue on; without full pages. */
+  walBytes: number;
+  /** The share of the updates of message_logs that touched no index. */
+  hotRatio: number;
 }
 
 function start(script: string, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
@@ -48,6 +53,16 @@ async function prepare(owner: Sql): Promise<void> {
   await owner`vacuum analyze pgboss.job`;
 }
 
+/** What counts on in the server; updates are told a second late. */
+async function counters(owner: Sql): Promise<{ lsn: string; updates: number; hot: number }> {
+  await sleep(1_500);
+  const [row] = await owner`
+    select pg_current_wal_lsn()::text as lsn, sum(n_tup_upd)::float as updates,
+      sum(n_tup_hot_upd)::float as hot
+    from pg_stat_user_tables where relname ~ '^message_logs_'`;
+  return row as { lsn: string; updates: number; hot: number };
+}
+
 async function drain(
   owner: Sql,
   sender: ChildProcess,
@@ -56,6 +71,7 @@ async function drain(
   const [{ pid = 0 } = {}] = await owner`
     select pg_read_file('postmaster.pid')::text as file,
       split_part(pg_read_file('postmaster.pid'), chr(10), 1)::integer as pid`;
+  const counted = await counters(owner);
   // Planning and queueing are not what is measured.
   await release();
   const before = { worker: cpuOf(sender.pid ?? 0), database: cpuOf(pid) };
@@ -68,6 +84,9 @@ async function drain(
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const after = { worker: cpuOf(sender.pid ?? 0), database: cpuOf(pid) };
+  const now = await counters(owner);
+  const [wal] = await owner`
+    select pg_wal_lsn_diff(${now.lsn}, ${counted.lsn})::float as bytes`;
   const [row] = await owner`
     select count(*)::integer as sent,
       extract(epoch from max(actual_send_time) - ${started})::float as seconds,
@@ -81,6 +100,8 @@ async function drain(
     p99: row.late[1],
     workerCpu: ((after.worker - before.worker) / messages) * 1000,
     databaseCpu: ((after.database - before.database) / messages) * 1000,
+    walBytes: wal?.bytes / messages,
+    hotRatio: (now.hot - counted.hot) / (now.updates - counted.updates),
   };
 }
 
@@ -92,12 +113,9 @@ async function gwWorker(owner: Sql, database: Database, vendorUrl: string): Prom
     GW_LOG_LEVEL: 'warn',
   });
   await once(worker, 'message');
-  const figures = await drain(owner, worker, () =>
-    owner.begin(async (sql) => {
-      await sql`update app_public.message_logs set scheduled_send_time = now()`;
-      await sql`select app_private.queue_due_messages()`;
-    }),
-  );
+  // Nothing is queued yet.
+  await owner`update app_public.message_logs set scheduled_send_time = now()`;
+  const figures = await drain(owner, worker, () => owner`select app_private.queue_due_messages()`);
   worker.kill('SIGTERM');
   await once(worker, 'exit');
   return figures;
@@ -125,7 +143,8 @@ function print(name: string, all: readonly Figures[]): void {
   process.stdout.write(
     `${name.padEnd(12)} ${middle('perSecond').padStart(7)} messages/s   late p50 ${middle('p50')} ms` +
       `, p99 ${middle('p99')} ms   CPU of 1,000: sender ${middle('workerCpu')} ms` +
-      `, database ${middle('databaseCpu')} ms\n`,
+      `, database ${middle('databaseCpu')} ms   a message: ${middle('walBytes')} bytes of WAL` +
+      `, ${middle('hotRatio', 2)} of its updates HOT\n`,
   );
 }
 

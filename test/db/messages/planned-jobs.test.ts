@@ -167,7 +167,7 @@ describe('a tick with nothing due', () => {
       await inner`analyze app_public.message_logs`;
       const text = await plansOf(inner, 'select app_private.plan_due_messages()');
       expect(text).toMatch(/Index Scan using message_schedule_scheduled_send_time_idx/);
-      expect(text).toMatch(/Index Scan using message_logs_p\d+_status_scheduled_send_time_idx/);
+      expect(text).toMatch(/Index Scan using message_logs_p\d+_stage_scheduled_send_time_idx/);
       expect(text).not.toMatch(/Seq Scan on (users|message_schedule|message_logs_p)/);
     });
     await sql.end();

@@ -91,7 +91,7 @@ describe('message_logs', () => {
       };
       const made = await describePartition(name);
       expect(made).toEqual(await describePartition('app_partitions.message_logs_default'));
-      expect(made?.indexes).toBe(5);
+      expect(made?.indexes).toBe(4);
       expect(made?.triggers).toEqual(['_100_timestamps']);
     });
   });

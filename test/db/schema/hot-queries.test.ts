@@ -95,15 +95,15 @@ const hot: Record<string, Hot> = {
     query: `select user_id, id from app_public.message_logs
       where scheduled_send_time < now() - interval '15 minutes'
         and status in ('SCHEDULED', 'RETRYING', 'FAILED')
-        and status <> 'SENT'`,
+        and stage <> 'sent'`,
     as: 'owner',
-    index: 'message_logs_scheduled_send_time_idx_where_unsent',
+    index: 'message_logs_stage_scheduled_send_time_idx_where_unsent',
   },
   'messages whose job is lost': {
     query: 'requeue_lost_messages',
     as: 'owner',
     body: true,
-    index: 'message_logs_status_scheduled_send_time_idx_where_open',
+    index: 'message_logs_stage_scheduled_send_time_idx_where_unsent',
   },
   'slow queries of the week': {
     query: `select query_hash, avg_duration_ms, p95_duration_ms
