@@ -1,8 +1,25 @@
 -- What a superuser prepares in each Groundwork database (the real one, the shadow
--- database, every test database) before gw_owner migrates it. Can be repeated.
+-- database, every test database) before gw_owner migrates it. Can be repeated. The
+-- administrator of a managed server can run it too, after roles.sql: what that one may not do
+-- is told at the end, as statements.
 
 -- Nothing that another role may have put into a schema is found by its name.
 set search_path = pg_catalog, pg_temp;
+
+-- Statements that this role may not run.
+create temporary table if not exists groundwork_left (statement text primary key);
+
+create or replace function pg_temp.run_if_allowed(p_statement text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $function$
+begin
+  execute p_statement;
+  delete from pg_temp.groundwork_left where statement = p_statement;
+exception when insufficient_privilege then
+  insert into pg_temp.groundwork_left values (p_statement) on conflict do nothing;
+end
+$function$;
 
 -- Extensions. pgcrypto is required; the others are created where the server has them,
 -- because the shadow database and the databases of tests must migrate without pg_cron,
@@ -16,22 +33,33 @@ declare
     pg_catalog.replace(pg_catalog.current_setting('shared_preload_libraries'), ' ', ''), ',');
 begin
   if exists (select from pg_catalog.pg_available_extensions where name = 'vector') then
-    create extension if not exists vector with schema public;
+    perform pg_temp.run_if_allowed(
+      'create extension if not exists vector with schema public');
   end if;
 
   if 'pg_stat_statements' = any (preloaded) then
-    create extension if not exists pg_stat_statements with schema public;
+    perform pg_temp.run_if_allowed(
+      'create extension if not exists pg_stat_statements with schema public');
     -- Somebody may have set a password in clear text, for monitoring to read.
-    perform public.pg_stat_statements_reset(userid, dbid, queryid)
-    from public.pg_stat_statements
-    where query ~* '\m(role|user)\M.*\mpassword\M';
+    if exists (select from pg_catalog.pg_extension where extname = 'pg_stat_statements') then
+      perform pg_temp.run_if_allowed($reset$
+        select public.pg_stat_statements_reset(userid, dbid, queryid)
+        from public.pg_stat_statements
+        where query ~* '\m(role|user)\M.*\mpassword\M'$reset$);
+    end if;
   end if;
 
   if 'pg_cron' = any (preloaded)
     and pg_catalog.current_setting('cron.database_name', true)
       = pg_catalog.current_database()
   then
-    create extension if not exists pg_cron;
+    perform pg_temp.run_if_allowed('create extension if not exists pg_cron');
+  end if;
+  -- Whoever made the extension gives it away.
+  if exists (
+    select from pg_catalog.pg_extension
+    where extname = 'pg_cron' and pg_catalog.pg_has_role(extowner, 'usage')
+  ) then
     -- Jobs are scheduled by, and run as, the owner of the schema. History is pruned by a job.
     grant usage on schema cron to gw_owner;
     grant select on cron.job to gw_owner;
@@ -63,15 +91,21 @@ $extensions$;
 -- Nobody writes large objects, which every role may else: also one that may only read.
 do $large_objects$
 declare
-  writer text;
-begin
-  foreach writer in array array['lo_creat(integer)', 'lo_create(oid)',
+  writers constant regprocedure[] := array['lo_creat(integer)', 'lo_create(oid)',
     'lo_from_bytea(oid, bytea)', 'lo_put(oid, bigint, bytea)', 'lo_open(oid, integer)',
     'lowrite(integer, bytea)', 'lo_truncate(integer, integer)',
-    'lo_truncate64(integer, bigint)', 'lo_unlink(oid)']
-  loop
-    execute pg_catalog.format('revoke execute on function pg_catalog.%s from public', writer);
-  end loop;
+    'lo_truncate64(integer, bigint)', 'lo_unlink(oid)'];
+  revocation constant text := 'revoke execute on function '
+    || pg_catalog.array_to_string(writers, ', ') || ' from public';
+begin
+  execute revocation;
+  -- Whoever may not revoke it gets a warning, and no error.
+  if exists (
+    select from pg_catalog.unnest(writers) as writer (oid)
+    where pg_catalog.has_function_privilege('public', writer.oid, 'execute')
+  ) then
+    insert into pg_temp.groundwork_left values (revocation) on conflict do nothing;
+  end if;
 end
 $large_objects$;
 
@@ -94,3 +128,14 @@ begin
     pg_catalog.current_database());
 end
 $database$;
+
+-- For whoever reads this in psql.
+do $left$
+declare
+  found text;
+begin
+  for found in select statement from pg_temp.groundwork_left order by statement loop
+    raise warning 'a superuser must run: %;', found;
+  end loop;
+end
+$left$;

@@ -1,5 +1,6 @@
--- Roles of a Groundwork cluster. Run by a superuser, once for each cluster and again
--- whenever this file changes; every statement can be repeated.
+-- Roles of a Groundwork cluster. Run once for each cluster and again whenever this file
+-- changes; every statement can be repeated. A superuser runs it, or a role with CREATEROLE, as a
+-- managed server has: what that one may not do is told at the end, as statements.
 --
 -- Passwords are never written here, and never come here. The session may carry SCRAM
 -- verifiers in the setting groundwork.role_verifiers, a JSON object {role: verifier}; roles
@@ -8,8 +9,29 @@
 
 -- Nothing that another role may have put into a schema is found by its name.
 set search_path = pg_catalog, pg_temp;
+-- Statements that this role may not run.
+create temporary table if not exists groundwork_left (statement text primary key);
+
+create or replace function pg_temp.run_if_allowed(p_statement text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $function$
+begin
+  execute p_statement;
+  delete from pg_temp.groundwork_left where statement = p_statement;
+exception when insufficient_privilege then
+  insert into pg_temp.groundwork_left values (p_statement) on conflict do nothing;
+end
+$function$;
+
 -- Verifiers are nobody's business either.
-set pg_stat_statements.track = 'none';
+do $track$
+begin
+  perform pg_catalog.set_config('pg_stat_statements.track', 'none', false);
+exception when insufficient_privilege then
+  null; -- what it would keep are verifiers, and no passwords
+end
+$track$;
 
 do $roles$
 declare
@@ -45,16 +67,35 @@ begin
         null; -- another database of this cluster is being set up at this moment
       end;
     end if;
-    execute pg_catalog.format('alter role %I with %s nosuperuser nocreatedb nocreaterole',
-      wanted.role_name, wanted.attributes);
+    if exists (
+      select from pg_catalog.pg_roles
+      where rolname = wanted.role_name
+        and (rolcanlogin <> (wanted.attributes like 'login %')
+          or rolinherit <> (wanted.attributes not like '% noinherit%'))
+    ) then
+      execute pg_catalog.format('alter role %I with %s', wanted.role_name,
+        pg_catalog.replace(wanted.attributes, ' replication', ''));
+    end if;
+    -- Whoever is no superuser may not even say nosuperuser.
+    if exists (
+      select from pg_catalog.pg_roles
+      where rolname = wanted.role_name
+        and (rolsuper or rolcreatedb or rolcreaterole or rolbypassrls
+          or rolreplication <> (wanted.attributes like '% replication'))
+    ) then
+      perform pg_temp.run_if_allowed(pg_catalog.format(
+        'alter role %I with nosuperuser nocreatedb nocreaterole nobypassrls %s',
+        wanted.role_name,
+        case when wanted.attributes like '% replication' then 'replication'
+          else 'noreplication' end));
+    end if;
   end loop;
 end
 $roles$;
 
 grant app_user, app_anonymous to gw_authenticator;
-grant pg_monitor to gw_monitor;
 -- The health checks that pg_cron runs look at connections, settings and replication.
-grant pg_monitor to gw_owner;
+select pg_temp.run_if_allowed('grant pg_monitor to gw_monitor, gw_owner');
 
 -- A stray session cannot write, whatever is granted to it by mistake.
 alter role gw_readonly set default_transaction_read_only = on;
@@ -64,16 +105,26 @@ alter role gw_monitor set default_transaction_read_only = on;
 -- sessions get it themselves, and the processes log it without the value; pg_cron keeps that
 -- of a job. The server's log has what is about the server: sessions that it ended (FATAL),
 -- slow statements, lock waits. Errors of superusers and of autovacuum are logged.
-alter role gw_owner set log_min_messages = log;
-alter role gw_authenticator set log_min_messages = log;
-alter role gw_worker set log_min_messages = log;
-alter role gw_cdc set log_min_messages = log;
-alter role gw_readonly set log_min_messages = log;
-alter role gw_monitor set log_min_messages = log;
--- People type these sessions' statements, with values in them. pg_stat_statements has the
--- slow ones, without.
-alter role gw_readonly set log_min_duration_statement = -1;
-alter role gw_monitor set log_min_duration_statement = -1;
+do $settings$
+declare
+  login text;
+begin
+  foreach login in array array['gw_owner', 'gw_authenticator', 'gw_worker', 'gw_cdc',
+    'gw_readonly', 'gw_monitor']
+  loop
+    perform pg_temp.run_if_allowed(
+      pg_catalog.format('alter role %I set log_min_messages = log', login));
+  end loop;
+  -- People type these sessions' statements, with values in them. pg_stat_statements has the
+  -- slow ones, without.
+  perform pg_temp.run_if_allowed('alter role gw_readonly set log_min_duration_statement = -1');
+  perform pg_temp.run_if_allowed('alter role gw_monitor set log_min_duration_statement = -1');
+  -- So that it can give them the database.
+  if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+    execute pg_catalog.format('grant gw_owner to %I', current_user);
+  end if;
+end
+$settings$;
 
 do $verifiers$
 declare
@@ -90,8 +141,25 @@ begin
     if secret.verifier !~ '^SCRAM-SHA-256[$]' then
       raise exception 'role % is given no SCRAM verifier', secret.role_name;
     end if;
-    execute pg_catalog.format('alter role %I password %L',
-      secret.role_name, secret.verifier);
+    begin
+      execute pg_catalog.format('alter role %I password %L',
+        secret.role_name, secret.verifier);
+    exception when insufficient_privilege then
+      -- That of a role with REPLICATION is a superuser's. The verifier stays here.
+      insert into pg_temp.groundwork_left
+      values (pg_catalog.format('\password %I', secret.role_name)) on conflict do nothing;
+    end;
   end loop;
 end
 $verifiers$;
+
+-- For whoever reads this in psql.
+do $left$
+declare
+  found text;
+begin
+  for found in select statement from pg_temp.groundwork_left order by statement loop
+    raise warning 'a superuser must run: %;', found;
+  end loop;
+end
+$left$;

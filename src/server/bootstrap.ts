@@ -13,12 +13,25 @@ const readSql = (name: string): string =>
 
 export type RolePasswords = Record<LoginName, string>;
 
-/** Makes the roles, and sets these passwords. Needs a superuser's connection. */
+/** What a file of sql/bootstrap could not do, since its session was no superuser's: statements. */
+async function runBootstrap(sql: Sql, name: string): Promise<string[]> {
+  await sql.unsafe(readSql(name)).simple();
+  const left = await sql<{ statement: string }[]>`
+    select statement from pg_temp.groundwork_left order by statement`;
+  return left.map(({ statement }) => `${statement.trim()};`);
+}
+
+/**
+ * Makes the roles, and sets these passwords. Needs a superuser's connection, or that of a role
+ * with CREATEROLE.
+ *
+ * @returns the statements that a superuser must still run
+ */
 export async function bootstrapRoles(
   superuserUrl: string,
   passwords: Partial<RolePasswords>,
-): Promise<void> {
-  await withSuperuser(superuserUrl, async (sql) => {
+): Promise<string[]> {
+  return withSuperuser(superuserUrl, async (sql) => {
     const byRole = Object.fromEntries(
       loginNames.flatMap((login) => {
         const password = passwords[login];
@@ -26,7 +39,7 @@ export async function bootstrapRoles(
       }),
     );
     await sql`select set_config('groundwork.role_verifiers', ${JSON.stringify(byRole)}, false)`;
-    await sql.unsafe(readSql('roles.sql')).simple();
+    return runBootstrap(sql, 'roles.sql');
   });
 }
 
@@ -38,10 +51,14 @@ export async function createDatabase(superuserUrl: string, name: string): Promis
   });
 }
 
-/** Extensions and settings of one database. Needs a superuser's connection. */
-export async function bootstrapDatabase(superuserUrl: string): Promise<void> {
-  await withSuperuser(superuserUrl, (sql) => sql.unsafe(readSql('database.sql')).simple());
-}
+/**
+ * Extensions and settings of one database. Needs a superuser's connection, or that of the role
+ * that made the other roles.
+ *
+ * @returns the statements that a superuser must still run
+ */
+export const bootstrapDatabase = (superuserUrl: string): Promise<string[]> =>
+  withSuperuser(superuserUrl, (sql) => runBootstrap(sql, 'database.sql'));
 
 /**
  * Enters into the audit log that roles were put in place, and which got a password. The function is
@@ -70,25 +87,29 @@ export async function bootstrapGiven(
 ): Promise<string> {
   const { superuser, owner } = database.urls;
   if (superuser !== undefined) {
-    const isSuperuser = await withSuperuser(superuser, async (sql) => {
-      const [row] = await sql`select rolsuper from pg_roles where rolname = current_user`;
-      return row?.rolsuper === true;
+    const mayBootstrap = await withSuperuser(superuser, async (sql) => {
+      const [row] = await sql`
+        select rolsuper or rolcreaterole as allowed from pg_roles where rolname = current_user`;
+      return row?.allowed === true;
     }).catch((error: unknown) => {
       throw connectionError(error, superuser, 'DATABASE_URL');
     });
-    if (!isSuperuser) {
-      throw new GwError('the user of DATABASE_URL is neither a superuser nor gw_owner', {
+    if (!mayBootstrap) {
+      throw new GwError('the user of DATABASE_URL may not make roles, and is not gw_owner', {
         hint:
-          "Give a superuser's URL once, or let a DBA run sql/bootstrap/roles.sql and" +
+          "Give an administrator's URL once, or let a DBA run sql/bootstrap/roles.sql and" +
           " sql/bootstrap/database.sql, and use gw_owner's URL.",
         exitCode: EXIT.usage,
       });
     }
     const chosen = await passwordsToSet(database, passwords, named);
-    await bootstrapRoles(superuser, chosen);
-    await bootstrapDatabase(superuser);
+    const left = [
+      ...(await bootstrapRoles(superuser, chosen)),
+      ...(await bootstrapDatabase(superuser)),
+    ];
     await auditBootstrap(owner, chosen);
-    return 'roles and extensions are up to date';
+    if (left.length === 0) return 'roles and extensions are up to date';
+    return `roles are there; a superuser must run:\n${left.join('\n')}\nand then this again`;
   }
   return withSql(owner, checkBootstrapped).catch((error: unknown) => {
     throw error instanceof GwError ? error : connectionError(error, owner, 'DATABASE_URL');
@@ -107,8 +128,12 @@ async function passwordsToSet(
   named: Partial<RolePasswords>,
 ): Promise<Partial<RolePasswords>> {
   const withPassword = await withSuperuser(database.urls.superuser ?? '', async (sql) => {
-    const rows = await sql<{ name: string }[]>`
-      select rolname as name from pg_authid where rolpassword is not null`;
+    const [row] = await sql`select rolsuper from pg_roles where rolname = current_user`;
+    // Who has a password, only a superuser sees. Whoever is there may have one.
+    const rows = row?.rolsuper
+      ? await sql<{ name: string }[]>`
+          select rolname as name from pg_authid where rolpassword is not null`
+      : await sql<{ name: string }[]>`select rolname as name from pg_roles`;
     return new Set(rows.map(({ name }) => name));
   });
   const unknown: LoginName[] = [];
