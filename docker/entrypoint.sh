@@ -58,7 +58,34 @@ make_cluster() {
   sync "$PGDATA"
 }
 
+# Clients can tell this server from another by ca.crt, which lies in a volume that they read.
+# The authority's key is gone as soon as it has signed: nobody can make a second certificate.
+tls=$PGDATA/tls
+public=${GW_TLS_DIR:-/var/lib/postgresql/tls}
+key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+
+make_certificate() {
+  local new=$PGDATA/tls.new names="DNS:db,DNS:localhost,IP:127.0.0.1"
+  say "making a certificate for ${names}${GW_TLS_NAMES:+,$GW_TLS_NAMES}"
+  rm -rf "$new"
+  mkdir -m 700 "$new"
+  {
+    openssl req -x509 "${key[@]}" -days 3650 -subj "/CN=Groundwork, $(hostname)" \
+      -keyout "$new/ca.key" -out "$new/ca.crt"
+    openssl req "${key[@]}" -subj '/CN=db' -keyout "$new/server.key" -out "$new/server.csr"
+    openssl x509 -req -in "$new/server.csr" -CA "$new/ca.crt" -CAkey "$new/ca.key" \
+      -CAcreateserial -days 3650 -out "$new/server.crt" \
+      -extfile <(echo "subjectAltName=$names${GW_TLS_NAMES:+,$GW_TLS_NAMES}")
+  } 2> "$new/said" || { cat "$new/said" >&2; exit 1; }
+  rm -rf "$new/ca.key" "$new/server.csr" "$new/ca.srl" "$new/said" "$tls"
+  mv -T "$new" "$tls"
+}
+
 [ -s "$cluster/PG_VERSION" ] || make_cluster
+# Made anew a month before it ends.
+openssl x509 -checkend $((30 * 86400)) -noout -in "$tls/server.crt" > /dev/null 2>&1 ||
+  make_certificate
+[ ! -w "$public" ] || install -m 644 "$tls/ca.crt" "$public/ca.crt"
 unset POSTGRES_PASSWORD
 
 # A day's file is emptied when the server reaches that day, not when it starts on it.
@@ -72,7 +99,8 @@ if [ "$bin" != "/usr/lib/postgresql/$made/bin" ]; then
 fi
 
 # Given as options, so that a new image or another environment changes them.
-set -- -D "$cluster" -c listen_addresses='*' -c cron.database_name="$database" "$@"
+set -- -D "$cluster" -c listen_addresses='*' -c cron.database_name="$database" \
+  -c ssl=on -c ssl_cert_file="$tls/server.crt" -c ssl_key_file="$tls/server.key" "$@"
 # wal2json is refused until it is listed; older minor releases do not know the setting.
 # (No grep -q: it leaves early, and pipefail then reports postgres's broken pipe.)
 if "$bin/postgres" --describe-config | grep '^output_plugin_libraries' > /dev/null; then
