@@ -3,6 +3,7 @@ import { isSafeError } from 'postgraphile/grafast';
 import { GraphQLError } from 'postgraphile/graphql';
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { noteFullDisk } from './full-disk.ts';
 
 /** The codes that a frontend may rely on. docs/reference/errors.md lists them. */
 export const errorCodes = [
@@ -169,6 +170,7 @@ export function makeMaskError(log: Log, columnOf: ColumnOf) {
       return show({ message: refusals.notFound, code: 'NOT_FOUND' });
     }
     const sqlState = codeOf(cause);
+    if (sqlState === '53100') noteFullDisk();
     if (sqlState !== undefined) {
       const translated = translate(cause as DatabaseError, columnOf);
       if (translated !== undefined) return show(translated);

@@ -2,6 +2,7 @@ import type { Pool } from 'pg';
 import { codeOf } from '../errors.ts';
 import { type Committed, conflictOfFiles, readCommitted } from '../migrations/committed.ts';
 import { isAlive, readPids } from '../server/processes.ts';
+import { isDiskFull } from './full-disk.ts';
 
 export interface Readiness {
   ready: boolean;
@@ -66,6 +67,10 @@ function checkProcesses(): Record<string, string> {
 
 /** Whether requests should be sent here: database, migrations, role and sibling processes. */
 export async function readiness(pool: Pool): Promise<Readiness> {
-  const checks = { ...(await checkDatabase(pool)), ...checkProcesses() };
+  const checks = {
+    ...(await checkDatabase(pool)),
+    ...(isDiskFull() ? { disk: 'the database refuses to write: its disk is full' } : {}),
+    ...checkProcesses(),
+  };
   return { ready: Object.values(checks).every((text) => text === 'ok'), checks };
 }

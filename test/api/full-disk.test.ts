@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
 const api = useApi(db);
@@ -85,9 +86,19 @@ test.runIf(isMounted)(
     // What was accepted is there, and what was refused is not.
     expect(await names()).toHaveLength(made + 1);
 
+    const ready = async () => {
+      const response = await fetch(`${api.origin}/readyz`);
+      return { status: response.status, body: await response.text() };
+    };
+    expect(await ready()).toMatchObject({
+      status: 503,
+      body: expect.stringContaining('"disk":"the database refuses to write: its disk is full"'),
+    });
+
     await sql`drop table ops.filler`;
     expect(code(await create('after'))).toBeUndefined();
     expect(await names()).toHaveLength(made + 2);
     expect(await names()).toEqual(expect.arrayContaining(['before', 'after']));
+    await eventually(async () => (await ready()).status === 200);
   },
 );
