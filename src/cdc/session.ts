@@ -1,4 +1,4 @@
-import { EXIT, GwError } from '../errors.ts';
+import { EXIT, GwError, messageOf } from '../errors.ts';
 import { Applier, pieceSize } from './applier.ts';
 import type { Transaction } from './changes.ts';
 import type { ConsumerOptions } from './consumer.ts';
@@ -8,7 +8,7 @@ import { PgoutputDecoder, pgoutputOptions } from './pgoutput.ts';
 import type { Decoder } from './protocol.ts';
 import { Relations } from './relations.ts';
 import { findSlot, type Plugin } from './slot.ts';
-import { takeSnapshot } from './snapshot.ts';
+import { lacksPlugin, takeSnapshot } from './snapshot.ts';
 import { ReplicationStream } from './stream.ts';
 import type { Witness } from './timeline.ts';
 import { Wal2jsonDecoder, wal2jsonOptions } from './wal2json.ts';
@@ -83,7 +83,16 @@ export class Session {
     const options =
       plugin === 'wal2json' ? wal2jsonOptions(await relations.ignored()) : pgoutputOptions;
     const decoder = plugin === 'wal2json' ? new Wal2jsonDecoder() : new PgoutputDecoder();
-    await stream.start(slot, formatLsn(applied), options);
+    await stream.start(slot, formatLsn(applied), options).catch((error: unknown) => {
+      if (!lacksPlugin(error)) throw error;
+      throw new GwError(`the server does not load ${plugin}: ${messageOf(error)}`, {
+        hint:
+          `List it: alter system set output_plugin_libraries = 'pgoutput, ${plugin}'; ` +
+          'select pg_reload_conf(). Or set GW_CDC_PLUGIN=pgoutput, which makes the slot anew.',
+        exitCode: EXIT.usage,
+        cause: error,
+      });
+    });
     stream.confirm(applied);
     await control.query(`select app_private.set_capture_state($1, 'running')`, [slot]);
     this.#isReading = true;

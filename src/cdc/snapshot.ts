@@ -18,7 +18,7 @@ export interface SnapshotOptions {
 }
 
 /** Whether the server lacks an output plugin, or does not allow it. */
-const lacksPlugin = (error: unknown): boolean =>
+export const lacksPlugin = (error: unknown): boolean =>
   ['58P01', '42501', '22023', '55000', '0A000', '42704'].includes(codeOf(error) ?? '') &&
   /wal2json|output plugin/i.test(messageOf(error));
 

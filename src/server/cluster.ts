@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -181,15 +182,6 @@ export async function createCluster(
     access,
     `${refused.map((line) => `${line} reject\n`).join('')}${readFileSync(access, 'utf8')}`,
   );
-  // Servers of 2026 load an output plugin only when it is listed; older ones refuse to
-  // start with the setting.
-  const known = await run(cluster, 'postgres', ['--describe-config']);
-  if (known.output.includes('output_plugin_libraries')) {
-    appendFileSync(
-      join(building, 'postgresql.conf'),
-      "output_plugin_libraries = 'pgoutput, test_decoding, wal2json'\n",
-    );
-  }
   renameSync(building, dataDirectory(cluster));
 }
 
@@ -223,6 +215,34 @@ export function runningPort(cluster: Cluster): number | undefined {
   return isAlive(Number(lines[0]), /postgres/) ? Number(lines[3]) || undefined : undefined;
 }
 
+/**
+ * Whether the running server's program is not the one on disk any more, as after an update: what it
+ * loads from now on does not fit to it.
+ */
+export function wasReplaced(cluster: Cluster): boolean {
+  const pid = serverPid(cluster);
+  if (pid === undefined) return false;
+  try {
+    return readlinkSync(`/proc/${pid}/exe`).endsWith(' (deleted)');
+  } catch {
+    // No /proc here.
+    return false;
+  }
+}
+
+/**
+ * Servers of 2026 load an output plugin only when it is listed; older ones refuse to start with the
+ * setting. An update brings it to a cluster that was made before, so each start looks.
+ */
+async function pluginOptions(cluster: Cluster): Promise<string[]> {
+  const name = 'output_plugin_libraries';
+  const own = readFileSync(join(dataDirectory(cluster), 'postgresql.conf'), 'utf8');
+  if (new RegExp(`^\\s*${name}\\b`, 'm').test(own)) return [];
+  const { output } = await run(cluster, 'postgres', ['--describe-config']);
+  if (!output.includes(name)) return [];
+  return ['-c', `${name}=pgoutput, test_decoding, wal2json`];
+}
+
 /** The process id of the running server. */
 export function serverPid(cluster: Cluster): number | undefined {
   if (runningPort(cluster) === undefined) return undefined;
@@ -251,6 +271,7 @@ export async function startCluster(cluster: Cluster, port: number): Promise<void
   if (existsSync(pidFile) && runningPort(cluster) === undefined) rmSync(pidFile, { force: true });
   const user = postgresUser();
   deleteOldLogs(cluster);
+  const options = await pluginOptions(cluster);
   const log = openSync(startLog(cluster), 'w', 0o600);
   if (user) fchownSync(log, user.uid, user.gid);
   const child = spawn(
@@ -259,6 +280,7 @@ export async function startCluster(cluster: Cluster, port: number): Promise<void
       ...['-D', dataDirectory(cluster), '-c', `port=${port}`, '-c', 'listen_addresses=127.0.0.1'],
       // No socket: its path would have to be short, and enterable by both users.
       ...['-c', 'unix_socket_directories='],
+      ...options,
     ],
     { ...user, cwd: '/', env: serverEnv(cluster), detached: true, stdio: ['ignore', log, log] },
   );

@@ -27,6 +27,7 @@ import {
   runningPort,
   startCluster,
   stopCluster,
+  wasReplaced,
 } from './cluster.ts';
 import {
   containerName,
@@ -150,6 +151,8 @@ async function provideCluster(
       return 'of an earlier checkout in this folder: taken over, with its data';
     });
   }
+  const isOutdated = wasReplaced(cluster);
+  if (isOutdated) await stopCluster(cluster);
   let port = runningPort(cluster);
   await progress.step('cluster', async (note) => {
     const isNew = !clusterExists(cluster);
@@ -170,7 +173,8 @@ async function provideCluster(
     });
     await startCluster(cluster, port);
     started = true;
-    return `${isNew ? 'created and ' : ''}started on port ${port}`;
+    const why = isOutdated ? ', since an update has replaced its programs' : '';
+    return `${isNew ? 'created and ' : isOutdated ? 're' : ''}started on port ${port}${why}`;
   });
   updateState({ postgresPort: port as number });
   return { database: onLoopback('local', port as number, passwords), started };

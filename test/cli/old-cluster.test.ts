@@ -1,5 +1,28 @@
-import { appendFileSync, rmSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { withSql } from '../../src/postgres/connect.ts';
+import {
+  type Cluster,
+  clusterHome,
+  createCluster,
+  removeCluster,
+  startCluster,
+  stopCluster,
+  wasReplaced,
+} from '../../src/server/cluster.ts';
+import { randomPort, requireBinaries } from '../../src/server/scratch.ts';
 import { Checkout } from '../helpers/checkout.ts';
 
 const checkout = new Checkout();
@@ -29,4 +52,48 @@ test('a checkout that is cloned again takes its old cluster over, with its data'
   expect(failed.stderr).not.toContain('    at ');
   const status = await checkout.run(['db', 'status', '--json']);
   expect([status.code, JSON.parse(status.stdout).running]).toEqual([3, false]);
+});
+
+/** PostgreSQL's programs in a folder of their own, so that one can be replaced. */
+async function copyOfPrograms(): Promise<string> {
+  const [bin, copy] = [await requireBinaries(), mkdtempSync(join(tmpdir(), 'groundwork-bin-'))];
+  chmodSync(copy, 0o755);
+  for (const name of readdirSync(bin)) symlinkSync(join(bin, name), join(copy, name));
+  rmSync(join(copy, 'postgres'));
+  copyFileSync(join(bin, 'postgres'), join(copy, 'postgres'));
+  return copy;
+}
+
+test('a minor update under a cluster is noticed, and gets the setting that it brings', async () => {
+  const bin = await copyOfPrograms();
+  const cluster: Cluster = { bin, home: clusterHome(`scratch-${process.pid}-updated`) };
+  const port = await randomPort();
+  try {
+    await createCluster(cluster, 'of the superuser', []);
+    await startCluster(cluster, port);
+    expect(wasReplaced(cluster)).toBe(false);
+    copyFileSync(join(bin, 'postgres'), join(bin, 'postgres.new'));
+    renameSync(join(bin, 'postgres.new'), join(bin, 'postgres'));
+    expect(wasReplaced(cluster)).toBe(true);
+    await stopCluster(cluster);
+
+    // One that knows the setting. What it is told is kept under a name that this one takes.
+    renameSync(join(bin, 'postgres'), join(bin, 'postgres.real'));
+    writeFileSync(
+      join(bin, 'postgres'),
+      `#!/bin/bash
+if [ "$1" = --describe-config ]; then echo output_plugin_libraries; exit; fi
+exec "${bin}/postgres.real" "\${@/#output_plugin_libraries=/told.libraries=}"
+`,
+      { mode: 0o755 },
+    );
+    await startCluster(cluster, port);
+    const url = `postgres://postgres:of%20the%20superuser@127.0.0.1:${port}/postgres`;
+    const [row] = await withSql(url, (sql) => sql`show told.libraries`);
+    expect(row).toEqual({ 'told.libraries': 'pgoutput, test_decoding, wal2json' });
+  } finally {
+    await stopCluster(cluster);
+    removeCluster(cluster);
+    rmSync(bin, { recursive: true });
+  }
 });
