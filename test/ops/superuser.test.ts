@@ -1,3 +1,7 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import { Checkout } from '../helpers/checkout.ts';
@@ -188,5 +192,67 @@ test('a role has a verifier, and no statement had its password', async () => {
     expect(said).toEqual([]);
   } finally {
     await superuser.end();
+  }
+});
+
+test.for(['authenticator', 'worker', 'cdc', 'readonly', 'monitor'] as const)(
+  'gw_%s calls no function of ours that it was not given',
+  async (role) => {
+    const sql = connect(await gw('db', 'url', '--role', role), { max: 1 });
+    try {
+      const calls = await sql<{ call: string }[]>`
+        select format('select %I.%I(%s)', nspname, proname, (
+            -- A null that is known before would spare the call of a strict function.
+            select string_agg(format('(select null::%s offset 0)', format_type(type, null)), ', '
+              order by place)
+            from unnest(proargtypes) with ordinality as argument (type, place)
+          )) as call
+        from pg_proc
+        inner join pg_namespace on pg_namespace.oid = pronamespace
+        where nspname in ('ops', 'app_private', 'app_hidden', 'app_public')
+          and prorettype <> 'trigger'::regtype
+          and prorettype <> 'event_trigger'::regtype
+          -- A procedure takes no subquery; those of the toolkit have defaults.
+          and prokind = 'f'
+          and not has_function_privilege(pg_proc.oid, 'execute')`;
+      expect(calls.length).toBeGreaterThan(50);
+      const done: string[] = [];
+      for (const { call } of calls) {
+        await sql.unsafe(call).then(
+          () => done.push(call),
+          (error: { code?: string }) => {
+            if (!/^(42501|3F000)$/.test(error.code ?? '')) done.push(`${error.code}: ${call}`);
+          },
+        );
+      }
+      expect(done).toEqual([]);
+    } finally {
+      await sql.end();
+    }
+  },
+);
+
+test('no secret lies on disk but in its own file, nor in the list of processes', async () => {
+  const file = checkout.path('.groundwork', 'secrets.json');
+  const secrets = Object.values(JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>);
+  expect(secrets.length).toBeGreaterThan(7);
+  const patterns = join(mkdtempSync(join(tmpdir(), 'groundwork-secrets-')), 'patterns');
+  writeFileSync(patterns, `${secrets.join('\n')}\n`, { mode: 0o600 });
+  const filesWith = (...folders: string[]): string[] =>
+    spawnSync('grep', ['-rlaF', '-f', patterns, ...folders], { encoding: 'utf8' })
+      .stdout.split('\n')
+      .filter(Boolean);
+  try {
+    // What is in memory is on disk afterwards.
+    const superuser = connect(urls.superuser, { max: 1 });
+    await superuser`checkpoint`;
+    const [row] = await superuser`select current_setting('data_directory') as home`;
+    await superuser.end();
+    expect(filesWith(dirname(row?.home))).toEqual([]);
+    expect(filesWith(checkout.folder)).toEqual([file]);
+    const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+    expect(filesWith(...processes.map((pid) => `/proc/${pid}/cmdline`))).toEqual([]);
+  } finally {
+    rmSync(dirname(patterns), { recursive: true });
   }
 });
