@@ -1,5 +1,5 @@
 --! Previous: sha1:e07467fafecee7899c191a83e4424dfe6a336290
---! Hash: sha1:1d640b7b1496b116ad6532eb84f65a38bffd91dc
+--! Hash: sha1:379e8f3de5cd5913627a64922476144233658954
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -867,6 +867,7 @@ comment on function ops.abandon_partition_move(regclass) is
 -- older snapshots, exchange. A snapshot from before the copying would find the rows in neither
 -- place. One that is younger than the last replay, by a second at most, misses what was written
 -- to DEFAULT after that, if its transaction is REPEATABLE READ and comes to the table later.
+-- Nobody sees the snapshots of a standby's queries: those that are older find fewer rows.
 create or replace function ops.advance_partition_move(p_parent regclass) returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
---! Previous: sha1:1d640b7b1496b116ad6532eb84f65a38bffd91dc
---! Hash: sha1:ee898b64eaf444dd60249be50f024aa8230114c1
+--! Previous: sha1:379e8f3de5cd5913627a64922476144233658954
+--! Hash: sha1:74ab61f61dcd890e2f2bba75ee8482943f6ec3dc
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

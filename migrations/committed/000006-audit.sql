@@ -1,5 +1,5 @@
---! Previous: sha1:ee898b64eaf444dd60249be50f024aa8230114c1
---! Hash: sha1:778ff7b813a27da6d0021ef293cc0b2b833d5f93
+--! Previous: sha1:74ab61f61dcd890e2f2bba75ee8482943f6ec3dc
+--! Hash: sha1:e6b3e8ce68bcd8799972e51e6abbc7af64d14bd4
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

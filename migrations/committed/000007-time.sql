@@ -1,5 +1,5 @@
---! Previous: sha1:778ff7b813a27da6d0021ef293cc0b2b833d5f93
---! Hash: sha1:cc4a1a678c5ff2eee4cfc9f5fa4a902d3f8a7030
+--! Previous: sha1:e6b3e8ce68bcd8799972e51e6abbc7af64d14bd4
+--! Hash: sha1:bfe5acf539beff75237aa22ad9726a9916560989
 --! Message: time
 --! Baseline: topics/07-time.sql
 

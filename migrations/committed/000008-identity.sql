@@ -1,5 +1,5 @@
---! Previous: sha1:cc4a1a678c5ff2eee4cfc9f5fa4a902d3f8a7030
---! Hash: sha1:264f5eb503b567534e8cac580ab5fe3b83f96413
+--! Previous: sha1:bfe5acf539beff75237aa22ad9726a9916560989
+--! Hash: sha1:a64f3b4628486f4b4f481f443a0f38055115b9c4
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

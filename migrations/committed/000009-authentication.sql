@@ -1,5 +1,5 @@
---! Previous: sha1:264f5eb503b567534e8cac580ab5fe3b83f96413
---! Hash: sha1:4ed82c5bcdf81b1d96a36f162d6cbb84a7e70f3a
+--! Previous: sha1:a64f3b4628486f4b4f481f443a0f38055115b9c4
+--! Hash: sha1:3b4fa697e73ccc8f301fdcf9b90df8f3f8b66ae6
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

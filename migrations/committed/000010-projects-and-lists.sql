@@ -1,5 +1,5 @@
---! Previous: sha1:4ed82c5bcdf81b1d96a36f162d6cbb84a7e70f3a
---! Hash: sha1:42a5b6d26b7ea965c9bdfa473ec1cae720fb680a
+--! Previous: sha1:3b4fa697e73ccc8f301fdcf9b90df8f3f8b66ae6
+--! Hash: sha1:08dadf73eb1fa0ddcf9ac7a25536b6591aef7190
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:42a5b6d26b7ea965c9bdfa473ec1cae720fb680a
---! Hash: sha1:8a46518866fc63102da0b24b914696e9000320ef
+--! Previous: sha1:08dadf73eb1fa0ddcf9ac7a25536b6591aef7190
+--! Hash: sha1:d3c69dd35d9cf373773833467fd7be350162201b
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

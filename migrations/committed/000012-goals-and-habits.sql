@@ -1,5 +1,5 @@
---! Previous: sha1:8a46518866fc63102da0b24b914696e9000320ef
---! Hash: sha1:c90c0312386564225f53c1f94b2c7cefde5b91ee
+--! Previous: sha1:d3c69dd35d9cf373773833467fd7be350162201b
+--! Hash: sha1:750395df77c573e6634ebecc1e71247de4bedb03
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c90c0312386564225f53c1f94b2c7cefde5b91ee
---! Hash: sha1:f85cc9f6e55ee0523dda1466f000980d1d4cf673
+--! Previous: sha1:750395df77c573e6634ebecc1e71247de4bedb03
+--! Hash: sha1:87275b34d020416677b99e1ee3082649879113bb
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

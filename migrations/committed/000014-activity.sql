@@ -1,5 +1,5 @@
---! Previous: sha1:f85cc9f6e55ee0523dda1466f000980d1d4cf673
---! Hash: sha1:984afa66ed82e57faffceade9b361df5dc39047e
+--! Previous: sha1:87275b34d020416677b99e1ee3082649879113bb
+--! Hash: sha1:04f5bb6dc19df19413ad215226c675711ba0074b
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

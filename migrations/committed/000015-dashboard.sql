@@ -1,5 +1,5 @@
---! Previous: sha1:984afa66ed82e57faffceade9b361df5dc39047e
---! Hash: sha1:b769b4e33fa4d6401a8380cd8c2c62fb63532db5
+--! Previous: sha1:04f5bb6dc19df19413ad215226c675711ba0074b
+--! Hash: sha1:1442d708b5eca0b4b4eb5a390c33ec6c1f85025d
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b769b4e33fa4d6401a8380cd8c2c62fb63532db5
---! Hash: sha1:d9f88d1da50dc91fce84d94a7e5194965dc302ce
+--! Previous: sha1:1442d708b5eca0b4b4eb5a390c33ec6c1f85025d
+--! Hash: sha1:796930516f65f160f982cd9f9878583ac7d14128
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d9f88d1da50dc91fce84d94a7e5194965dc302ce
---! Hash: sha1:b00441195ccdbd0aa1f53d19a7077800e9a90dc0
+--! Previous: sha1:796930516f65f160f982cd9f9878583ac7d14128
+--! Hash: sha1:4b3553e68bd7654ae2773010c680e66103f9380b
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b00441195ccdbd0aa1f53d19a7077800e9a90dc0
---! Hash: sha1:4c63149cdee6eedd1f0ffe0e63c153644e339132
+--! Previous: sha1:4b3553e68bd7654ae2773010c680e66103f9380b
+--! Hash: sha1:75a4c8f5179af7351b52947f7864c1542fb89bbc
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

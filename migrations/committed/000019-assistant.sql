@@ -1,5 +1,5 @@
---! Previous: sha1:4c63149cdee6eedd1f0ffe0e63c153644e339132
---! Hash: sha1:ab127538ca22a567cc9187ae06954692b78e2768
+--! Previous: sha1:75a4c8f5179af7351b52947f7864c1542fb89bbc
+--! Hash: sha1:41a66d9d5ac0e4298d5d92f01f38670dc7329a02
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ab127538ca22a567cc9187ae06954692b78e2768
---! Hash: sha1:2bc04ba2eb16418c08921e9473a7982c702ad70e
+--! Previous: sha1:41a66d9d5ac0e4298d5d92f01f38670dc7329a02
+--! Hash: sha1:68344f6476afa429cd6cd07d6525f205b8243801
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

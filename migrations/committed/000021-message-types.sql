@@ -1,5 +1,5 @@
---! Previous: sha1:2bc04ba2eb16418c08921e9473a7982c702ad70e
---! Hash: sha1:8fd993973bd86f30a4f7e6034538ae6cc9d646a3
+--! Previous: sha1:68344f6476afa429cd6cd07d6525f205b8243801
+--! Hash: sha1:0bf8e15a5ceb315cd9345b585adbc6700de619d6
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

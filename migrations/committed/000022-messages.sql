@@ -1,5 +1,5 @@
---! Previous: sha1:8fd993973bd86f30a4f7e6034538ae6cc9d646a3
---! Hash: sha1:f92223045250f1bbea96f9bf4bc73e0b7ef8244e
+--! Previous: sha1:0bf8e15a5ceb315cd9345b585adbc6700de619d6
+--! Hash: sha1:92b73a1fe3a456c574c7c6c19525ca9b08dfc81d
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f92223045250f1bbea96f9bf4bc73e0b7ef8244e
---! Hash: sha1:bcb9d729569a2e0ad1cd79d7d19ad66a1526b3a8
+--! Previous: sha1:92b73a1fe3a456c574c7c6c19525ca9b08dfc81d
+--! Hash: sha1:e37b289d859925b859a434d1cab4b63480ec7014
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bcb9d729569a2e0ad1cd79d7d19ad66a1526b3a8
---! Hash: sha1:0984b7bf8e6dba6ec858be990edd959b1a8da898
+--! Previous: sha1:e37b289d859925b859a434d1cab4b63480ec7014
+--! Hash: sha1:be6cf980b9ddda22e5838004480442c9b296d6d3
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0984b7bf8e6dba6ec858be990edd959b1a8da898
---! Hash: sha1:9fe477bc6e72d9374ef939e48d9510fccf00429d
+--! Previous: sha1:be6cf980b9ddda22e5838004480442c9b296d6d3
+--! Hash: sha1:09dc9478ac62d98d1f6d4cabc7b31db28bb79731
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9fe477bc6e72d9374ef939e48d9510fccf00429d
---! Hash: sha1:bd086eb4dd11a0660efc2ea33531d964e7cddbcb
+--! Previous: sha1:09dc9478ac62d98d1f6d4cabc7b31db28bb79731
+--! Hash: sha1:f69a57c75c9e897ee6346673e2b642c811a60451
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bd086eb4dd11a0660efc2ea33531d964e7cddbcb
---! Hash: sha1:4a480fc87b2df3b8d27de287878f1120e176e402
+--! Previous: sha1:f69a57c75c9e897ee6346673e2b642c811a60451
+--! Hash: sha1:d4bf4ed2b4aee757a1877424f08c7709a5ad82de
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4a480fc87b2df3b8d27de287878f1120e176e402
---! Hash: sha1:563e16929943332a471e7ab2bb6fa6b4bc4ca38c
+--! Previous: sha1:d4bf4ed2b4aee757a1877424f08c7709a5ad82de
+--! Hash: sha1:9f1438266c209f979276a6df6d4f19fa1aae7cf4
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:563e16929943332a471e7ab2bb6fa6b4bc4ca38c
---! Hash: sha1:c23e17817120e52e2043945604549ccb65928feb
+--! Previous: sha1:9f1438266c209f979276a6df6d4f19fa1aae7cf4
+--! Hash: sha1:cc09fa1db8ce75808a5d61a423f22a26d0fe009f
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c23e17817120e52e2043945604549ccb65928feb
---! Hash: sha1:77d4549f3fe564d95ee4389a9d6d571c6c85ccd1
+--! Previous: sha1:cc09fa1db8ce75808a5d61a423f22a26d0fe009f
+--! Hash: sha1:f7861c63a744b3ad5df091b1a81a1857b14722ca
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

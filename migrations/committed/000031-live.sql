@@ -1,5 +1,5 @@
---! Previous: sha1:77d4549f3fe564d95ee4389a9d6d571c6c85ccd1
---! Hash: sha1:812422a64a735d4c049d4261ede2437b720b6ebc
+--! Previous: sha1:f7861c63a744b3ad5df091b1a81a1857b14722ca
+--! Hash: sha1:7d01db9789a40df4816bea728fd2a7290a0f94cd
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:812422a64a735d4c049d4261ede2437b720b6ebc
---! Hash: sha1:98f11f8386f8deb4dbcb307cc86b806b6e6f8475
+--! Previous: sha1:7d01db9789a40df4816bea728fd2a7290a0f94cd
+--! Hash: sha1:fa8d0acedd7ad3d049815ec349131b8004339636
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

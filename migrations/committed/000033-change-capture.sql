@@ -1,5 +1,5 @@
---! Previous: sha1:98f11f8386f8deb4dbcb307cc86b806b6e6f8475
---! Hash: sha1:c1686de63b6f78670dd396c224e2c5bb434b62bd
+--! Previous: sha1:fa8d0acedd7ad3d049815ec349131b8004339636
+--! Hash: sha1:fd6b2f052c6011c740a766ca5a789930f310a5f2
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

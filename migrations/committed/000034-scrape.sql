@@ -1,5 +1,5 @@
---! Previous: sha1:c1686de63b6f78670dd396c224e2c5bb434b62bd
---! Hash: sha1:0e9ad62bb7558186f2ba259eeda13caa60e45821
+--! Previous: sha1:fd6b2f052c6011c740a766ca5a789930f310a5f2
+--! Hash: sha1:ecd1aa1f97cffecd268ba0065a36cd4ec36835dd
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0e9ad62bb7558186f2ba259eeda13caa60e45821
---! Hash: sha1:ac0791a85126d8114c3b42b760b32b4fdcd4eb7c
+--! Previous: sha1:ecd1aa1f97cffecd268ba0065a36cd4ec36835dd
+--! Hash: sha1:e9f1448cae264eea3a0ad3aa865c2206707638c4
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -1,5 +1,10 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { EXIT, GwError } from '../errors.ts';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import process from 'node:process';
+import { codeOf, EXIT, GwError } from '../errors.ts';
+import { isAlive } from './processes.ts';
 
 /** Whether a TCP port can be bound on an address at this moment. */
 export function isFree(port: number, host = '127.0.0.1'): Promise<boolean> {
@@ -8,6 +13,43 @@ export function isFree(port: number, host = '127.0.0.1'): Promise<boolean> {
     server.once('error', () => resolve(false));
     server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(true)));
   });
+}
+
+/** Says on this machine who has chosen a port. */
+export const reservationOf = (port: number): string => join(tmpdir(), `groundwork-port-${port}`);
+
+/**
+ * Notes that this process has chosen a port. Seconds pass until somebody listens there, and
+ * another start would choose it too.
+ *
+ * @returns false when another living process has chosen it
+ */
+function reserve(port: number): boolean {
+  const file = reservationOf(port);
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    try {
+      writeFileSync(file, String(process.pid), { flag: 'wx' });
+      process.once('exit', () => rmSync(file, { force: true }));
+      return true;
+    } catch (error) {
+      // Without a place to note it, two that start at once may meet.
+      if (codeOf(error) !== 'EEXIST') return true;
+    }
+    let holder: number;
+    try {
+      holder = Number(readFileSync(file, 'utf8'));
+    } catch {
+      continue;
+    }
+    if (holder === process.pid) return true;
+    if (isAlive(holder)) return false;
+    try {
+      rmSync(file, { force: true });
+    } catch {
+      return true;
+    }
+  }
+  return false;
 }
 
 /**
@@ -36,7 +78,7 @@ export async function choosePort(options: {
     ...Array.from({ length: 200 }, (_, i) => standard + i),
   ];
   for (const port of candidates) {
-    if (await isFree(port, host)) return port;
+    if ((await isFree(port, host)) && reserve(port)) return port;
   }
   throw new GwError(`no free port between ${standard} and ${standard + 199}`, {
     hint: `Name one with ${variable}.`,

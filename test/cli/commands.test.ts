@@ -62,10 +62,10 @@ describe('a wrong DATABASE_URL is explained', () => {
     expect(readdirSync(checkout.path('.groundwork'))).not.toContain('pids.json');
   });
 
-  test('its user is neither a superuser nor gw_owner', async () => {
+  test('its user may not make roles', async () => {
     const { code, stderr } = await checkout.run(['up'], { DATABASE_URL: db.url('monitor') });
     expect(code).toBe(2);
-    expect(stderr).toContain('neither a superuser nor gw_owner');
+    expect(stderr).toContain('may not make roles, and is not gw_owner');
   });
 });
 

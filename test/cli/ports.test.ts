@@ -1,0 +1,24 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import process from 'node:process';
+import { expect, test } from 'vitest';
+import { choosePort, reservationOf } from '../../src/server/ports.ts';
+import { randomPort } from '../../src/server/scratch.ts';
+
+const choose = (standard: number) =>
+  choosePort({ asked: undefined, variable: 'GW_PORT', remembered: undefined, standard });
+
+test('a port that another start has chosen is passed by, until that one has ended', async () => {
+  const port = await randomPort();
+  const file = reservationOf(port);
+  try {
+    // It lives: who runs the tests.
+    writeFileSync(file, String(process.ppid));
+    expect(await choose(port)).toBeGreaterThan(port);
+    // Nobody has such a number.
+    writeFileSync(file, String(2 ** 30));
+    expect(await choose(port)).toBe(port);
+    expect(await choose(port)).toBe(port);
+  } finally {
+    rmSync(file, { force: true });
+  }
+});
