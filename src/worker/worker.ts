@@ -45,7 +45,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     application_name: 'gw-worker',
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
-    silenceMs: 60_000,
+    silenceMs: 30_000,
   });
   // A connection that dies while idle is replaced.
   pool.on('error', (error) => log.warn({ error: errorText(error) }, 'lost a connection'));
