@@ -1,5 +1,5 @@
 --! Previous: sha1:e07467fafecee7899c191a83e4424dfe6a336290
---! Hash: sha1:379e8f3de5cd5913627a64922476144233658954
+--! Hash: sha1:30347e98fa7097c0d4f4095cbaa03a9184f7bf7f
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -745,6 +745,36 @@ $$;
 comment on function ops.older_snapshots(timestamptz, interval) is
   'Transactions that may still read with a snapshot from before an instant. Waits so long for them; null when there are none.';
 --! EndIncluded functions/ops/older_snapshots.sql
+--! Included functions/ops/rename_indexes.sql
+-- Called while both partitions are locked. Indexes belong together that had, or have, the same
+-- parent.
+create or replace function ops.rename_indexes(
+  p_old oid[], p_parents oid[], p_partition regclass
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  pair record;
+begin
+  for pair in
+    select old.oid::regclass as old_index, old.relname as name, new.indexrelid::regclass as index
+    from unnest(p_old, p_parents) as noted (old_index, parent_index)
+    inner join pg_catalog.pg_class as old on old.oid = noted.old_index
+    inner join pg_catalog.pg_inherits on pg_inherits.inhparent = noted.parent_index
+    inner join pg_catalog.pg_index as new on new.indexrelid = pg_inherits.inhrelid
+      and new.indrelid = p_partition
+    order by old.relname
+  loop
+    execute format('alter index %s rename to %I', pair.old_index, 'moved_' || pair.old_index::oid);
+    execute format('alter index %s rename to %I', pair.index, pair.name);
+  end loop;
+end
+$$;
+
+comment on function ops.rename_indexes(oid[], oid[], regclass) is
+  'Gives the indexes of a partition the names of those of the partition that it takes the place of.';
+--! EndIncluded functions/ops/rename_indexes.sql
 --! Included functions/ops/finish_partition_move.sql
 -- Exchanges DEFAULT for the partitions that its rows were copied into. Everybody waits for
 -- this: 300 ms for locks at most, then some milliseconds for each partition, since nothing
@@ -760,6 +790,8 @@ declare
   wanted record;
   part record;
   default_name text;
+  old_indexes oid[];
+  parent_indexes oid[];
   last_changes constant integer := 2000;
   deadline timestamptz := clock_timestamp() + interval '300 milliseconds';
 begin
@@ -799,6 +831,11 @@ begin
     return false;
   end if;
 
+  select array_agg(pg_inherits.inhrelid), array_agg(pg_inherits.inhparent)
+  into old_indexes, parent_indexes
+  from pg_catalog.pg_index
+  inner join pg_catalog.pg_inherits on pg_inherits.inhrelid = pg_index.indexrelid
+  where pg_index.indrelid = move.default_partition;
   execute format('alter table %s detach partition %s', p_parent, move.default_partition);
   execute format('drop trigger _999_move on %1$s; drop trigger _999_move_truncated on %1$s',
     move.default_partition);
@@ -819,6 +856,7 @@ begin
     execute format('alter table %s drop constraint move_bounds_check', part.relation);
     if part.bounds = 'DEFAULT' then
       execute format('alter table %s rename to %I', part.relation, default_name);
+      perform ops.rename_indexes(old_indexes, parent_indexes, part.relation);
     else
       insert into ops.partition_events (parent_table, partition_name, event)
       values (p_parent::text, format('app_partitions.%I', part.name), 'created');

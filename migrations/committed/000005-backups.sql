@@ -1,5 +1,5 @@
---! Previous: sha1:379e8f3de5cd5913627a64922476144233658954
---! Hash: sha1:74ab61f61dcd890e2f2bba75ee8482943f6ec3dc
+--! Previous: sha1:30347e98fa7097c0d4f4095cbaa03a9184f7bf7f
+--! Hash: sha1:13ce5697fb08765e9fc19120935b1a1f09ddba91
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

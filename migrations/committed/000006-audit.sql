@@ -1,5 +1,5 @@
---! Previous: sha1:74ab61f61dcd890e2f2bba75ee8482943f6ec3dc
---! Hash: sha1:e6b3e8ce68bcd8799972e51e6abbc7af64d14bd4
+--! Previous: sha1:13ce5697fb08765e9fc19120935b1a1f09ddba91
+--! Hash: sha1:7c3d7f7771b2cf28776ee552df0f9d10c8c67274
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e6b3e8ce68bcd8799972e51e6abbc7af64d14bd4
---! Hash: sha1:bfe5acf539beff75237aa22ad9726a9916560989
+--! Previous: sha1:7c3d7f7771b2cf28776ee552df0f9d10c8c67274
+--! Hash: sha1:f5f559a1d5afb2b215dc3d676116ff5f287e4f0c
 --! Message: time
 --! Baseline: topics/07-time.sql
 

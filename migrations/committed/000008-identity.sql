@@ -1,5 +1,5 @@
---! Previous: sha1:bfe5acf539beff75237aa22ad9726a9916560989
---! Hash: sha1:a64f3b4628486f4b4f481f443a0f38055115b9c4
+--! Previous: sha1:f5f559a1d5afb2b215dc3d676116ff5f287e4f0c
+--! Hash: sha1:3b57013cb95a1175e1211a9b72e8a6656e887a8c
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

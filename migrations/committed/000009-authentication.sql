@@ -1,5 +1,5 @@
---! Previous: sha1:a64f3b4628486f4b4f481f443a0f38055115b9c4
---! Hash: sha1:3b4fa697e73ccc8f301fdcf9b90df8f3f8b66ae6
+--! Previous: sha1:3b57013cb95a1175e1211a9b72e8a6656e887a8c
+--! Hash: sha1:dd36704de6e6e0792ff531b89c00d2fbf7bd7c19
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

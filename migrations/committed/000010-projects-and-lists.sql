@@ -1,5 +1,5 @@
---! Previous: sha1:3b4fa697e73ccc8f301fdcf9b90df8f3f8b66ae6
---! Hash: sha1:08dadf73eb1fa0ddcf9ac7a25536b6591aef7190
+--! Previous: sha1:dd36704de6e6e0792ff531b89c00d2fbf7bd7c19
+--! Hash: sha1:dac7ab9c68c20fd08f452af8197732f1f9c7c197
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

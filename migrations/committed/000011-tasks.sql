@@ -1,5 +1,5 @@
---! Previous: sha1:08dadf73eb1fa0ddcf9ac7a25536b6591aef7190
---! Hash: sha1:d3c69dd35d9cf373773833467fd7be350162201b
+--! Previous: sha1:dac7ab9c68c20fd08f452af8197732f1f9c7c197
+--! Hash: sha1:4f18477fd7989a0ec982cd7b30bf262db1e77abd
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d3c69dd35d9cf373773833467fd7be350162201b
---! Hash: sha1:750395df77c573e6634ebecc1e71247de4bedb03
+--! Previous: sha1:4f18477fd7989a0ec982cd7b30bf262db1e77abd
+--! Hash: sha1:3db129859f8d7c13fd7bf7dcf484af855e8dabd0
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

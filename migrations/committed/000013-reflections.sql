@@ -1,5 +1,5 @@
---! Previous: sha1:750395df77c573e6634ebecc1e71247de4bedb03
---! Hash: sha1:87275b34d020416677b99e1ee3082649879113bb
+--! Previous: sha1:3db129859f8d7c13fd7bf7dcf484af855e8dabd0
+--! Hash: sha1:3f87cd432574a522e7dbda1a7aaf3d46be27217a
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

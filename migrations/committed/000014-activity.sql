@@ -1,5 +1,5 @@
---! Previous: sha1:87275b34d020416677b99e1ee3082649879113bb
---! Hash: sha1:04f5bb6dc19df19413ad215226c675711ba0074b
+--! Previous: sha1:3f87cd432574a522e7dbda1a7aaf3d46be27217a
+--! Hash: sha1:f62cdba7a9e4467e010ee2af8b44f40cf7853747
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

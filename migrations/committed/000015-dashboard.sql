@@ -1,5 +1,5 @@
---! Previous: sha1:04f5bb6dc19df19413ad215226c675711ba0074b
---! Hash: sha1:1442d708b5eca0b4b4eb5a390c33ec6c1f85025d
+--! Previous: sha1:f62cdba7a9e4467e010ee2af8b44f40cf7853747
+--! Hash: sha1:e4d9c3a4ebcf915158b675490d29f4725fa38254
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

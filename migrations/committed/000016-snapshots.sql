@@ -1,5 +1,5 @@
---! Previous: sha1:1442d708b5eca0b4b4eb5a390c33ec6c1f85025d
---! Hash: sha1:796930516f65f160f982cd9f9878583ac7d14128
+--! Previous: sha1:e4d9c3a4ebcf915158b675490d29f4725fa38254
+--! Hash: sha1:bb32fb05f24fdbe2ab4fbf082824077611437e53
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:796930516f65f160f982cd9f9878583ac7d14128
---! Hash: sha1:4b3553e68bd7654ae2773010c680e66103f9380b
+--! Previous: sha1:bb32fb05f24fdbe2ab4fbf082824077611437e53
+--! Hash: sha1:3ca908b9fcad20c29fd61a6a994419be8078dcee
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

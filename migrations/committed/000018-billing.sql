@@ -1,5 +1,5 @@
---! Previous: sha1:4b3553e68bd7654ae2773010c680e66103f9380b
---! Hash: sha1:75a4c8f5179af7351b52947f7864c1542fb89bbc
+--! Previous: sha1:3ca908b9fcad20c29fd61a6a994419be8078dcee
+--! Hash: sha1:2c715f9705bd087bac9192514f3901e98eb934a6
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:75a4c8f5179af7351b52947f7864c1542fb89bbc
---! Hash: sha1:41a66d9d5ac0e4298d5d92f01f38670dc7329a02
+--! Previous: sha1:2c715f9705bd087bac9192514f3901e98eb934a6
+--! Hash: sha1:1fc99edb896d9b132674ebe7a79ae6e87cb47325
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:41a66d9d5ac0e4298d5d92f01f38670dc7329a02
---! Hash: sha1:68344f6476afa429cd6cd07d6525f205b8243801
+--! Previous: sha1:1fc99edb896d9b132674ebe7a79ae6e87cb47325
+--! Hash: sha1:329766002fabc9a723c7bc6a7086f3d58154194b
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:68344f6476afa429cd6cd07d6525f205b8243801
---! Hash: sha1:0bf8e15a5ceb315cd9345b585adbc6700de619d6
+--! Previous: sha1:329766002fabc9a723c7bc6a7086f3d58154194b
+--! Hash: sha1:134b68b60c49338589615deff14a8f5b09fa9c29
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

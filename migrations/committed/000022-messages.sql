@@ -1,5 +1,5 @@
---! Previous: sha1:0bf8e15a5ceb315cd9345b585adbc6700de619d6
---! Hash: sha1:92b73a1fe3a456c574c7c6c19525ca9b08dfc81d
+--! Previous: sha1:134b68b60c49338589615deff14a8f5b09fa9c29
+--! Hash: sha1:c002c5b50ca3d16ea46d5cfae4571035f83e829c
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

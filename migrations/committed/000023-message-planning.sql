@@ -1,5 +1,5 @@
---! Previous: sha1:92b73a1fe3a456c574c7c6c19525ca9b08dfc81d
---! Hash: sha1:e37b289d859925b859a434d1cab4b63480ec7014
+--! Previous: sha1:c002c5b50ca3d16ea46d5cfae4571035f83e829c
+--! Hash: sha1:8b1e490f213b5e5fad60a4510de66432358300c8
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e37b289d859925b859a434d1cab4b63480ec7014
---! Hash: sha1:be6cf980b9ddda22e5838004480442c9b296d6d3
+--! Previous: sha1:8b1e490f213b5e5fad60a4510de66432358300c8
+--! Hash: sha1:eaa43b5f4dfefed6eb821e8f19774826943ff243
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:be6cf980b9ddda22e5838004480442c9b296d6d3
---! Hash: sha1:09dc9478ac62d98d1f6d4cabc7b31db28bb79731
+--! Previous: sha1:eaa43b5f4dfefed6eb821e8f19774826943ff243
+--! Hash: sha1:b226d0db6d12f48aedc08b1caa545d7f41760773
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

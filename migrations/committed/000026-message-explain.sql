@@ -1,5 +1,5 @@
---! Previous: sha1:09dc9478ac62d98d1f6d4cabc7b31db28bb79731
---! Hash: sha1:f69a57c75c9e897ee6346673e2b642c811a60451
+--! Previous: sha1:b226d0db6d12f48aedc08b1caa545d7f41760773
+--! Hash: sha1:bfd6b6fe354482b1ba21d7f203fb94c9406c3189
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

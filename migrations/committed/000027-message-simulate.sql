@@ -1,5 +1,5 @@
---! Previous: sha1:f69a57c75c9e897ee6346673e2b642c811a60451
---! Hash: sha1:d4bf4ed2b4aee757a1877424f08c7709a5ad82de
+--! Previous: sha1:bfd6b6fe354482b1ba21d7f203fb94c9406c3189
+--! Hash: sha1:a706f5a3ea7b689dd59f999054e77381acdedb42
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d4bf4ed2b4aee757a1877424f08c7709a5ad82de
---! Hash: sha1:9f1438266c209f979276a6df6d4f19fa1aae7cf4
+--! Previous: sha1:a706f5a3ea7b689dd59f999054e77381acdedb42
+--! Hash: sha1:695c53bd44dfa3bd9755852c3aaebfd85d943d89
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9f1438266c209f979276a6df6d4f19fa1aae7cf4
---! Hash: sha1:cc09fa1db8ce75808a5d61a423f22a26d0fe009f
+--! Previous: sha1:695c53bd44dfa3bd9755852c3aaebfd85d943d89
+--! Hash: sha1:c1313d0c5ad3e5d3b583ec799c9677d5a93cf0c8
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

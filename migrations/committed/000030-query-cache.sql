@@ -1,5 +1,5 @@
---! Previous: sha1:cc09fa1db8ce75808a5d61a423f22a26d0fe009f
---! Hash: sha1:f7861c63a744b3ad5df091b1a81a1857b14722ca
+--! Previous: sha1:c1313d0c5ad3e5d3b583ec799c9677d5a93cf0c8
+--! Hash: sha1:6e3275af0051c877be5e632dac633d5d4d8ece24
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

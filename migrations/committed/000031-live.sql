@@ -1,5 +1,5 @@
---! Previous: sha1:f7861c63a744b3ad5df091b1a81a1857b14722ca
---! Hash: sha1:7d01db9789a40df4816bea728fd2a7290a0f94cd
+--! Previous: sha1:6e3275af0051c877be5e632dac633d5d4d8ece24
+--! Hash: sha1:d9c4a1630726f8235390e5884caf3b397aad7ad0
 --! Message: live
 --! Baseline: topics/31-live.sql
 

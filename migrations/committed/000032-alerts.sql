@@ -1,5 +1,5 @@
---! Previous: sha1:7d01db9789a40df4816bea728fd2a7290a0f94cd
---! Hash: sha1:fa8d0acedd7ad3d049815ec349131b8004339636
+--! Previous: sha1:d9c4a1630726f8235390e5884caf3b397aad7ad0
+--! Hash: sha1:a74c27f32eccd1520b0eee515bc1ee1ee9ff746c
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

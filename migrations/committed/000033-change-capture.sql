@@ -1,5 +1,5 @@
---! Previous: sha1:fa8d0acedd7ad3d049815ec349131b8004339636
---! Hash: sha1:fd6b2f052c6011c740a766ca5a789930f310a5f2
+--! Previous: sha1:a74c27f32eccd1520b0eee515bc1ee1ee9ff746c
+--! Hash: sha1:734aac7ef0e76012236b55b39ca1415c90700f67
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

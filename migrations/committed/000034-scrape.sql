@@ -1,5 +1,5 @@
---! Previous: sha1:fd6b2f052c6011c740a766ca5a789930f310a5f2
---! Hash: sha1:ecd1aa1f97cffecd268ba0065a36cd4ec36835dd
+--! Previous: sha1:734aac7ef0e76012236b55b39ca1415c90700f67
+--! Hash: sha1:8515ee604ef10479ee3953ce9806bdcccc1904e0
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ecd1aa1f97cffecd268ba0065a36cd4ec36835dd
---! Hash: sha1:e9f1448cae264eea3a0ad3aa865c2206707638c4
+--! Previous: sha1:8515ee604ef10479ee3953ce9806bdcccc1904e0
+--! Hash: sha1:e80b4186a05e28cdefd18c4d2d51a8d15c08c229
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
