@@ -1,5 +1,5 @@
 --! Previous: sha1:e07467fafecee7899c191a83e4424dfe6a336290
---! Hash: sha1:30347e98fa7097c0d4f4095cbaa03a9184f7bf7f
+--! Hash: sha1:886ae961f8229ec58a40a2fd164b475f5d9160c0
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -33,7 +33,7 @@ create table ops.partition_policies (
 grant select on ops.partition_policies to gw_monitor;
 
 comment on table ops.partition_policies is
-  'Range-partitioned tables that ops.ensure_partitions() keeps supplied with partitions.';
+  'Range-partitioned tables that ops.maintain_partitions() keeps supplied with partitions.';
 comment on column ops.partition_policies.step is
   'What one partition spans: 1 month or 1 day. Bounds are in UTC.';
 comment on column ops.partition_policies.premake is

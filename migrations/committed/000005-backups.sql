@@ -1,5 +1,5 @@
---! Previous: sha1:30347e98fa7097c0d4f4095cbaa03a9184f7bf7f
---! Hash: sha1:13ce5697fb08765e9fc19120935b1a1f09ddba91
+--! Previous: sha1:886ae961f8229ec58a40a2fd164b475f5d9160c0
+--! Hash: sha1:8fb0a2e7197636b4892ca77c338bd66079a69824
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

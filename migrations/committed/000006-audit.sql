@@ -1,5 +1,5 @@
---! Previous: sha1:13ce5697fb08765e9fc19120935b1a1f09ddba91
---! Hash: sha1:7c3d7f7771b2cf28776ee552df0f9d10c8c67274
+--! Previous: sha1:8fb0a2e7197636b4892ca77c338bd66079a69824
+--! Hash: sha1:4bfbf8696e7d498a228d6bde38bebb7f5b07cbf4
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7c3d7f7771b2cf28776ee552df0f9d10c8c67274
---! Hash: sha1:f5f559a1d5afb2b215dc3d676116ff5f287e4f0c
+--! Previous: sha1:4bfbf8696e7d498a228d6bde38bebb7f5b07cbf4
+--! Hash: sha1:c129fb25943eb728f76ee86b68b19595b140e998
 --! Message: time
 --! Baseline: topics/07-time.sql
 

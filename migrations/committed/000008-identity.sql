@@ -1,5 +1,5 @@
---! Previous: sha1:f5f559a1d5afb2b215dc3d676116ff5f287e4f0c
---! Hash: sha1:3b57013cb95a1175e1211a9b72e8a6656e887a8c
+--! Previous: sha1:c129fb25943eb728f76ee86b68b19595b140e998
+--! Hash: sha1:0ffb4fd278171adc538cc035a47ac70e6be4b476
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3b57013cb95a1175e1211a9b72e8a6656e887a8c
---! Hash: sha1:dd36704de6e6e0792ff531b89c00d2fbf7bd7c19
+--! Previous: sha1:0ffb4fd278171adc538cc035a47ac70e6be4b476
+--! Hash: sha1:28f71854e804c68c700625a55fd4a5fb9cf27da1
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dd36704de6e6e0792ff531b89c00d2fbf7bd7c19
---! Hash: sha1:dac7ab9c68c20fd08f452af8197732f1f9c7c197
+--! Previous: sha1:28f71854e804c68c700625a55fd4a5fb9cf27da1
+--! Hash: sha1:4b8213a365cfe6abd332110ad7ae34194833a39b
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dac7ab9c68c20fd08f452af8197732f1f9c7c197
---! Hash: sha1:4f18477fd7989a0ec982cd7b30bf262db1e77abd
+--! Previous: sha1:4b8213a365cfe6abd332110ad7ae34194833a39b
+--! Hash: sha1:b6edf028c90c60225335a141ad67917cea1a0147
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

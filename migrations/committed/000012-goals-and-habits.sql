@@ -1,5 +1,5 @@
---! Previous: sha1:4f18477fd7989a0ec982cd7b30bf262db1e77abd
---! Hash: sha1:3db129859f8d7c13fd7bf7dcf484af855e8dabd0
+--! Previous: sha1:b6edf028c90c60225335a141ad67917cea1a0147
+--! Hash: sha1:db3a0efcb2224c090fe20e239c82a2513540253a
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

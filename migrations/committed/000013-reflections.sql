@@ -1,5 +1,5 @@
---! Previous: sha1:3db129859f8d7c13fd7bf7dcf484af855e8dabd0
---! Hash: sha1:3f87cd432574a522e7dbda1a7aaf3d46be27217a
+--! Previous: sha1:db3a0efcb2224c090fe20e239c82a2513540253a
+--! Hash: sha1:ecc13d47c637daaba14a1b2ff450be0320c2282f
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3f87cd432574a522e7dbda1a7aaf3d46be27217a
---! Hash: sha1:f62cdba7a9e4467e010ee2af8b44f40cf7853747
+--! Previous: sha1:ecc13d47c637daaba14a1b2ff450be0320c2282f
+--! Hash: sha1:a3d4771101053d6f51343f02d6addf84cd124f81
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f62cdba7a9e4467e010ee2af8b44f40cf7853747
---! Hash: sha1:e4d9c3a4ebcf915158b675490d29f4725fa38254
+--! Previous: sha1:a3d4771101053d6f51343f02d6addf84cd124f81
+--! Hash: sha1:57f5a21611b70179c190476d42adc1b4a05b6cd4
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e4d9c3a4ebcf915158b675490d29f4725fa38254
---! Hash: sha1:bb32fb05f24fdbe2ab4fbf082824077611437e53
+--! Previous: sha1:57f5a21611b70179c190476d42adc1b4a05b6cd4
+--! Hash: sha1:1609498d17f51b2c592447688999c3b5b4a43404
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

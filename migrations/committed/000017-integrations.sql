@@ -1,5 +1,5 @@
---! Previous: sha1:bb32fb05f24fdbe2ab4fbf082824077611437e53
---! Hash: sha1:3ca908b9fcad20c29fd61a6a994419be8078dcee
+--! Previous: sha1:1609498d17f51b2c592447688999c3b5b4a43404
+--! Hash: sha1:77dfe0ac63bb0e2192ff703d7b29b9edd5b76c73
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3ca908b9fcad20c29fd61a6a994419be8078dcee
---! Hash: sha1:2c715f9705bd087bac9192514f3901e98eb934a6
+--! Previous: sha1:77dfe0ac63bb0e2192ff703d7b29b9edd5b76c73
+--! Hash: sha1:ee5cdee7144976e4fa716a8684bcfadad79dcfee
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2c715f9705bd087bac9192514f3901e98eb934a6
---! Hash: sha1:1fc99edb896d9b132674ebe7a79ae6e87cb47325
+--! Previous: sha1:ee5cdee7144976e4fa716a8684bcfadad79dcfee
+--! Hash: sha1:d9fc4aae69aa526533f260ba63d57a058aad9688
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

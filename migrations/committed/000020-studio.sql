@@ -1,5 +1,5 @@
---! Previous: sha1:1fc99edb896d9b132674ebe7a79ae6e87cb47325
---! Hash: sha1:329766002fabc9a723c7bc6a7086f3d58154194b
+--! Previous: sha1:d9fc4aae69aa526533f260ba63d57a058aad9688
+--! Hash: sha1:eda17d87c6a3ad3b201ab284b68c3477d8f1b413
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

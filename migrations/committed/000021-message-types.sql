@@ -1,5 +1,5 @@
---! Previous: sha1:329766002fabc9a723c7bc6a7086f3d58154194b
---! Hash: sha1:134b68b60c49338589615deff14a8f5b09fa9c29
+--! Previous: sha1:eda17d87c6a3ad3b201ab284b68c3477d8f1b413
+--! Hash: sha1:cdd4c887492d2bd65ffd530cfa732177e17f1912
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

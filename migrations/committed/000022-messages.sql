@@ -1,5 +1,5 @@
---! Previous: sha1:134b68b60c49338589615deff14a8f5b09fa9c29
---! Hash: sha1:c002c5b50ca3d16ea46d5cfae4571035f83e829c
+--! Previous: sha1:cdd4c887492d2bd65ffd530cfa732177e17f1912
+--! Hash: sha1:3364b0d3ad9444a4ab31a8cf72c9cbfd71c939e3
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

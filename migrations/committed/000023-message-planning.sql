@@ -1,5 +1,5 @@
---! Previous: sha1:c002c5b50ca3d16ea46d5cfae4571035f83e829c
---! Hash: sha1:8b1e490f213b5e5fad60a4510de66432358300c8
+--! Previous: sha1:3364b0d3ad9444a4ab31a8cf72c9cbfd71c939e3
+--! Hash: sha1:76e41c750f88564ec704bfb46f87d1e38f9007fd
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

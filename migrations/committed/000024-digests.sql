@@ -1,5 +1,5 @@
---! Previous: sha1:8b1e490f213b5e5fad60a4510de66432358300c8
---! Hash: sha1:eaa43b5f4dfefed6eb821e8f19774826943ff243
+--! Previous: sha1:76e41c750f88564ec704bfb46f87d1e38f9007fd
+--! Hash: sha1:bb8f1a42e4739ed371933fe85e34e1369226ddb8
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:eaa43b5f4dfefed6eb821e8f19774826943ff243
---! Hash: sha1:b226d0db6d12f48aedc08b1caa545d7f41760773
+--! Previous: sha1:bb8f1a42e4739ed371933fe85e34e1369226ddb8
+--! Hash: sha1:7d7ccd1fadd9e429e4cdd0744544af0352e7646d
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

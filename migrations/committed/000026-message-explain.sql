@@ -1,5 +1,5 @@
---! Previous: sha1:b226d0db6d12f48aedc08b1caa545d7f41760773
---! Hash: sha1:bfd6b6fe354482b1ba21d7f203fb94c9406c3189
+--! Previous: sha1:7d7ccd1fadd9e429e4cdd0744544af0352e7646d
+--! Hash: sha1:df6dedbbe1bd84ba91127c4444f8f20129c198d4
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

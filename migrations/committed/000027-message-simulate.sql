@@ -1,5 +1,5 @@
---! Previous: sha1:bfd6b6fe354482b1ba21d7f203fb94c9406c3189
---! Hash: sha1:a706f5a3ea7b689dd59f999054e77381acdedb42
+--! Previous: sha1:df6dedbbe1bd84ba91127c4444f8f20129c198d4
+--! Hash: sha1:20def00eab580f333118b9eed4d4d226923fc31d
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a706f5a3ea7b689dd59f999054e77381acdedb42
---! Hash: sha1:695c53bd44dfa3bd9755852c3aaebfd85d943d89
+--! Previous: sha1:20def00eab580f333118b9eed4d4d226923fc31d
+--! Hash: sha1:1ff4af1b5713783099204b0397f9379aae6cb008
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

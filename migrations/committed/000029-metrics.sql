@@ -1,5 +1,5 @@
---! Previous: sha1:695c53bd44dfa3bd9755852c3aaebfd85d943d89
---! Hash: sha1:c1313d0c5ad3e5d3b583ec799c9677d5a93cf0c8
+--! Previous: sha1:1ff4af1b5713783099204b0397f9379aae6cb008
+--! Hash: sha1:b0db0602c5ab4d81fc08af867bb55bd3263c494b
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

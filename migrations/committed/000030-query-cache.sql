@@ -1,5 +1,5 @@
---! Previous: sha1:c1313d0c5ad3e5d3b583ec799c9677d5a93cf0c8
---! Hash: sha1:6e3275af0051c877be5e632dac633d5d4d8ece24
+--! Previous: sha1:b0db0602c5ab4d81fc08af867bb55bd3263c494b
+--! Hash: sha1:02cba0ae7325cb5ded6ca000e79941b83749fb9e
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

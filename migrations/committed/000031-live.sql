@@ -1,5 +1,5 @@
---! Previous: sha1:6e3275af0051c877be5e632dac633d5d4d8ece24
---! Hash: sha1:d9c4a1630726f8235390e5884caf3b397aad7ad0
+--! Previous: sha1:02cba0ae7325cb5ded6ca000e79941b83749fb9e
+--! Hash: sha1:f330fee088bf4d19e7e43d91fbc25a2e3af3747b
 --! Message: live
 --! Baseline: topics/31-live.sql
 

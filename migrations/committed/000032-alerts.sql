@@ -1,5 +1,5 @@
---! Previous: sha1:d9c4a1630726f8235390e5884caf3b397aad7ad0
---! Hash: sha1:a74c27f32eccd1520b0eee515bc1ee1ee9ff746c
+--! Previous: sha1:f330fee088bf4d19e7e43d91fbc25a2e3af3747b
+--! Hash: sha1:5a3b305eb0bf735750724ad5663148da76decf93
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

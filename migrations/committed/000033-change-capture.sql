@@ -1,5 +1,5 @@
---! Previous: sha1:a74c27f32eccd1520b0eee515bc1ee1ee9ff746c
---! Hash: sha1:734aac7ef0e76012236b55b39ca1415c90700f67
+--! Previous: sha1:5a3b305eb0bf735750724ad5663148da76decf93
+--! Hash: sha1:c15777bb7d842eaea47b4411ea33b67e75e00eb3
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:734aac7ef0e76012236b55b39ca1415c90700f67
---! Hash: sha1:8515ee604ef10479ee3953ce9806bdcccc1904e0
+--! Previous: sha1:c15777bb7d842eaea47b4411ea33b67e75e00eb3
+--! Hash: sha1:8810111f4c5d9a0c201137ec8fc9a5c78bccb7aa
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8515ee604ef10479ee3953ce9806bdcccc1904e0
---! Hash: sha1:e80b4186a05e28cdefd18c4d2d51a8d15c08c229
+--! Previous: sha1:8810111f4c5d9a0c201137ec8fc9a5c78bccb7aa
+--! Hash: sha1:049d913b6326b928eb107e08317de9dc52987973
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -147,10 +147,11 @@ export class Session {
     const { witness, slot, log } = this.#options;
     const server = await stream.identify();
     const before = witness.server;
-    const loss = await witness.meet(server, () => stream.history(server.timeline));
-    if (before === undefined) return;
+    const loss = await witness.compare(server, () => stream.history(server.timeline));
     const { timeline } = server;
-    if (before.systemId !== server.systemId) {
+    if (before === undefined) {
+      log.debug({ timeline }, 'the first server');
+    } else if (before.systemId !== server.systemId) {
       log.warn({ before: before.systemId, now: server.systemId }, 'this is another server');
     } else if (loss !== undefined) {
       log.error({ timeline, ...loss }, 'the server that was promoted lacks what was committed');
@@ -166,6 +167,7 @@ export class Session {
     } else if (before.timeline !== timeline) {
       log.info({ before: before.timeline, timeline }, 'followed a failover: nothing read is lost');
     }
+    witness.accept(server);
   }
 
   /** Two would undo each other: the second waits, and takes over when the first is gone. */

@@ -48,19 +48,17 @@ export class Witness {
   }
 
   /**
-   * Takes a server for the one that is read from now on.
+   * Compares what was read with a server that is met. Nothing is forgotten until accept(): a
+   * connection may break before the loss was told.
    *
    * @param history of the server's timeline, as its file has it; read when it has another one
-   * @returns what is lost, or undefined when nothing is, or another server is read now
+   * @returns what is lost, or undefined when nothing is, or it is another server
    */
-  async meet(server: Server, history: () => Promise<string>): Promise<Loss | undefined> {
+  async compare(server: Server, history: () => Promise<string>): Promise<Loss | undefined> {
     const before = this.#server;
-    this.#server = server;
-    if (before?.systemId !== server.systemId) this.#seen = [];
     if (before?.systemId !== server.systemId || before.timeline === server.timeline) return;
     const fork = forkOf(await history(), before.timeline);
     const gone = this.#seen.filter(({ endLsn }) => fork !== undefined && endLsn > fork);
-    this.#seen = [];
     const [first, last] = [gone[0], gone.at(-1)];
     if (fork === undefined || first === undefined || last === undefined) return;
     return {
@@ -70,6 +68,13 @@ export class Witness {
       from: first.committedAt,
       to: last.committedAt,
     };
+  }
+
+  /** Takes a server for the one that is read from now on. */
+  accept(server: Server): void {
+    const { systemId, timeline } = this.#server ?? server;
+    if (systemId !== server.systemId || timeline !== server.timeline) this.#seen = [];
+    this.#server = server;
   }
 }
 
