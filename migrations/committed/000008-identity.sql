@@ -1,5 +1,5 @@
 --! Previous: sha1:c129fb25943eb728f76ee86b68b19595b140e998
---! Hash: sha1:0ffb4fd278171adc538cc035a47ac70e6be4b476
+--! Hash: sha1:1845fce64e335f0a13d8e91d485520ac5213eb79
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -86,6 +86,9 @@ create table app_public.users (
   constraint users_send_time_check check (send_time < time '24:00'),
   constraint users_leap_day_policy_check
     check (leap_day_policy in ('feb28', 'mar1', 'skip')),
+  -- Its local day exists in every time zone.
+  constraint users_created_at_check
+    check (created_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z'),
   constraint users_location_city_check check (length(location_city) <= 100),
   constraint users_location_country_check check (length(location_country) <= 100)
 );

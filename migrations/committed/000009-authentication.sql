@@ -1,5 +1,5 @@
---! Previous: sha1:0ffb4fd278171adc538cc035a47ac70e6be4b476
---! Hash: sha1:28f71854e804c68c700625a55fd4a5fb9cf27da1
+--! Previous: sha1:1845fce64e335f0a13d8e91d485520ac5213eb79
+--! Hash: sha1:bfe9263e1cab8c0ec5f47ab4865c0082b29f7538
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:28f71854e804c68c700625a55fd4a5fb9cf27da1
---! Hash: sha1:4b8213a365cfe6abd332110ad7ae34194833a39b
+--! Previous: sha1:bfe9263e1cab8c0ec5f47ab4865c0082b29f7538
+--! Hash: sha1:9fffb65706a7a1bfb3944d7033ce976f8b38728a
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4b8213a365cfe6abd332110ad7ae34194833a39b
---! Hash: sha1:b6edf028c90c60225335a141ad67917cea1a0147
+--! Previous: sha1:9fffb65706a7a1bfb3944d7033ce976f8b38728a
+--! Hash: sha1:2c8ae98b941a501dec14e20f28f7a08296430302
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -65,8 +65,12 @@ create table app_public.tasks (
     check (priority in ('low', 'medium', 'high', 'urgent')),
   constraint tasks_due_date_check
     check (due_date between date '1970-01-01' and date '9999-12-31'),
+  constraint tasks_done_check check ((completed_at is not null) = (status = 'done')),
+  -- Their local days exist in every time zone.
+  constraint tasks_created_at_check
+    check (created_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z'),
   constraint tasks_completed_at_check
-    check ((completed_at is not null) = (status = 'done'))
+    check (completed_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z')
 ) partition by hash (user_id);
 
 do $partitions$

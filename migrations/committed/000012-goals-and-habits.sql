@@ -1,5 +1,5 @@
---! Previous: sha1:b6edf028c90c60225335a141ad67917cea1a0147
---! Hash: sha1:db3a0efcb2224c090fe20e239c82a2513540253a
+--! Previous: sha1:2c8ae98b941a501dec14e20f28f7a08296430302
+--! Hash: sha1:8e349133840d9de4a28f6ee4a8cf41a087fa8483
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 
@@ -24,6 +24,8 @@ create table app_public.goals (
   constraint goals_title_check
     check (length(title) between 1 and 500 and title !~ '^\s+$'),
   constraint goals_description_check check (length(description) <= 20000),
+  constraint goals_created_at_check
+    check (created_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z'),
   constraint goals_status_check
     check (status in ('active', 'achieved', 'paused', 'abandoned')),
   constraint goals_target_date_check
@@ -127,7 +129,11 @@ create table app_public.habits (
     foreign key (user_id) references app_public.users on delete cascade,
   constraint habits_name_check
     check (length(name) between 1 and 200 and name !~ '^\s+$'),
-  constraint habits_description_check check (length(description) <= 20000)
+  constraint habits_description_check check (length(description) <= 20000),
+  constraint habits_created_at_check
+    check (created_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z'),
+  constraint habits_archived_at_check
+    check (archived_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z')
 );
 
 create index habits_user_id_created_at_idx on app_public.habits (user_id, created_at);

@@ -1,5 +1,5 @@
---! Previous: sha1:db3a0efcb2224c090fe20e239c82a2513540253a
---! Hash: sha1:ecc13d47c637daaba14a1b2ff450be0320c2282f
+--! Previous: sha1:8e349133840d9de4a28f6ee4a8cf41a087fa8483
+--! Hash: sha1:0471fef6ed2cbc8e80a5c6f4b95d93b504c5711b
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ecc13d47c637daaba14a1b2ff450be0320c2282f
---! Hash: sha1:a3d4771101053d6f51343f02d6addf84cd124f81
+--! Previous: sha1:0471fef6ed2cbc8e80a5c6f4b95d93b504c5711b
+--! Hash: sha1:ae8f5c7e5586347d634d81d0dc41d965ecaf1657
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 
@@ -21,6 +21,8 @@ create table app_public.user_activity (
   constraint user_activity_pkey primary key (user_id, activity_date, id),
   constraint user_activity_user_id_fkey
     foreign key (user_id) references app_public.users on delete cascade,
+  constraint user_activity_occurred_at_check
+    check (occurred_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z'),
   constraint user_activity_action_check
     check (action in ('created', 'updated', 'completed', 'deleted')),
   constraint user_activity_entity_type_check

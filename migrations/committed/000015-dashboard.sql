@@ -1,5 +1,5 @@
---! Previous: sha1:a3d4771101053d6f51343f02d6addf84cd124f81
---! Hash: sha1:57f5a21611b70179c190476d42adc1b4a05b6cd4
+--! Previous: sha1:ae8f5c7e5586347d634d81d0dc41d965ecaf1657
+--! Hash: sha1:269dcd672c49877fab07d4301fbad24d2b6f2609
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:57f5a21611b70179c190476d42adc1b4a05b6cd4
---! Hash: sha1:1609498d17f51b2c592447688999c3b5b4a43404
+--! Previous: sha1:269dcd672c49877fab07d4301fbad24d2b6f2609
+--! Hash: sha1:6823551cffe3ee1534876f65765ae77659c72403
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1609498d17f51b2c592447688999c3b5b4a43404
---! Hash: sha1:77dfe0ac63bb0e2192ff703d7b29b9edd5b76c73
+--! Previous: sha1:6823551cffe3ee1534876f65765ae77659c72403
+--! Hash: sha1:0694c1332919a17322b0ae9264f7c0477924d98c
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:77dfe0ac63bb0e2192ff703d7b29b9edd5b76c73
---! Hash: sha1:ee5cdee7144976e4fa716a8684bcfadad79dcfee
+--! Previous: sha1:0694c1332919a17322b0ae9264f7c0477924d98c
+--! Hash: sha1:e4a58ca9952c1d9f82e9906060353096fee23e7b
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ee5cdee7144976e4fa716a8684bcfadad79dcfee
---! Hash: sha1:d9fc4aae69aa526533f260ba63d57a058aad9688
+--! Previous: sha1:e4a58ca9952c1d9f82e9906060353096fee23e7b
+--! Hash: sha1:e358dc4b7c3cf6a899094e9d53f0a0688d387aeb
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

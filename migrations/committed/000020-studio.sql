@@ -1,5 +1,5 @@
---! Previous: sha1:d9fc4aae69aa526533f260ba63d57a058aad9688
---! Hash: sha1:eda17d87c6a3ad3b201ab284b68c3477d8f1b413
+--! Previous: sha1:e358dc4b7c3cf6a899094e9d53f0a0688d387aeb
+--! Hash: sha1:7cf935efc55cc2c9f829c4e4e6d4aadc9706e7f0
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:eda17d87c6a3ad3b201ab284b68c3477d8f1b413
---! Hash: sha1:cdd4c887492d2bd65ffd530cfa732177e17f1912
+--! Previous: sha1:7cf935efc55cc2c9f829c4e4e6d4aadc9706e7f0
+--! Hash: sha1:f6e55e81a80b75b9d4b9cc81082edbec75d44b47
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

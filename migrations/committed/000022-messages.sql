@@ -1,5 +1,5 @@
---! Previous: sha1:cdd4c887492d2bd65ffd530cfa732177e17f1912
---! Hash: sha1:3364b0d3ad9444a4ab31a8cf72c9cbfd71c939e3
+--! Previous: sha1:f6e55e81a80b75b9d4b9cc81082edbec75d44b47
+--! Hash: sha1:9b6eea2d77959b6329f8f43c703018b15af75264
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

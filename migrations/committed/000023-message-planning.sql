@@ -1,5 +1,5 @@
---! Previous: sha1:3364b0d3ad9444a4ab31a8cf72c9cbfd71c939e3
---! Hash: sha1:76e41c750f88564ec704bfb46f87d1e38f9007fd
+--! Previous: sha1:9b6eea2d77959b6329f8f43c703018b15af75264
+--! Hash: sha1:f10d1edb1d097da4b48ab76aa6c742176a505842
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:76e41c750f88564ec704bfb46f87d1e38f9007fd
---! Hash: sha1:bb8f1a42e4739ed371933fe85e34e1369226ddb8
+--! Previous: sha1:f10d1edb1d097da4b48ab76aa6c742176a505842
+--! Hash: sha1:1f8a772b7493f5d7391696acdeaea0c053ce975c
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bb8f1a42e4739ed371933fe85e34e1369226ddb8
---! Hash: sha1:7d7ccd1fadd9e429e4cdd0744544af0352e7646d
+--! Previous: sha1:1f8a772b7493f5d7391696acdeaea0c053ce975c
+--! Hash: sha1:e7ebb107c2b3a23580a6df78adfcf84128b4aa32
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7d7ccd1fadd9e429e4cdd0744544af0352e7646d
---! Hash: sha1:df6dedbbe1bd84ba91127c4444f8f20129c198d4
+--! Previous: sha1:e7ebb107c2b3a23580a6df78adfcf84128b4aa32
+--! Hash: sha1:b9f3ba18ca790fa212b77e80c0cbdfa7aaa764c6
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:df6dedbbe1bd84ba91127c4444f8f20129c198d4
---! Hash: sha1:20def00eab580f333118b9eed4d4d226923fc31d
+--! Previous: sha1:b9f3ba18ca790fa212b77e80c0cbdfa7aaa764c6
+--! Hash: sha1:14c2954345a503b8df2cb20342798ee15ff06338
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:20def00eab580f333118b9eed4d4d226923fc31d
---! Hash: sha1:1ff4af1b5713783099204b0397f9379aae6cb008
+--! Previous: sha1:14c2954345a503b8df2cb20342798ee15ff06338
+--! Hash: sha1:059f48b952b86ddccc9ef4d3862b963039264d36
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1ff4af1b5713783099204b0397f9379aae6cb008
---! Hash: sha1:b0db0602c5ab4d81fc08af867bb55bd3263c494b
+--! Previous: sha1:059f48b952b86ddccc9ef4d3862b963039264d36
+--! Hash: sha1:678282536bad02796f935d48ac11773b00d96312
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b0db0602c5ab4d81fc08af867bb55bd3263c494b
---! Hash: sha1:02cba0ae7325cb5ded6ca000e79941b83749fb9e
+--! Previous: sha1:678282536bad02796f935d48ac11773b00d96312
+--! Hash: sha1:dd45ac4a3a4ba3de4b64552e9046afa3a2230b2e
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

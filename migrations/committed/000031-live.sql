@@ -1,5 +1,5 @@
---! Previous: sha1:02cba0ae7325cb5ded6ca000e79941b83749fb9e
---! Hash: sha1:f330fee088bf4d19e7e43d91fbc25a2e3af3747b
+--! Previous: sha1:dd45ac4a3a4ba3de4b64552e9046afa3a2230b2e
+--! Hash: sha1:22413a25126fbc685172f6afeb636c94045a1346
 --! Message: live
 --! Baseline: topics/31-live.sql
 

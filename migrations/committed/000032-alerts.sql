@@ -1,5 +1,5 @@
---! Previous: sha1:f330fee088bf4d19e7e43d91fbc25a2e3af3747b
---! Hash: sha1:5a3b305eb0bf735750724ad5663148da76decf93
+--! Previous: sha1:22413a25126fbc685172f6afeb636c94045a1346
+--! Hash: sha1:9570892ebeaf6ae5dce13f08bf8c66d092ee1357
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

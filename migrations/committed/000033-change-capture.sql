@@ -1,5 +1,5 @@
---! Previous: sha1:5a3b305eb0bf735750724ad5663148da76decf93
---! Hash: sha1:c15777bb7d842eaea47b4411ea33b67e75e00eb3
+--! Previous: sha1:9570892ebeaf6ae5dce13f08bf8c66d092ee1357
+--! Hash: sha1:66281d2bfbcd654019a998f068893cfbddcbdb08
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 
@@ -561,9 +561,44 @@ $$;
 comment on function app_private.capture_truncation(text) is
   'Forgets the rows of a truncated table or partition, and returns what becomes of the aggregates.';
 --! EndIncluded functions/app_private/capture_truncation.sql
+--! Included functions/app_private/recount_aggregates.sql
+create or replace function app_private.recount_aggregates(
+  p_days app_private.capture_expectations[]
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  user_ids constant uuid[] := array(select distinct user_id from unnest(p_days) order by 1);
+begin
+  perform from app_public.users where id = any (user_ids) order by id for key share;
+
+  delete from app_public.user_dashboard_aggregates as aggregates
+  using unnest(p_days) as days
+  where aggregates.user_id = days.user_id
+    and aggregates.agg_date = days.agg_date;
+
+  insert into app_public.user_dashboard_aggregates
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select user_id, agg_date, captured.tasks_created, captured.tasks_completed,
+    captured.reflections_count, captured.mood_sum, captured.mood_count
+  from app_private.captured_aggregates as captured
+  inner join unnest(p_days) as days using (user_id, agg_date)
+  inner join app_public.users on users.id = user_id
+  where captured.user_id = any (user_ids);
+end
+$$;
+
+comment on function app_private.recount_aggregates(app_private.capture_expectations[]) is
+  'Writes the aggregates of these users'' days as the captured rows give them.';
+--! EndIncluded functions/app_private/recount_aggregates.sql
 --! Included functions/app_private/add_to_aggregates.sql
 -- A user may have been deleted since, and their aggregates with them: those differences are
 -- of no account. Whoever exists keeps existing until the commit, by the lock.
+--
+-- A row that was changed by hand may not bear its difference (it would fall below 0). Then
+-- those user-days are counted anew: one damaged row does not stop the others.
 create or replace function app_private.add_to_aggregates(
   p_changes app_private.capture_expectations[]
 ) returns void
@@ -571,47 +606,52 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  with updated as (
-    update app_public.user_dashboard_aggregates as aggregates
-    set tasks_created = aggregates.tasks_created + changes.tasks_created,
-      tasks_completed = aggregates.tasks_completed + changes.tasks_completed,
-      reflections_count = aggregates.reflections_count + changes.reflections_count,
-      mood_sum = aggregates.mood_sum + changes.mood_sum,
-      mood_count = aggregates.mood_count + changes.mood_count,
-      last_updated = now()
-    from unnest(p_changes) as changes
+  begin
+    with updated as (
+      update app_public.user_dashboard_aggregates as aggregates
+      set tasks_created = aggregates.tasks_created + changes.tasks_created,
+        tasks_completed = aggregates.tasks_completed + changes.tasks_completed,
+        reflections_count = aggregates.reflections_count + changes.reflections_count,
+        mood_sum = aggregates.mood_sum + changes.mood_sum,
+        mood_count = aggregates.mood_count + changes.mood_count,
+        last_updated = now()
+      from unnest(p_changes) as changes
+      where aggregates.user_id = changes.user_id
+        and aggregates.agg_date = changes.agg_date
+      returning aggregates.user_id, aggregates.agg_date
+    ),
+    missing as materialized (
+      select changes.*
+      from unnest(p_changes) as changes
+      left join updated on updated.user_id = changes.user_id
+        and updated.agg_date = changes.agg_date
+      where updated.user_id is null
+    ),
+    existing as materialized (
+      select users.id
+      from app_public.users
+      where users.id in (select missing.user_id from missing)
+      order by users.id
+      for key share
+    )
+    insert into app_public.user_dashboard_aggregates
+      (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+        mood_count)
+    select missing.user_id, missing.agg_date, missing.tasks_created, missing.tasks_completed,
+      missing.reflections_count, missing.mood_sum, missing.mood_count
+    from missing
+    inner join existing on existing.id = missing.user_id;
+
+    delete from app_public.user_dashboard_aggregates as aggregates
+    using unnest(p_changes) as changes
     where aggregates.user_id = changes.user_id
       and aggregates.agg_date = changes.agg_date
-    returning aggregates.user_id, aggregates.agg_date
-  ),
-  missing as materialized (
-    select changes.*
-    from unnest(p_changes) as changes
-    left join updated on updated.user_id = changes.user_id
-      and updated.agg_date = changes.agg_date
-    where updated.user_id is null
-  ),
-  existing as materialized (
-    select users.id
-    from app_public.users
-    where users.id in (select missing.user_id from missing)
-    order by users.id
-    for key share
-  )
-  insert into app_public.user_dashboard_aggregates
-    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
-      mood_count)
-  select missing.user_id, missing.agg_date, missing.tasks_created, missing.tasks_completed,
-    missing.reflections_count, missing.mood_sum, missing.mood_count
-  from missing
-  inner join existing on existing.id = missing.user_id;
-
-  delete from app_public.user_dashboard_aggregates as aggregates
-  using unnest(p_changes) as changes
-  where aggregates.user_id = changes.user_id
-    and aggregates.agg_date = changes.agg_date
-    and (aggregates.tasks_created, aggregates.tasks_completed, aggregates.reflections_count,
-      aggregates.mood_sum, aggregates.mood_count) = (0, 0, 0, 0, 0);
+      and (aggregates.tasks_created, aggregates.tasks_completed, aggregates.reflections_count,
+        aggregates.mood_sum, aggregates.mood_count) = (0, 0, 0, 0, 0);
+  exception when check_violation or numeric_value_out_of_range then
+    raise warning 'aggregates that had been changed by hand are counted anew';
+    perform app_private.recount_aggregates(p_changes);
+  end;
 end
 $$;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c15777bb7d842eaea47b4411ea33b67e75e00eb3
---! Hash: sha1:8810111f4c5d9a0c201137ec8fc9a5c78bccb7aa
+--! Previous: sha1:66281d2bfbcd654019a998f068893cfbddcbdb08
+--! Hash: sha1:5dde8f73103a627aa20862eb1d4a9bddbbb4b2c8
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8810111f4c5d9a0c201137ec8fc9a5c78bccb7aa
---! Hash: sha1:049d913b6326b928eb107e08317de9dc52987973
+--! Previous: sha1:5dde8f73103a627aa20862eb1d4a9bddbbb4b2c8
+--! Hash: sha1:4881dc8537020e7b2c46fb41c5df00d1e60fd0d7
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

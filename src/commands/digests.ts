@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { z } from 'zod';
 import { loadConfig } from '../config.ts';
-import { GwError } from '../errors.ts';
+import { codeOf, GwError, messageOf } from '../errors.ts';
 import { type Sql, type Transaction, withSql } from '../postgres/connect.ts';
 import { reachDatabase } from '../server/locate.ts';
 import { print } from '../terminal/output.ts';
@@ -9,6 +9,9 @@ import { Progress } from '../terminal/progress.ts';
 
 /** Users whose digests are made in one transaction. */
 const chunkSize = 500;
+
+/** So many failures have one cause, which is then the error. */
+const mostFailures = 1000;
 
 export interface BackfillOptions {
   /** Complete weeks before this one, 1 to 52. */
@@ -28,7 +31,18 @@ export interface BackfillResult {
   users: number;
   /** Rows written, or with dryRun, that would be. */
   digests: number;
+  /** Users whose digests the database refused to make, and why. */
+  failed: { user: string; error: string }[];
 }
+
+/**
+ * Whether an error is of one user's rows. One that passes by itself, one of the program or of
+ * missing configuration would be everybody's.
+ */
+const isOfOneUser = (error: unknown): boolean => {
+  const code = codeOf(error);
+  return code !== undefined && /^(?!25|40|42|53|55|57|58|GW)[0-9A-Z]{5}$/.test(code);
+};
 
 /** Thrown inside a transaction to take it back. */
 const takeBack = Symbol('take back');
@@ -51,9 +65,33 @@ async function backfillChunk(
   return written;
 }
 
+/** As backfillChunk; when it fails, each half by itself, down to the user at fault. */
+async function tryChunk(
+  sql: Sql,
+  users: readonly string[],
+  options: BackfillOptions,
+  done: BackfillResult,
+): Promise<void> {
+  try {
+    done.digests += await backfillChunk(sql, users, options);
+  } catch (error) {
+    if (!isOfOneUser(error)) throw error;
+    const [user = ''] = users;
+    if (users.length === 1) {
+      done.failed.push({ user, error: messageOf(error) });
+      if (done.failed.length > mostFailures) throw error;
+      return;
+    }
+    const half = Math.floor(users.length / 2);
+    await tryChunk(sql, users.slice(0, half), options, done);
+    await tryChunk(sql, users.slice(half), options, done);
+  }
+}
+
 /**
  * Makes the digests of past weeks, without messages, some users at a time; each chunk is
- * committed, so that what was done is kept when it is interrupted.
+ * committed, so that what was done is kept when it is interrupted. A user for whom it fails
+ * is named in the result, and does not hold up the others.
  *
  * @returns how many users and rows
  * @throws GwError when the user does not exist or has closed the account
@@ -63,7 +101,7 @@ export async function backfillDigests(
   options: BackfillOptions,
 ): Promise<BackfillResult> {
   return withSql(ownerUrl, async (sql) => {
-    const done: BackfillResult = { users: 0, digests: 0 };
+    const done: BackfillResult = { users: 0, digests: 0, failed: [] };
     let last = '00000000-0000-0000-0000-000000000000';
     while (true) {
       const rows = await sql<{ id: string }[]>`
@@ -73,7 +111,7 @@ export async function backfillDigests(
         order by id limit ${chunkSize}`;
       const ids = rows.map(({ id }) => id);
       if (ids.length > 0) {
-        done.digests += await backfillChunk(sql, ids, options);
+        await tryChunk(sql, ids, options, done);
         done.users += ids.length;
         options.onProgress?.({ ...done });
       }
@@ -114,7 +152,7 @@ export function registerDigests(program: Command): void {
       const { urls } = await reachDatabase(loadConfig());
       const { json = false, dryRun = false } = options;
       const started = Date.now();
-      let done: BackfillResult = { users: 0, digests: 0 };
+      let done: BackfillResult = { users: 0, digests: 0, failed: [] };
       await new Progress(json).step('digests', async (note) => {
         done = await backfillDigests(urls.owner, {
           ...options,
@@ -128,6 +166,12 @@ export function registerDigests(program: Command): void {
         json,
         { ...done, weeks: options.weeks, dryRun, seconds },
         `${verb} ${done.digests} digests of ${done.users} users\n`,
+      );
+      if (done.failed.length === 0) return;
+      const [{ user, error }] = done.failed as [BackfillResult['failed'][0]];
+      throw new GwError(
+        `the digests of ${done.failed.length} of ${done.users} users could not be made; of ${user}: ${error}`,
+        { hint: '--json names them all. Mend the cause, and run it again.' },
       );
     });
 }

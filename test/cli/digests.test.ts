@@ -41,6 +41,27 @@ test('a backfill says what it would make, makes it, and then has nothing to do',
   expect(await digests()).toBe(12);
 });
 
+test('a user whose digests are refused is named, and keeps no other from theirs', async () => {
+  await db.as('superuser')`delete from app_public.digests`;
+  await db.as('superuser').unsafe(`alter table app_public.digests
+    add constraint refused check (user_id <> '${first}') not valid`);
+  try {
+    const { code, stdout, stderr } = await backfill('--weeks', '4', '--json');
+    expect(JSON.parse(stdout)).toMatchObject({
+      users: 3,
+      digests: 8,
+      failed: [{ user: first, error: expect.stringContaining('refused') }],
+    });
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: expect.stringMatching(new RegExp(`the digests of 1 of 3 users could not.*${first}`)),
+    });
+    expect(await digests()).toBe(8);
+  } finally {
+    await db.as('superuser')`alter table app_public.digests drop constraint refused`;
+  }
+});
+
 test('what cannot be is refused', async () => {
   expect(await backfill('--user', randomUUID())).toMatchObject({
     code: 1,

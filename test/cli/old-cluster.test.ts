@@ -23,6 +23,7 @@ import {
   wasReplaced,
 } from '../../src/server/cluster.ts';
 import { randomPort, requireBinaries } from '../../src/server/scratch.ts';
+import { checkHealth } from '../../src/toolkit/check/health.ts';
 import { Checkout } from '../helpers/checkout.ts';
 
 const checkout = new Checkout();
@@ -71,10 +72,15 @@ test('a minor update under a cluster is noticed, and gets the setting that it br
   try {
     await createCluster(cluster, 'of the superuser', []);
     await startCluster(cluster, port);
+    const url = `postgres://postgres:of%20the%20superuser@127.0.0.1:${port}/postgres`;
+    const check = async () =>
+      (await checkHealth(url, 'test', new Map(), ['server-program'])).findings;
     expect(wasReplaced(cluster)).toBe(false);
+    expect(await check()).toEqual([]);
     copyFileSync(join(bin, 'postgres'), join(bin, 'postgres.new'));
     renameSync(join(bin, 'postgres.new'), join(bin, 'postgres'));
     expect(wasReplaced(cluster)).toBe(true);
+    expect(await check()).toMatchObject([{ name: 'server-program', level: 'warning' }]);
     await stopCluster(cluster);
 
     // One that knows the setting. What it is told is kept under a name that this one takes.
@@ -88,7 +94,6 @@ exec "${bin}/postgres.real" "\${@/#output_plugin_libraries=/told.libraries=}"
       { mode: 0o755 },
     );
     await startCluster(cluster, port);
-    const url = `postgres://postgres:of%20the%20superuser@127.0.0.1:${port}/postgres`;
     const [row] = await withSql(url, (sql) => sql`show told.libraries`);
     expect(row).toEqual({ 'told.libraries': 'pgoutput, test_decoding, wal2json' });
   } finally {

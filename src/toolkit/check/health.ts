@@ -8,7 +8,7 @@ import {
   setParams,
 } from '../../postgres/sql-files.ts';
 import { formatColumns } from '../../terminal/table.ts';
-import { checkDisk } from './disk.ts';
+import { machineChecks } from './machine.ts';
 
 /** One thing that is wrong, as every file of sql/checks/health-*.sql returns it. */
 export interface HealthFinding {
@@ -31,15 +31,12 @@ export interface Health {
   checks: number;
 }
 
-/** The one check that is not SQL. */
-const diskCheck = 'disk-free';
-
 /** The health checks' files. */
 export const healthFiles = () => readSqlFiles('checks', 'health-');
 
 /** The names of all checks. */
 export const healthNames = (): string[] =>
-  [...healthFiles().map(({ name }) => name), diskCheck].sort();
+  [...healthFiles().map(({ name }) => name), ...Object.keys(machineChecks)].sort();
 
 /** The parameters of all checks. */
 export const healthParams = (): Param[] => healthFiles().flatMap(({ params }) => params);
@@ -91,9 +88,10 @@ export async function runHealthChecks(
     }
   }
   let checks = files.length;
-  if (names.includes(diskCheck)) {
-    const answer = await checkDisk(sql);
-    if ('needs' in answer) skipped.push({ name: diskCheck, ...answer });
+  for (const [name, check] of Object.entries(machineChecks)) {
+    if (!names.includes(name)) continue;
+    const answer = await check(sql);
+    if ('needs' in answer) skipped.push({ name, ...answer });
     else findings.push(...answer);
     checks += 1;
   }

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
 import { createUser, rolledBack, useDatabase } from '../../helpers/database.ts';
@@ -277,6 +278,61 @@ Mood, of 5: 3.5 (week before: 5)
       const [again] = await claim(sql);
       expect(again?.message_content).toContain('Reflections: 1');
     });
+  });
+
+  test('that cannot be composed holds up no other, whatever it is and wherever it stands', async () => {
+    // The user's first name says what is wrong with them.
+    const statusOf: Record<string, string> = {
+      Ada: 'SENDING',
+      Atlantis: 'QUEUED',
+      Refused: 'FAILED',
+      Fails: 'FAILED',
+      Overflows: 'FAILED',
+    };
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.constantFrom(...Object.keys(statusOf)), { minLength: 1, maxLength: 10 }),
+        (names) =>
+          rolledBack(db.as('superuser'), async (sql) => {
+            await sql`insert into app_hidden.timezones values ('Atlantis/Capital')`;
+            await sql.unsafe(`
+              alter table app_public.message_logs add constraint own_check
+                check (message_content !~ 'Refused') not valid;
+              create function pg_temp.fail() returns trigger language plpgsql as $$
+                begin
+                  if new.message_content ~ 'Fails' then raise exception 'it fails'; end if;
+                  if new.message_content ~ 'Overflows' then
+                    new.retry_count := (2 ^ 31)::integer;
+                  end if;
+                  return new;
+                end $$;
+              create trigger fails before update on app_public.message_logs
+                for each row execute function pg_temp.fail();`);
+            const users: { id: string; name: string }[] = [];
+            for (const name of names) {
+              const { id } = await createUser(sql, { timezone: 'UTC', first_name: name });
+              await joinedAt(sql, id, '2020-01-01T00:00Z');
+              await wantDigest(sql, id);
+              await reflect(sql, id, '2026-06-13', 4);
+              users.push({ id, name });
+            }
+            expect(await plan(sql, '2026-06-15T08:00Z')).toBe(users.length);
+            await sql`update app_public.message_logs set send_until = now() + interval '1 hour'`;
+            await sql`set local session_replication_role = replica`;
+            await sql`update app_public.users set timezone = 'Atlantis/Capital'
+              where first_name = 'Atlantis'`;
+            await sql`set local session_replication_role = origin`;
+            const claimed = await claim(sql, ['user_id']);
+            expect(claimed.map(({ user_id }) => user_id).sort()).toEqual(
+              users.flatMap(({ id, name }) => (name === 'Ada' ? [id] : [])).sort(),
+            );
+            for (const { id, name } of users) {
+              expect(await logsOf(sql, id)).toMatchObject([{ status: statusOf[name] }]);
+            }
+          }),
+      ),
+      { numRuns: 10, examples: [[Object.keys(statusOf)]] },
+    );
   });
 
   test('is not composed for a closed account', async () => {

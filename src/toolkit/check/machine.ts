@@ -1,7 +1,9 @@
-import { readFile, statfs } from 'node:fs/promises';
+import { readFile, readlink, statfs } from 'node:fs/promises';
 import { codeOf } from '../../errors.ts';
 import type { Transaction } from '../../postgres/connect.ts';
 import type { HealthFinding } from './health.ts';
+
+type Answer = HealthFinding[] | { needs: string };
 
 interface Server {
   pid: number;
@@ -19,12 +21,16 @@ async function isHere(pid: number): Promise<boolean> {
   return line.startsWith('postgres: ');
 }
 
+const elsewhere = {
+  needs: 'to run on the server’s own machine: it cannot be seen from here',
+};
+
 /**
  * How full the volume of the data directory is, asked of the file system: SQL cannot see it.
  *
  * @returns a finding, nothing, or why it cannot be seen
  */
-export async function checkDisk(sql: Transaction): Promise<HealthFinding[] | { needs: string }> {
+async function checkDisk(sql: Transaction): Promise<Answer> {
   const [server] = await sql<Server[]>`
     select pg_backend_pid() as pid, current_setting('data_directory') as directory,
       coalesce(nullif(current_setting('health.disk_warning', true), ''), '0.80')::float8
@@ -33,9 +39,7 @@ export async function checkDisk(sql: Transaction): Promise<HealthFinding[] | { n
         as critical
     where pg_has_role('pg_read_all_settings', 'usage')`;
   if (server === undefined) return { needs: 'role pg_read_all_settings' };
-  if (!(await isHere(server.pid))) {
-    return { needs: 'to run on the server’s own machine: it cannot see the disk from here' };
-  }
+  if (!(await isHere(server.pid))) return elsewhere;
   try {
     const { blocks, bavail, bfree, bsize } = await statfs(server.directory);
     // What root alone may still use is not free for the server.
@@ -54,3 +58,36 @@ export async function checkDisk(sql: Transaction): Promise<HealthFinding[] | { n
     return { needs: `to see ${server.directory} (${codeOf(error) ?? 'refused'})` };
   }
 }
+
+/**
+ * Whether a package of PostgreSQL was updated under the running server: what is fixed on the
+ * disk is not fixed in it, and it loads libraries of another version than its own.
+ *
+ * @returns a finding, nothing, or why it cannot be seen
+ */
+async function checkProgram(sql: Transaction): Promise<Answer> {
+  const [server] = await sql<{ pid: number; version: string }[]>`
+    select pg_backend_pid() as pid, current_setting('server_version') as version`;
+  if (server === undefined || !(await isHere(server.pid))) return elsewhere;
+  try {
+    const program = await readlink(`/proc/${server.pid}/exe`);
+    if (!program.endsWith(' (deleted)')) return [];
+    return [
+      {
+        name: 'server-program',
+        level: 'warning',
+        object: '',
+        detail: `the server runs ${server.version}, and its program on the disk was replaced`,
+        remediation: 'Restart the server; here: npm run gw -- db start',
+      },
+    ];
+  } catch (error) {
+    return { needs: `to run as root or as the server’s user (${codeOf(error) ?? 'refused'})` };
+  }
+}
+
+/** Checks that ask the machine, and not the database. */
+export const machineChecks: Record<string, (sql: Transaction) => Promise<Answer>> = {
+  'disk-free': checkDisk,
+  'server-program': checkProgram,
+};
