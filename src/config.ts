@@ -198,6 +198,20 @@ export const variables = z.object({
     .enum(['wal2json', 'pgoutput'])
     .optional()
     .describe("the slot's output plugin; a slot with the other one is dropped and made again"),
+  GW_SHUTDOWN_GRACE: z.coerce
+    .number()
+    .min(1)
+    .max(3_600)
+    .default(25)
+    .describe('seconds that work in flight may take after SIGTERM'),
+  GW_DRAIN_SECONDS: z.coerce
+    .number()
+    .min(0)
+    .max(600)
+    .optional()
+    .describe(
+      'seconds after SIGTERM in which the API still answers, and says that it is not ready',
+    ),
   GW_LOG_LEVEL: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
@@ -212,6 +226,10 @@ const environment = z.preprocess(
     .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
       path: ['GW_MAIL_FROM'],
       error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+    })
+    .refine((env) => (env.GW_DRAIN_SECONDS ?? 0) < env.GW_SHUTDOWN_GRACE, {
+      path: ['GW_DRAIN_SECONDS'],
+      error: 'must be less than GW_SHUTDOWN_GRACE, which contains it',
     })
     .refine((env) => env.GW_AUDIT_SEALS === undefined || env.GW_AUDIT_KEY !== undefined, {
       path: ['GW_AUDIT_KEY'],

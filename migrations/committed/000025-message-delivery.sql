@@ -1,5 +1,5 @@
 --! Previous: sha1:1f8a772b7493f5d7391696acdeaea0c053ce975c
---! Hash: sha1:e7ebb107c2b3a23580a6df78adfcf84128b4aa32
+--! Hash: sha1:742a2c58d7b9c8d0339060b4956a9a8b36d77e3d
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -609,6 +609,62 @@ grant execute on function app_private.record_send_results(jsonb, text) to gw_wor
 comment on function app_private.record_send_results(jsonb, text) is
   'Records the outcomes of a batch of attempts, and finishes or postpones their jobs. Takes an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
 --! EndIncluded functions/app_private/record_send_results.sql
+--! Included functions/app_private/give_back_messages.sql
+-- Definer: see claim_messages(). A message that was claimed and not started is as it was
+-- before. Its attempt, which tells this claim from a later one, is null for a job of which
+-- nothing was claimed.
+create or replace function app_private.give_back_messages(p_jobs jsonb) returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  returned integer;
+begin
+  with given as materialized (
+    select job.*
+    from jsonb_to_recordset(p_jobs) as job (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
+      attempt integer)
+    -- Every function that changes many of these rows locks them in this order.
+    order by job.user_id, job.message_id
+  ),
+  written as (
+    update app_public.message_logs
+    set status = case when message_logs.attempts is null then 'QUEUED' else 'RETRYING' end,
+      attempted_at = (
+        select max((attempt.entry ->> 'started_at')::timestamptz)
+        from jsonb_array_elements(message_logs.attempts) as attempt (entry)),
+      -- Where nothing was sent yet, the next claim asks anew to whom it goes.
+      recipient_email = case when message_logs.attempts is not null
+        then message_logs.recipient_email end,
+      recipient_name = case when message_logs.attempts is not null
+        then message_logs.recipient_name end
+    from given
+    where message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+      and message_logs.job_id = given.job_id
+      and message_logs.status = 'SENDING'
+      and message_logs.retry_count = given.attempt
+    returning message_logs.job_id
+  )
+  update pgboss.job
+  set state = 'retry', start_after = now(), heartbeat_on = null
+  from given
+  where job.name = 'message-send'
+    and job.id = given.job_id
+    and job.state = 'active'
+    and (given.attempt is null or job.id in (select written.job_id from written));
+  get diagnostics returned = row_count;
+  return returned;
+end
+$$;
+
+grant execute on function app_private.give_back_messages(jsonb) to gw_worker;
+comment on function app_private.give_back_messages(jsonb) is
+  'Lets another worker have jobs of which nothing was started. Takes an array of {job_id, user_id, message_id, scheduled_send_time, attempt}. Returns how many were given back.';
+--! EndIncluded functions/app_private/give_back_messages.sql
 --! Included functions/ops/unknown_deliveries.sql
 -- Definer: see message_status(). After 90 days nobody waits for an answer.
 create or replace function ops.unknown_deliveries()

@@ -1,5 +1,5 @@
---! Previous: sha1:e7ebb107c2b3a23580a6df78adfcf84128b4aa32
---! Hash: sha1:b9f3ba18ca790fa212b77e80c0cbdfa7aaa764c6
+--! Previous: sha1:742a2c58d7b9c8d0339060b4956a9a8b36d77e3d
+--! Hash: sha1:a5874bfc83b773b99ea266d3d0a36fb5c87a91b0
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b9f3ba18ca790fa212b77e80c0cbdfa7aaa764c6
---! Hash: sha1:14c2954345a503b8df2cb20342798ee15ff06338
+--! Previous: sha1:a5874bfc83b773b99ea266d3d0a36fb5c87a91b0
+--! Hash: sha1:eba88ecc3c84841c0972fbd2d2815a281a7acfce
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

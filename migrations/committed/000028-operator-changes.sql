@@ -1,5 +1,5 @@
---! Previous: sha1:14c2954345a503b8df2cb20342798ee15ff06338
---! Hash: sha1:059f48b952b86ddccc9ef4d3862b963039264d36
+--! Previous: sha1:eba88ecc3c84841c0972fbd2d2815a281a7acfce
+--! Hash: sha1:ef902ddae0939e94a9fd06f2f8f72274951eb7ec
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:059f48b952b86ddccc9ef4d3862b963039264d36
---! Hash: sha1:678282536bad02796f935d48ac11773b00d96312
+--! Previous: sha1:ef902ddae0939e94a9fd06f2f8f72274951eb7ec
+--! Hash: sha1:ff54005424d01340d5e5395862babf9187c5e5d1
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

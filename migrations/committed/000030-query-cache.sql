@@ -1,5 +1,5 @@
---! Previous: sha1:678282536bad02796f935d48ac11773b00d96312
---! Hash: sha1:dd45ac4a3a4ba3de4b64552e9046afa3a2230b2e
+--! Previous: sha1:ff54005424d01340d5e5395862babf9187c5e5d1
+--! Hash: sha1:426930ad22b2d3a901c692a271a77f898b326040
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

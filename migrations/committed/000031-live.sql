@@ -1,5 +1,5 @@
---! Previous: sha1:dd45ac4a3a4ba3de4b64552e9046afa3a2230b2e
---! Hash: sha1:22413a25126fbc685172f6afeb636c94045a1346
+--! Previous: sha1:426930ad22b2d3a901c692a271a77f898b326040
+--! Hash: sha1:5bf6dd8d677e7b4552963f3859d22d1be2c2ffab
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:22413a25126fbc685172f6afeb636c94045a1346
---! Hash: sha1:9570892ebeaf6ae5dce13f08bf8c66d092ee1357
+--! Previous: sha1:5bf6dd8d677e7b4552963f3859d22d1be2c2ffab
+--! Hash: sha1:7cefe2b42bdef0be09ad1a4dc717e1ca64452c9f
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9570892ebeaf6ae5dce13f08bf8c66d092ee1357
---! Hash: sha1:66281d2bfbcd654019a998f068893cfbddcbdb08
+--! Previous: sha1:7cefe2b42bdef0be09ad1a4dc717e1ca64452c9f
+--! Hash: sha1:72d4868ec18ac1917486f22132bceb655f22c232
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

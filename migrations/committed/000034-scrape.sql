@@ -1,5 +1,5 @@
---! Previous: sha1:66281d2bfbcd654019a998f068893cfbddcbdb08
---! Hash: sha1:5dde8f73103a627aa20862eb1d4a9bddbbb4b2c8
+--! Previous: sha1:72d4868ec18ac1917486f22132bceb655f22c232
+--! Hash: sha1:e6f0a5824203afb4de99f7cdce4e8483a415373e
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5dde8f73103a627aa20862eb1d4a9bddbbb4b2c8
---! Hash: sha1:4881dc8537020e7b2c46fb41c5df00d1e60fd0d7
+--! Previous: sha1:e6f0a5824203afb4de99f7cdce4e8483a415373e
+--! Hash: sha1:7aeabe672c4f310f10910345471a2f62b23fbdc9
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -1,7 +1,8 @@
-import type { Pool } from 'pg';
 import { codeOf } from '../errors.ts';
 import { type Committed, conflictOfFiles, readCommitted } from '../migrations/committed.ts';
+import type { Probe } from '../postgres/probe.ts';
 import { isAlive, readPids } from '../server/processes.ts';
+import type { Drain } from './drain.ts';
 import { isDiskFull } from './full-disk.ts';
 
 export interface Readiness {
@@ -23,24 +24,25 @@ function checkMigrations(wanted: Committed | undefined, ran: string | null, last
     : `the database ran another ${wanted.name} than ${wanted.file}`;
 }
 
-async function checkDatabase(pool: Pool): Promise<Record<string, string>> {
+async function checkDatabase(probe: Probe): Promise<Record<string, string>> {
   try {
     const wanted = readCommitted().at(-1);
-    const { rows } = await pool.query<{
+    const [row] = await probe.ask<{
       last: string | null;
       ran: string | null;
       user: boolean;
       anonymous: boolean;
+      reads_only: boolean;
     }>({
       name: 'readiness',
       text: `select ops.last_migration() as last, ops.migration_hash($1) as ran,
         pg_has_role(session_user, 'app_user', 'member') as user,
-        pg_has_role(session_user, 'app_anonymous', 'member') as anonymous`,
+        pg_has_role(session_user, 'app_anonymous', 'member') as anonymous,
+        pg_is_in_recovery() or current_setting('transaction_read_only')::boolean as reads_only`,
       values: [wanted?.name],
     });
-    const [row] = rows;
     return {
-      database: 'ok',
+      database: row?.reads_only ? 'it takes no writes' : 'ok',
       migrations: checkMigrations(wanted, row?.ran ?? null, row?.last ?? null),
       role:
         row?.user && row.anonymous
@@ -66,9 +68,10 @@ function checkProcesses(): Record<string, string> {
 }
 
 /** Whether requests should be sent here: database, migrations, role and sibling processes. */
-export async function readiness(pool: Pool): Promise<Readiness> {
+export async function readiness(probe: Probe, drain: Drain): Promise<Readiness> {
   const checks = {
-    ...(await checkDatabase(pool)),
+    ...(drain.hasBegun ? { process: 'is about to end' } : {}),
+    ...(await checkDatabase(probe)),
     ...(isDiskFull() ? { disk: 'the database refuses to write: its disk is full' } : {}),
     ...checkProcesses(),
   };

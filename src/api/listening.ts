@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Log } from '../log.ts';
+import type { Drain } from './drain.ts';
 import { sendError } from './responses.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 
@@ -11,6 +12,7 @@ export interface ListenOptions {
   port: number;
   handle: Handler;
   telemetry: Telemetry;
+  drain: Drain;
   log: Log;
 }
 
@@ -18,11 +20,19 @@ const isWebSocket = ({ headers }: IncomingMessage): boolean =>
   headers.upgrade?.toLowerCase() === 'websocket';
 
 /** Listens for HTTP. Rejects when the port is taken. */
-export function listen({ host, port, handle, telemetry, log }: ListenOptions): Promise<Server> {
+export function listen({
+  host,
+  port,
+  handle,
+  telemetry,
+  drain,
+  log,
+}: ListenOptions): Promise<Server> {
   // Other upgrades that clients offer, such as h2c, are passed over, as without sockets.
   const upgrades = { shouldUpgradeCallback: isWebSocket };
   const server = createServer(upgrades, (request, response) => {
     response.setHeader('x-content-type-options', 'nosniff');
+    drain.track(response);
     telemetry.run(request, response, () => {
       handle(request, response).catch((error: unknown) => {
         log.error({ err: error }, 'a request failed outside GraphQL');

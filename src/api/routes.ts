@@ -1,7 +1,7 @@
 import type { Pool } from 'pg';
 import type { Log } from '../log.ts';
 import type { Authentication } from './authentication.ts';
-import { readiness } from './health.ts';
+import type { Readiness } from './health.ts';
 import { limits } from './limits.ts';
 import type { Handler } from './listening.ts';
 import { sendError, sendJson } from './responses.ts';
@@ -36,6 +36,7 @@ export function metricsOnly(metrics: Handler): Handler {
 
 export interface RouteOptions {
   pool: Pool;
+  readiness: () => Promise<Readiness>;
   jwtSecret: string;
   /** Without it the webhook's route does not exist. */
   stripeWebhookSecret: string | undefined;
@@ -56,7 +57,7 @@ export function makeRoutes(options: RouteOptions): Handler {
     const path = (request.url ?? '/').split('?', 1)[0];
     if (path === '/healthz') return sendJson(response, 200, { alive: true });
     if (path === '/readyz') {
-      const { ready, checks } = await readiness(pool);
+      const { ready, checks } = await options.readiness();
       return sendJson(response, ready ? 200 : 503, { ready, checks });
     }
     if (path === '/metrics' && metrics !== undefined) return metrics(request, response);

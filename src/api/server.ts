@@ -1,12 +1,16 @@
 import type { Server } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { postgraphile } from 'postgraphile';
 import { grafserv } from 'postgraphile/grafserv/node';
 import { errorText, type Log } from '../log.ts';
 import { Listener } from '../postgres/listener.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
+import { Probe } from '../postgres/probe.ts';
 import { Authentication } from './authentication.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
+import { Drain } from './drain.ts';
 import { makeMaskError } from './errors.ts';
+import { readiness } from './health.ts';
 import { limits } from './limits.ts';
 import { listen, portOf } from './listening.ts';
 import { Live } from './live/live.ts';
@@ -52,8 +56,15 @@ export interface Api {
   live: Live;
   /** Where /metrics is, when it has a port of its own. */
   metricsPort?: number;
-  /** Stops accepting, lets running requests end, closes connections. */
-  close(): Promise<void>;
+  /** Sends clients away, stops accepting, lets running requests end, closes connections. */
+  close(patience?: Patience): Promise<void>;
+}
+
+export interface Patience {
+  /** How long it still answers, and is not ready. */
+  drainMs: number;
+  /** How long all of it may take: requests that run then are cut off. */
+  graceMs: number;
 }
 
 const unmeasured: NonNullable<ApiOptions['metrics']> = {
@@ -70,7 +81,7 @@ function openPool({ authenticatorUrl, poolSize, log }: ApiOptions): MeasuredPool
     idleTimeoutMillis: 30_000,
     keepAlive: true,
     // Longer than any statement may take.
-    silenceMs: (limits.statementSeconds + 5) * 1_000,
+    silenceMs: (limits.statementSeconds + 2) * 1_000,
   });
   // A connection that dies while idle is replaced; requests see UNAVAILABLE meanwhile.
   pool.on('error', (error) => log.warn({ error: errorText(error) }, 'lost a connection'));
@@ -86,6 +97,12 @@ function openPool({ authenticatorUrl, poolSize, log }: ApiOptions): MeasuredPool
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { authenticatorUrl, watchUrl, jwtSecret, host, log } = options;
   const pool = openPool(options);
+  const probe = new Probe({
+    url: authenticatorUrl,
+    applicationName: 'gw-api-probe',
+    timeoutMs: 1_000,
+  });
+  const drain = new Drain();
   const columns = new ConstraintColumns(pool);
   const listener = new Listener({
     url: authenticatorUrl,
@@ -122,6 +139,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const metrics = metricsRoute(telemetry, token);
   const handle = makeRoutes({
     pool,
+    readiness: () => readiness(probe, drain),
     jwtSecret,
     stripeWebhookSecret: options.stripeWebhookSecret,
     authentication,
@@ -129,7 +147,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     metrics: metricsPort === undefined ? metrics : undefined,
     log,
   });
-  const listening = { host, telemetry, log };
+  const listening = { host, telemetry, drain, log };
   const server = await listen({ ...listening, port: options.port, handle });
   live.attach(server, serv);
   const metricsServer =
@@ -138,17 +156,19 @@ export async function startApi(options: ApiOptions): Promise<Api> {
       : await listen({ ...listening, port: metricsPort, handle: metricsOnly(metrics) });
 
   let closing: Promise<void> | undefined;
-  async function close(): Promise<void> {
+  async function close({ drainMs, graceMs }: Patience): Promise<void> {
+    drain.begin();
+    // Nobody waits for connections that are merely open.
+    const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
+    await Promise.all([live.stop(drainMs), sleep(drainMs)]);
     const closed = new Promise((resolve) => server.close(resolve));
     server.closeIdleConnections();
-    metricsServer?.close();
-    metricsServer?.closeAllConnections();
-    // Statements end after 5 s; nobody waits for connections that are merely open.
-    const impatience = setTimeout(() => server.closeAllConnections(), 2_000);
-    await live.stop();
     await closed;
     clearTimeout(impatience);
+    metricsServer?.close();
+    metricsServer?.closeAllConnections();
     revoked.stop();
+    await probe.close();
     await listener.stop();
     await telemetry.close();
     await pgl.release();
@@ -159,6 +179,6 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     port: portOf(server),
     live,
     ...(metricsServer === undefined ? {} : { metricsPort: portOf(metricsServer) }),
-    close: () => (closing ??= close()),
+    close: (patience = { drainMs: 0, graceMs: 2_000 }) => (closing ??= close(patience)),
   };
 }

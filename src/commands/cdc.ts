@@ -10,7 +10,7 @@ import { locateDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { formatRecord } from '../terminal/table.ts';
-import { sayReady, untilStopped } from './process.ts';
+import { graceOf, sayReady, untilStopped } from './process.ts';
 
 interface Target {
   config: Config;
@@ -42,7 +42,7 @@ async function consume(): Promise<void> {
     onConnected: () => sayReady(),
   });
   const running = consumer.run().catch((error: unknown) => explain(error, url));
-  await Promise.race([running, untilStopped(log, () => consumer.stop())]);
+  await Promise.race([running, untilStopped(log, graceOf(config), () => consumer.stop())]);
 }
 
 interface Status {

@@ -1,22 +1,48 @@
 import process from 'node:process';
+import type { Config } from '../config.ts';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+
+/** Recording, and closing connections, after the grace. */
+const lastMs = 3_000;
+
+/** A terminal and npm may both pass one Ctrl-C on. */
+const echoMs = 1_000;
+
+/** How long work in flight may take after SIGTERM: of a worker, never less than one call takes. */
+export const graceOf = (config: Config): number =>
+  Math.max(config.GW_SHUTDOWN_GRACE * 1_000, config.GW_DELIVERY_TIMEOUT_MS + 1_000);
+
+/** How long an API that was asked to stop still answers. */
+export const drainOf = ({ GW_DRAIN_SECONDS: seconds, NODE_ENV }: Config): number =>
+  (seconds ?? (NODE_ENV === 'production' ? 5 : 0)) * 1_000;
+
+/** When a process that was asked to stop is certainly over. */
+export const stopDeadline = (graceMs: number): number => graceMs + lastMs;
 
 /**
  * Ends a long-running process in order: on SIGTERM, SIGINT or SIGHUP, and when the
  * supervisor that forked it is gone, however it went. A second signal does not wait.
+ *
+ * @param stop what takes graceMs at most, and a moment
  */
-export function untilStopped(log: Log, stop: () => Promise<void>): Promise<void> {
+export function untilStopped(log: Log, graceMs: number, stop: () => Promise<void>): Promise<void> {
   // Nobody can ask for the stack afterwards. src/cli.ts ends the process.
   process.prependListener('uncaughtException', (error) => log.fatal({ error }, 'unexpected'));
   return new Promise((resolve) => {
-    let stopping = false;
+    let stoppingSince: number | undefined;
     const end = (why: string): void => {
-      if (stopping) return;
-      stopping = true;
+      if (stoppingSince !== undefined) {
+        if (Date.now() - stoppingSince < echoMs) return;
+        log.warn({ why }, 'ends at once: what is unfinished is recovered later');
+        process.exit(1);
+      }
+      stoppingSince = Date.now();
       log.info({ why }, 'stopping');
-      // The supervisor allows 5 seconds; what is unfinished then is recovered later.
-      const last = setTimeout(() => process.exit(1), 4_000);
+      const last = setTimeout(() => {
+        log.error('did not stop in time: what is unfinished is recovered later');
+        process.exit(1);
+      }, stopDeadline(graceMs));
       stop()
         .catch((error: unknown) => {
           log.error({ error: messageOf(error) }, 'did not stop cleanly');
@@ -31,7 +57,9 @@ export function untilStopped(log: Log, stop: () => Promise<void>): Promise<void>
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
       process.on(signal, () => end(signal));
     }
-    process.on('disconnect', () => end('the supervisor is gone'));
+    process.on('disconnect', () => {
+      if (stoppingSince === undefined) end('the supervisor is gone');
+    });
   });
 }
 

@@ -5,7 +5,7 @@ import { createLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { readSecrets, readState } from '../server/state.ts';
-import { sayReady, untilStopped } from './process.ts';
+import { drainOf, graceOf, sayReady, untilStopped } from './process.ts';
 
 export function registerServe(program: Command): void {
   program
@@ -47,6 +47,7 @@ export function registerServe(program: Command): void {
       });
       log.info({ port: api.port }, 'listening');
       sayReady({ port: api.port });
-      await untilStopped(log, () => api.close());
+      const graceMs = graceOf(config);
+      await untilStopped(log, graceMs, () => api.close({ drainMs: drainOf(config), graceMs }));
     });
 }

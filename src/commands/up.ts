@@ -19,6 +19,7 @@ import { releaseLock, takeLock } from '../up/lock.ts';
 import { watchPause } from '../up/pause.ts';
 import { Supervisor } from '../up/supervisor.ts';
 import { describeDestination } from '../worker/channels/destination.ts';
+import { graceOf, stopDeadline } from './process.ts';
 import { makeDevelopmentToken } from './token.ts';
 
 const demoUser = 'demo1@example.com';
@@ -182,10 +183,13 @@ async function start(
   await printSummary(config, database, apiPort);
 }
 
-async function stop({ ownsServer, watch, pause, supervisor }: Started): Promise<void> {
+async function stop(
+  { ownsServer, watch, pause, supervisor }: Started,
+  graceMs: number,
+): Promise<void> {
   clearInterval(watch);
   clearInterval(pause);
-  await supervisor?.stop(2_000);
+  await supervisor?.stop(stopDeadline(graceMs) + 1_000);
   if (ownsServer) await stopDatabase();
   removePids();
   releaseLock();
@@ -206,13 +210,16 @@ async function up(): Promise<void> {
   );
   const end = await Promise.race([stopRequested.then((why) => ({ why })), failure]);
   if ('error' in end) {
-    await stop(started);
+    await stop(started, graceOf(config));
     throw end.error;
   }
   process.stderr.write(`\n  …  stopping       (${end.why})\n`);
   const patience = new Promise((resolve) => setTimeout(resolve, 1_000));
   await Promise.race([running.catch(() => {}), patience]);
-  await stop(started);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => started.supervisor?.kill());
+  }
+  await stop(started, graceOf(config));
   process.stderr.write('  ✔  stopped        nothing is left running\n');
   process.exit(0);
 }

@@ -6,7 +6,7 @@ import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
-import { sayReady, untilStopped } from './process.ts';
+import { graceOf, sayReady, untilStopped } from './process.ts';
 
 function sealsOf({ GW_AUDIT_KEY: key, GW_AUDIT_SEALS: url }: Config) {
   return key === undefined || url === undefined ? undefined : { key, url };
@@ -52,6 +52,7 @@ export function registerWorker(program: Command): void {
       });
       log.info({ channel: channel.description }, 'working');
       sayReady();
-      await untilStopped(log, () => worker.close());
+      const graceMs = graceOf(config);
+      await untilStopped(log, graceMs, () => worker.close(graceMs));
     });
 }

@@ -38,17 +38,21 @@ export class MeasuredPool extends Pool {
   #sum = 0;
   #max = 0;
   #errors = 0;
+  readonly #clients = new Set<Internals>();
 
   constructor({ silenceMs, ...config }: MeasuredPoolConfig) {
     super(config);
     this.on('connect', (client) => {
       const internals = client as unknown as Internals;
-      const { stream } = internals.connection;
-      stream.setTimeout(silenceMs, () => {
+      this.#clients.add(internals);
+      internals.connection.stream.setTimeout(silenceMs, () => {
         if (internals.readyForQuery) return;
-        stream.destroy(new Error(`the server said nothing for ${silenceMs / 1_000} s`));
+        // The others lead to the same server: callers would wait for each of them.
+        const error = new Error(`the server said nothing for ${silenceMs / 1_000} s`);
+        for (const { connection } of this.#clients) connection.stream.destroy(error);
       });
     });
+    this.on('remove', (client) => this.#clients.delete(client as unknown as Internals));
     // An idle connection that breaks.
     this.on('error', () => {
       this.#errors += 1;

@@ -95,6 +95,11 @@ export class Supervisor {
     this.#writePids();
   }
 
+  /** Ends every process at once. */
+  kill(): void {
+    for (const { process } of this.#children.values()) process.kill('SIGKILL');
+  }
+
   /** Starts the processes again that stop() has stopped. */
   resume(): void {
     this.#stopping = false;

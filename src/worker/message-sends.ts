@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { LimitFunction } from 'p-limit';
 import type { Pool } from 'pg';
 import { errorText, type Log } from '../log.ts';
 import { traceIdsOf } from '../trace.ts';
@@ -26,8 +27,12 @@ export interface SendOptions {
 export const sendQueue = 'message-send';
 
 export interface SendTools extends SendOptions {
-  /** Aborted when the worker is to end. */
-  signal: AbortSignal;
+  /** Lets so many calls be in flight at once, of all batches. */
+  limit: LimitFunction;
+  /** Aborted when nothing more is to be started. */
+  stopping: AbortSignal;
+  /** Aborted when nobody waits any longer. */
+  ending: AbortSignal;
 }
 
 /** For so long a database that does not take results is asked again: a restart takes less. */
@@ -52,6 +57,7 @@ export async function sendMessages(
 ): Promise<void> {
   const { pool, channel, log, unsubscribeUrl } = tools;
   const claims = jobs.map(({ id, data }) => ({ job_id: id, ...data }));
+  if (tools.stopping.aborted) return giveBackJobs(claims, tools);
   const { rows: claimed } = await pool.query<Message>({
     name: 'claim-messages',
     text: `
@@ -79,38 +85,78 @@ export async function sendMessages(
 
 /**
  * Delivers and records. One slow call holds back only its own result: what else has ended is
- * recorded meanwhile, so that a worker that dies leaves little that is delivered again.
+ * recorded meanwhile, so that a worker that dies leaves little that is delivered again. When
+ * the worker is to stop, what has not been started is given back at once.
  */
-async function deliver(messages: Message[], tools: SendTools): Promise<Result[]> {
-  const open = new Map(messages.entries());
+async function deliver(messages: readonly Message[], tools: SendTools): Promise<Result[]> {
+  const { channel, limit, stopping } = tools;
+  const waiting = new Set(messages);
+  const results: Result[] = [];
   let ended: Result[] = [];
   let recording = Promise.resolve();
   const flush = (): Promise<void> => {
-    const results = ended;
+    const batch = ended;
     ended = [];
-    if (results.length > 0) recording = recording.then(() => record(results, tools));
+    if (batch.length > 0) recording = recording.then(() => record(batch, tools));
     return recording;
   };
   const timer = setInterval(() => {
     // Its failure is the batch's, below.
     flush().catch(() => {});
   }, flushMs);
-  const results: Result[] = [];
-  const end = (index: number, attempt: Attempt | undefined): void => {
-    const message = open.get(index);
-    if (message === undefined || !open.delete(index)) return;
-    const result = resultOf(message, attempt);
-    results.push(result);
-    ended.push(result);
+  let returning = Promise.resolve();
+  const giveBack = (): void => {
+    const rest = [...waiting];
+    waiting.clear();
+    returning = giveBackJobs(rest, tools);
   };
+  stopping.addEventListener('abort', giveBack, { once: true });
+  if (stopping.aborted) giveBack();
   try {
-    const attempts = await tools.channel.deliver(messages, end);
-    for (const index of [...open.keys()]) end(index, attempts[index]);
+    await Promise.all(
+      callsOf(messages, channel.messagesPerCall).map((call) =>
+        limit(async () => {
+          const mine = call.filter((message) => waiting.delete(message));
+          if (mine.length === 0) return;
+          const attempts = await channel.deliver(mine);
+          const made = mine.map((message, index) => resultOf(message, attempts[index]));
+          results.push(...made);
+          ended.push(...made);
+        }),
+      ),
+    );
   } finally {
+    stopping.removeEventListener('abort', giveBack);
     clearInterval(timer);
     await flush();
+    await returning;
   }
   return results;
+}
+
+function callsOf(messages: readonly Message[], size: number): Message[][] {
+  const calls: Message[][] = [];
+  for (let at = 0; at < messages.length; at += size) calls.push(messages.slice(at, at + size));
+  return calls;
+}
+
+/** Lets another worker have jobs of which nothing was started. Nothing counts as an attempt. */
+async function giveBackJobs(
+  jobs: readonly (Omit<SendJob, 'message_type'> & { job_id: string; attempt?: number })[],
+  { pool, log }: Pick<SendTools, 'pool' | 'log'>,
+): Promise<void> {
+  if (jobs.length === 0) return;
+  const given = jobs.map(({ job_id, user_id, message_id, scheduled_send_time, attempt }) => ({
+    ...{ job_id, user_id, message_id, scheduled_send_time },
+    attempt: attempt ?? null,
+  }));
+  try {
+    await pool.query('select app_private.give_back_messages($1)', [JSON.stringify(given)]);
+    log.info({ count: jobs.length }, 'gave back what was not started');
+  } catch (error) {
+    // Their jobs are not touched any more: they are given away after their heartbeat.
+    log.warn({ error: errorText(error), count: jobs.length }, 'cannot give messages back');
+  }
 }
 
 type Result = ReturnType<typeof resultOf>;
@@ -119,7 +165,8 @@ type Result = ReturnType<typeof resultOf>;
  * Writes results down. What was delivered would be delivered again if nobody did: while the
  * database is away, it is asked again. Results that it has already change nothing.
  */
-async function record(results: Result[], { pool, channel, log, signal }: SendTools): Promise<void> {
+async function record(results: Result[], tools: SendTools): Promise<void> {
+  const { pool, channel, log, ending } = tools;
   const deadline = Date.now() + recordMs;
   for (let pause = 100; ; pause = Math.min(pause * 2, 2_000)) {
     try {
@@ -130,9 +177,9 @@ async function record(results: Result[], { pool, channel, log, signal }: SendToo
       });
       return;
     } catch (error) {
-      if (signal.aborted || Date.now() > deadline) throw error;
+      if (ending.aborted || Date.now() > deadline) throw error;
       log.warn({ error: errorText(error), count: results.length }, 'cannot record results');
-      await sleep(pause, undefined, { signal }).catch(() => {});
+      await sleep(pause, undefined, { signal: ending }).catch(() => {});
     }
   }
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import pLimit from 'p-limit';
 import type { Job, PgBoss } from 'pg-boss';
 import { errorText } from '../log.ts';
 import { type SendJob, type SendOptions, sendMessages, sendQueue } from './message-sends.ts';
@@ -12,12 +13,24 @@ export interface SendLoopOptions extends SendOptions {
 }
 
 export interface SendLoop {
-  /** Takes no more jobs; resolves when the running batches have ended, or the time is over. */
+  /**
+   * Takes no more jobs, and gives back those of which nothing was started. Resolves when the
+   * calls in flight have ended and are recorded, or the time is over.
+   */
   stop(patienceMs: number): Promise<void>;
+  /** Resolves when what was cut off, by closing the channel, is recorded. */
+  end(): Promise<void>;
 }
 
 /** How often an empty queue is asked again. */
 const idleMs = 100;
+
+/**
+ * How long the messages of a batch should take. A batch is as large as that, so that a worker
+ * whose receiver is slow leaves the rest to others, and one whose receiver is fast claims with
+ * few statements.
+ */
+const batchMs = 500;
 
 /**
  * Sends what is due, as many batches at once as there are lanes, never more than the
@@ -27,7 +40,11 @@ const idleMs = 100;
 export function startSendLoop(options: SendLoopOptions): SendLoop {
   const { boss, pool, channel, log, batchSize, lanes } = options;
   const stopping = new AbortController();
+  const ending = new AbortController();
   const running = new Set<Promise<void>>();
+  const limit = pLimit(channel.concurrency);
+  const least = 2 * channel.concurrency * channel.messagesPerCall;
+  let share = Math.min(least, batchSize);
 
   async function handle(jobs: Job<SendJob>[]): Promise<void> {
     const claims = jobs.map(({ id }) => id);
@@ -41,8 +58,16 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
       },
       ((heartbeatSeconds ?? 10) * 1000) / 3,
     );
+    const began = performance.now();
     try {
-      await sendMessages(jobs, { ...options, signal: stopping.signal });
+      await sendMessages(jobs, {
+        ...options,
+        limit,
+        stopping: stopping.signal,
+        ending: ending.signal,
+      });
+      const fitting = (jobs.length * batchMs) / (performance.now() - began);
+      share = Math.min(Math.max(Math.round(fitting), least), batchSize);
     } catch (error) {
       // Nobody touches these jobs any more: they are given away again.
       log.error({ error: errorText(error) }, 'batch failed');
@@ -58,7 +83,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     } = await pool.query<{ permits: number; wait_ms: number }>({
       name: 'take-send-permits',
       text: 'select permits, wait_ms from app_private.take_send_permits($1, $2)',
-      values: [channel.name, batchSize],
+      values: [channel.name, share],
     });
     const permits = permit?.permits ?? 0;
     // A probe that is on its way may be answered, and open everything, any moment.
@@ -83,12 +108,19 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     }
   }
   const looping = loop();
+  const within = async (milliseconds: number): Promise<void> => {
+    const ended = looping.then(() => Promise.all(running));
+    await Promise.race([ended, sleep(milliseconds, undefined, { ref: false })]);
+  };
 
   return {
     async stop(patienceMs) {
       stopping.abort();
-      const ended = looping.then(() => Promise.all(running));
-      await Promise.race([ended, sleep(patienceMs, undefined, { ref: false })]);
+      await within(patienceMs);
+    },
+    async end() {
+      ending.abort();
+      await within(1_000);
     },
   };
 }

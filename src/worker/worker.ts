@@ -24,8 +24,13 @@ export interface WorkerOptions {
 }
 
 export interface Worker {
-  /** Takes no new jobs, lets running ones end, closes connections. */
-  close(): Promise<void>;
+  /**
+   * Takes no new jobs, gives back what was not started, waits for calls in flight, records
+   * them, and closes connections.
+   *
+   * @param graceMs how long calls in flight may take; 3 seconds unless given
+   */
+  close(graceMs?: number): Promise<void>;
 }
 
 /** The schema version that this pg-boss works on, as migrations/fixtures/pgboss has it. */
@@ -99,13 +104,17 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const stopSealing = options.seals && sealAuditLog({ ...options.seals, pool, log });
 
   let closing: Promise<void> | undefined;
-  async function close(): Promise<void> {
+  async function close(graceMs: number): Promise<void> {
     stopSampling();
     stopSealing?.();
-    await sends.stop(3_000);
-    await boss.stop({ graceful: true, timeout: 1_000 });
+    // Notices of alerts are calls in flight too.
+    await Promise.all([
+      sends.stop(graceMs),
+      boss.stop({ graceful: true, timeout: Math.max(graceMs, 1_000) }),
+    ]);
     await channel.close();
+    await sends.end();
     await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
   }
-  return { close: () => (closing ??= close()) };
+  return { close: (graceMs = 3_000) => (closing ??= close(graceMs)) };
 }

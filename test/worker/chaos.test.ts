@@ -4,11 +4,11 @@ import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
+import { WorkerProcess } from '../helpers/gw-process.ts';
 import { createDue, hurryQueue } from '../helpers/messages.ts';
 import { makeUnreliable } from '../helpers/unreliable-vendor.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
-import { WorkerProcess } from '../helpers/worker-process.ts';
 
 /*
  * Its server is its own, because it crashes. A crash of the server takes nothing that was

@@ -9,11 +9,11 @@ import type { Database } from '../../src/postgres/urls.ts';
 import { projectRoot } from '../../src/project.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { Address } from '../helpers/address.ts';
+import { WorkerProcess } from '../helpers/gw-process.ts';
 import { createDue, type DueUser, hurryQueue } from '../helpers/messages.ts';
 import { type Standby, startStandby } from '../helpers/standby.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
-import { WorkerProcess } from '../helpers/worker-process.ts';
 
 /*
  * A primary, a standby that streams, and an address in front of them that moves, as a virtual IP

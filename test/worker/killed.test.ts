@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { useDatabase } from '../helpers/database.ts';
+import { WorkerProcess } from '../helpers/gw-process.ts';
 import { hurryQueue, logOf, planOne } from '../helpers/messages.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
-import { WorkerProcess } from '../helpers/worker-process.ts';
 
 const db = useDatabase();
 let vendor: Vendor;

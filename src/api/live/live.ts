@@ -70,9 +70,13 @@ export class Live {
     return new LiveSource(this.#hub, userId);
   }
 
-  /** Closes sockets with 1001. */
-  async stop(): Promise<void> {
-    await this.#sockets.stop();
+  /**
+   * Closes sockets with 1001, and opens none any more.
+   *
+   * @param spreadMs over how long, so that not all clients come back at one moment
+   */
+  async stop(spreadMs: number): Promise<void> {
+    await this.#sockets.stop(spreadMs);
     this.#leases.stop();
   }
 }

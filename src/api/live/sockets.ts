@@ -176,14 +176,20 @@ export class Sockets {
     for (const peer of this.#peers) if (which(peer.claims)) this.#dismiss(peer, code, reason);
   }
 
-  /** Closes every socket and opens none any more. Resolves when they are gone. */
-  async stop(): Promise<void> {
+  /**
+   * Closes every socket, one after the other within spreadMs, and opens none any more. Resolves
+   * when they are gone.
+   */
+  async stop(spreadMs: number): Promise<void> {
     this.#isClosing = true;
     clearInterval(this.#keepAlive);
     const gone = [...this.#peers].map(
       ({ socket }) => new Promise((resolve) => socket.once('close', resolve)),
     );
-    this.close(closeCodes.goingAway, 'the server stops');
+    const each = spreadMs / Math.max(this.#peers.size, 1);
+    [...this.#peers].forEach((peer, index) => {
+      setTimeout(() => this.#dismiss(peer, closeCodes.goingAway, 'the server stops'), each * index);
+    });
     await Promise.all(gone);
     this.#server.close();
   }

@@ -64,6 +64,8 @@ export class Telemetry {
       application_name: 'gw-api-metrics',
       connectionTimeoutMillis: 2_000,
       statement_timeout: 3_000,
+      // A server that hangs answers no timeout either.
+      query_timeout: 4_000,
       keepAlive: true,
     });
     // Whatever needs it next connects again.

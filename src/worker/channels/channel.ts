@@ -43,16 +43,13 @@ export interface Channel {
   readonly name: 'http' | 'smtp' | 'file';
   /** Where messages go, for people. */
   readonly description: string;
-  /**
-   * Delivers a batch; the results are in the batch's order. Never rejects.
-   *
-   * @param tell called with each message's place in the batch as soon as its attempt has
-   *   ended, by channels where some take longer than others
-   */
-  deliver(
-    messages: readonly Message[],
-    tell?: (index: number, attempt: Attempt) => void,
-  ): Promise<Attempt[]>;
+  /** How many calls may be in flight at once. */
+  readonly concurrency: number;
+  /** How many messages one call takes. */
+  readonly messagesPerCall: number;
+  /** Delivers messages; the results are in their order. Never rejects. */
+  deliver(messages: readonly Message[]): Promise<Attempt[]>;
+  /** Ends what is open, calls in flight too: their outcome is uncertain. */
   close(): Promise<void>;
 }
 

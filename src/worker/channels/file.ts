@@ -11,6 +11,8 @@ import { type Attempt, type Channel, type Message, payloadOf } from './channel.t
 export class FileChannel implements Channel {
   readonly name = 'file';
   readonly description: string;
+  readonly concurrency = 1;
+  readonly messagesPerCall = 1000;
   readonly #path: string;
 
   constructor(path: string) {

@@ -22,6 +22,8 @@ export interface HttpOptions {
 export class HttpChannel implements Channel {
   readonly name = 'http';
   readonly description: string;
+  readonly concurrency: number;
+  readonly messagesPerCall = 1;
   readonly #url: URL;
   readonly #timeout: number;
   readonly #secret: Buffer | undefined;
@@ -37,6 +39,7 @@ export class HttpChannel implements Channel {
     this.#authorization = given
       ? { authorization: `Basic ${Buffer.from(`${given.user}:${given.pass}`).toString('base64')}` }
       : {};
+    this.concurrency = options.concurrency;
     this.#timeout = options.timeoutMs;
     this.#secret = options.secret;
     this.#agent = new Agent({
@@ -48,17 +51,8 @@ export class HttpChannel implements Channel {
     });
   }
 
-  deliver(
-    messages: readonly Message[],
-    tell?: (index: number, attempt: Attempt) => void,
-  ): Promise<Attempt[]> {
-    return Promise.all(
-      messages.map(async (message, index) => {
-        const attempt = await this.#post(message);
-        tell?.(index, attempt);
-        return attempt;
-      }),
-    );
+  deliver(messages: readonly Message[]): Promise<Attempt[]> {
+    return Promise.all(messages.map((message) => this.#post(message)));
   }
 
   close(): Promise<void> {

@@ -53,12 +53,15 @@ class Call {
 export class SmtpChannel implements Channel {
   readonly name = 'smtp';
   readonly description: string;
+  readonly concurrency: number;
+  readonly messagesPerCall = 1;
   readonly #options: SmtpOptions;
   readonly #calls = new WeakMap<object, Call>();
   readonly #transport;
 
   constructor(url: string, options: SmtpOptions) {
     this.description = describeDestination(url);
+    this.concurrency = Math.min(options.concurrency, maxConnections);
     this.#options = options;
     const parsed = new URL(url);
     const host = parsed.hostname.replace(/^\[(.*)\]$/, '$1');
@@ -73,7 +76,7 @@ export class SmtpChannel implements Channel {
       ...(auth === undefined ? {} : { auth }),
       // A password does not go over a network that others may read.
       requireTLS: auth !== undefined && !secure && !isLoopback(host),
-      maxConnections: Math.min(options.concurrency, maxConnections),
+      maxConnections: this.concurrency,
       // Once, when a kept connection turns out to be closed; the rest the database repeats.
       maxRequeues: 1,
       connectionTimeout: timeoutMs,
