@@ -1,5 +1,5 @@
 --! Previous: sha1:7cefe2b42bdef0be09ad1a4dc717e1ca64452c9f
---! Hash: sha1:72d4868ec18ac1917486f22132bceb655f22c232
+--! Hash: sha1:ddc71f01d6b1d5faa17a3ccdd20808261ecd9187
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 
@@ -145,6 +145,27 @@ alter table app_private.capture_expectations enable row level security;
 
 comment on table app_private.capture_expectations is
   'The aggregates computed from the tables, at the position of the latest reconcile.';
+
+-- Unlogged: after a crash, or on a promoted standby, nobody holds the lock.
+create unlogged table app_private.capture_leases (
+  slot_name text not null,
+  pid integer not null,
+  renewed_at timestamptz not null,
+  constraint capture_leases_pkey primary key (slot_name)
+);
+
+alter table app_private.capture_leases enable row level security;
+
+create policy everyone on app_private.capture_leases
+  for select to gw_cdc
+  using (true);
+
+grant select on app_private.capture_leases to gw_cdc;
+
+comment on table app_private.capture_leases is
+  'When the consumer of a slot last said that it works. Another ends it when that is long ago.';
+comment on column app_private.capture_leases.pid is
+  'The backend that holds the consumer''s advisory lock.';
 
 -- Both views count by the same rules: one the captured rows, one the tables.
 create view app_private.captured_aggregates as
@@ -972,6 +993,57 @@ grant execute on function app_private.capture_heartbeat(text) to gw_cdc;
 comment on function app_private.capture_heartbeat(text) is
   'Sends a heartbeat through the log, and looks after new partitions. Returns whether everything is to be counted anew.';
 --! EndIncluded functions/app_private/capture_heartbeat.sql
+--! Included functions/app_private/renew_capture_lease.sql
+-- Definer: only this function writes app_private.capture_leases.
+create or replace function app_private.renew_capture_lease(p_slot text, p_pid integer)
+returns void
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  insert into app_private.capture_leases as lease (slot_name, pid, renewed_at)
+  values (p_slot, p_pid, clock_timestamp())
+  on conflict (slot_name) do update
+  set pid = excluded.pid,
+    renewed_at = excluded.renewed_at
+$$;
+
+grant execute on function app_private.renew_capture_lease(text, integer) to gw_cdc;
+comment on function app_private.renew_capture_lease(text, integer) is
+  'Says that the consumer of a slot, whose backend holds the lock, still works.';
+--! EndIncluded functions/app_private/renew_capture_lease.sql
+--! Included functions/app_private/end_late_capture.sql
+-- A session lives on when its process hangs, or its host is gone without a word. So a
+-- consumer holds the lock for as long as it renews its lease. Invoker: gw_cdc may end its
+-- own sessions.
+--
+-- A lease of another backend than the holder's says nothing: that one has just begun.
+create or replace function app_private.end_late_capture(
+  p_slot text, p_pid integer, p_life interval
+) returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from app_private.capture_leases
+    where slot_name = p_slot
+      and pid = p_pid
+      and renewed_at < clock_timestamp() - p_life
+  ) then
+    return false;
+  end if;
+  perform pg_terminate_backend(active_pid)
+  from pg_replication_slots
+  where slot_name = p_slot
+    and active_pid is not null;
+  return pg_terminate_backend(p_pid);
+end
+$$;
+
+grant execute on function app_private.end_late_capture(text, integer, interval) to gw_cdc;
+comment on function app_private.end_late_capture(text, integer, interval) is
+  'Ends the sessions of a consumer that holds the lock, p_pid, and has not renewed its lease for p_life. Returns whether it did.';
+--! EndIncluded functions/app_private/end_late_capture.sql
 --! Included functions/app_private/set_capture_state.sql
 -- Definer: only these functions write ops.change_capture.
 create or replace function app_private.set_capture_state(

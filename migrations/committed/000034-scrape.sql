@@ -1,5 +1,5 @@
---! Previous: sha1:72d4868ec18ac1917486f22132bceb655f22c232
---! Hash: sha1:e6f0a5824203afb4de99f7cdce4e8483a415373e
+--! Previous: sha1:ddc71f01d6b1d5faa17a3ccdd20808261ecd9187
+--! Hash: sha1:9620498352ba2d5dcf98c1dd04afd15bc84d3eca
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

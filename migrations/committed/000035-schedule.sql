@@ -1,5 +1,5 @@
---! Previous: sha1:e6f0a5824203afb4de99f7cdce4e8483a415373e
---! Hash: sha1:7aeabe672c4f310f10910345471a2f62b23fbdc9
+--! Previous: sha1:9620498352ba2d5dcf98c1dd04afd15bc84d3eca
+--! Hash: sha1:8e7b767597d7f77cce16d82a53377993353c943b
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -133,7 +133,7 @@ export class Consumer {
 }
 
 async function once(url: string, work: (client: Link) => Promise<unknown>): Promise<void> {
-  const client = await openLink(url, () => {});
+  const client = await openLink(url, { onLoss: () => {} });
   try {
     await work(client);
   } finally {

@@ -32,18 +32,48 @@ export class Link {
   }
 }
 
-/** @param onLoss told when it breaks or is closed */
-export async function openLink(url: string, onLoss: (error: Error) => void): Promise<Link> {
+export interface LinkOptions {
+  /** Told when it breaks or is closed. */
+  onLoss: (error: Error) => void;
+  /**
+   * It breaks when the server has not answered for so long; for links whose statements are all
+   * short. A host that lost its power ends no connection.
+   */
+  silenceMs?: number;
+}
+
+export async function openLink(url: string, { onLoss, silenceMs }: LinkOptions): Promise<Link> {
   const client = new pg.Client({
     connectionString: url,
     application_name: 'gw cdc',
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
   });
   client.on('error', onLoss);
   client.on('end', () => onLoss(new Error('Connection terminated')));
   await client.connect();
+  if (silenceMs !== undefined) {
+    const internals = client as unknown as { readyForQuery: boolean; connection: Connection };
+    const { stream } = internals.connection;
+    stream.setTimeout(silenceMs, () => {
+      if (!internals.readyForQuery) stream.destroy(new Silence(silenceMs));
+    });
+  }
   return new Link(client);
+}
+
+interface Connection {
+  stream: Socket;
+}
+
+/** The server does not answer, and has not ended the connection either. */
+export class Silence extends Error {
+  readonly code = 'ETIMEDOUT';
+
+  constructor(milliseconds: number) {
+    super(`the server said nothing for ${milliseconds / 1_000} s`);
+  }
 }
 
 export const pause = (milliseconds: number): Promise<void> =>

@@ -121,8 +121,10 @@ async function expectAt(
 export async function reconcile(options: ReconcileOptions): Promise<Reconciliation> {
   const { url, slot, log } = options;
   let broken: Error | undefined;
-  const client = await openLink(url, (error) => {
-    broken ??= error;
+  const client = await openLink(url, {
+    onLoss: (error) => {
+      broken ??= error;
+    },
   });
   let stream: ReplicationStream | undefined;
   try {
@@ -182,7 +184,7 @@ export async function reconcile(options: ReconcileOptions): Promise<Reconciliati
  */
 export async function resnapshot(options: ReconcileOptions): Promise<string> {
   const { url, slot } = options;
-  const client = await openLink(url, () => {});
+  const client = await openLink(url, { onLoss: () => {} });
   try {
     await client.query('select app_private.request_resnapshot($1)', [slot]);
     return await withConsumer(options, client, () =>

@@ -1,8 +1,9 @@
 import { EXIT, GwError, messageOf } from '../errors.ts';
+import { Probe } from '../postgres/probe.ts';
 import { Applier, pieceSize } from './applier.ts';
 import type { Transaction } from './changes.ts';
 import type { ConsumerOptions } from './consumer.ts';
-import { type Link, lockHolder, locks, openLink, pause, tryLock } from './link.ts';
+import { type Link, lockHolder, locks, openLink, pause, Silence, tryLock } from './link.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 import { PgoutputDecoder, pgoutputOptions } from './pgoutput.ts';
 import type { Decoder } from './protocol.ts';
@@ -19,8 +20,11 @@ export interface SessionOptions extends ConsumerOptions {
   witness: Witness;
 }
 
-/** How long a heartbeat may take. */
-const silenceMs = 30_000;
+/** A consumer that has not renewed its lease for so long is ended by another. */
+const leaseMs = 10_000;
+
+/** How long the server may leave a short statement, such as a heartbeat, unanswered. */
+const silenceMs = 8_000;
 
 /** Everything from connecting to the first connection that breaks. */
 export class Session {
@@ -29,12 +33,21 @@ export class Session {
   #control: Link | undefined;
   #stream: ReplicationStream | undefined;
   #pulse: NodeJS.Timeout | undefined;
+  #renewal: NodeJS.Timeout | undefined;
+  readonly #lease: Probe;
   #failure: Error | undefined;
   #resnapshot = false;
   #isReading = false;
+  /** Of the backend that holds the lock. */
+  #pid: number | undefined;
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#lease = new Probe({
+      url: options.url,
+      applicationName: 'gw cdc lease',
+      timeoutMs: leaseMs / 2,
+    });
   }
 
   /** Whether it is the one that applies changes. */
@@ -46,6 +59,8 @@ export class Session {
   async close(): Promise<void> {
     this.#fail(new Error('Connection terminated: closed'));
     await this.#stream?.close();
+    if (this.#failure instanceof Silence) await this.#endSessions();
+    await this.#lease.close();
     await Promise.all([this.#apply?.end().catch(() => {}), this.#control?.end().catch(() => {})]);
   }
 
@@ -57,14 +72,19 @@ export class Session {
    */
   async run(onConnected: () => void, onProgress: (control: Link) => void): Promise<void> {
     const { url, slot, log } = this.#options;
-    const fail = (error: Error): void => this.#fail(error);
-    const apply = await openLink(url, fail);
+    const onLoss = (error: Error): void => {
+      this.#fail(error);
+      // What waits for an answer on the other goes on.
+      if (error instanceof Silence) void this.close();
+    };
+    const apply = await openLink(url, { onLoss });
     this.#apply = apply;
-    const control = await openLink(url, fail);
+    const control = await openLink(url, { onLoss, silenceMs });
     this.#control = control;
     await this.#checkServer(control);
     onConnected();
     await this.#becomeOnly(apply, control);
+    await this.#keepLease(apply);
     // What is confirmed must be on disk, whatever the server's setting. And a user who is
     // being deleted while we wait for them would wait for us: give way before they do.
     await apply.query(`
@@ -102,9 +122,19 @@ export class Session {
     await this.#consume(stream, decoder, relations, applier, () => onProgress(control));
   }
 
+  /** Ends what the server still takes for this consumer, so that the lock is free. */
+  async #endSessions(): Promise<void> {
+    if (this.#pid === undefined) return;
+    const text = `select app_private.end_late_capture($1, $2, '0')`;
+    const values = [this.#options.slot, this.#pid];
+    this.#pid = undefined;
+    await this.#lease.ask({ text, values }).catch(() => {});
+  }
+
   #fail(error: Error): void {
     this.#failure ??= error;
     clearInterval(this.#pulse);
+    clearInterval(this.#renewal);
     // Also when the server stops: it waits for whoever still reads the log.
     this.#stream?.fail(error);
   }
@@ -170,18 +200,52 @@ export class Session {
     witness.accept(server);
   }
 
-  /** Two would undo each other: the second waits, and takes over when the first is gone. */
+  /**
+   * Two would undo each other: the second waits, and takes over when the first is gone, or has
+   * not said for a while that it works.
+   */
   async #becomeOnly(apply: Link, control: Link): Promise<void> {
+    const { slot, log } = this.#options;
     let said: number | undefined;
     while (!(await tryLock(apply, locks.consumer))) {
       const holder = await lockHolder(control, locks.consumer);
       if (holder !== undefined && holder !== said) {
-        this.#options.log.warn({ pid: holder }, 'another consumer runs: waiting for its end');
+        log.warn({ pid: holder }, 'another consumer runs: waiting for its end');
         said = holder;
+      }
+      if (holder !== undefined) {
+        const { rows } = await control.query<{ ended: boolean }>(
+          `select app_private.end_late_capture($1, $2, $3 * interval '1 millisecond') as ended`,
+          [slot, holder, leaseMs],
+        );
+        if (rows[0]?.ended) log.error({ pid: holder }, 'the other consumer hangs: took over');
       }
       await pause(250);
       this.#check();
     }
+  }
+
+  /** Says that this consumer works, on a connection where nothing is waited for. */
+  async #keepLease(apply: Link): Promise<void> {
+    const { slot } = this.#options;
+    const { rows } = await apply.query<{ pid: number }>('select pg_backend_pid() as pid');
+    this.#pid = rows[0]?.pid;
+    const text = 'select app_private.renew_capture_lease($1, $2)';
+    const renew = () => this.#lease.ask({ text, values: [slot, rows[0]?.pid] });
+    await renew();
+    let renewedAt = Date.now();
+    const again = async (): Promise<void> => {
+      try {
+        await renew();
+        renewedAt = Date.now();
+      } catch (error) {
+        if (Date.now() - renewedAt < leaseMs) return;
+        // Another has taken over, or will.
+        this.#fail(new Error(`Connection terminated: no lease (${messageOf(error)})`));
+        void this.close();
+      }
+    };
+    this.#renewal = setInterval(() => void again(), leaseMs / 4);
   }
 
   async #prepare(
@@ -209,24 +273,16 @@ export class Session {
 
   /** Moves the slot of a database in which nothing happens, and hears requests. */
   #beat(control: Link): void {
-    let asked = 0;
+    let isAsking = false;
     const beat = (): void => {
-      // A host that lost its power ends no connection.
-      if (asked > 0) {
-        if (Date.now() - asked > silenceMs) {
-          this.#fail(new Error(`Connection terminated: no answer for ${silenceMs / 1_000} s`));
-          // What waits for an answer on them goes on.
-          void this.close();
-        }
-        return;
-      }
-      asked = Date.now();
+      if (isAsking) return;
+      isAsking = true;
       control
         .query<{ asked: boolean }>('select app_private.capture_heartbeat($1) as asked', [
           this.#options.slot,
         ])
         .then(({ rows: [row] }) => {
-          asked = 0;
+          isAsking = false;
           if (!row?.asked) return;
           this.#resnapshot = true;
           this.#fail(new Error('asked to count everything anew'));

@@ -39,6 +39,9 @@ export class ReplicationStream {
     const client = new pg.Client({
       connectionString: url,
       application_name: 'gw cdc',
+      connectionTimeoutMillis: 10_000,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
       // Rows are printed by this session: in UTC, in a form that every session reads.
       options: '-c datestyle=ISO -c timezone=UTC -c intervalstyle=postgres',
       ...{ replication: 'database' },

@@ -49,7 +49,7 @@ async function makeLoad(sql: Sql, rows: number): Promise<void> {
 
 /** Reads the same log and only decodes it. @returns seconds */
 async function decodeOnly(database: Database, plugin: Plugin, name: string, end: bigint) {
-  const control = await openLink(database.urls.cdc, () => {});
+  const control = await openLink(database.urls.cdc, { onLoss: () => {} });
   const relations = new Relations(control);
   await relations.load();
   const stream = await ReplicationStream.connect(database.urls.cdc);
