@@ -125,6 +125,13 @@ export const variables = z.object({
     .max(500)
     .default(20)
     .describe('connections for requests of one API process; one more listens, two serve metrics'),
+  GW_MAX_WAITING: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(100_000)
+    .optional()
+    .describe('requests that may wait for a connection of the pool; more are answered 503 at once'),
   GW_MAX_SUBSCRIPTIONS: z.coerce
     .number()
     .int()

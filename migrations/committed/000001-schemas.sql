@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4764cba0de74b775cd068795a6e6db29805954ce
+--! Hash: sha1:3255c88022740c7508d2f451b3ffeff15535ed69
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
@@ -85,7 +85,8 @@ begin
 end
 $$;
 
-grant execute on function ops.last_migration() to gw_authenticator, gw_monitor, gw_worker;
+grant execute on function ops.last_migration() to
+  gw_authenticator, gw_monitor, gw_worker, gw_cdc;
 comment on function ops.last_migration() is
   'The newest committed migration that this database has run, or null.';
 --! EndIncluded functions/ops/last_migration.sql
@@ -104,7 +105,8 @@ begin
 end
 $$;
 
-grant execute on function ops.migration_hash(text) to gw_authenticator, gw_monitor;
+grant execute on function ops.migration_hash(text) to
+  gw_authenticator, gw_monitor, gw_worker, gw_cdc;
 comment on function ops.migration_hash(text) is
   'The hash with which this database ran a committed migration, such as 000001.sql; null when it did not.';
 --! EndIncluded functions/ops/migration_hash.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:4764cba0de74b775cd068795a6e6db29805954ce
---! Hash: sha1:6adcf91002a9d42df70935d2c61b5552e6200762
+--! Previous: sha1:3255c88022740c7508d2f451b3ffeff15535ed69
+--! Hash: sha1:bca960ffd94ea6449e65282af8d5e098a482d94a
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 

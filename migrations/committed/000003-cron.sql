@@ -1,5 +1,5 @@
---! Previous: sha1:6adcf91002a9d42df70935d2c61b5552e6200762
---! Hash: sha1:e07467fafecee7899c191a83e4424dfe6a336290
+--! Previous: sha1:bca960ffd94ea6449e65282af8d5e098a482d94a
+--! Hash: sha1:6b00d0969dd759c2aedfc42fa71f021e09ce5fca
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

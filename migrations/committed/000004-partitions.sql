@@ -1,5 +1,5 @@
---! Previous: sha1:e07467fafecee7899c191a83e4424dfe6a336290
---! Hash: sha1:886ae961f8229ec58a40a2fd164b475f5d9160c0
+--! Previous: sha1:6b00d0969dd759c2aedfc42fa71f021e09ce5fca
+--! Hash: sha1:483b07bd26121ead343767b1fda26977bf087af3
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

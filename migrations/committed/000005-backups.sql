@@ -1,5 +1,5 @@
---! Previous: sha1:886ae961f8229ec58a40a2fd164b475f5d9160c0
---! Hash: sha1:8fb0a2e7197636b4892ca77c338bd66079a69824
+--! Previous: sha1:483b07bd26121ead343767b1fda26977bf087af3
+--! Hash: sha1:81a8bd35ef1ce2238a1544fa431e5f2e8c05e35f
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8fb0a2e7197636b4892ca77c338bd66079a69824
---! Hash: sha1:4bfbf8696e7d498a228d6bde38bebb7f5b07cbf4
+--! Previous: sha1:81a8bd35ef1ce2238a1544fa431e5f2e8c05e35f
+--! Hash: sha1:7f2e44e0be16628021bea419ac81910b28ca1d2d
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4bfbf8696e7d498a228d6bde38bebb7f5b07cbf4
---! Hash: sha1:c129fb25943eb728f76ee86b68b19595b140e998
+--! Previous: sha1:7f2e44e0be16628021bea419ac81910b28ca1d2d
+--! Hash: sha1:06a92ce323e637f877950c3354ac97027a6bf65c
 --! Message: time
 --! Baseline: topics/07-time.sql
 

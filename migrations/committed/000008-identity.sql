@@ -1,5 +1,5 @@
---! Previous: sha1:c129fb25943eb728f76ee86b68b19595b140e998
---! Hash: sha1:1845fce64e335f0a13d8e91d485520ac5213eb79
+--! Previous: sha1:06a92ce323e637f877950c3354ac97027a6bf65c
+--! Hash: sha1:ea70d8eec63a626962126d6f87b2f5817a1aec67
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

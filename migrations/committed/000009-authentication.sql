@@ -1,5 +1,5 @@
---! Previous: sha1:1845fce64e335f0a13d8e91d485520ac5213eb79
---! Hash: sha1:bfe9263e1cab8c0ec5f47ab4865c0082b29f7538
+--! Previous: sha1:ea70d8eec63a626962126d6f87b2f5817a1aec67
+--! Hash: sha1:e5665a168a3910f93bf0fee0da5834b02a1c8b29
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bfe9263e1cab8c0ec5f47ab4865c0082b29f7538
---! Hash: sha1:9fffb65706a7a1bfb3944d7033ce976f8b38728a
+--! Previous: sha1:e5665a168a3910f93bf0fee0da5834b02a1c8b29
+--! Hash: sha1:c2cf182ba6c4b4b527936d817557804054b266de
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9fffb65706a7a1bfb3944d7033ce976f8b38728a
---! Hash: sha1:2c8ae98b941a501dec14e20f28f7a08296430302
+--! Previous: sha1:c2cf182ba6c4b4b527936d817557804054b266de
+--! Hash: sha1:be8be1964760bd2882184c11c83f66087739b2d0
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

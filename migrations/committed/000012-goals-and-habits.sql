@@ -1,5 +1,5 @@
---! Previous: sha1:2c8ae98b941a501dec14e20f28f7a08296430302
---! Hash: sha1:8e349133840d9de4a28f6ee4a8cf41a087fa8483
+--! Previous: sha1:be8be1964760bd2882184c11c83f66087739b2d0
+--! Hash: sha1:bf00ade0cfc0fb629e03c9b761b867f4738117fc
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8e349133840d9de4a28f6ee4a8cf41a087fa8483
---! Hash: sha1:0471fef6ed2cbc8e80a5c6f4b95d93b504c5711b
+--! Previous: sha1:bf00ade0cfc0fb629e03c9b761b867f4738117fc
+--! Hash: sha1:cbc09c4d37ddc1f0a0624180c2197a12428b005f
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

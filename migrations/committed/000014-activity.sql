@@ -1,5 +1,5 @@
---! Previous: sha1:0471fef6ed2cbc8e80a5c6f4b95d93b504c5711b
---! Hash: sha1:ae8f5c7e5586347d634d81d0dc41d965ecaf1657
+--! Previous: sha1:cbc09c4d37ddc1f0a0624180c2197a12428b005f
+--! Hash: sha1:037a7f70a5f7b01cb6f4fccb34840f7227b034e7
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ae8f5c7e5586347d634d81d0dc41d965ecaf1657
---! Hash: sha1:269dcd672c49877fab07d4301fbad24d2b6f2609
+--! Previous: sha1:037a7f70a5f7b01cb6f4fccb34840f7227b034e7
+--! Hash: sha1:b8663955172c73b250338abec3660ab53789c424
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:269dcd672c49877fab07d4301fbad24d2b6f2609
---! Hash: sha1:6823551cffe3ee1534876f65765ae77659c72403
+--! Previous: sha1:b8663955172c73b250338abec3660ab53789c424
+--! Hash: sha1:8e2b87f4b60e82220ce8e7ba0842d73f511627ec
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

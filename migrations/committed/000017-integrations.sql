@@ -1,5 +1,5 @@
---! Previous: sha1:6823551cffe3ee1534876f65765ae77659c72403
---! Hash: sha1:0694c1332919a17322b0ae9264f7c0477924d98c
+--! Previous: sha1:8e2b87f4b60e82220ce8e7ba0842d73f511627ec
+--! Hash: sha1:863fe26de5b1e4d4fade6df1c583e83695aa2295
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

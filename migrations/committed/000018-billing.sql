@@ -1,5 +1,5 @@
---! Previous: sha1:0694c1332919a17322b0ae9264f7c0477924d98c
---! Hash: sha1:e4a58ca9952c1d9f82e9906060353096fee23e7b
+--! Previous: sha1:863fe26de5b1e4d4fade6df1c583e83695aa2295
+--! Hash: sha1:e1654548dc4f379f9506ec6db38a7399da31739f
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e4a58ca9952c1d9f82e9906060353096fee23e7b
---! Hash: sha1:e358dc4b7c3cf6a899094e9d53f0a0688d387aeb
+--! Previous: sha1:e1654548dc4f379f9506ec6db38a7399da31739f
+--! Hash: sha1:99cad1d1cdedeb3ba5c9ccc414767fd47aa07651
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

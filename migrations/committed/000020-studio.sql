@@ -1,5 +1,5 @@
---! Previous: sha1:e358dc4b7c3cf6a899094e9d53f0a0688d387aeb
---! Hash: sha1:7cf935efc55cc2c9f829c4e4e6d4aadc9706e7f0
+--! Previous: sha1:99cad1d1cdedeb3ba5c9ccc414767fd47aa07651
+--! Hash: sha1:689298f25285cceed5732b413f9761b7da656214
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7cf935efc55cc2c9f829c4e4e6d4aadc9706e7f0
---! Hash: sha1:f6e55e81a80b75b9d4b9cc81082edbec75d44b47
+--! Previous: sha1:689298f25285cceed5732b413f9761b7da656214
+--! Hash: sha1:8e5d0f07d1ec87ce0018ce0a36fbe03fe31d56dc
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f6e55e81a80b75b9d4b9cc81082edbec75d44b47
---! Hash: sha1:9b6eea2d77959b6329f8f43c703018b15af75264
+--! Previous: sha1:8e5d0f07d1ec87ce0018ce0a36fbe03fe31d56dc
+--! Hash: sha1:3d250f0fba1e56133868590bbd21d84a640e0436
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9b6eea2d77959b6329f8f43c703018b15af75264
---! Hash: sha1:f10d1edb1d097da4b48ab76aa6c742176a505842
+--! Previous: sha1:3d250f0fba1e56133868590bbd21d84a640e0436
+--! Hash: sha1:aa770f4c6254964f349bece778ba7398367ea203
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f10d1edb1d097da4b48ab76aa6c742176a505842
---! Hash: sha1:1f8a772b7493f5d7391696acdeaea0c053ce975c
+--! Previous: sha1:aa770f4c6254964f349bece778ba7398367ea203
+--! Hash: sha1:cb06e1dabd42b05da7bbfa1baa709a0620b31e0c
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

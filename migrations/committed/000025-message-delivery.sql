@@ -1,5 +1,5 @@
---! Previous: sha1:1f8a772b7493f5d7391696acdeaea0c053ce975c
---! Hash: sha1:742a2c58d7b9c8d0339060b4956a9a8b36d77e3d
+--! Previous: sha1:cb06e1dabd42b05da7bbfa1baa709a0620b31e0c
+--! Hash: sha1:c6545c2246d8c45e74dda02daf2d33c9ec44d1f9
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

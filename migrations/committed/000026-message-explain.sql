@@ -1,5 +1,5 @@
---! Previous: sha1:742a2c58d7b9c8d0339060b4956a9a8b36d77e3d
---! Hash: sha1:a5874bfc83b773b99ea266d3d0a36fb5c87a91b0
+--! Previous: sha1:c6545c2246d8c45e74dda02daf2d33c9ec44d1f9
+--! Hash: sha1:ca4f50b52fd814499e9ed2c9ab3cb8000785690f
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a5874bfc83b773b99ea266d3d0a36fb5c87a91b0
---! Hash: sha1:eba88ecc3c84841c0972fbd2d2815a281a7acfce
+--! Previous: sha1:ca4f50b52fd814499e9ed2c9ab3cb8000785690f
+--! Hash: sha1:3f06d06c3abeb41f8cc21b51c5a3df618e39d948
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

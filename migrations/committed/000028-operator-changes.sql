@@ -1,5 +1,5 @@
---! Previous: sha1:eba88ecc3c84841c0972fbd2d2815a281a7acfce
---! Hash: sha1:ef902ddae0939e94a9fd06f2f8f72274951eb7ec
+--! Previous: sha1:3f06d06c3abeb41f8cc21b51c5a3df618e39d948
+--! Hash: sha1:20165db4e05bac54d8dc2e4d30d19a4e6bc3978f
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ef902ddae0939e94a9fd06f2f8f72274951eb7ec
---! Hash: sha1:ff54005424d01340d5e5395862babf9187c5e5d1
+--! Previous: sha1:20165db4e05bac54d8dc2e4d30d19a4e6bc3978f
+--! Hash: sha1:24b8d60b03c142045f0a33d1f65217f22f856653
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ff54005424d01340d5e5395862babf9187c5e5d1
---! Hash: sha1:426930ad22b2d3a901c692a271a77f898b326040
+--! Previous: sha1:24b8d60b03c142045f0a33d1f65217f22f856653
+--! Hash: sha1:d1ec788037b58b9e25d4c7628feb3d3bbe1dc550
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:426930ad22b2d3a901c692a271a77f898b326040
---! Hash: sha1:5bf6dd8d677e7b4552963f3859d22d1be2c2ffab
+--! Previous: sha1:d1ec788037b58b9e25d4c7628feb3d3bbe1dc550
+--! Hash: sha1:f11b23e16408e60a13057ea18c658b4f7f3dcd92
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5bf6dd8d677e7b4552963f3859d22d1be2c2ffab
---! Hash: sha1:7cefe2b42bdef0be09ad1a4dc717e1ca64452c9f
+--! Previous: sha1:f11b23e16408e60a13057ea18c658b4f7f3dcd92
+--! Hash: sha1:89915d613074ab339f3aff1d718973be3283bf94
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

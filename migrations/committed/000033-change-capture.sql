@@ -1,5 +1,5 @@
---! Previous: sha1:7cefe2b42bdef0be09ad1a4dc717e1ca64452c9f
---! Hash: sha1:ddc71f01d6b1d5faa17a3ccdd20808261ecd9187
+--! Previous: sha1:89915d613074ab339f3aff1d718973be3283bf94
+--! Hash: sha1:2c2b9e823133bc9407db01364814f205062fc355
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

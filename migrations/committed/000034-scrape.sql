@@ -1,5 +1,5 @@
---! Previous: sha1:ddc71f01d6b1d5faa17a3ccdd20808261ecd9187
---! Hash: sha1:9620498352ba2d5dcf98c1dd04afd15bc84d3eca
+--! Previous: sha1:2c2b9e823133bc9407db01364814f205062fc355
+--! Hash: sha1:1a2acd82e1086e158209dbdd924feae675bde4a3
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

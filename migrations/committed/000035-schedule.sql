@@ -1,5 +1,5 @@
---! Previous: sha1:9620498352ba2d5dcf98c1dd04afd15bc84d3eca
---! Hash: sha1:8e7b767597d7f77cce16d82a53377993353c943b
+--! Previous: sha1:1a2acd82e1086e158209dbdd924feae675bde4a3
+--! Hash: sha1:9df4799d5d6376ef83818aa52427218e9b34d013
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

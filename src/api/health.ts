@@ -1,5 +1,6 @@
 import { codeOf } from '../errors.ts';
-import { type Committed, conflictOfFiles, readCommitted } from '../migrations/committed.ts';
+import { readCommitted } from '../migrations/committed.ts';
+import { type MigrationRow, migrationColumns, migrationState } from '../migrations/wait.ts';
 import type { Probe } from '../postgres/probe.ts';
 import { isAlive, readPids } from '../server/processes.ts';
 import type { Drain } from './drain.ts';
@@ -14,28 +15,14 @@ export interface Readiness {
 /** Which processes `gw up` runs, as pids.json says. */
 const supervised = ['worker', 'cdc'] as const;
 
-/** Whether the database ran the newest migration of this code. Ahead is fine: migrations come first. */
-function checkMigrations(wanted: Committed | undefined, ran: string | null, last: string | null) {
-  const conflict = conflictOfFiles();
-  if (conflict !== undefined) return conflict.message;
-  if (wanted === undefined || ran === wanted.hash) return 'ok';
-  return ran === null
-    ? `the database is at ${last}, the code at ${wanted.name}`
-    : `the database ran another ${wanted.name} than ${wanted.file}`;
-}
-
 async function checkDatabase(probe: Probe): Promise<Record<string, string>> {
   try {
     const wanted = readCommitted().at(-1);
-    const [row] = await probe.ask<{
-      last: string | null;
-      ran: string | null;
-      user: boolean;
-      anonymous: boolean;
-      reads_only: boolean;
-    }>({
+    const [row] = await probe.ask<
+      MigrationRow & { user: boolean; anonymous: boolean; reads_only: boolean }
+    >({
       name: 'readiness',
-      text: `select ops.last_migration() as last, ops.migration_hash($1) as ran,
+      text: `select ${migrationColumns},
         pg_has_role(session_user, 'app_user', 'member') as user,
         pg_has_role(session_user, 'app_anonymous', 'member') as anonymous,
         pg_is_in_recovery() or current_setting('transaction_read_only')::boolean as reads_only`,
@@ -43,7 +30,7 @@ async function checkDatabase(probe: Probe): Promise<Record<string, string>> {
     });
     return {
       database: row?.reads_only ? 'it takes no writes' : 'ok',
-      migrations: checkMigrations(wanted, row?.ran ?? null, row?.last ?? null),
+      migrations: migrationState(wanted, row ?? { last: null, ran: null }),
       role:
         row?.user && row.anonymous
           ? 'ok'

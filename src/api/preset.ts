@@ -13,6 +13,7 @@ import { DescriptionsPlugin } from './descriptions.ts';
 import { limits } from './limits.ts';
 import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
+import { OutagePlugin } from './outage-plugin.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { SearchFilterPlugin } from './search-filter.ts';
 import { telemetryPlugin } from './telemetry/plugin.ts';
@@ -61,6 +62,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       RefusalPlugin,
       NotFoundPlugin,
       DocumentPlugin,
+      OutagePlugin,
       VectorPlugin,
       SearchFilterPlugin,
       DescriptionsPlugin,

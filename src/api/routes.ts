@@ -37,6 +37,8 @@ export function metricsOnly(metrics: Handler): Handler {
 export interface RouteOptions {
   pool: Pool;
   readiness: () => Promise<Readiness>;
+  /** Requests that may wait for a connection of the pool. */
+  maxWaiting: number;
   jwtSecret: string;
   /** Without it the webhook's route does not exist. */
   stripeWebhookSecret: string | undefined;
@@ -47,6 +49,8 @@ export interface RouteOptions {
   metrics: Handler | undefined;
   log: Log;
 }
+
+const needsDatabase = new Set(['/graphql', stripeWebhookPath, unsubscribePath]);
 
 /** Makes the handler of every path that the API has. */
 export function makeRoutes(options: RouteOptions): Handler {
@@ -61,6 +65,11 @@ export function makeRoutes(options: RouteOptions): Handler {
       return sendJson(response, ready ? 200 : 503, { ready, checks });
     }
     if (path === '/metrics' && metrics !== undefined) return metrics(request, response);
+    if (pool.waitingCount >= options.maxWaiting && needsDatabase.has(path ?? '')) {
+      // Whoever waits behind so many would give up before it is their turn.
+      response.setHeader('retry-after', '1');
+      return sendError(response, 503, 'UNAVAILABLE', 'too many requests wait already; try again');
+    }
     if (path === stripeWebhookPath) {
       const { status, body } = await stripe(request);
       // What is left of a body that is too long is not read.

@@ -31,6 +31,8 @@ export interface ApiOptions {
   host: string;
   port: number;
   poolSize: number;
+  /** Requests that may wait for a connection; ten times as many as connections, unless given. */
+  maxWaiting?: number | undefined;
   /** Limits of WebSockets where they are not the usual ones. */
   liveLimits?: Partial<SocketLimits> | undefined;
   /** What is measured of requests, and who may read it. Unset: nothing is recorded. */
@@ -79,7 +81,6 @@ function openPool({ authenticatorUrl, poolSize, log }: ApiOptions): MeasuredPool
     application_name: 'gw-api',
     connectionTimeoutMillis: 5_000,
     idleTimeoutMillis: 30_000,
-    keepAlive: true,
     // Longer than any statement may take.
     silenceMs: (limits.statementSeconds + 2) * 1_000,
   });
@@ -140,6 +141,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const handle = makeRoutes({
     pool,
     readiness: () => readiness(probe, drain),
+    maxWaiting: options.maxWaiting ?? 10 * options.poolSize,
     jwtSecret,
     stripeWebhookSecret: options.stripeWebhookSecret,
     authentication,

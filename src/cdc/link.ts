@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import pg from 'pg';
+import { Silence } from '../postgres/silence.ts';
 
 /**
  * A connection that is never replaced by another: `postgres` reconnects by itself, and a
@@ -65,15 +66,6 @@ export async function openLink(url: string, { onLoss, silenceMs }: LinkOptions):
 
 interface Connection {
   stream: Socket;
-}
-
-/** The server does not answer, and has not ended the connection either. */
-export class Silence extends Error {
-  readonly code = 'ETIMEDOUT';
-
-  constructor(milliseconds: number) {
-    super(`the server said nothing for ${milliseconds / 1_000} s`);
-  }
 }
 
 export const pause = (milliseconds: number): Promise<void> =>

@@ -1,9 +1,10 @@
 import { EXIT, GwError, messageOf } from '../errors.ts';
 import { Probe } from '../postgres/probe.ts';
+import { Silence } from '../postgres/silence.ts';
 import { Applier, pieceSize } from './applier.ts';
 import type { Transaction } from './changes.ts';
 import type { ConsumerOptions } from './consumer.ts';
-import { type Link, lockHolder, locks, openLink, pause, Silence, tryLock } from './link.ts';
+import { type Link, lockHolder, locks, openLink, pause, tryLock } from './link.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 import { PgoutputDecoder, pgoutputOptions } from './pgoutput.ts';
 import type { Decoder } from './protocol.ts';

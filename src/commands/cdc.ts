@@ -10,7 +10,7 @@ import { locateDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { formatRecord } from '../terminal/table.ts';
-import { graceOf, sayReady, untilStopped } from './process.ts';
+import { graceOf, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
 
 interface Target {
   config: Config;
@@ -31,9 +31,10 @@ function explain(error: unknown, url: string): never {
   throw codeOf(error) === undefined ? error : connectionError(error, url, 'DATABASE_URL');
 }
 
-async function consume(): Promise<void> {
+async function consume({ wait = false }: { wait?: boolean }): Promise<void> {
   const { Consumer } = await import('../cdc/consumer.ts');
   const { config, url, slot, log } = target();
+  await untilMigrated({ url, forServer: wait, log });
   const consumer = new Consumer({
     url,
     slot,
@@ -115,6 +116,7 @@ export function registerCdc(program: Command): void {
   const cdc = program
     .command('cdc')
     .description('keep the dashboard current from the changes in the write-ahead log')
+    .option('--wait', waitHelp)
     .action(consume);
   cdc
     .command('status')

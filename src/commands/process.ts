@@ -2,6 +2,8 @@ import process from 'node:process';
 import type { Config } from '../config.ts';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { type WaitOptions, waitForMigrations } from '../migrations/wait.ts';
+import { connectionError } from '../postgres/connect.ts';
 
 /** Recording, and closing connections, after the grace. */
 const lastMs = 3_000;
@@ -61,6 +63,31 @@ export function untilStopped(log: Log, graceMs: number, stop: () => Promise<void
       if (stoppingSince === undefined) end('the supervisor is gone');
     });
   });
+}
+
+/** What `--wait` does. */
+export const waitHelp = 'wait for a database that cannot be reached yet';
+
+/**
+ * As waitForMigrations(), for a process that may be told to stop meanwhile.
+ *
+ * @throws GwError when the database cannot be reached, and that is not waited for
+ */
+export async function untilMigrated(options: WaitOptions): Promise<void> {
+  const stop = (): void => {
+    options.log.info('stopped while waiting');
+    process.exit(0);
+  };
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, stop);
+  process.on('disconnect', stop);
+  try {
+    await waitForMigrations(options);
+  } catch (error) {
+    throw connectionError(error, options.url, 'DATABASE_URL');
+  } finally {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.off(signal, stop);
+    process.off('disconnect', stop);
+  }
 }
 
 /** Tells the supervisor, if there is one, that the process does its work now. */

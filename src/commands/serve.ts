@@ -5,19 +5,40 @@ import { createLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { readSecrets, readState } from '../server/state.ts';
-import { drainOf, graceOf, sayReady, untilStopped } from './process.ts';
+import { drainOf, graceOf, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
+
+/** Throws what it is given, and names the port when that is taken. */
+function explainPort(error: unknown): never {
+  if (codeOf(error) !== 'EADDRINUSE') throw error;
+  throw new GwError(`port ${(error as { port?: number }).port} is taken`, {
+    hint: 'Choose another with GW_PORT, or GW_METRICS_PORT.',
+    exitCode: EXIT.usage,
+  });
+}
 
 export function registerServe(program: Command): void {
   program
     .command('serve')
     .description('serve the GraphQL API')
     .option('--watch', 'rebuild the GraphQL schema when the database schema changes')
-    .action(async (options: { watch?: boolean }) => {
+    .option('--wait', waitHelp)
+    .action(async (options: { watch?: boolean; wait?: boolean }) => {
       const { startApi } = await import('../api/server.ts');
+      const { openWaitingRoom } = await import('../api/waiting-room.ts');
       const config = loadConfigOf(['serve']);
       const log = createLog('api', config.GW_LOG_LEVEL);
       const { urls } = locateDatabase(config);
       const port = config.GW_PORT ?? readState().apiPort ?? 5678;
+      const room = await openWaitingRoom(config.GW_HOST, port).catch(explainPort);
+      await untilMigrated({
+        url: urls.authenticator,
+        forServer: options.wait === true,
+        log,
+        onWait: (reason) => {
+          room.reason = reason;
+        },
+      });
+      await room.close();
       const api = await startApi({
         authenticatorUrl: urls.authenticator,
         watchUrl: options.watch === true ? urls.superuser : undefined,
@@ -26,6 +47,7 @@ export function registerServe(program: Command): void {
         host: config.GW_HOST,
         port,
         poolSize: config.GW_POOL_SIZE,
+        maxWaiting: config.GW_MAX_WAITING,
         liveLimits: { maxSubscriptions: config.GW_MAX_SUBSCRIPTIONS },
         metrics: {
           sample: config.GW_METRICS_SAMPLE,
@@ -35,12 +57,7 @@ export function registerServe(program: Command): void {
         },
         log,
       }).catch((error: unknown) => {
-        if (codeOf(error) === 'EADDRINUSE') {
-          throw new GwError(`port ${(error as { port?: number }).port} is taken`, {
-            hint: 'Choose another with GW_PORT, or GW_METRICS_PORT.',
-            exitCode: EXIT.usage,
-          });
-        }
+        if (codeOf(error) === 'EADDRINUSE') explainPort(error);
         throw codeOf(error) === undefined
           ? error
           : connectionError(error, urls.authenticator, 'DATABASE_URL');

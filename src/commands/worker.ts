@@ -1,12 +1,12 @@
 import type { Command } from 'commander';
 import { type Config, loadConfigOf } from '../config.ts';
-import { codeOf, GwError, messageOf } from '../errors.ts';
+import { codeOf, messageOf } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
-import { graceOf, sayReady, untilStopped } from './process.ts';
+import { graceOf, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
 
 function sealsOf({ GW_AUDIT_KEY: key, GW_AUDIT_SEALS: url }: Config) {
   return key === undefined || url === undefined ? undefined : { key, url };
@@ -16,7 +16,8 @@ export function registerWorker(program: Command): void {
   program
     .command('worker')
     .description('deliver messages and run the other background jobs')
-    .action(async () => {
+    .option('--wait', waitHelp)
+    .action(async (options: { wait?: boolean }) => {
       const { startWorker } = await import('../worker/worker.ts');
       const { openChannel } = await import('../worker/channels/open.ts');
       const { alertDestinations } = await import('../worker/alerts.ts');
@@ -31,6 +32,7 @@ export function registerWorker(program: Command): void {
         publicUrl === undefined
           ? undefined
           : unsubscribeLinks(publicUrl, config.GW_JWT_SECRET ?? readSecrets().jwt);
+      await untilMigrated({ url: urls.worker, forServer: options.wait === true, log });
       const worker = await startWorker({
         workerUrl: urls.worker,
         channel,
@@ -39,12 +41,6 @@ export function registerWorker(program: Command): void {
         unsubscribeUrl,
         seals: sealsOf(config),
       }).catch((error: unknown) => {
-        if (/^pg-boss is not installed/.test(messageOf(error))) {
-          throw new GwError('the database has no queue yet', {
-            hint: 'Run the migrations: npm run gw -- migrate',
-            cause: error,
-          });
-        }
         // A server that goes down while we connect gives no code.
         const isCut = /^Connection terminated/.test(messageOf(error));
         if (codeOf(error) === undefined && !isCut) throw error;

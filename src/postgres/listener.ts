@@ -61,8 +61,9 @@ export class Listener {
       connectionString: this.#options.url,
       application_name: this.#options.applicationName,
       connectionTimeoutMillis: 5_000,
-      query_timeout: 10_000,
+      query_timeout: 5_000,
       keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
     });
     client.on('error', (error) => this.lose(client, error));
     client.on('end', () => this.lose(client, new Error('the connection ended')));

@@ -1,4 +1,5 @@
 import { Pool, type PoolClient, type PoolConfig } from 'pg';
+import { Silence } from './silence.ts';
 
 export interface MeasuredPoolConfig extends PoolConfig {
   /**
@@ -41,14 +42,17 @@ export class MeasuredPool extends Pool {
   readonly #clients = new Set<Internals>();
 
   constructor({ silenceMs, ...config }: MeasuredPoolConfig) {
-    super(config);
+    super({ ...config, keepAlive: true, keepAliveInitialDelayMillis: 10_000 });
     this.on('connect', (client) => {
       const internals = client as unknown as Internals;
       this.#clients.add(internals);
+      // Its query rejects, too. Without a listener a connection that breaks while somebody has it
+      // would end the process.
+      client.on('error', () => {});
       internals.connection.stream.setTimeout(silenceMs, () => {
         if (internals.readyForQuery) return;
         // The others lead to the same server: callers would wait for each of them.
-        const error = new Error(`the server said nothing for ${silenceMs / 1_000} s`);
+        const error = new Silence(silenceMs);
         for (const { connection } of this.#clients) connection.stream.destroy(error);
       });
     });

@@ -1,4 +1,5 @@
 import { Client, type QueryConfig, type QueryResultRow } from 'pg';
+import { Silence } from './silence.ts';
 
 export interface ProbeOptions {
   url: string;
@@ -39,10 +40,7 @@ export class Probe {
     const { timeoutMs } = this.#options;
     let late: NodeJS.Timeout | undefined;
     const tooLate = new Promise<never>((_, reject) => {
-      const code = 'ETIMEDOUT';
-      late = setTimeout(() => {
-        reject(Object.assign(new Error(`no answer within ${timeoutMs} ms`), { code }));
-      }, timeoutMs);
+      late = setTimeout(() => reject(new Silence(timeoutMs)), timeoutMs);
     });
     const answered = this.#connected().then((client) => client.query<Row>(question));
     // It may fail after nobody waits any more.

@@ -49,8 +49,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     max: 8,
     application_name: 'gw-worker',
     connectionTimeoutMillis: 10_000,
-    keepAlive: true,
-    silenceMs: 30_000,
+    // A server that is alive answers before it is given up.
+    statement_timeout: 15_000,
+    silenceMs: 20_000,
   });
   // A connection that dies while idle is replaced.
   pool.on('error', (error) => log.warn({ error: errorText(error) }, 'lost a connection'));

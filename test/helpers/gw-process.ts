@@ -36,6 +36,10 @@ export class GwProcess {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  get exitCode(): number | null {
+    return this.#child.exitCode;
+  }
+
   get pid(): number {
     return this.#child.pid ?? 0;
   }

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Blackhole } from '../helpers/blackhole.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { WorkerProcess } from '../helpers/gw-process.ts';
 import { hurryQueue, planDue, planOne } from '../helpers/messages.ts';
@@ -125,6 +126,31 @@ test('a burst is shared by the workers that there are', async () => {
     expect(users.filter((user) => user === value).length).toBeGreaterThan(150);
   }
 });
+
+test('a database that vanishes without a word stops a worker for seconds, and nothing is lost', async () => {
+  const network = new Blackhole();
+  const sql = db.as('owner');
+  const worker = new WorkerProcess(await network.through(db.url('owner')), vendor.url, {
+    GW_WORKER_PASSWORD: new URL(db.url('worker')).password,
+  });
+  workers.push(worker);
+  await worker.ready();
+  vendor.answer = async () => {
+    await pause(100);
+    return { status: 202 };
+  };
+  await planDue(sql, 300);
+  await vendor.arrived(50);
+  network.swallow();
+  await eventually(
+    async () => (await logs()).some((row) => row.status === 'SENT' && row.count === 300),
+    60_000,
+  );
+  // A receiver that drops repetitions has each once.
+  expect(new Set(vendor.keys()).size).toBe(300);
+  expect(await worker.stop()).toBe(0);
+  await network.stop();
+}, 90_000);
 
 test('a notice of an alert that is on its way is delivered, and once', async () => {
   let answer = (_: { status: number }): void => {};

@@ -1,0 +1,39 @@
+import { createServer } from 'node:http';
+import { sendError, sendJson } from './responses.ts';
+
+export interface WaitingRoom {
+  /** What /readyz says. */
+  reason: string;
+  /** Frees the port. */
+  close(): Promise<void>;
+}
+
+/**
+ * Answers while the database is waited for: alive, and not ready.
+ *
+ * @throws when the port is taken
+ */
+export async function openWaitingRoom(host: string, port: number): Promise<WaitingRoom> {
+  const room = { reason: 'not asked yet' };
+  const server = createServer((request, response) => {
+    const path = (request.url ?? '/').split('?', 1)[0];
+    response.setHeader('connection', 'close');
+    if (path === '/healthz') return sendJson(response, 200, { alive: true });
+    if (path === '/readyz') {
+      return sendJson(response, 503, { ready: false, checks: { migrations: room.reason } });
+    }
+    response.setHeader('retry-after', '1');
+    sendError(response, 503, 'UNAVAILABLE', 'the database is not available; try again');
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, resolve);
+  });
+  return Object.assign(room, {
+    close: () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      return closed;
+    },
+  });
+}

@@ -1,0 +1,119 @@
+import { afterAll, afterEach, expect, inject, test, vi } from 'vitest';
+import { migrate, migrationUrls } from '../../src/migrations/run.ts';
+import { withSql } from '../../src/postgres/connect.ts';
+import { bootstrapDatabase, createDatabase } from '../../src/server/bootstrap.ts';
+import { databaseAt, randomPort } from '../../src/server/scratch.ts';
+import { jwtSecret } from '../helpers/api.ts';
+import { GwProcess } from '../helpers/gw-process.ts';
+import { eventually } from '../helpers/wait.ts';
+
+vi.setConfig({ testTimeout: 90_000 });
+
+const superuserUrl = inject('superuserUrl');
+const name = `gw_waiting_${process.pid}`;
+const database = databaseAt(superuserUrl, name);
+const owner = database.urls.owner;
+let processes: GwProcess[] = [];
+let port = 0;
+
+function start(...args: string[]): GwProcess {
+  const env: Record<string, string> = {
+    DATABASE_URL: owner,
+    GW_LOG_LEVEL: 'info',
+    GW_PORT: String(port),
+    GW_JWT_SECRET: jwtSecret,
+    GW_DELIVERY_URL: 'file:',
+  };
+  for (const role of ['authenticator', 'worker', 'cdc'] as const) {
+    env[`GW_${role.toUpperCase()}_PASSWORD`] = new URL(database.urls[role]).password;
+  }
+  const started = new GwProcess(args, env);
+  processes.push(started);
+  return started;
+}
+
+const ask = async (path: string, init: RequestInit = {}): Promise<[number, string]> => {
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, init);
+  return [response.status, await response.text()];
+};
+
+const allSay = (text: string) =>
+  eventually(async () => processes.every(({ output }) => output.includes(text)), 30_000);
+
+afterEach(async () => {
+  await Promise.all(processes.map((each) => each.kill()));
+  processes = [];
+});
+afterAll(() =>
+  withSql(superuserUrl, async (sql) => {
+    await sql`
+      select pg_drop_replication_slot(slot_name) from pg_replication_slots
+      where database = ${name} and not active`;
+    await sql`drop database if exists ${sql(name)} with (force)`;
+  }),
+);
+
+test('with --wait every process waits for the server, then for the migrations, and then works', async () => {
+  port = await randomPort();
+  for (const command of ['serve', 'worker', 'cdc']) start(command, '--wait');
+  await allSay('cannot be reached (3D000)');
+  expect(await ask('/healthz')).toEqual([200, '{"alive":true}']);
+  expect(await ask('/readyz')).toEqual([503, expect.stringContaining('cannot be reached')]);
+  const query = {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{"query":"{ __typename }"}',
+  };
+  expect(await ask('/graphql', query)).toEqual([503, expect.stringContaining('UNAVAILABLE')]);
+
+  await createDatabase(superuserUrl, name);
+  await bootstrapDatabase(database.urls.superuser ?? '');
+  await allSay('the database has no migrations yet');
+  expect(await ask('/readyz')).toEqual([503, expect.stringContaining('no migrations yet')]);
+  expect(processes.map(({ isReady }) => isReady)).toEqual([false, false, false]);
+
+  await migrate(migrationUrls(database, ''));
+  await Promise.all(processes.map((each) => each.ready()));
+  expect(await ask('/readyz')).toEqual([200, expect.stringContaining('"ready":true')]);
+  expect(await ask('/graphql', query)).toEqual([200, '{"data":{"__typename":"Query"}}']);
+  for (const { output } of processes) expect(output).not.toMatch(/\n\s+at /);
+});
+
+test('a process whose database lacks the newest migration serves nothing until it is there', async () => {
+  port = await randomPort();
+  const [last] = await withSql(
+    owner,
+    (sql) => sql<{ hash: string; filename: string }[]>`
+      delete from graphile_migrate.migrations
+      where filename = (select max(filename) from graphile_migrate.migrations)
+      returning hash, previous_hash, filename, date`,
+  );
+  const api = start('serve');
+  await allSay(`the code at ${last?.filename}`);
+  expect(await ask('/readyz')).toEqual([503, expect.stringContaining('the database is at')]);
+  await withSql(owner, (sql) => sql`insert into graphile_migrate.migrations ${sql(last as never)}`);
+  await api.ready();
+  expect((await ask('/readyz'))[0]).toBe(200);
+});
+
+test('without --wait a database that is not there is said at once, with exit code 3', async () => {
+  const url = new URL(owner);
+  url.pathname = '/gw_nowhere';
+  for (const command of ['serve', 'worker', 'cdc']) {
+    port = await randomPort();
+    const one = new GwProcess([command], { DATABASE_URL: url.href, GW_PORT: String(port) });
+    await one.ended();
+    expect(one.exitCode).toBe(3);
+    expect(one.output).toContain('gw_nowhere');
+    expect(one.output).not.toMatch(/\n\s+at /);
+  }
+});
+
+test('who waits is stopped by SIGTERM', async () => {
+  port = await randomPort();
+  await withSql(owner, (sql) => sql`alter table graphile_migrate.migrations rename to away`);
+  for (const command of ['serve', 'worker', 'cdc']) start(command);
+  await allSay('no migrations yet');
+  for (const one of processes) expect(await one.stop()).toBe(0);
+  await withSql(owner, (sql) => sql`alter table graphile_migrate.away rename to migrations`);
+});
