@@ -1,6 +1,7 @@
 import process from 'node:process';
 import { inspect } from 'node:util';
-import { EXIT, expectedOrFault, formatError } from './errors.ts';
+import { EXIT, expectedOrFault, explainError, formatError } from './errors.ts';
+import { logOfProcess } from './log.ts';
 import { buildProgram } from './program.ts';
 
 // Read by PostGraphile when it is loaded, which the commands do later.
@@ -15,7 +16,12 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 /** Says what went wrong and ends. */
 function fail(error: unknown): never {
   const said = expectedOrFault(error);
-  process.stderr.write(formatError(said));
+  const log = logOfProcess();
+  if (log === undefined || process.stderr.isTTY) process.stderr.write(formatError(said));
+  else {
+    const fault = explainError(error) === undefined ? { err: error } : {};
+    log.fatal({ hint: said.hint, exit_code: said.exitCode, ...fault }, said.message);
+  }
   if (process.env.GW_DEBUG === '1') process.stderr.write(`${inspect(said.cause ?? said)}\n`);
   process.exit(said.exitCode);
 }

@@ -1,6 +1,7 @@
 import { type DestinationStream, pino } from 'pino';
 import { PinoPretty } from 'pino-pretty';
 import { messageOf } from './errors.ts';
+import { standardError } from './log-stream.ts';
 import { logContext } from './trace.ts';
 
 /** Where secrets could stand in what is logged; they never reach the stream. */
@@ -72,7 +73,7 @@ export function createLog(name: string, level: string, stream?: DestinationStrea
     stream ??
     (process.stderr.isTTY || process.env.GW_LOG_PRETTY === '1'
       ? PinoPretty({ destination: 2, ignore: 'pid,hostname', sync: true, singleLine: true })
-      : pino.destination({ dest: 2, sync: true }));
+      : standardError());
   return pino(
     {
       name,
@@ -91,3 +92,17 @@ export function createLog(name: string, level: string, stream?: DestinationStrea
 }
 
 export type Log = ReturnType<typeof createLog>;
+
+let processLog: Log | undefined;
+
+/**
+ * The log of a process that runs until it is stopped. What ends the process is said there too, as a
+ * line of its own form.
+ */
+export function openProcessLog(name: string): Log {
+  processLog = createLog(name, 'info');
+  return processLog;
+}
+
+/** The log of this process, when it has one. */
+export const logOfProcess = (): Log | undefined => processLog;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { isSafeError } from 'postgraphile/grafast';
 import { GraphQLError } from 'postgraphile/graphql';
 import { codeOf } from '../errors.ts';
-import type { Log } from '../log.ts';
+import { errorText, type Log } from '../log.ts';
 import { noteFullDisk } from './full-disk.ts';
 
 /** The codes that a frontend may rely on. docs/reference/errors.md lists them. */
@@ -184,7 +184,10 @@ export function makeMaskError(log: Log, columnOf: ColumnOf) {
       sqlState === undefined
         ? /^Connection terminated|^timeout exceeded when trying to connect/.test(cause.message)
         : sqlStates[sqlState] === 'UNAVAILABLE' || brokenConnection.has(sqlState);
-    log.error({ errorId, path: error.path, sqlState, err: cause }, 'masked error');
+    // An outage is no fault of the code: a stack a request would say nothing, a thousand times.
+    if (isDown)
+      log.warn({ errorId, path: error.path, sqlState, error: errorText(cause) }, 'outage');
+    else log.error({ errorId, path: error.path, sqlState, err: cause }, 'masked error');
     return isDown
       ? show(
           { message: 'the database is not available; try again', code: 'UNAVAILABLE' },

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { slotNameOf } from '../cdc/slot.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { codeOf, EXIT } from '../errors.ts';
-import { createLog, type Log } from '../log.ts';
+import { createLog, type Log, openProcessLog } from '../log.ts';
 import { connectionError, withSql } from '../postgres/connect.ts';
 import { databaseName } from '../postgres/urls.ts';
 import { locateDatabase } from '../server/locate.ts';
@@ -33,7 +33,9 @@ function explain(error: unknown, url: string): never {
 
 async function consume({ wait = false }: { wait?: boolean }): Promise<void> {
   const { Consumer } = await import('../cdc/consumer.ts');
-  const { config, url, slot, log } = target();
+  const log = openProcessLog('cdc');
+  const { config, url, slot } = target();
+  log.level = config.GW_LOG_LEVEL;
   await untilMigrated({ url, forServer: wait, log });
   const consumer = new Consumer({
     url,

@@ -29,8 +29,6 @@ export const stopDeadline = (graceMs: number): number => graceMs + lastMs;
  * @param stop what takes graceMs at most, and a moment
  */
 export function untilStopped(log: Log, graceMs: number, stop: () => Promise<void>): Promise<void> {
-  // Nobody can ask for the stack afterwards. src/cli.ts ends the process.
-  process.prependListener('uncaughtException', (error) => log.fatal({ error }, 'unexpected'));
   return new Promise((resolve) => {
     let stoppingSince: number | undefined;
     const end = (why: string): void => {
@@ -54,6 +52,8 @@ export function untilStopped(log: Log, graceMs: number, stop: () => Promise<void
           clearTimeout(last);
           if (process.connected) process.disconnect();
           resolve();
+          // Log lines that nobody reads would keep it alive.
+          setTimeout(() => process.exit(), 500).unref();
         });
     };
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { loadConfigOf } from '../config.ts';
 import { codeOf, EXIT, GwError } from '../errors.ts';
-import { createLog } from '../log.ts';
+import { openProcessLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { readSecrets, readState } from '../server/state.ts';
@@ -25,8 +25,9 @@ export function registerServe(program: Command): void {
     .action(async (options: { watch?: boolean; wait?: boolean }) => {
       const { startApi } = await import('../api/server.ts');
       const { openWaitingRoom } = await import('../api/waiting-room.ts');
+      const log = openProcessLog('api');
       const config = loadConfigOf(['serve']);
-      const log = createLog('api', config.GW_LOG_LEVEL);
+      log.level = config.GW_LOG_LEVEL;
       const { urls } = locateDatabase(config);
       const port = config.GW_PORT ?? readState().apiPort ?? 5678;
       const room = await openWaitingRoom(config.GW_HOST, port).catch(explainPort);

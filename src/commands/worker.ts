@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { type Config, loadConfigOf } from '../config.ts';
 import { codeOf, messageOf } from '../errors.ts';
-import { createLog } from '../log.ts';
+import { openProcessLog } from '../log.ts';
 import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
@@ -21,9 +21,10 @@ export function registerWorker(program: Command): void {
       const { startWorker } = await import('../worker/worker.ts');
       const { openChannel } = await import('../worker/channels/open.ts');
       const { alertDestinations } = await import('../worker/alerts.ts');
+      const log = openProcessLog('worker');
       const config = loadConfigOf(['worker']);
       const alerts = alertDestinations(config);
-      const log = createLog('worker', config.GW_LOG_LEVEL);
+      log.level = config.GW_LOG_LEVEL;
       const { urls } = locateDatabase(config);
       ensureStateDirectory();
       const channel = openChannel(config, paths.outbox);

@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Pool } from 'pg';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { type Log, scrub } from '../../log.ts';
+import { droppedLines } from '../../log-stream.ts';
 import type { MeasuredPool } from '../../postgres/measured-pool.ts';
 import { samplePool } from '../../postgres/pool-samples.ts';
 import { type LogContext, logContext } from '../../trace.ts';
@@ -111,6 +112,7 @@ export class Telemetry {
       buckets: seconds,
       registers,
     });
+    this.#measureLog(registers);
     this.#measureRecorder(registers);
     this.#measurePool(registers);
     this.#stopSampling = samplePool({ pool: options.pool, name: 'api', writer: this.#pool, log });
@@ -227,6 +229,18 @@ export class Telemetry {
       ip_address: info.address,
       began: performance.timeOrigin + began,
       ...(type === 'api' && info.codes.length > 0 ? { metadata: { codes: info.codes } } : {}),
+    });
+  }
+
+  #measureLog(registers: Registry[]): void {
+    new Counter({
+      name: 'gw_log_lines_dropped_total',
+      help: 'Log lines that were dropped because nobody read those before.',
+      registers,
+      collect() {
+        this.reset();
+        this.inc(droppedLines());
+      },
     });
   }
 
