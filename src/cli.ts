@@ -17,7 +17,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 function fail(error: unknown): never {
   const said = expectedOrFault(error);
   const log = logOfProcess();
-  if (log === undefined || process.stderr.isTTY) process.stderr.write(formatError(said));
+  if (log === undefined || log.level === 'silent' || process.stderr.isTTY)
+    process.stderr.write(formatError(said));
   else {
     const fault = explainError(error) === undefined ? { err: error } : {};
     log.fatal({ hint: said.hint, exit_code: said.exitCode, ...fault }, said.message);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { findUnknown, readEnvironment, type UnknownVariable } from './environment.ts';
 import { EXIT, GwError } from './errors.ts';
 import { readMailbox } from './mailbox.ts';
 import { TlsFault, withTls } from './tls.ts';
@@ -225,24 +226,21 @@ export const variables = z.object({
     .describe('the least level that is logged'),
 });
 
-/** An empty variable is an unset one, as in every shell script. */
-const environment = z.preprocess(
-  (raw) =>
-    Object.fromEntries(Object.entries(raw as NodeJS.ProcessEnv).filter(([, text]) => text !== '')),
-  variables
-    .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
-      path: ['GW_MAIL_FROM'],
-      error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
-    })
-    .refine((env) => (env.GW_DRAIN_SECONDS ?? 0) < env.GW_SHUTDOWN_GRACE, {
-      path: ['GW_DRAIN_SECONDS'],
-      error: 'must be less than GW_SHUTDOWN_GRACE, which contains it',
-    })
-    .refine((env) => env.GW_AUDIT_SEALS === undefined || env.GW_AUDIT_KEY !== undefined, {
-      path: ['GW_AUDIT_KEY'],
-      error: 'must be set too, because GW_AUDIT_SEALS is: it makes the seals',
-    }),
-);
+const names = Object.keys(variables.shape) as (keyof typeof variables.shape)[];
+
+const environment = variables
+  .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
+    path: ['GW_MAIL_FROM'],
+    error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+  })
+  .refine((env) => (env.GW_DRAIN_SECONDS ?? 0) < env.GW_SHUTDOWN_GRACE, {
+    path: ['GW_DRAIN_SECONDS'],
+    error: 'must be less than GW_SHUTDOWN_GRACE, which contains it',
+  })
+  .refine((env) => env.GW_AUDIT_SEALS === undefined || env.GW_AUDIT_KEY !== undefined, {
+    path: ['GW_AUDIT_KEY'],
+    error: 'must be set too, because GW_AUDIT_SEALS is: it makes the seals',
+  });
 
 export type Config = z.infer<typeof environment>;
 
@@ -256,11 +254,29 @@ const needs = {
     GW_JWT_SECRET: 'signs unsubscribe links, and every process and machine needs the same',
     GW_DELIVERY_URL: 'says where messages go; file: writes them to the outbox of this machine',
     GW_PUBLIC_URL: 'is the base of unsubscribe links',
+    GW_ALERT_URL: 'says who is told of alerts, where GW_ALERT_EMAIL_TO does not',
   },
 } satisfies Record<string, Partial<Record<keyof Config, string>>>;
 
 /** A process that needs more of the environment in production. */
 export type Needy = keyof typeof needs;
+
+function missingOf(env: Record<string, string>, processes: readonly Needy[]): [string, string][] {
+  if (env.NODE_ENV !== 'production') return [];
+  const needed: Record<string, string> = Object.assign({}, ...processes.map((name) => needs[name]));
+  return Object.entries(needed).filter(
+    ([name]) =>
+      env[name] === undefined && (name !== 'GW_ALERT_URL' || env.GW_ALERT_EMAIL_TO === undefined),
+  );
+}
+
+/** A variable as it is in force. */
+export interface Setting {
+  name: string;
+  /** As it was given, or the default; undefined where there is neither. */
+  text: string | undefined;
+  from: 'environment' | 'default' | 'unset' | { file: string };
+}
 
 /**
  * Reads the environment once, and reports every bad or missing variable in one error. Values are
@@ -273,19 +289,23 @@ export function loadConfig(
   env: NodeJS.ProcessEnv = process.env,
   processes: readonly Needy[] = [],
 ): Config {
-  const parsed = environment.safeParse(env);
-  const needed: Record<string, string> = Object.assign({}, ...processes.map((name) => needs[name]));
-  const missing =
-    env.NODE_ENV === 'production' ? Object.entries(needed).filter(([name]) => !env[name]) : [];
-  if (parsed.success && missing.length === 0) return parsed.data;
+  const { given, problems: unread } = readEnvironment(env, names);
+  const texts = Object.fromEntries([...given].map(([name, { text }]) => [name, text]));
+  const parsed = environment.safeParse(texts);
+  const missing = missingOf(texts, processes);
+  if (parsed.success && missing.length === 0 && unread.length === 0) return parsed.data;
   const problems = [
-    ...(parsed.error?.issues ?? []).map(({ path, message }) => `  ${path.join('.')}: ${message}`),
-    ...missing.map(([name, why]) => `  ${name}: must be set in production: it ${why}`),
+    ...unread,
+    ...(parsed.error?.issues ?? []).map(({ path, message }) => `${path.join('.')}: ${message}`),
+    ...missing.map(([name, why]) => `${name}: must be set in production: it ${why}`),
   ];
-  throw new GwError(`the environment is wrong:\n${problems.join('\n')}`, {
-    hint: 'docs/reference/environment.md lists every variable.',
-    exitCode: EXIT.usage,
-  });
+  throw new GwError(
+    `the environment is wrong:\n${problems.map((line) => `  ${line}`).join('\n')}`,
+    {
+      hint: 'docs/reference/environment.md lists every variable.',
+      exitCode: EXIT.usage,
+    },
+  );
 }
 
 /** As loadConfig(), for processes that are to run. */
@@ -293,3 +313,21 @@ export const loadConfigOf = (
   processes: readonly Needy[],
   env: NodeJS.ProcessEnv = process.env,
 ): Config => loadConfig(env, processes);
+
+/** Every variable, and where it comes from. */
+export function settingsOf(env: NodeJS.ProcessEnv = process.env): Setting[] {
+  const { given } = readEnvironment(env, names);
+  const usual = variables.parse({}) as Record<string, unknown>;
+  return names.map((name) => {
+    const found = given.get(name);
+    if (found !== undefined) return { name, ...found };
+    const text = usual[name];
+    return text === undefined
+      ? { name, text, from: 'unset' }
+      : { name, text: String(text), from: 'default' };
+  });
+}
+
+/** Variables of ours that nobody reads. */
+export const unknownVariables = (env: NodeJS.ProcessEnv = process.env): UnknownVariable[] =>
+  findUnknown(env, names);

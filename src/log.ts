@@ -1,5 +1,6 @@
 import { type DestinationStream, pino } from 'pino';
 import { PinoPretty } from 'pino-pretty';
+import { unknownVariables } from './config.ts';
 import { messageOf } from './errors.ts';
 import { standardError } from './log-stream.ts';
 import { logContext } from './trace.ts';
@@ -101,6 +102,9 @@ let processLog: Log | undefined;
  */
 export function openProcessLog(name: string): Log {
   processLog = createLog(name, 'info');
+  for (const { name: variable, nearest } of unknownVariables()) {
+    processLog.warn({ variable, nearest }, 'nobody reads this variable');
+  }
   return processLog;
 }
 

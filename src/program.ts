@@ -4,6 +4,7 @@ import { registerAudit } from './commands/audit.ts';
 import { registerBaseline } from './commands/baseline.ts';
 import { registerCdc } from './commands/cdc.ts';
 import { registerCheck } from './commands/check.ts';
+import { registerConfig } from './commands/config.ts';
 import { registerDb } from './commands/db.ts';
 import { registerDigests } from './commands/digests.ts';
 import { registerEnv } from './commands/env.ts';
@@ -18,7 +19,10 @@ import { registerServe } from './commands/serve.ts';
 import { registerToken } from './commands/token.ts';
 import { registerUp } from './commands/up.ts';
 import { registerWorker } from './commands/worker.ts';
+import { unknownVariables } from './config.ts';
 import { EXIT } from './errors.ts';
+
+const services = new Set(['serve', 'worker', 'cdc']);
 
 /** All commands of `gw`, built but not run, so that tests and documentation can walk them. */
 export function buildProgram(): Command {
@@ -28,6 +32,15 @@ export function buildProgram(): Command {
     .exitOverride((error) => {
       process.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
     });
+
+  program.hook('preAction', (_, command) => {
+    // Processes say it in their log.
+    if (services.has(command.name())) return;
+    for (const { name, nearest } of unknownVariables()) {
+      const meant = nearest === undefined ? '' : `; did you mean ${nearest}?`;
+      process.stderr.write(`warning: nobody reads ${name}${meant}\n`);
+    }
+  });
 
   for (const register of [
     registerUp,
@@ -41,6 +54,7 @@ export function buildProgram(): Command {
     registerSeed,
     registerDigests,
     registerEnv,
+    registerConfig,
     registerToken,
     registerSchema,
     registerLint,

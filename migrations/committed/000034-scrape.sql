@@ -1,11 +1,29 @@
 --! Previous: sha1:2c2b9e823133bc9407db01364814f205062fc355
---! Hash: sha1:1a2acd82e1086e158209dbdd924feae675bde4a3
+--! Hash: sha1:6dc52cf873f5c037b400681357075d596c425110
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 
 /*
  * Figures for Prometheus, in one call.
  */
+
+-- One row. Logged: a promoted standby has it, too.
+create table ops.metrics_lease (
+  is_only boolean not null default true,
+  process uuid not null default gen_random_uuid(),
+  asked_at timestamptz not null default '-infinity',
+  constraint metrics_lease_pkey primary key (is_only),
+  constraint metrics_lease_is_only_check check (is_only)
+);
+
+insert into ops.metrics_lease default values;
+
+comment on table ops.metrics_lease is
+  'Which process has the figures of ops.metrics() in its own. One row.';
+comment on column ops.metrics_lease.is_only is 'Always true: there is one row.';
+comment on column ops.metrics_lease.process is 'The process, by an id that it made up when it began.';
+comment on column ops.metrics_lease.asked_at is
+  'When it last asked; another takes its place 90 seconds later.';
 
 --! Included functions/ops/queue_metrics.sql
 -- The age of the oldest job that waits shows whether there are enough workers. Active and
@@ -172,7 +190,36 @@ begin
 end
 $$;
 
-grant execute on function ops.metrics() to gw_authenticator, gw_monitor;
+grant execute on function ops.metrics() to gw_monitor;
 comment on function ops.metrics() is
   'Metrics for a scraper: queues, messages, change capture, cron, backups and more.';
 --! EndIncluded functions/ops/metrics.sql
+--! Included functions/ops/metrics_of_fleet.sql
+-- Each scrape of each process asks. The figures are the same for all, and cost most of a
+-- scrape: one process has them, for as long as it keeps asking.
+--
+-- On a server that takes no writes there is no lease, and whoever asks gets them.
+create or replace function ops.metrics_of_fleet(p_process uuid)
+returns table (name text, labels jsonb, value double precision, help text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not (pg_is_in_recovery() or current_setting('transaction_read_only')::boolean) then
+    update ops.metrics_lease
+    set process = p_process,
+      asked_at = clock_timestamp()
+    where process = p_process
+      or asked_at < clock_timestamp() - interval '90 seconds';
+    if not found then
+      return;
+    end if;
+  end if;
+  return query select * from ops.metrics();
+end
+$$;
+
+grant execute on function ops.metrics_of_fleet(uuid) to gw_authenticator;
+comment on function ops.metrics_of_fleet(uuid) is
+  'As ops.metrics(), for one process at a time: no rows for one while another has asked within the last 90 seconds.';
+--! EndIncluded functions/ops/metrics_of_fleet.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:1a2acd82e1086e158209dbdd924feae675bde4a3
---! Hash: sha1:9df4799d5d6376ef83818aa52427218e9b34d013
+--! Previous: sha1:6dc52cf873f5c037b400681357075d596c425110
+--! Hash: sha1:4eee16f9f996bb8d6225afa4f9d048f1fca0f63a
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

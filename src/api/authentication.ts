@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { sendError } from './responses.ts';
+import { sendError } from '../http.ts';
 import type { RevokedSessions } from './revoked-sessions.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 import { type Claims, verifyAuthorization } from './tokens.ts';

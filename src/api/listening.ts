@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { sendError } from '../http.ts';
 import type { Log } from '../log.ts';
 import type { Drain } from './drain.ts';
-import { sendError } from './responses.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 
 export type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;

@@ -1,12 +1,12 @@
 import type { Pool } from 'pg';
+import { sendError, sendJson } from '../http.ts';
 import type { Log } from '../log.ts';
+import { mayReadMetrics } from '../metrics/access.ts';
 import type { Authentication } from './authentication.ts';
 import type { Readiness } from './health.ts';
 import { limits } from './limits.ts';
 import type { Handler } from './listening.ts';
-import { sendError, sendJson } from './responses.ts';
 import { makeStripeWebhook, stripeWebhookPath } from './stripe-webhook.ts';
-import { mayReadMetrics } from './telemetry/access.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 import { makeUnsubscribe, unsubscribePath } from './unsubscribe.ts';
 
@@ -26,17 +26,27 @@ export function metricsRoute(telemetry: Telemetry, token: string | undefined): H
   };
 }
 
-/** Makes the handler of a port that has nothing but /metrics. */
-export function metricsOnly(metrics: Handler): Handler {
-  return async (request, response) =>
-    request.url === '/metrics'
-      ? metrics(request, response)
-      : sendError(response, 404, 'NOT_FOUND', 'there is only /metrics');
+/** Makes the handler of a port that has nothing but health and /metrics. */
+export function metricsOnly(metrics: Handler, ready: Handler): Handler {
+  return async (request, response) => {
+    if (request.url === '/metrics') return metrics(request, response);
+    if (request.url === '/healthz') return sendJson(response, 200, { alive: true });
+    if (request.url === '/readyz') return ready(request, response);
+    sendError(response, 404, 'NOT_FOUND', 'there are /healthz, /readyz and /metrics');
+  };
+}
+
+/** Makes the handler of /readyz. */
+export function readyRoute(ask: () => Promise<Readiness>): Handler {
+  return async (_, response) => {
+    const { ready, checks } = await ask();
+    sendJson(response, ready ? 200 : 503, { ready, checks });
+  };
 }
 
 export interface RouteOptions {
   pool: Pool;
-  readiness: () => Promise<Readiness>;
+  ready: Handler;
   /** Requests that may wait for a connection of the pool. */
   maxWaiting: number;
   jwtSecret: string;
@@ -60,10 +70,7 @@ export function makeRoutes(options: RouteOptions): Handler {
   return async (request, response) => {
     const path = (request.url ?? '/').split('?', 1)[0];
     if (path === '/healthz') return sendJson(response, 200, { alive: true });
-    if (path === '/readyz') {
-      const { ready, checks } = await options.readiness();
-      return sendJson(response, ready ? 200 : 503, { ready, checks });
-    }
+    if (path === '/readyz') return options.ready(request, response);
     if (path === '/metrics' && metrics !== undefined) return metrics(request, response);
     if (pool.waitingCount >= options.maxWaiting && needsDatabase.has(path ?? '')) {
       // Whoever waits behind so many would give up before it is their turn.

@@ -17,7 +17,7 @@ import { Live } from './live/live.ts';
 import type { SocketLimits } from './live/sockets.ts';
 import { makePreset } from './preset.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
-import { makeRoutes, metricsOnly, metricsRoute } from './routes.ts';
+import { makeRoutes, metricsOnly, metricsRoute, readyRoute } from './routes.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 
 export interface ApiOptions {
@@ -116,7 +116,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   await listener.start();
 
   const { token, port: metricsPort, ...measuring } = options.metrics ?? unmeasured;
-  const telemetry = new Telemetry({ authenticatorUrl, pool, log, ...measuring });
+  const telemetry = new Telemetry({ authenticatorUrl, pool, live, log, ...measuring });
   const authentication = new Authentication({ jwtSecret, revoked, telemetry });
   const maskError = makeMaskError(log, columns.columnOf);
   const pgl = postgraphile(
@@ -138,9 +138,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   await pgl.getSchema();
 
   const metrics = metricsRoute(telemetry, token);
+  const ready = readyRoute(() => readiness(probe, drain));
   const handle = makeRoutes({
     pool,
-    readiness: () => readiness(probe, drain),
+    ready,
     maxWaiting: options.maxWaiting ?? 10 * options.poolSize,
     jwtSecret,
     stripeWebhookSecret: options.stripeWebhookSecret,
@@ -155,7 +156,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const metricsServer =
     metricsPort === undefined
       ? undefined
-      : await listen({ ...listening, port: metricsPort, handle: metricsOnly(metrics) });
+      : await listen({ ...listening, port: metricsPort, handle: metricsOnly(metrics, ready) });
 
   let closing: Promise<void> | undefined;
   async function close({ drainMs, graceMs }: Patience): Promise<void> {

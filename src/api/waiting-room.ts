@@ -1,5 +1,5 @@
 import { createServer } from 'node:http';
-import { sendError, sendJson } from './responses.ts';
+import { sendError, sendJson } from '../http.ts';
 
 export interface WaitingRoom {
   /** What /readyz says. */

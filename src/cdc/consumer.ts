@@ -1,6 +1,7 @@
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { isLogGone, isTransient } from './failures.ts';
+import { CaptureFigures } from './figures.ts';
 import { type Link, openLink } from './link.ts';
 import { Session } from './session.ts';
 import type { Plugin } from './slot.ts';
@@ -24,6 +25,7 @@ const failedAlert = 'change-capture-failed';
 /** Keeps user_dashboard_aggregates current, over connections that break and servers that restart. */
 export class Consumer {
   readonly #options: ConsumerOptions;
+  readonly figures = new CaptureFigures();
   #session: Session | undefined;
   #stopping = false;
   #connected = false;
@@ -45,7 +47,9 @@ export class Consumer {
     let failures = 0;
     let logIsGone = false;
     while (!this.#stopping) {
-      const session = new Session({ ...this.#options, logIsGone, witness });
+      const { figures } = this;
+      figures.state = 'connecting';
+      const session = new Session({ ...this.#options, logIsGone, witness, figures });
       this.#session = session;
       try {
         let isFirst = true;

@@ -4,6 +4,7 @@ import { Silence } from '../postgres/silence.ts';
 import { Applier, pieceSize } from './applier.ts';
 import type { Transaction } from './changes.ts';
 import type { ConsumerOptions } from './consumer.ts';
+import type { CaptureFigures } from './figures.ts';
 import { type Link, lockHolder, locks, openLink, pause, tryLock } from './link.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 import { PgoutputDecoder, pgoutputOptions } from './pgoutput.ts';
@@ -19,6 +20,7 @@ export interface SessionOptions extends ConsumerOptions {
   /** The slot cannot be read any more, whatever its status says. */
   logIsGone: boolean;
   witness: Witness;
+  figures: CaptureFigures;
 }
 
 /** A consumer that has not renewed its lease for so long is ended by another. */
@@ -117,6 +119,7 @@ export class Session {
     stream.confirm(applied);
     await control.query(`select app_private.set_capture_state($1, 'running')`, [slot]);
     this.#isReading = true;
+    this.#options.figures.state = 'reading';
     log.info({ slot, plugin, lsn: formatLsn(applied) }, 'reading');
     this.#beat(control);
     const applier = new Applier(apply, control, slot, applied);
@@ -206,9 +209,10 @@ export class Session {
    * not said for a while that it works.
    */
   async #becomeOnly(apply: Link, control: Link): Promise<void> {
-    const { slot, log } = this.#options;
+    const { slot, log, figures } = this.#options;
     let said: number | undefined;
     while (!(await tryLock(apply, locks.consumer))) {
+      figures.state = 'waiting';
       const holder = await lockHolder(control, locks.consumer);
       if (holder !== undefined && holder !== said) {
         log.warn({ pid: holder }, 'another consumer runs: waiting for its end');
@@ -258,6 +262,7 @@ export class Session {
     const found = await findSlot(apply, slot, asked, logIsGone);
     if (found.usable) return { applied: found.appliedLsn, plugin: found.plugin };
     const { why, lost, exists } = found;
+    this.#options.figures.state = 'counting';
     log[lost ? 'warn' : 'info']({ slot, why }, 'counting everything from the tables');
     if (lost) {
       await control.query('select ops.raise_alert($1, $2, $3, $4, $5)', [
@@ -307,7 +312,14 @@ export class Session {
     let inPieces = false;
     const flush = async (): Promise<void> => {
       if (batch.length === 0) return;
+      const began = performance.now();
       await applier.applyAll(batch);
+      this.#options.figures.applied({
+        transactions: batch.length,
+        changes: size,
+        committedAt: batch.at(-1)?.committedAt ?? '',
+        ms: performance.now() - began,
+      });
       [batch, size] = [[], 0];
       stream.confirm(applier.applied);
       onProgress();
@@ -331,7 +343,17 @@ export class Session {
           current.endLsn = message.endLsn;
           this.#options.witness.note(message.endLsn, current.committedAt);
           if (inPieces) {
+            const began = performance.now();
+            const { committedAt, changes } = current;
             await applier.finishPieces(current);
+            // The pieces before were counted by their own time.
+            const ms = performance.now() - began;
+            this.#options.figures.applied({
+              transactions: 1,
+              changes: changes.length,
+              committedAt,
+              ms,
+            });
             stream.confirm(applier.applied);
             onProgress();
           } else if (current.changes.length > 0) {
@@ -343,7 +365,14 @@ export class Session {
           current.changes.push(...(await relations.toChanges(message)));
           if (current.changes.length >= pieceSize) {
             await flush();
+            const began = performance.now();
             await applier.applyPiece(current, current.changes);
+            this.#options.figures.applied({
+              transactions: 0,
+              changes: current.changes.length,
+              committedAt: '',
+              ms: performance.now() - began,
+            });
             current.changes = [];
             inPieces = true;
           }

@@ -10,7 +10,7 @@ import { locateDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { formatRecord } from '../terminal/table.ts';
-import { graceOf, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
+import { graceOf, openPort, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
 
 interface Target {
   config: Config;
@@ -44,8 +44,16 @@ async function consume({ wait = false }: { wait?: boolean }): Promise<void> {
     log,
     onConnected: () => sayReady(),
   });
+  const { figures } = consumer;
+  const open = await openPort(config, {
+    metrics: () => figures.registry.metrics(),
+    // Whoever answers has a loop that turns; another takes over from one that does not.
+    isAlive: () => true,
+    checks: () => figures.checks(),
+  });
   const running = consumer.run().catch((error: unknown) => explain(error, url));
   await Promise.race([running, untilStopped(log, graceOf(config), () => consumer.stop())]);
+  open?.close();
 }
 
 interface Status {

@@ -1,7 +1,8 @@
 import process from 'node:process';
-import type { Config } from '../config.ts';
-import { messageOf } from '../errors.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { type MetricsPort, openMetricsPort, type PortOptions } from '../metrics/port.ts';
 import { type WaitOptions, waitForMigrations } from '../migrations/wait.ts';
 import { connectionError } from '../postgres/connect.ts';
 
@@ -23,7 +24,7 @@ export const drainOf = ({ GW_DRAIN_SECONDS: seconds, NODE_ENV }: Config): number
 export const stopDeadline = (graceMs: number): number => graceMs + lastMs;
 
 /**
- * Ends a long-running process in order: on SIGTERM, SIGINT or SIGHUP, and when the
+ * Ends a long-running process in order: on SIGTERM or SIGINT, and when the
  * supervisor that forked it is gone, however it went. A second signal does not wait.
  *
  * @param stop what takes graceMs at most, and a moment
@@ -56,13 +57,50 @@ export function untilStopped(log: Log, graceMs: number, stop: () => Promise<void
           setTimeout(() => process.exit(), 500).unref();
         });
     };
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-      process.on(signal, () => end(signal));
-    }
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(signal));
+    process.on('SIGHUP', () => {
+      // A terminal that is closed; a service has none, and reads its settings again.
+      if (process.stdin.isTTY || process.stderr.isTTY) end('SIGHUP');
+      else reload(log);
+    });
     process.on('disconnect', () => {
       if (stoppingSince === undefined) end('the supervisor is gone');
     });
   });
+}
+
+/**
+ * Opens GW_METRICS_PORT, where it is set, for a process that has no other port.
+ *
+ * @throws GwError when the port is taken
+ */
+export async function openPort(
+  config: Config,
+  options: Pick<PortOptions, 'metrics' | 'isAlive' | 'checks'>,
+): Promise<MetricsPort | undefined> {
+  const { GW_METRICS_PORT: port, GW_HOST: host, GW_METRICS_TOKEN: token } = config;
+  if (port === undefined) return undefined;
+  return openMetricsPort({ host, port, token, ...options }).catch(explainPort);
+}
+
+/** Throws what it is given, and names the port when that is taken. */
+export function explainPort(error: unknown): never {
+  if (codeOf(error) !== 'EADDRINUSE') throw error;
+  throw new GwError(`port ${(error as { port?: number }).port} is taken`, {
+    hint: 'Choose another with GW_PORT, or GW_METRICS_PORT.',
+    exitCode: EXIT.usage,
+  });
+}
+
+/** Takes the log level over that GW_LOG_LEVEL_FILE now has. */
+function reload(log: Log): void {
+  try {
+    const { GW_LOG_LEVEL: level } = loadConfig();
+    log.level = level;
+    log.info({ level }, 'took the log level over');
+  } catch (error) {
+    log.error({ error: messageOf(error) }, 'kept the log level');
+  }
 }
 
 /** What `--wait` does. */

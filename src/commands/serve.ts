@@ -1,20 +1,19 @@
 import type { Command } from 'commander';
 import { loadConfigOf } from '../config.ts';
-import { codeOf, EXIT, GwError } from '../errors.ts';
+import { codeOf } from '../errors.ts';
 import { openProcessLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { readSecrets, readState } from '../server/state.ts';
-import { drainOf, graceOf, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
-
-/** Throws what it is given, and names the port when that is taken. */
-function explainPort(error: unknown): never {
-  if (codeOf(error) !== 'EADDRINUSE') throw error;
-  throw new GwError(`port ${(error as { port?: number }).port} is taken`, {
-    hint: 'Choose another with GW_PORT, or GW_METRICS_PORT.',
-    exitCode: EXIT.usage,
-  });
-}
+import {
+  drainOf,
+  explainPort,
+  graceOf,
+  sayReady,
+  untilMigrated,
+  untilStopped,
+  waitHelp,
+} from './process.ts';
 
 export function registerServe(program: Command): void {
   program

@@ -142,7 +142,10 @@ async function startProcesses(
   await progress.step('processes', async () => {
     await Promise.all([
       supervisor.start({ name: 'api', args: ['serve', ...watchSchema], env }),
-      ...background.map((name) => supervisor.start({ name, args: [name], env })),
+      // One port, and that is the API's.
+      ...background.map((name) =>
+        supervisor.start({ name, args: [name], env: { ...env, GW_METRICS_PORT: '' } }),
+      ),
     ]);
     return captures ? 'api, worker and cdc run' : 'api and worker run';
   });

@@ -6,7 +6,7 @@ import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
-import { graceOf, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
+import { graceOf, openPort, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
 
 function sealsOf({ GW_AUDIT_KEY: key, GW_AUDIT_SEALS: url }: Config) {
   return key === undefined || url === undefined ? undefined : { key, url };
@@ -26,7 +26,8 @@ export function registerWorker(program: Command): void {
       const alerts = alertDestinations(config);
       log.level = config.GW_LOG_LEVEL;
       const { urls } = locateDatabase(config);
-      ensureStateDirectory();
+      // The outbox is the only file that a worker writes.
+      if ((config.GW_DELIVERY_URL ?? 'file:') === 'file:') ensureStateDirectory();
       const channel = openChannel(config, paths.outbox);
       const publicUrl = config.GW_PUBLIC_URL;
       const unsubscribeUrl =
@@ -47,9 +48,18 @@ export function registerWorker(program: Command): void {
         if (codeOf(error) === undefined && !isCut) throw error;
         throw connectionError(error, urls.worker, 'DATABASE_URL');
       });
-      log.info({ channel: channel.description }, 'working');
+      const { figures } = worker;
+      const open = await openPort(config, {
+        metrics: () => figures.registry.metrics(),
+        isAlive: () => figures.isAlive,
+        checks: () => figures.checks(),
+      });
+      log.info({ channel: channel.description, metrics_port: open?.port }, 'working');
       sayReady();
       const graceMs = graceOf(config);
-      await untilStopped(log, graceMs, () => worker.close(graceMs));
+      await untilStopped(log, graceMs, async () => {
+        await worker.close(graceMs);
+        open?.close();
+      });
     });
 }

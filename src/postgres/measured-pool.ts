@@ -40,6 +40,8 @@ export class MeasuredPool extends Pool {
   #max = 0;
   #errors = 0;
   readonly #clients = new Set<Internals>();
+  /** Since the process began. */
+  readonly totals = { count: 0, waitedMs: 0, errors: 0 };
 
   constructor({ silenceMs, ...config }: MeasuredPoolConfig) {
     super({ ...config, keepAlive: true, keepAliveInitialDelayMillis: 10_000 });
@@ -60,6 +62,7 @@ export class MeasuredPool extends Pool {
     // An idle connection that breaks.
     this.on('error', () => {
       this.#errors += 1;
+      this.totals.errors += 1;
     });
   }
 
@@ -102,8 +105,13 @@ export class MeasuredPool extends Pool {
   }
 
   #waited(began: number, hasFailed: boolean): void {
-    if (hasFailed) this.#errors += 1;
     const waited = performance.now() - began;
+    this.totals.count += 1;
+    this.totals.waitedMs += waited;
+    if (hasFailed) {
+      this.#errors += 1;
+      this.totals.errors += 1;
+    }
     this.#count += 1;
     this.#sum += waited;
     if (waited > this.#max) this.#max = waited;

@@ -13,7 +13,7 @@ import {
 import { findInstallations } from './binaries.ts';
 import type { RolePasswords } from './bootstrap.ts';
 import { type Cluster, clusterExists, clusterMajor, dataDirectory } from './cluster.ts';
-import { readSecrets, readState, type Secrets } from './state.ts';
+import { keptSecrets, readSecrets, readState, type Secrets } from './state.ts';
 
 export const localDatabaseName = 'groundwork';
 export const standardPort = 5432;
@@ -32,6 +32,17 @@ export function namedPasswords(config: Config): Partial<RolePasswords> {
 /** Passwords of the roles: the environment's, else this checkout's own. */
 export const rolePasswords = (config: Config): Passwords => ({
   ...readSecrets(),
+  ...namedPasswords(config),
+});
+
+/**
+ * The same without making any up, for a server whose roles others have made: whose password is
+ * not known logs in without one, or with what libpq's variables and the server agree on.
+ */
+const knownPasswords = (config: Config): Passwords => ({
+  superuser: '',
+  ...forEachLogin(() => ''),
+  ...keptSecrets(),
   ...namedPasswords(config),
 });
 
@@ -111,9 +122,9 @@ export function localCluster(): Cluster | undefined {
  * @throws GwError when there is none yet
  */
 export function locateDatabase(config: Config): Database {
-  const passwords = rolePasswords(config);
   const { DATABASE_URL: url } = config;
-  if (url !== undefined && !isOurUrl(url)) return fromUrl(config, url, passwords);
+  if (url !== undefined && !isOurUrl(url)) return fromUrl(config, url, knownPasswords(config));
+  const passwords = rolePasswords(config);
   const { cluster, container, postgresPort } = readState();
   if ((cluster ?? container) === undefined || postgresPort === undefined) {
     throw new GwError('there is no database yet', {

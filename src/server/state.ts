@@ -79,10 +79,13 @@ export function updateState(change: State): State {
   return state;
 }
 
+/** The secrets that this checkout has made so far. */
+export const keptSecrets = (): Partial<Secrets> => readJson<Secrets>(paths.secrets);
+
 /** The secrets of this checkout, made on first use. */
 export function readSecrets(): Secrets {
   ensureStateDirectory();
-  const kept = readJson<Secrets>(paths.secrets);
+  const kept = keptSecrets();
   const fresh = (): string => randomBytes(24).toString('base64url');
   const secrets: Secrets = {
     superuser: kept.superuser ?? fresh(),

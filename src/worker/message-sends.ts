@@ -4,6 +4,7 @@ import type { Pool } from 'pg';
 import { errorText, type Log } from '../log.ts';
 import { traceIdsOf } from '../trace.ts';
 import type { Attempt, Channel, Message } from './channels/channel.ts';
+import type { WorkerFigures } from './figures.ts';
 
 /** What enqueue_messages() puts into a job; passed back to the database as it came. */
 export type SendJob = {
@@ -27,6 +28,7 @@ export interface SendOptions {
 export const sendQueue = 'message-send';
 
 export interface SendTools extends SendOptions {
+  figures: WorkerFigures;
   /** Lets so many calls be in flight at once, of all batches. */
   limit: LimitFunction;
   /** Aborted when nothing more is to be started. */
@@ -89,7 +91,7 @@ export async function sendMessages(
  * the worker is to stop, what has not been started is given back at once.
  */
 async function deliver(messages: readonly Message[], tools: SendTools): Promise<Result[]> {
-  const { channel, limit, stopping } = tools;
+  const { channel, figures, limit, stopping } = tools;
   const waiting = new Set(messages);
   const results: Result[] = [];
   let ended: Result[] = [];
@@ -118,7 +120,7 @@ async function deliver(messages: readonly Message[], tools: SendTools): Promise<
         limit(async () => {
           const mine = call.filter((message) => waiting.delete(message));
           if (mine.length === 0) return;
-          const attempts = await channel.deliver(mine);
+          const attempts = await figures.call(mine.length, () => channel.deliver(mine));
           const made = mine.map((message, index) => resultOf(message, attempts[index]));
           results.push(...made);
           ended.push(...made);
@@ -143,7 +145,7 @@ function callsOf(messages: readonly Message[], size: number): Message[][] {
 /** Lets another worker have jobs of which nothing was started. Nothing counts as an attempt. */
 async function giveBackJobs(
   jobs: readonly (Omit<SendJob, 'message_type'> & { job_id: string; attempt?: number })[],
-  { pool, log }: Pick<SendTools, 'pool' | 'log'>,
+  { pool, log, figures }: SendTools,
 ): Promise<void> {
   if (jobs.length === 0) return;
   const given = jobs.map(({ job_id, user_id, message_id, scheduled_send_time, attempt }) => ({
@@ -152,6 +154,7 @@ async function giveBackJobs(
   }));
   try {
     await pool.query('select app_private.give_back_messages($1)', [JSON.stringify(given)]);
+    figures.gaveBack(jobs.length);
     log.info({ count: jobs.length }, 'gave back what was not started');
   } catch (error) {
     // Their jobs are not touched any more: they are given away after their heartbeat.

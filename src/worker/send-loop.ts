@@ -2,9 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Job, PgBoss } from 'pg-boss';
 import { errorText } from '../log.ts';
+import type { WorkerFigures } from './figures.ts';
 import { type SendJob, type SendOptions, sendMessages, sendQueue } from './message-sends.ts';
 
 export interface SendLoopOptions extends SendOptions {
+  figures: WorkerFigures;
   boss: PgBoss;
   /** Messages in a batch, at most. */
   batchSize: number;
@@ -38,7 +40,7 @@ const batchMs = 500;
  * would settle the jobs once more.
  */
 export function startSendLoop(options: SendLoopOptions): SendLoop {
-  const { boss, pool, channel, log, batchSize, lanes } = options;
+  const { boss, pool, channel, figures, log, batchSize, lanes } = options;
   const stopping = new AbortController();
   const ending = new AbortController();
   const running = new Set<Promise<void>>();
@@ -87,9 +89,11 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     });
     const permits = permit?.permits ?? 0;
     // A probe that is on its way may be answered, and open everything, any moment.
+    figures.turned(true);
     if (permits === 0) return Math.min(Math.max(permit?.wait_ms ?? idleMs, 10), 1_000);
     const jobs = await boss.fetch<SendJob>(sendQueue, { batchSize: permits });
     if (jobs.length > 0) {
+      figures.claimed(jobs.length);
       const batch = handle(jobs).finally(() => running.delete(batch));
       running.add(batch);
     }
@@ -101,6 +105,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     while (!signal.aborted) {
       if (running.size >= lanes) await Promise.race(running);
       const pause = await next().catch((error: unknown) => {
+        figures.turned(false);
         if (!signal.aborted) log.error({ error: errorText(error) }, 'cannot fetch messages');
         return 1_000;
       });

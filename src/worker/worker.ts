@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgBoss } from 'pg-boss';
+import { workerPool } from '../connections.ts';
 import { GwError } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
@@ -7,6 +8,7 @@ import { samplePool } from '../postgres/pool-samples.ts';
 import { type AlertDestination, workAlerts } from './alerts.ts';
 import { type SealOptions, sealAuditLog } from './audit-seals.ts';
 import type { Channel } from './channels/channel.ts';
+import { WorkerFigures } from './figures.ts';
 import { type SendOptions, sendQueue } from './message-sends.ts';
 import { startSendLoop } from './send-loop.ts';
 
@@ -24,6 +26,8 @@ export interface WorkerOptions {
 }
 
 export interface Worker {
+  /** What it says of itself. */
+  figures: WorkerFigures;
   /**
    * Takes no new jobs, gives back what was not started, waits for calls in flight, records
    * them, and closes connections.
@@ -46,7 +50,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   // One pool, pg-boss's too: its samples show all that the worker asks.
   const pool = new MeasuredPool({
     connectionString: workerUrl,
-    max: 8,
+    max: workerPool,
     application_name: 'gw-worker',
     connectionTimeoutMillis: 10_000,
     // A server that is alive answers before it is given up.
@@ -89,9 +93,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   boss.supervise(sendQueue).catch((error: unknown) => {
     log.warn({ error: errorText(error) }, 'cannot look for jobs of dead workers');
   });
+  const figures = new WorkerFigures(channel.name, pool);
   const sends = startSendLoop({
     boss,
     pool,
+    figures,
     channel,
     log,
     unsubscribeUrl,
@@ -117,5 +123,5 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     await sends.end();
     await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
   }
-  return { close: (graceMs = 3_000) => (closing ??= close(graceMs)) };
+  return { figures, close: (graceMs = 3_000) => (closing ??= close(graceMs)) };
 }

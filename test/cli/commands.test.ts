@@ -117,7 +117,7 @@ test('a port that GW_PORT asks for and somebody has is an error, not another por
   });
   squatter.close();
   expect(code).toBe(2);
-  expect(stderr).toContain(`error: port ${port} is taken`);
+  expect(stderr).toContain(`"msg":"port ${port} is taken"`);
 });
 
 describe('migrations', () => {

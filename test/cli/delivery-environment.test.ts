@@ -105,7 +105,7 @@ describe('in production', () => {
     const load = () => loadConfig({ ...env, GW_PORT: 'none' }, ['serve', 'worker']);
     expect(load).toThrow(expect.objectContaining({ exitCode: 2 }));
     expect(load).toThrow(
-      /GW_PORT: .+\n {2}GW_JWT_SECRET: must .+\n {2}GW_DELIVERY_URL: .+file:.+\n {2}GW_PUBLIC_URL: .+$/,
+      /GW_PORT: .+\n {2}GW_JWT_SECRET: must .+\n {2}GW_DELIVERY_URL: .+file:.+\n {2}GW_PUBLIC_URL: .+\n {2}GW_ALERT_URL: .+$/,
     );
   });
 

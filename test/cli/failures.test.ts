@@ -100,6 +100,12 @@ function expectSentence({ code, stdout, stderr }: Finished, codes: number[]): vo
   expect(stderr).not.toMatch(/^\s+at .*[:(]\d+/m);
   expect(stderr).not.toContain('unexpected: ');
   expect(codes, output).toContain(code);
+  // The processes have a log, of JSON lines.
+  const line = /^\{.*"level":60.*\}$/m.exec(stderr)?.[0];
+  if (line !== undefined) {
+    expect(JSON.parse(line)).toMatchObject({ msg: expect.any(String), exit_code: code });
+    return;
+  }
   // What monitoring systems read is on stdout.
   const told = stdout.startsWith('UNKNOWN: ') ? stdout.replace('UNKNOWN', 'error') : stderr;
   expect(told, output).toMatch(/^error: \S/m);
@@ -108,10 +114,10 @@ function expectSentence({ code, stdout, stderr }: Finished, codes: number[]): vo
 /** The same, with what to do about it. */
 function expectReadable(finished: Finished, codes: number[]): void {
   expectSentence(finished, codes);
-  expect(finished.stderr).toMatch(/^hint: \S/m);
+  expect(finished.stderr).toMatch(/^hint: \S|"level":60.*"hint":"/m);
 }
 
-const needsNone = ['db url', 'env'];
+const needsNone = ['db url', 'env', 'config'];
 
 describe.for([
   ['nothing listens there', `postgres://gw_owner:${secret}@127.0.0.1:1/groundwork`],
@@ -144,11 +150,26 @@ describe.for([
 
 describe('in a database that is not ours', { timeout: 60_000 }, () => {
   /** Tell nothing of our tables, or say of each that it is not there. */
-  const works = ['check', 'db psql', 'db status', 'db url', 'env', 'lint', 'report', 'status'];
-  test.for(commands.filter(({ name }) => !works.includes(name)))('$name says so', async (leaf) => {
-    const url = changeUrl(db.url('owner'), { database: foreign });
-    expectReadable(await runOn(url, leaf, passwords()), [1, 2, 3]);
-  });
+  const works = [
+    'check',
+    'config',
+    'db psql',
+    'db status',
+    'db url',
+    'env',
+    'lint',
+    'report',
+    'status',
+  ];
+  /** Wait for the migrations. */
+  const waits = ['serve', 'worker', 'cdc'];
+  test.for(commands.filter(({ name }) => ![...works, ...waits].includes(name)))(
+    '$name says so',
+    async (leaf) => {
+      const url = changeUrl(db.url('owner'), { database: foreign });
+      expectReadable(await runOn(url, leaf, passwords()), [1, 2, 3]);
+    },
+  );
 });
 
 describe('in our database', { timeout: 60_000 }, () => {

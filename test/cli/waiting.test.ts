@@ -4,6 +4,7 @@ import { withSql } from '../../src/postgres/connect.ts';
 import { bootstrapDatabase, createDatabase } from '../../src/server/bootstrap.ts';
 import { databaseAt, randomPort } from '../../src/server/scratch.ts';
 import { jwtSecret } from '../helpers/api.ts';
+import { useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';
 import { eventually } from '../helpers/wait.ts';
 
@@ -13,12 +14,13 @@ const superuserUrl = inject('superuserUrl');
 const name = `gw_waiting_${process.pid}`;
 const database = databaseAt(superuserUrl, name);
 const owner = database.urls.owner;
+const db = useDatabase();
 let processes: GwProcess[] = [];
 let port = 0;
 
-function start(...args: string[]): GwProcess {
+function start(args: string[], url = db.url('owner')): GwProcess {
   const env: Record<string, string> = {
-    DATABASE_URL: owner,
+    DATABASE_URL: url,
     GW_LOG_LEVEL: 'info',
     GW_PORT: String(port),
     GW_JWT_SECRET: jwtSecret,
@@ -55,7 +57,7 @@ afterAll(() =>
 
 test('with --wait every process waits for the server, then for the migrations, and then works', async () => {
   port = await randomPort();
-  for (const command of ['serve', 'worker', 'cdc']) start(command, '--wait');
+  for (const command of ['serve', 'worker', 'cdc']) start([command, '--wait'], owner);
   await allSay('cannot be reached (3D000)');
   expect(await ask('/healthz')).toEqual([200, '{"alive":true}']);
   expect(await ask('/readyz')).toEqual([503, expect.stringContaining('cannot be reached')]);
@@ -81,23 +83,21 @@ test('with --wait every process waits for the server, then for the migrations, a
 
 test('a process whose database lacks the newest migration serves nothing until it is there', async () => {
   port = await randomPort();
-  const [last] = await withSql(
-    owner,
-    (sql) => sql<{ hash: string; filename: string }[]>`
-      delete from graphile_migrate.migrations
-      where filename = (select max(filename) from graphile_migrate.migrations)
-      returning hash, previous_hash, filename, date`,
-  );
-  const api = start('serve');
+  const sql = db.as('owner');
+  const [last] = await sql<{ hash: string; filename: string }[]>`
+    delete from graphile_migrate.migrations
+    where filename = (select max(filename) from graphile_migrate.migrations)
+    returning hash, previous_hash, filename, date`;
+  const api = start(['serve']);
   await allSay(`the code at ${last?.filename}`);
   expect(await ask('/readyz')).toEqual([503, expect.stringContaining('the database is at')]);
-  await withSql(owner, (sql) => sql`insert into graphile_migrate.migrations ${sql(last as never)}`);
+  await sql`insert into graphile_migrate.migrations ${sql(last as never)}`;
   await api.ready();
   expect((await ask('/readyz'))[0]).toBe(200);
 });
 
 test('without --wait a database that is not there is said at once, with exit code 3', async () => {
-  const url = new URL(owner);
+  const url = new URL(db.url('owner'));
   url.pathname = '/gw_nowhere';
   for (const command of ['serve', 'worker', 'cdc']) {
     port = await randomPort();
@@ -111,9 +111,9 @@ test('without --wait a database that is not there is said at once, with exit cod
 
 test('who waits is stopped by SIGTERM', async () => {
   port = await randomPort();
-  await withSql(owner, (sql) => sql`alter table graphile_migrate.migrations rename to away`);
-  for (const command of ['serve', 'worker', 'cdc']) start(command);
+  await db.as('owner')`alter table graphile_migrate.migrations rename to away`;
+  for (const command of ['serve', 'worker', 'cdc']) start([command]);
   await allSay('no migrations yet');
   for (const one of processes) expect(await one.stop()).toBe(0);
-  await withSql(owner, (sql) => sql`alter table graphile_migrate.away rename to migrations`);
+  await db.as('owner')`alter table graphile_migrate.away rename to migrations`;
 });

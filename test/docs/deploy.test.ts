@@ -58,7 +58,9 @@ test('in production a worker names all that it lacks, as the guide says', async 
   });
   expect(refused).toMatchObject({
     code: 2,
-    stderr: expect.stringMatching(/GW_JWT_SECRET: .+\n.*GW_DELIVERY_URL: .+\n.*GW_PUBLIC_URL: /),
+    stderr: expect.stringMatching(
+      /GW_JWT_SECRET: .+GW_DELIVERY_URL: .+GW_PUBLIC_URL: .+GW_ALERT_URL: /,
+    ),
   });
 });
 

@@ -5,6 +5,7 @@ import { jwtSecret, useApi } from '../helpers/api.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { code, expectTable, type Row } from '../helpers/reference.ts';
 import { sign } from '../helpers/stripe.ts';
+import { eventually } from '../helpers/wait.ts';
 
 const secret = 'whsec_a_secret_of_the_tests';
 const db = useDatabase();
@@ -67,7 +68,22 @@ test('every HTTP status that the API answers with is in the reference', {
   await db.as('superuser').unsafe(`
     drop function app_private.unsubscribe, app_private.apply_subscription_event,
       ops.last_migration`);
+  const read = db.url('owner').split('/').at(-1) ?? '';
+  await db.as('superuser').unsafe(`alter database ${read} set default_transaction_read_only = on`);
+  await db.as('superuser')`
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and usename = 'gw_authenticator'`;
+  const register = `mutation { continueAsGuest(input: {}) { result { userId } } }`;
+  const refused = await eventually(async () => {
+    const { response, code: name } = await ask(
+      '/graphql',
+      post(JSON.stringify({ query: register })),
+    );
+    return response.startsWith('503') && { response, code: name };
+  });
+  await db.as('superuser').unsafe(`alter database ${read} reset default_transaction_read_only`);
   seen.push(
+    refused,
     await ask(link, post('')),
     await ask('/webhooks/stripe', signed(event)),
     await ask('/readyz'),

@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { CaptureFigures } from '../../src/cdc/figures.ts';
+import { MeasuredPool } from '../../src/postgres/measured-pool.ts';
+import { WorkerFigures } from '../../src/worker/figures.ts';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { code, expectTable, readTable } from '../helpers/reference.ts';
@@ -42,6 +45,9 @@ async function scrape(): Promise<Metric[]> {
   await db.as('owner')`select setval('app_private.query_cache_hits', 1)`;
   await api.query('{ viewer { email } }');
   await api.query('{ nothing }');
+  await api.query(
+    'mutation { refreshSession(input: { refreshToken: "none" }) { result { userId } } }',
+  );
   return metricsIn(await (await fetch(`${api.origin}/metrics`)).text());
 }
 
@@ -74,6 +80,23 @@ test('every metric of the database is in the reference', async () => {
   expect([...new Set(named), 'gw_database_up'].sort()).toEqual(shown.sort());
 });
 
+test('every metric of the other processes is in the reference', async () => {
+  const pool = new MeasuredPool({ connectionString: db.url('worker'), silenceMs: 1_000 });
+  const worker = new WorkerFigures('http', pool);
+  await worker.call(1, async () => [{ status: 'SENT' }]);
+  const shared = /^`(gw_pool|gw_build|gw_log)/;
+  for (const [name, registry] of [
+    ['gw worker', worker.registry],
+    ['gw cdc', new CaptureFigures().registry],
+  ] as const) {
+    const own = metricsIn(await registry.metrics()).filter(
+      ({ metric }) => metric.startsWith('`gw_') && !shared.test(metric),
+    );
+    expectTable('metrics', `Metrics of ${name}`, own.map(asRow));
+  }
+  await pool.end();
+});
+
 test('every metric of Node is in the reference', async () => {
   const others = (await scrape()).filter(({ metric }) => !metric.startsWith('`gw_'));
   // Labels are left out: some series appear only after a collection of garbage, say.
@@ -94,8 +117,8 @@ async function functionOfMetrics(): Promise<string> {
 test('what /readyz looks at is in the reference', async () => {
   const answer = await fetch(`${api.origin}/readyz`);
   const { checks } = (await answer.json()) as { checks: Record<string, string> };
-  // Under `gw up`, and while a disk is full.
-  const elsewhere = ['worker', 'cdc', 'supervisor', 'disk'];
+  // Under `gw up`, while a disk is full, and at the end.
+  const elsewhere = ['worker', 'cdc', 'supervisor', 'disk', 'process'];
   expectTable(
     'metrics',
     'Health',

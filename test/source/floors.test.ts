@@ -6,14 +6,14 @@ import { projectRoot } from '../../src/project.ts';
 /** From bottom to top. A name with a slash is a folder and all that is in it. */
 const floors = [
   [
-    ...['config.ts', 'errors.ts', 'html.ts', 'log.ts', 'mailbox.ts', 'project.ts'],
-    ...['tls.ts', 'trace.ts'],
+    ...['config.ts', 'connections.ts', 'environment.ts', 'errors.ts', 'html.ts', 'http.ts'],
+    ...['log-stream.ts', 'log.ts', 'mailbox.ts', 'project.ts', 'tls.ts', 'trace.ts'],
   ],
   ['terminal/'],
   ['postgres/'],
   ['server/'],
   ['migrations/'],
-  ['messages/', 'audit/'],
+  ['messages/', 'audit/', 'metrics/'],
   ['toolkit/'],
   ['api/', 'worker/', 'cdc/', 'up/'],
   ['commands/'],

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Pool } from 'pg';
 import { Counter, Gauge, Registry } from 'prom-client';
 
@@ -10,6 +11,9 @@ interface Figure {
 
 /** Milliseconds for which the figures are not asked for again. */
 const freshMs = 5_000;
+
+/** By which the database knows this process from the others. */
+const processId = randomUUID();
 
 /** The figures of the database in Prometheus' text form; more than one row makes a series. */
 function format(figures: readonly Figure[]): Promise<string> {
@@ -28,7 +32,10 @@ function format(figures: readonly Figure[]): Promise<string> {
   return registry.metrics();
 }
 
-/** Asks ops.metrics() at most every five seconds, however often and by how many it is read. */
+/**
+ * Asks for ops.metrics() at most every five seconds, however often and by how many it is read. One
+ * process of all gets them.
+ */
 export class DatabaseFigures {
   readonly #pool: Pool;
   #text = '';
@@ -59,7 +66,8 @@ export class DatabaseFigures {
     try {
       const { rows } = await this.#pool.query<Figure>({
         name: 'metrics',
-        text: 'select name, labels, value, help from ops.metrics()',
+        text: 'select name, labels, value, help from ops.metrics_of_fleet($1)',
+        values: [processId],
       });
       this.#text = await format([up, ...rows]);
     } catch {

@@ -20,6 +20,8 @@ export interface OperationInfo {
   kind: 'query' | 'mutation' | 'subscription';
   /** The operation's name in the document, or its first field. */
   name: string;
+  /** Its root field, which the schema has; `several`, where there are more. */
+  field: string;
   document: DocumentNode;
 }
 
@@ -49,6 +51,15 @@ function nameOf(operation: OperationDefinitionNode): string {
   return field?.kind === Kind.FIELD ? field.name.value : 'anonymous';
 }
 
+/** Names of fields are the schema's, and few; those of operations are whatever a client says. */
+function fieldOf({ selectionSet: { selections } }: OperationDefinitionNode): string {
+  const names = new Set(
+    selections.map((one) => (one.kind === Kind.FIELD ? one.name.value : 'fragment')),
+  );
+  const [only] = names;
+  return names.size === 1 && only !== undefined && only !== 'fragment' ? only : 'several';
+}
+
 const operations = new WeakMap<DocumentNode, Map<string, OperationInfo>>();
 
 /**
@@ -69,7 +80,12 @@ export function describeOperation(
   if (info === undefined) {
     const operation = getOperationAST(document, operationName);
     if (operation == null) return undefined;
-    info = { kind: operation.operation, name: nameOf(operation).slice(0, 80), document };
+    info = {
+      kind: operation.operation,
+      name: nameOf(operation).slice(0, 80),
+      field: fieldOf(operation),
+      document,
+    };
     known.set(key, info);
   }
   return info;

@@ -1,12 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { Pool } from 'pg';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { type Log, scrub } from '../../log.ts';
-import { droppedLines } from '../../log-stream.ts';
+import { makeRegistry, measurePool, seconds } from '../../metrics/registry.ts';
 import type { MeasuredPool } from '../../postgres/measured-pool.ts';
 import { samplePool } from '../../postgres/pool-samples.ts';
 import { type LogContext, logContext } from '../../trace.ts';
+import { errorCodes } from '../errors.ts';
 import { DatabaseFigures } from './database-figures.ts';
 import { describeStatement, documentHash } from './names.ts';
 import { type Measurement, Recorder } from './recorder.ts';
@@ -17,6 +18,8 @@ export interface TelemetryOptions {
   /** The pool that requests use. */
   pool: MeasuredPool;
   log: Log;
+  /** Whose sockets are counted. */
+  live: { readonly counts: { sockets: number; subscriptions: number } };
   /** The share of requests, 0 to 1, whose operation and statements are recorded. */
   sample: number;
   /** Milliseconds from which an operation or statement is always recorded. */
@@ -39,8 +42,6 @@ function readable(path: string): string {
   }
 }
 
-const seconds = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
-
 /** What the API says of itself: counters, recorded measurements, and a log line a request. */
 export class Telemetry {
   readonly #options: TelemetryOptions;
@@ -48,13 +49,14 @@ export class Telemetry {
   readonly #recorder: Recorder;
   readonly #figures: DatabaseFigures;
   readonly #stopSampling: () => void;
-  readonly #registry = new Registry();
+  readonly #registry = makeRegistry('api');
   readonly #byRequest = new WeakMap<IncomingMessage, RequestInfo>();
   readonly #byContext = new WeakMap<LogContext, RequestInfo>();
   readonly #requests: Counter<'path' | 'status'>;
   readonly #operations: Counter<'type'>;
   readonly #errors: Counter<'code'>;
-  readonly #durations: Histogram<'type'>;
+  readonly #failures: Counter<'type' | 'field'>;
+  readonly #durations: Histogram<'type' | 'field'>;
   readonly #statements: Histogram;
 
   constructor(options: TelemetryOptions) {
@@ -80,7 +82,6 @@ export class Telemetry {
     this.#figures = new DatabaseFigures(this.#pool);
 
     const registers = [this.#registry];
-    collectDefaultMetrics({ register: this.#registry });
     this.#requests = new Counter({
       name: 'gw_http_requests_total',
       help: 'Requests that were answered, by path and status.',
@@ -99,10 +100,19 @@ export class Telemetry {
       labelNames: ['code'],
       registers,
     });
+    this.#failures = new Counter({
+      name: 'gw_graphql_failed_operations_total',
+      help: 'Operations that were answered with an error, by type and root field.',
+      labelNames: ['type', 'field'],
+      registers,
+    });
+    // A rate needs a beginning.
+    for (const code of errorCodes) this.#errors.inc({ code }, 0);
+    for (const type of ['query', 'mutation', 'subscription']) this.#operations.inc({ type }, 0);
     this.#durations = new Histogram({
       name: 'gw_graphql_duration_seconds',
-      help: 'Seconds from the request to its response, by type of operation.',
-      labelNames: ['type'],
+      help: 'Seconds from the request to its response, by type of operation and root field.',
+      labelNames: ['type', 'field'],
       buckets: seconds,
       registers,
     });
@@ -112,9 +122,9 @@ export class Telemetry {
       buckets: seconds,
       registers,
     });
-    this.#measureLog(registers);
     this.#measureRecorder(registers);
-    this.#measurePool(registers);
+    this.#measureSockets(registers);
+    measurePool(this.#registry, options.pool);
     this.#stopSampling = samplePool({ pool: options.pool, name: 'api', writer: this.#pool, log });
   }
 
@@ -187,7 +197,9 @@ export class Telemetry {
     const { operation } = info;
     if (operation !== undefined) {
       this.#operations.inc({ type: operation.kind });
-      this.#durations.observe({ type: operation.kind }, duration / 1000);
+      const labels = { type: operation.kind, field: operation.field };
+      this.#durations.observe(labels, duration / 1000);
+      if (info.codes.length > 0) this.#failures.inc(labels);
       if (info.isSampled || duration >= this.#options.slowMs) {
         const hash = documentHash(operation.document);
         const name = `${operation.kind} ${operation.name}`;
@@ -232,14 +244,22 @@ export class Telemetry {
     });
   }
 
-  #measureLog(registers: Registry[]): void {
-    new Counter({
-      name: 'gw_log_lines_dropped_total',
-      help: 'Log lines that were dropped because nobody read those before.',
+  #measureSockets(registers: Registry[]): void {
+    const { live } = this.#options;
+    new Gauge({
+      name: 'gw_live_sockets',
+      help: 'Open WebSockets.',
       registers,
       collect() {
-        this.reset();
-        this.inc(droppedLines());
+        this.set(live.counts.sockets);
+      },
+    });
+    new Gauge({
+      name: 'gw_live_subscriptions',
+      help: 'Subscriptions on them.',
+      registers,
+      collect() {
+        this.set(live.counts.subscriptions);
       },
     });
   }
@@ -264,21 +284,6 @@ export class Telemetry {
         for (const [outcome, count] of Object.entries(recorder.counts)) {
           this.inc({ outcome }, count);
         }
-      },
-    });
-  }
-
-  #measurePool(registers: Registry[]): void {
-    const { pool } = this.#options;
-    new Gauge({
-      name: 'gw_pool_connections',
-      help: 'Connections of the pool for requests, and callers that wait for one, by state.',
-      labelNames: ['state'],
-      registers,
-      collect() {
-        this.set({ state: 'active' }, pool.totalCount - pool.idleCount);
-        this.set({ state: 'idle' }, pool.idleCount);
-        this.set({ state: 'waiting' }, pool.waitingCount);
       },
     });
   }

@@ -1,5 +1,4 @@
 import type { ServerResponse } from 'node:http';
-import type { ErrorCode } from './errors.ts';
 
 export function sendJson(response: ServerResponse, status: number, body: unknown): void {
   const text = JSON.stringify(body);
@@ -15,7 +14,7 @@ export function sendJson(response: ServerResponse, status: number, body: unknown
 export function sendError(
   response: ServerResponse,
   status: number,
-  code: ErrorCode | 'BODY_TOO_LARGE',
+  code: string,
   message: string,
 ): void {
   sendJson(response, status, { errors: [{ message, extensions: { code } }] });

@@ -1,0 +1,118 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { makeRegistry, measurePool, seconds } from '../metrics/registry.ts';
+import type { MeasuredPool } from '../postgres/measured-pool.ts';
+import type { Attempt, Channel } from './channels/channel.ts';
+
+const outcomes = ['sent', 'retrying', 'failed', 'uncertain'] as const;
+
+/** A worker whose loop has not turned for so long does nothing any more. */
+const stalledMs = 300_000;
+
+/** For so long what the database said last holds. */
+const freshMs = 30_000;
+
+/** What a worker says of itself. */
+export class WorkerFigures {
+  readonly registry: Registry = makeRegistry('worker');
+  readonly #channel: Channel['name'];
+  readonly #deliveries: Counter<'channel' | 'outcome'>;
+  readonly #durations: Histogram<'channel'>;
+  readonly #batches: Histogram;
+  readonly #returned: Counter;
+  #inFlight = 0;
+  #turnedAt = Date.now();
+  #answeredAt = 0;
+
+  constructor(channel: Channel['name'], pool: MeasuredPool) {
+    this.#channel = channel;
+    const registers = [this.registry];
+    measurePool(this.registry, pool);
+    this.#deliveries = new Counter({
+      name: 'gw_deliveries_total',
+      help: 'Calls to the receiver, by what came of them.',
+      labelNames: ['channel', 'outcome'],
+      registers,
+    });
+    // A rate needs a beginning.
+    for (const outcome of outcomes) this.#deliveries.inc({ channel, outcome }, 0);
+    this.#durations = new Histogram({
+      name: 'gw_delivery_duration_seconds',
+      help: 'Seconds that a call to the receiver took.',
+      labelNames: ['channel'],
+      buckets: seconds,
+      registers,
+    });
+    this.#batches = new Histogram({
+      name: 'gw_batch_messages',
+      help: 'Messages that were claimed at once.',
+      buckets: [1, 10, 30, 100, 300, 1000],
+      registers,
+    });
+    this.#returned = new Counter({
+      name: 'gw_messages_given_back_total',
+      help: 'Messages that were claimed and not started when the worker stopped.',
+      registers,
+    });
+    const figures = this;
+    new Gauge({
+      name: 'gw_deliveries_in_flight',
+      help: 'Messages in calls that have not ended.',
+      registers,
+      collect() {
+        this.set(figures.#inFlight);
+      },
+    });
+    new Gauge({
+      name: 'gw_worker_loop_age_seconds',
+      help: 'How long ago the worker asked for work, or a call ended, in seconds.',
+      registers,
+      collect() {
+        this.set((Date.now() - figures.#turnedAt) / 1_000);
+      },
+    });
+  }
+
+  /** The loop asked for work, and the database answered or not. */
+  turned(isAnswered: boolean): void {
+    this.#turnedAt = Date.now();
+    if (isAnswered) this.#answeredAt = this.#turnedAt;
+  }
+
+  claimed(messages: number): void {
+    this.#batches.observe(messages);
+  }
+
+  gaveBack(messages: number): void {
+    this.#returned.inc(messages);
+  }
+
+  /** Counts a call of some messages while it runs, and what came of it. */
+  async call(size: number, work: () => Promise<Attempt[]>): Promise<Attempt[]> {
+    const channel = this.#channel;
+    const end = this.#durations.startTimer({ channel });
+    this.#inFlight += size;
+    try {
+      const attempts = await work();
+      for (const { status, is_uncertain } of attempts) {
+        const outcome = is_uncertain
+          ? 'uncertain'
+          : outcomes[status === 'SENT' ? 0 : status === 'RETRYING' ? 1 : 2];
+        this.#deliveries.inc({ channel, outcome });
+      }
+      return attempts;
+    } finally {
+      this.#inFlight -= size;
+      this.#turnedAt = Date.now();
+      end();
+    }
+  }
+
+  get isAlive(): boolean {
+    return Date.now() - this.#turnedAt < stalledMs;
+  }
+
+  checks(): Record<string, string> {
+    const isFresh = Date.now() - this.#answeredAt < freshMs;
+    return { database: isFresh ? 'ok' : 'has not answered for 30 s' };
+  }
+}
