@@ -46,8 +46,8 @@ export class Checkout {
 
   /** The environment of a fresh terminal: nothing of the tests' own. */
   env(env: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-    const { PATH, HOME, LANG } = process.env;
-    return { PATH, HOME, LANG, ...env };
+    const { PATH, HOME, LANG, NODE_COMPILE_CACHE } = process.env;
+    return { PATH, HOME, LANG, NODE_COMPILE_CACHE, ...env };
   }
 
   /** Starts `gw` and returns at once. */

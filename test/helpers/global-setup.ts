@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { GwError } from '../../src/errors.ts';
 import { createMigrated } from '../../src/migrations/scratch.ts';
@@ -24,6 +27,9 @@ async function startServer(): Promise<{ superuserUrl: string; stop: () => Promis
  * it, which every test file clones.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  // Checkouts of tests have paths of their own: what is compiled for them is of no use later.
+  const compiled = mkdtempSync(join(tmpdir(), 'groundwork-compiled-'));
+  process.env.NODE_COMPILE_CACHE = compiled;
   const { stop, superuserUrl } = await startServer().catch((error: unknown) => {
     // A machine without a database is told what to do, not where in our code it showed.
     if (!(error instanceof GwError)) throw error;
@@ -37,5 +43,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
     throw error;
   }
   project.provide('superuserUrl', superuserUrl);
-  return stop;
+  return async () => {
+    await stop();
+    rmSync(compiled, { recursive: true, force: true });
+  };
 }
