@@ -36,7 +36,10 @@ async function consume({ wait = false }: { wait?: boolean }): Promise<void> {
   const log = openProcessLog('cdc');
   const { config, url, slot } = target();
   log.level = config.GW_LOG_LEVEL;
-  await untilMigrated({ url, forServer: wait, log });
+  await untilMigrated(
+    { url, forServer: wait, log },
+    { host: config.GW_HOST, ports: [config.GW_METRICS_PORT] },
+  );
   const consumer = new Consumer({
     url,
     slot,

@@ -3,6 +3,7 @@ import { type Config, loadConfig } from '../config.ts';
 import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type MetricsPort, openMetricsPort, type PortOptions } from '../metrics/port.ts';
+import { openWaitingRoom } from '../metrics/waiting-room.ts';
 import { type WaitOptions, waitForMigrations } from '../migrations/wait.ts';
 import { connectionError } from '../postgres/connect.ts';
 
@@ -107,11 +108,20 @@ function reload(log: Log): void {
 export const waitHelp = 'wait for a database that cannot be reached yet';
 
 /**
- * As waitForMigrations(), for a process that may be told to stop meanwhile.
+ * As waitForMigrations(), for a process that may be told to stop meanwhile, and is asked for its
+ * health.
  *
- * @throws GwError when the database cannot be reached, and that is not waited for
+ * @throws GwError when the database cannot be reached, and that is not waited for; or a port is
+ *   taken
  */
-export async function untilMigrated(options: WaitOptions): Promise<void> {
+export async function untilMigrated(
+  options: WaitOptions,
+  { host, ports }: { host: string; ports: readonly (number | undefined)[] },
+): Promise<void> {
+  const room = await openWaitingRoom(
+    host,
+    ports.filter((port) => port !== undefined),
+  ).catch(explainPort);
   const stop = (): void => {
     options.log.info('stopped while waiting');
     process.exit(0);
@@ -119,10 +129,16 @@ export async function untilMigrated(options: WaitOptions): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, stop);
   process.on('disconnect', stop);
   try {
-    await waitForMigrations(options);
+    await waitForMigrations({
+      ...options,
+      onWait: (reason) => {
+        room.reason = reason;
+      },
+    });
   } catch (error) {
     throw connectionError(error, options.url, 'DATABASE_URL');
   } finally {
+    await room.close();
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.off(signal, stop);
     process.off('disconnect', stop);
   }

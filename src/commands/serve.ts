@@ -23,22 +23,15 @@ export function registerServe(program: Command): void {
     .option('--wait', waitHelp)
     .action(async (options: { watch?: boolean; wait?: boolean }) => {
       const { startApi } = await import('../api/server.ts');
-      const { openWaitingRoom } = await import('../api/waiting-room.ts');
       const log = openProcessLog('api');
       const config = loadConfigOf(['serve']);
       log.level = config.GW_LOG_LEVEL;
       const { urls } = locateDatabase(config);
       const port = config.GW_PORT ?? readState().apiPort ?? 5678;
-      const room = await openWaitingRoom(config.GW_HOST, port).catch(explainPort);
-      await untilMigrated({
-        url: urls.authenticator,
-        forServer: options.wait === true,
-        log,
-        onWait: (reason) => {
-          room.reason = reason;
-        },
-      });
-      await room.close();
+      await untilMigrated(
+        { url: urls.authenticator, forServer: options.wait === true, log },
+        { host: config.GW_HOST, ports: [port, config.GW_METRICS_PORT] },
+      );
       const api = await startApi({
         authenticatorUrl: urls.authenticator,
         watchUrl: options.watch === true ? urls.superuser : undefined,

@@ -34,7 +34,10 @@ export function registerWorker(program: Command): void {
         publicUrl === undefined
           ? undefined
           : unsubscribeLinks(publicUrl, config.GW_JWT_SECRET ?? readSecrets().jwt);
-      await untilMigrated({ url: urls.worker, forServer: options.wait === true, log });
+      await untilMigrated(
+        { url: urls.worker, forServer: options.wait === true, log },
+        { host: config.GW_HOST, ports: [config.GW_METRICS_PORT] },
+      );
       const worker = await startWorker({
         workerUrl: urls.worker,
         channel,

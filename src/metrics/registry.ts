@@ -16,6 +16,10 @@ const { version } = JSON.parse(readFileSync(join(projectRoot, 'package.json'), '
 export function makeRegistry(process: 'api' | 'worker' | 'cdc'): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  // Gauges that are called as only counters may be.
+  for (const name of ['resources', 'handles', 'requests']) {
+    registry.removeSingleMetric(`nodejs_active_${name}_total`);
+  }
   new Gauge({
     name: 'gw_build_info',
     help: 'Always 1; which version of which process this is.',

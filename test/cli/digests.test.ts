@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { joinedAt } from '../helpers/past.ts';
@@ -27,6 +27,8 @@ beforeAll(async () => {
   }
 });
 
+beforeEach(() => db.as('superuser')`delete from app_public.digests`);
+
 test('a backfill says what it would make, makes it, and then has nothing to do', async () => {
   const asked = await backfill('--weeks', '4', '--dry-run');
   expect(asked).toMatchObject({ code: 0, stdout: 'would write 12 digests of 3 users\n' });
@@ -42,7 +44,6 @@ test('a backfill says what it would make, makes it, and then has nothing to do',
 });
 
 test('a user whose digests are refused is named, and keeps no other from theirs', async () => {
-  await db.as('superuser')`delete from app_public.digests`;
   await db.as('superuser').unsafe(`alter table app_public.digests
     add constraint refused check (user_id <> '${first}') not valid`);
   try {

@@ -18,13 +18,18 @@ const db = useDatabase();
 let processes: GwProcess[] = [];
 let port = 0;
 
-function start(args: string[], url = db.url('owner')): GwProcess {
+function start(
+  args: string[],
+  url = db.url('owner'),
+  more: Record<string, string> = {},
+): GwProcess {
   const env: Record<string, string> = {
     DATABASE_URL: url,
     GW_LOG_LEVEL: 'info',
     GW_PORT: String(port),
     GW_JWT_SECRET: jwtSecret,
     GW_DELIVERY_URL: 'file:',
+    ...more,
   };
   for (const role of ['authenticator', 'worker', 'cdc'] as const) {
     env[`GW_${role.toUpperCase()}_PASSWORD`] = new URL(database.urls[role]).password;
@@ -57,7 +62,12 @@ afterAll(() =>
 
 test('with --wait every process waits for the server, then for the migrations, and then works', async () => {
   port = await randomPort();
-  for (const command of ['serve', 'worker', 'cdc']) start([command, '--wait'], owner);
+  const metricsPorts: number[] = [];
+  for (const command of ['serve', 'worker', 'cdc']) {
+    const metrics = await randomPort();
+    metricsPorts.push(metrics);
+    start([command, '--wait'], owner, { GW_METRICS_PORT: String(metrics) });
+  }
   await allSay('cannot be reached (3D000)');
   expect(await ask('/healthz')).toEqual([200, '{"alive":true}']);
   expect(await ask('/readyz')).toEqual([503, expect.stringContaining('cannot be reached')]);
@@ -66,6 +76,10 @@ test('with --wait every process waits for the server, then for the migrations, a
     headers: { 'content-type': 'application/json' },
     body: '{"query":"{ __typename }"}',
   };
+  for (const metrics of metricsPorts) {
+    const answer = await fetch(`http://127.0.0.1:${metrics}/readyz`);
+    expect([answer.status, await answer.text()]).toEqual([503, expect.stringContaining('3D000')]);
+  }
   expect(await ask('/graphql', query)).toEqual([503, expect.stringContaining('UNAVAILABLE')]);
 
   await createDatabase(superuserUrl, name);

@@ -61,9 +61,30 @@ export function useDatabase(): TestDatabase {
   });
   afterAll(async () => {
     await test.close();
-    await administer((sql) => sql`drop database if exists ${sql(name)} with (force)`);
+    await dropDatabase(name);
   });
   return test;
+}
+
+/** Drops a database. When the server takes long over it, the error says what everybody waits for. */
+async function dropDatabase(name: string): Promise<void> {
+  let late: NodeJS.Timeout | undefined;
+  const stuck = new Promise<never>((_, reject) => {
+    late = setTimeout(async () => {
+      let rows: unknown[] = [];
+      await administer(async (sql) => {
+        rows = [
+          ...(await sql`
+          select pid, datname, application_name, backend_type, state, wait_event_type, wait_event,
+            xact_start, left(query, 100) as query
+          from pg_stat_activity where pid <> pg_backend_pid() order by pid`),
+        ];
+      }).catch((error: unknown) => rows.push(String(error)));
+      reject(new Error(`drop database ${name} takes 40 s: ${JSON.stringify(rows, null, 1)}`));
+    }, 40_000);
+  });
+  const dropped = administer((sql) => sql`drop database if exists ${sql(name)} with (force)`);
+  await Promise.race([dropped, stuck]).finally(() => clearTimeout(late));
 }
 
 const rollback = Symbol('rollback');

@@ -6,6 +6,7 @@ import process from 'node:process';
 import { z } from 'zod';
 import { GwError } from '../../errors.ts';
 import { projectRoot } from '../../project.ts';
+import { lintCompatibility } from './compatibility.ts';
 import type { Finding } from './findings.ts';
 
 const reports = z.array(
@@ -84,7 +85,8 @@ async function squawk(root: string, files: string[], options: string[]): Promise
 }
 
 /**
- * Runs squawk over the migrations, committed and current, as .squawk.toml says.
+ * Runs squawk over the migrations, committed and current, as .squawk.toml says, and looks for what
+ * running code may miss.
  *
  * @throws GwError when squawk is not installed or fails
  */
@@ -95,6 +97,7 @@ export async function lintMigrations(root = projectRoot): Promise<Finding[]> {
   );
   const together = files.filter((file) => !alone.includes(file));
   return [
+    ...lintCompatibility(root, files),
     ...(await squawk(root, together, [])),
     ...(await squawk(root, alone, ['--no-assume-in-transaction'])),
   ];
