@@ -53,7 +53,7 @@ afterEach(async () => {
 
 test.each([
   ['quick', 150, 600],
-  ['slow', 1_500, 200],
+  ['slow', 1_500, 100],
 ])(
   'SIGTERM of a busy worker with a %s receiver loses and repeats nothing',
   async (_name, ms, count) => {
