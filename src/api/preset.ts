@@ -70,9 +70,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       SubscriptionTransportPlugin,
       ...(telemetry === undefined ? [] : [telemetryPlugin(telemetry)]),
     ],
-    pgServices: [
-      telemetry === undefined ? pgService : observeStatements(pgService, telemetry.onStatement),
-    ],
+    pgServices: [telemetry === undefined ? pgService : observeStatements(pgService, telemetry)],
     schema: {
       // A schema that cannot be built whole must not be served in part.
       dontSwallowErrors: true,

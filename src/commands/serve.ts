@@ -5,6 +5,7 @@ import { openProcessLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { readSecrets, readState } from '../server/state.ts';
+import { startTracing } from '../tracing.ts';
 import {
   drainOf,
   explainPort,
@@ -26,6 +27,7 @@ export function registerServe(program: Command): void {
       const log = openProcessLog('api');
       const config = loadConfigOf(['serve']);
       log.level = config.GW_LOG_LEVEL;
+      const stopTracing = await startTracing('groundwork-api');
       const { urls } = locateDatabase(config);
       const port = config.GW_PORT ?? readState().apiPort ?? 5678;
       await untilMigrated(
@@ -58,6 +60,9 @@ export function registerServe(program: Command): void {
       log.info({ port: api.port }, 'listening');
       sayReady({ port: api.port });
       const graceMs = graceOf(config);
-      await untilStopped(log, graceMs, () => api.close({ drainMs: drainOf(config), graceMs }));
+      await untilStopped(log, graceMs, async () => {
+        await api.close({ drainMs: drainOf(config), graceMs });
+        await stopTracing();
+      });
     });
 }

@@ -6,6 +6,7 @@ import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
+import { startTracing } from '../tracing.ts';
 import { graceOf, openPort, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
 
 function sealsOf({ GW_AUDIT_KEY: key, GW_AUDIT_SEALS: url }: Config) {
@@ -25,6 +26,7 @@ export function registerWorker(program: Command): void {
       const config = loadConfigOf(['worker']);
       const alerts = alertDestinations(config);
       log.level = config.GW_LOG_LEVEL;
+      const stopTracing = await startTracing('groundwork-worker');
       const { urls } = locateDatabase(config);
       // The outbox is the only file that a worker writes.
       if ((config.GW_DELIVERY_URL ?? 'file:') === 'file:') ensureStateDirectory();
@@ -62,6 +64,7 @@ export function registerWorker(program: Command): void {
       const graceMs = graceOf(config);
       await untilStopped(log, graceMs, async () => {
         await worker.close(graceMs);
+        await stopTracing();
         open?.close();
       });
     });

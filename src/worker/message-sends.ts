@@ -3,6 +3,7 @@ import type { LimitFunction } from 'p-limit';
 import type { Pool } from 'pg';
 import { errorText, type Log } from '../log.ts';
 import { traceIdsOf } from '../trace.ts';
+import { inCallSpan } from '../tracing.ts';
 import type { Attempt, Channel, Message } from './channels/channel.ts';
 import type { WorkerFigures } from './figures.ts';
 
@@ -75,10 +76,11 @@ export async function sendMessages(
       ? unsubscribeUrl?.(message.user_id, message.message_type)
       : undefined,
   }));
+  const traces = new Map(jobs.map(({ id, data }) => [id, data.traceparent]));
   const counts: Record<string, number> = {};
   if (messages.length < jobs.length) counts.nothing_to_do = jobs.length - messages.length;
   if (messages.length > 0) {
-    for (const { status } of await deliver(messages, tools)) {
+    for (const { status } of await deliver(messages, traces, tools)) {
       counts[status] = (counts[status] ?? 0) + 1;
     }
   }
@@ -90,7 +92,11 @@ export async function sendMessages(
  * recorded meanwhile, so that a worker that dies leaves little that is delivered again. When
  * the worker is to stop, what has not been started is given back at once.
  */
-async function deliver(messages: readonly Message[], tools: SendTools): Promise<Result[]> {
+async function deliver(
+  messages: readonly Message[],
+  traces: ReadonlyMap<string, string | undefined>,
+  tools: SendTools,
+): Promise<Result[]> {
   const { channel, figures, limit, stopping } = tools;
   const waiting = new Set(messages);
   const results: Result[] = [];
@@ -120,7 +126,15 @@ async function deliver(messages: readonly Message[], tools: SendTools): Promise<
         limit(async () => {
           const mine = call.filter((message) => waiting.delete(message));
           if (mine.length === 0) return;
-          const attempts = await figures.call(mine.length, () => channel.deliver(mine));
+          const [first] = mine;
+          const span = {
+            name: `deliver ${channel.name}`,
+            attributes: { 'messaging.batch.message_count': mine.length },
+            traceparent: mine.length === 1 ? traces.get(first?.job_id ?? '') : undefined,
+          };
+          const attempts = await inCallSpan(span, () =>
+            figures.call(mine.length, () => channel.deliver(mine)),
+          );
           const made = mine.map((message, index) => resultOf(message, attempts[index]));
           results.push(...made);
           ended.push(...made);

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Job, PgBoss } from 'pg-boss';
 import { errorText } from '../log.ts';
+import { inSpan } from '../tracing.ts';
 import type { WorkerFigures } from './figures.ts';
 import { type SendJob, type SendOptions, sendMessages, sendQueue } from './message-sends.ts';
 
@@ -62,12 +63,9 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     );
     const began = performance.now();
     try {
-      await sendMessages(jobs, {
-        ...options,
-        limit,
-        stopping: stopping.signal,
-        ending: ending.signal,
-      });
+      const tools = { ...options, limit, stopping: stopping.signal, ending: ending.signal };
+      const attributes = { 'messaging.batch.message_count': jobs.length };
+      await inSpan(sendQueue, attributes, () => sendMessages(jobs, tools));
       const fitting = (jobs.length * batchMs) / (performance.now() - began);
       share = Math.min(Math.max(Math.round(fitting), least), batchSize);
     } catch (error) {

@@ -8,6 +8,7 @@ const floors = [
   [
     ...['config.ts', 'connections.ts', 'environment.ts', 'errors.ts', 'html.ts', 'http.ts'],
     ...['log-stream.ts', 'log.ts', 'mailbox.ts', 'project.ts', 'tls.ts', 'trace.ts'],
+    'tracing.ts',
   ],
   ['terminal/'],
   ['postgres/'],

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { ExecutionConfig } from 'postgraphile/grafserv';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
+import { inSpan } from '../../tracing.ts';
 import { describeOperation } from './names.ts';
 import type { Telemetry } from './telemetry.ts';
 
@@ -18,8 +19,9 @@ export const telemetryPlugin = (telemetry: Telemetry): GraphileConfig.Plugin => 
           const operation = describeOperation(args.document, args.operationName);
           if (operation !== undefined) info.operation = operation;
         }
-        return next();
+        return inSpan('graphql execute', {}, next);
       },
+      establishOperationPlan: (next) => inSpan('graphql plan', {}, next),
     },
   },
   grafserv: {

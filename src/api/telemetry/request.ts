@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
-import { formatTraceparent, newSpan, parseTraceparent } from '../../trace.ts';
+import type { Span } from '@opentelemetry/api';
+import { formatTraceparent, newSpan, parseTraceparent, type Trace } from '../../trace.ts';
 import type { OperationInfo } from './names.ts';
 
 /** What is known of a request, from its first byte to its access log line. */
@@ -24,16 +25,32 @@ export interface RequestInfo {
   operation?: OperationInfo;
   /** Codes of the errors that it was answered with. */
   codes: string[];
+  /** Of its slow statements, as pg_stat_statements has them. */
+  queryIds: string[];
+  /** Where spans are collected. */
+  readonly otelSpan: Span | undefined;
+}
+
+function traceOf(span: Span): Trace {
+  const { traceId, spanId, traceFlags } = span.spanContext();
+  return { traceId, spanId, flags: traceFlags.toString(16).padStart(2, '0') };
 }
 
 const first = (header: string | string[] | undefined): string | undefined =>
   Array.isArray(header) ? header[0] : header;
 
 /** Begins a request: its own id or the caller's, its place in the caller's trace or a new one. */
-export function beginRequest(request: IncomingMessage, isSampled: boolean): RequestInfo {
+export function beginRequest(
+  request: IncomingMessage,
+  isSampled: boolean,
+  otelSpan?: Span,
+): RequestInfo {
   const { headers } = request;
   const given = first(headers['x-request-id']);
-  const span = newSpan(parseTraceparent(first(headers.traceparent)));
+  const span =
+    otelSpan === undefined
+      ? newSpan(parseTraceparent(first(headers.traceparent)))
+      : traceOf(otelSpan);
   const address = request.socket.remoteAddress?.replace(/^::ffff:/, '').replace(/%.*$/, '');
   return {
     requestId: given !== undefined && /^[A-Za-z0-9._-]{8,100}$/.test(given) ? given : randomUUID(),
@@ -45,6 +62,8 @@ export function beginRequest(request: IncomingMessage, isSampled: boolean): Requ
     address: address !== undefined && isIP(address) > 0 ? address : undefined,
     userAgent: headers['user-agent']?.slice(0, 1000),
     isSampled,
+    otelSpan,
     codes: [],
+    queryIds: [],
   };
 }

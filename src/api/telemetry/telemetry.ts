@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
+import { SpanStatusCode } from '@opentelemetry/api';
 import { Pool } from 'pg';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { type Log, scrub } from '../../log.ts';
@@ -7,6 +8,7 @@ import { makeRegistry, measurePool, seconds } from '../../metrics/registry.ts';
 import type { MeasuredPool } from '../../postgres/measured-pool.ts';
 import { samplePool } from '../../postgres/pool-samples.ts';
 import { type LogContext, logContext } from '../../trace.ts';
+import { beginServerSpan, isTracing, noteSpan, within } from '../../tracing.ts';
 import { errorCodes } from '../errors.ts';
 import { DatabaseFigures } from './database-figures.ts';
 import { describeStatement, documentHash } from './names.ts';
@@ -133,7 +135,13 @@ export class Telemetry {
    * the request's id and trace.
    */
   run(request: IncomingMessage, response: ServerResponse, work: () => void): void {
-    const info = beginRequest(request, Math.random() < this.#options.sample);
+    const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
+    const route = paths.has(path) ? path : 'other';
+    const span = beginServerSpan(`${request.method} ${route}`, request.headers, {
+      'http.request.method': request.method ?? 'GET',
+      'http.route': route,
+    });
+    const info = beginRequest(request, Math.random() < this.#options.sample, span);
     const context = { request_id: info.requestId, trace_id: info.traceId };
     this.#byRequest.set(request, info);
     this.#byContext.set(context, info);
@@ -142,7 +150,7 @@ export class Telemetry {
     response.once('close', () => {
       logContext.run(context, () => this.#end(info, response));
     });
-    logContext.run(context, work);
+    within(span, () => logContext.run(context, work));
   }
 
   /** What is known of a request; undefined for one that did not come through run(). */
@@ -164,14 +172,41 @@ export class Telemetry {
   }
 
   /** Told of each statement; see observeStatements(). */
-  readonly onStatement = (text: string, began: number): void => {
+  readonly onStatement = (text: string, began: number, failed: boolean): void => {
     const duration = performance.now() - began;
+    if (isTracing()) {
+      const { name } = describeStatement(text);
+      const attributes = { 'db.system.name': 'postgresql', 'db.query.summary': name };
+      noteSpan(name, attributes, began, failed);
+    }
     this.#statements.observe(duration / 1000);
     const info = this.current();
     if (info === undefined) return;
     if (!info.isSampled && duration < this.#options.slowMs) return;
     const { name, hash } = describeStatement(text);
     this.#record(info, 'query', name, hash, began, duration);
+  };
+
+  /** Statements that take longer are slow. */
+  get slowMs(): number {
+    return this.#options.slowMs;
+  }
+
+  /** A statement that still runs is slow: notes by which id pg_stat_statements has it. */
+  readonly onSlow = (backend: number): void => {
+    const info = this.current();
+    if (info === undefined) return;
+    this.#pool
+      .query<{ id: string }>({
+        name: 'query-id',
+        text: `select query_id::text as id from pg_stat_activity
+          where pid = $1 and state = 'active' and query_id is not null`,
+        values: [backend],
+      })
+      .then(({ rows: [row] }) => {
+        if (row !== undefined && !info.queryIds.includes(row.id)) info.queryIds.push(row.id);
+      })
+      .catch(() => {});
   };
 
   /** Prometheus' text form of everything. Never rejects. */
@@ -194,7 +229,17 @@ export class Telemetry {
     const status = response.writableFinished ? response.statusCode : 499;
     this.#requests.inc({ path: paths.has(info.path) ? info.path : 'other', status });
     for (const code of info.codes) this.#errors.inc({ code });
-    const { operation } = info;
+    const { operation, otelSpan } = info;
+    if (otelSpan !== undefined) {
+      if (operation !== undefined) otelSpan.updateName(`${operation.kind} ${operation.field}`);
+      otelSpan.setAttributes({
+        'http.response.status_code': status,
+        ...(operation === undefined ? {} : { 'graphql.operation.type': operation.kind }),
+        ...(info.codes.length === 0 ? {} : { 'error.type': info.codes.join(', ') }),
+      });
+      if (status >= 500) otelSpan.setStatus({ code: SpanStatusCode.ERROR });
+      otelSpan.end();
+    }
     if (operation !== undefined) {
       this.#operations.inc({ type: operation.kind });
       const labels = { type: operation.kind, field: operation.field };
@@ -215,6 +260,7 @@ export class Telemetry {
         ...(operation === undefined ? {} : { operation: operation.name, type: operation.kind }),
         ...(info.codes.length === 0 ? {} : { codes: info.codes }),
         ...(info.userId === undefined ? {} : { user_id: info.userId }),
+        ...(info.queryIds.length === 0 ? {} : { query_ids: info.queryIds }),
       },
       'request',
     );

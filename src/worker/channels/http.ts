@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
+import { outgoingHeaders } from '../../tracing.ts';
 import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
 import { credentialsOf, describeDestination } from './destination.ts';
 import { fromError, fromResponse } from './outcomes.ts';
@@ -70,6 +71,7 @@ export class HttpChannel implements Channel {
           'idempotency-key': message.idempotency_key,
           ...this.#authorization,
           ...this.#signature(message.idempotency_key, body),
+          ...outgoingHeaders(),
         },
         body,
       });
