@@ -1,5 +1,5 @@
 --! Previous: sha1:2c2b9e823133bc9407db01364814f205062fc355
---! Hash: sha1:6dc52cf873f5c037b400681357075d596c425110
+--! Hash: sha1:e7d9c443305a22e22b7545a49e79f9fdbb7fe347
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 
@@ -196,25 +196,32 @@ comment on function ops.metrics() is
 --! EndIncluded functions/ops/metrics.sql
 --! Included functions/ops/metrics_of_fleet.sql
 -- Each scrape of each process asks. The figures are the same for all, and cost most of a
--- scrape: one process has them, for as long as it keeps asking.
+-- scrape: one process has them, for as long as it keeps asking. Nobody waits for a process
+-- that is being answered.
 --
--- On a server that takes no writes there is no lease, and whoever asks gets them.
+-- On a server that takes no writes, or whose disk is full, there is no lease, and whoever
+-- asks gets them.
 create or replace function ops.metrics_of_fleet(p_process uuid)
 returns table (name text, labels jsonb, value double precision, help text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not (pg_is_in_recovery() or current_setting('transaction_read_only')::boolean) then
-    update ops.metrics_lease
-    set process = p_process,
-      asked_at = clock_timestamp()
+  begin
+    perform from ops.metrics_lease
     where process = p_process
-      or asked_at < clock_timestamp() - interval '90 seconds';
+      or asked_at < clock_timestamp() - interval '90 seconds'
+    for update skip locked;
     if not found then
       return;
     end if;
-  end if;
+    update ops.metrics_lease
+    set process = p_process,
+      asked_at = clock_timestamp();
+  exception
+    when read_only_sql_transaction or disk_full then
+      null;
+  end;
   return query select * from ops.metrics();
 end
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:6dc52cf873f5c037b400681357075d596c425110
---! Hash: sha1:4eee16f9f996bb8d6225afa4f9d048f1fca0f63a
+--! Previous: sha1:e7d9c443305a22e22b7545a49e79f9fdbb7fe347
+--! Hash: sha1:fefc01f952584fabe9dd5f8a3a154b7bc5873fab
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
