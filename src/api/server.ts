@@ -174,8 +174,11 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     await probe.close();
     await listener.stop();
     await telemetry.close();
-    await pgl.release();
-    await pool.end();
+    // Requests are over: nobody is helped by a good-bye that takes long, as PostGraphile's while it
+    // watches the schema.
+    const brief = (work: unknown) => Promise.race([work, sleep(1_000, undefined, { ref: false })]);
+    await brief(pgl.release());
+    await brief(pool.end());
   }
   return {
     server,
