@@ -21,7 +21,11 @@ export const budgetOf = ({ GW_POOL_SIZE: pool }: Config): Budget[] => [
     total: pool + 4,
     are: `${pool} for requests, 2 for metrics, 1 listens, 1 for /readyz`,
   },
-  { process: 'worker', total: workerPool, are: `${workerPool} for the queue` },
+  {
+    process: 'worker',
+    total: workerPool + 1,
+    are: `${workerPool} for the queue, 1 by which it lives`,
+  },
   {
     process: 'cdc',
     total: 4,

@@ -1,5 +1,5 @@
 --! Previous: sha1:3255c88022740c7508d2f451b3ffeff15535ed69
---! Hash: sha1:bca960ffd94ea6449e65282af8d5e098a482d94a
+--! Hash: sha1:a6ba2d437c913a8f84133c5a7a8c648d48a2d57a
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 
@@ -451,8 +451,8 @@ INSERT INTO pgboss.version(version) VALUES ('43');
 --! EndIncluded pgboss/construction-43.sql
 
 -- Sends of messages, one job each. message_logs counts the attempts and holds the time of
--- the next one, so retryLimit here only has to be large: pg-boss retries a job when its
--- worker died, which it notices when the heartbeat is 10 s old. The queue has its own
+-- the next one, so retryLimit here only has to be large. Whether a worker is dead its
+-- session says, and not time: see app_private.give_away_jobs(). The queue has its own
 -- partition, so that a million sends do not slow other queues. Finished jobs are kept for
 -- a day only, because message_logs is the record.
 select pgboss.create_queue('message-send-dead', '{
@@ -466,8 +466,7 @@ select pgboss.create_queue('message-send', '{
   "retryLimit": 1000000,
   "retryDelay": 1,
   "retryBackoff": false,
-  "heartbeatSeconds": 10,
-  "expireInSeconds": 900,
+  "expireInSeconds": 86399,
   "retentionSeconds": 604800,
   "deleteAfterSeconds": 86400,
   "deadLetter": "message-send-dead"

@@ -1,5 +1,5 @@
---! Previous: sha1:bca960ffd94ea6449e65282af8d5e098a482d94a
---! Hash: sha1:6b00d0969dd759c2aedfc42fa71f021e09ce5fca
+--! Previous: sha1:a6ba2d437c913a8f84133c5a7a8c648d48a2d57a
+--! Hash: sha1:1cb0a10a18a8a2e310a8f2a50663645da090c5ed
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6b00d0969dd759c2aedfc42fa71f021e09ce5fca
---! Hash: sha1:483b07bd26121ead343767b1fda26977bf087af3
+--! Previous: sha1:1cb0a10a18a8a2e310a8f2a50663645da090c5ed
+--! Hash: sha1:65c79fa06b7e3f5129d62e4420c111fcc1575fb3
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

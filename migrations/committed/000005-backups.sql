@@ -1,5 +1,5 @@
---! Previous: sha1:483b07bd26121ead343767b1fda26977bf087af3
---! Hash: sha1:81a8bd35ef1ce2238a1544fa431e5f2e8c05e35f
+--! Previous: sha1:65c79fa06b7e3f5129d62e4420c111fcc1575fb3
+--! Hash: sha1:82b23eda6ac632128251603a21049e58551eccbb
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

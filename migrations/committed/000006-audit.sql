@@ -1,5 +1,5 @@
---! Previous: sha1:81a8bd35ef1ce2238a1544fa431e5f2e8c05e35f
---! Hash: sha1:7f2e44e0be16628021bea419ac81910b28ca1d2d
+--! Previous: sha1:82b23eda6ac632128251603a21049e58551eccbb
+--! Hash: sha1:cf4a3fb5e48bb9118485e881ea3eb4c765ecb817
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

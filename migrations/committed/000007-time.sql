@@ -1,5 +1,5 @@
---! Previous: sha1:7f2e44e0be16628021bea419ac81910b28ca1d2d
---! Hash: sha1:06a92ce323e637f877950c3354ac97027a6bf65c
+--! Previous: sha1:cf4a3fb5e48bb9118485e881ea3eb4c765ecb817
+--! Hash: sha1:e644656d5bcb1e15782d91a84380c7348b256002
 --! Message: time
 --! Baseline: topics/07-time.sql
 

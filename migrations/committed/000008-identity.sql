@@ -1,5 +1,5 @@
---! Previous: sha1:06a92ce323e637f877950c3354ac97027a6bf65c
---! Hash: sha1:ea70d8eec63a626962126d6f87b2f5817a1aec67
+--! Previous: sha1:e644656d5bcb1e15782d91a84380c7348b256002
+--! Hash: sha1:47ddde83bd6ff75e17080fd05983e2fd14c63d81
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

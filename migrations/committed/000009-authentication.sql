@@ -1,5 +1,5 @@
---! Previous: sha1:ea70d8eec63a626962126d6f87b2f5817a1aec67
---! Hash: sha1:e5665a168a3910f93bf0fee0da5834b02a1c8b29
+--! Previous: sha1:47ddde83bd6ff75e17080fd05983e2fd14c63d81
+--! Hash: sha1:8a078fa6144dd033ae7ed2eeae393409897f4b17
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

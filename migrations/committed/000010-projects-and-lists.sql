@@ -1,5 +1,5 @@
---! Previous: sha1:e5665a168a3910f93bf0fee0da5834b02a1c8b29
---! Hash: sha1:c2cf182ba6c4b4b527936d817557804054b266de
+--! Previous: sha1:8a078fa6144dd033ae7ed2eeae393409897f4b17
+--! Hash: sha1:3e9046c7efbd55e0d8ae5ae672b0b192fe50db15
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

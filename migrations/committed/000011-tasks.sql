@@ -1,5 +1,5 @@
---! Previous: sha1:c2cf182ba6c4b4b527936d817557804054b266de
---! Hash: sha1:be8be1964760bd2882184c11c83f66087739b2d0
+--! Previous: sha1:3e9046c7efbd55e0d8ae5ae672b0b192fe50db15
+--! Hash: sha1:0aadc9cbb38839dd39c75491e70932dc85fdc15a
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

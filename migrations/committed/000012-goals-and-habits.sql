@@ -1,5 +1,5 @@
---! Previous: sha1:be8be1964760bd2882184c11c83f66087739b2d0
---! Hash: sha1:bf00ade0cfc0fb629e03c9b761b867f4738117fc
+--! Previous: sha1:0aadc9cbb38839dd39c75491e70932dc85fdc15a
+--! Hash: sha1:91a128435917b645c095b6da018ff0073b071507
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

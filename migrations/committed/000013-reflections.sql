@@ -1,5 +1,5 @@
---! Previous: sha1:bf00ade0cfc0fb629e03c9b761b867f4738117fc
---! Hash: sha1:cbc09c4d37ddc1f0a0624180c2197a12428b005f
+--! Previous: sha1:91a128435917b645c095b6da018ff0073b071507
+--! Hash: sha1:d7e8f8fe976516501fe64882dfa609659eb24647
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cbc09c4d37ddc1f0a0624180c2197a12428b005f
---! Hash: sha1:037a7f70a5f7b01cb6f4fccb34840f7227b034e7
+--! Previous: sha1:d7e8f8fe976516501fe64882dfa609659eb24647
+--! Hash: sha1:02d8e306269c760a212fa19d9a67fe3ce3f958b0
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

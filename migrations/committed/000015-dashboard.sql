@@ -1,5 +1,5 @@
---! Previous: sha1:037a7f70a5f7b01cb6f4fccb34840f7227b034e7
---! Hash: sha1:b8663955172c73b250338abec3660ab53789c424
+--! Previous: sha1:02d8e306269c760a212fa19d9a67fe3ce3f958b0
+--! Hash: sha1:6516d1dab599b8d2a5b265b5a02b3c8d5af3512b
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

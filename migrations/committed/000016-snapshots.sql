@@ -1,5 +1,5 @@
---! Previous: sha1:b8663955172c73b250338abec3660ab53789c424
---! Hash: sha1:8e2b87f4b60e82220ce8e7ba0842d73f511627ec
+--! Previous: sha1:6516d1dab599b8d2a5b265b5a02b3c8d5af3512b
+--! Hash: sha1:9010cdbe433adef6107eab27f98cadb0e81fa2f7
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

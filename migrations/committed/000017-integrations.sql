@@ -1,5 +1,5 @@
---! Previous: sha1:8e2b87f4b60e82220ce8e7ba0842d73f511627ec
---! Hash: sha1:863fe26de5b1e4d4fade6df1c583e83695aa2295
+--! Previous: sha1:9010cdbe433adef6107eab27f98cadb0e81fa2f7
+--! Hash: sha1:f609c7219680419bebf7f6a0900e4ca5c12c54c1
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

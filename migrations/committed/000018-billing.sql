@@ -1,5 +1,5 @@
---! Previous: sha1:863fe26de5b1e4d4fade6df1c583e83695aa2295
---! Hash: sha1:e1654548dc4f379f9506ec6db38a7399da31739f
+--! Previous: sha1:f609c7219680419bebf7f6a0900e4ca5c12c54c1
+--! Hash: sha1:81cb25ebb94d73fea0aa6cb8d3930e171b574173
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

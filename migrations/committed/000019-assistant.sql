@@ -1,5 +1,5 @@
---! Previous: sha1:e1654548dc4f379f9506ec6db38a7399da31739f
---! Hash: sha1:99cad1d1cdedeb3ba5c9ccc414767fd47aa07651
+--! Previous: sha1:81cb25ebb94d73fea0aa6cb8d3930e171b574173
+--! Hash: sha1:408bc4b69702d45e45c88423065f7af7151fbb2a
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

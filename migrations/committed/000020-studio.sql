@@ -1,5 +1,5 @@
---! Previous: sha1:99cad1d1cdedeb3ba5c9ccc414767fd47aa07651
---! Hash: sha1:689298f25285cceed5732b413f9761b7da656214
+--! Previous: sha1:408bc4b69702d45e45c88423065f7af7151fbb2a
+--! Hash: sha1:ee594172575844e868775674af46f599e7f636a2
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:689298f25285cceed5732b413f9761b7da656214
---! Hash: sha1:8e5d0f07d1ec87ce0018ce0a36fbe03fe31d56dc
+--! Previous: sha1:ee594172575844e868775674af46f599e7f636a2
+--! Hash: sha1:f9305736fe2dea0e0bb9b4b412d6010159de0ae0
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

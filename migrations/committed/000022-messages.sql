@@ -1,5 +1,5 @@
---! Previous: sha1:8e5d0f07d1ec87ce0018ce0a36fbe03fe31d56dc
---! Hash: sha1:3d250f0fba1e56133868590bbd21d84a640e0436
+--! Previous: sha1:f9305736fe2dea0e0bb9b4b412d6010159de0ae0
+--! Hash: sha1:037a894e8afa4e2e20776818844143367159c3e1
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -181,10 +181,13 @@ comment on column app_public.message_logs.updated_at is 'When its status last ch
 create table app_private.message_settings (
   only_row boolean not null default true,
   late_window interval not null default '12 hours',
+  worker_grace interval not null default '8 seconds',
   constraint message_settings_pkey primary key (only_row),
   constraint message_settings_only_row_check check (only_row),
   constraint message_settings_late_window_check
-    check (late_window between interval '1 minute' and interval '7 days')
+    check (late_window between interval '1 minute' and interval '7 days'),
+  constraint message_settings_worker_grace_check
+    check (worker_grace between interval '1 second' and interval '10 minutes')
 );
 
 alter table app_private.message_settings enable row level security;
@@ -193,6 +196,8 @@ create trigger _200_keep before delete or truncate on app_private.message_settin
   for each statement execute function app_private.tg__keep();
 
 comment on table app_private.message_settings is 'One row: what holds for all messages.';
+comment on column app_private.message_settings.worker_grace is
+  'How long the session of a worker may be gone before others have its jobs.';
 comment on column app_private.message_settings.late_window is
   'How long after its time a message may still be sent.';
 

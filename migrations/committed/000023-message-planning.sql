@@ -1,5 +1,5 @@
---! Previous: sha1:3d250f0fba1e56133868590bbd21d84a640e0436
---! Hash: sha1:aa770f4c6254964f349bece778ba7398367ea203
+--! Previous: sha1:037a894e8afa4e2e20776818844143367159c3e1
+--! Hash: sha1:f69898d2ad4c61662c0689f26c328095bff6d4a7
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

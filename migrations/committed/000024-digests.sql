@@ -1,5 +1,5 @@
---! Previous: sha1:aa770f4c6254964f349bece778ba7398367ea203
---! Hash: sha1:cb06e1dabd42b05da7bbfa1baa709a0620b31e0c
+--! Previous: sha1:f69898d2ad4c61662c0689f26c328095bff6d4a7
+--! Hash: sha1:b38b8f6d09b3dd330cedcf8c71d415dea45322e7
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

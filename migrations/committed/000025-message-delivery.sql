@@ -1,5 +1,5 @@
---! Previous: sha1:cb06e1dabd42b05da7bbfa1baa709a0620b31e0c
---! Hash: sha1:c6545c2246d8c45e74dda02daf2d33c9ec44d1f9
+--! Previous: sha1:b38b8f6d09b3dd330cedcf8c71d415dea45322e7
+--! Hash: sha1:9116c0c4fc089aab75fc48bd4fc908bffeb5c1de
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -10,6 +10,174 @@
  * call begins, so a crash leaves an attempt whose outcome is unknown, never a silent repeat.
  */
 
+create table app_private.send_workers (
+  key integer generated always as identity,
+  began_at timestamptz not null default now(),
+  missing_since timestamptz,
+  constraint send_workers_pkey primary key (key)
+);
+
+alter table app_private.send_workers enable row level security;
+
+create policy everyone on app_private.send_workers
+  for select to gw_worker
+  using (true);
+
+grant select on app_private.send_workers to gw_worker;
+
+comment on table app_private.send_workers is
+  'Workers that may have jobs. Each holds the advisory lock (26488, key) while it lives.';
+comment on column app_private.send_workers.missing_since is
+  'When nobody was found to hold its lock; null while somebody does.';
+
+--! Included functions/app_private/begin_send_worker.sql
+-- Definer: only these functions write send_workers. The lock is the session's: it is there
+-- for as long as the worker is connected, whatever the worker does, or does not do.
+create or replace function app_private.begin_send_worker() returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  worker integer;
+begin
+  insert into app_private.send_workers default values returning key into worker;
+  perform pg_advisory_lock(26488, worker);
+  return worker;
+end
+$$;
+
+grant execute on function app_private.begin_send_worker() to gw_worker;
+comment on function app_private.begin_send_worker() is
+  'Makes this session that of a new worker, and returns its key.';
+--! EndIncluded functions/app_private/begin_send_worker.sql
+--! Included functions/app_private/take_send_jobs.sql
+-- As pg-boss fetches jobs, and says whose they are: an active job of message-send has its
+-- worker's key as its tier, which pg-boss reads for groups only. No index has it: those of a
+-- worker are looked for when something went wrong.
+create or replace function app_private.take_send_jobs(p_limit integer, p_worker integer)
+returns table (id uuid, data jsonb)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  -- Materialized: a join could look for the next ones again, and lock more than the limit.
+  with next as materialized (
+    select due.id
+    from pgboss.job as due
+    where due.name = 'message-send'
+      and due.state < 'active'
+      and not due.blocked
+      and due.start_after <= now()
+    order by due.priority desc, due.created_on, due.id
+    limit p_limit
+    for update skip locked
+  )
+  update pgboss.job
+  set state = 'active',
+    started_on = now(),
+    group_tier = p_worker::text,
+    retry_count = case when job.started_on is null
+      then job.retry_count else job.retry_count + 1 end
+  from next
+  where job.name = 'message-send'
+    and job.id = next.id
+  returning job.id, job.data
+$$;
+
+grant execute on function app_private.take_send_jobs(integer, integer) to gw_worker;
+comment on function app_private.take_send_jobs(integer, integer) is
+  'Gives a worker, by its key, up to so many jobs of messages that are due.';
+--! EndIncluded functions/app_private/take_send_jobs.sql
+--! Included functions/app_private/give_away_jobs.sql
+-- Definer: see begin_send_worker(). A worker is dead when its session has been gone for as
+-- long as message_settings says: it may be connecting again. A worker that is slow, or
+-- stands still, has its session.
+create or replace function app_private.give_away_jobs() returns integer
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  dead text[];
+  given integer;
+begin
+  -- One at a time: the others would find nothing else.
+  if not pg_try_advisory_xact_lock(26488, 0) then
+    return 0;
+  end if;
+
+  update app_private.send_workers as worker
+  set missing_since = case when seen.is_here then null else clock_timestamp() end
+  from (
+    select send_workers.key, exists (
+      select from pg_locks
+      inner join pg_stat_activity on pg_stat_activity.pid = pg_locks.pid
+      where pg_locks.locktype = 'advisory'
+        and pg_locks.database = pg_stat_activity.datid
+        and pg_stat_activity.datname = current_database()
+        -- Anybody may take such a lock, and would keep a dead worker alive.
+        and pg_stat_activity.usename = 'gw_worker'
+        and (pg_locks.classid, pg_locks.objid, pg_locks.objsubid)
+          = (26488::oid, send_workers.key::oid, 2)
+        and pg_locks.granted
+    ) as is_here
+    from app_private.send_workers
+  ) as seen
+  where worker.key = seen.key
+    and seen.is_here = (worker.missing_since is not null);
+
+  with gone as (
+    delete from app_private.send_workers
+    using app_private.message_settings
+    where send_workers.missing_since
+      < clock_timestamp() - message_settings.worker_grace
+    returning send_workers.key
+  )
+  select array_agg(gone.key::text) into dead from gone;
+  if dead is null then
+    return 0;
+  end if;
+  update pgboss.job
+  set state = 'retry', start_after = now(), group_tier = null
+  where job.name = 'message-send'
+    and job.state = 'active'
+    and job.group_tier = any (dead);
+  get diagnostics given = row_count;
+  return given;
+end
+$$;
+
+grant execute on function app_private.give_away_jobs() to gw_worker;
+comment on function app_private.give_away_jobs() is
+  'Lets others have the jobs of workers that are dead. Returns how many jobs those were.';
+--! EndIncluded functions/app_private/give_away_jobs.sql
+--! Included functions/app_private/return_forgotten_jobs.sql
+-- A worker that lives may not know of jobs that it has: the answer was lost, or a batch
+-- failed. Their messages that were claimed are SENDING, so who claims them next takes the
+-- attempt for uncertain.
+create or replace function app_private.return_forgotten_jobs(p_worker integer, p_held uuid[])
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  returned integer;
+begin
+  update pgboss.job
+  set state = 'retry', start_after = now(), group_tier = null
+  where job.name = 'message-send'
+    and job.state = 'active'
+    and job.group_tier = p_worker::text
+    -- What was taken just now may be on its way.
+    and job.started_on < now() - interval '10 seconds'
+    and not exists (select from unnest(p_held) as held (id) where held.id = job.id);
+  get diagnostics returned = row_count;
+  return returned;
+end
+$$;
+
+grant execute on function app_private.return_forgotten_jobs(integer, uuid[]) to gw_worker;
+comment on function app_private.return_forgotten_jobs(integer, uuid[]) is
+  'Lets others have the jobs of a worker, by its key, that are not those which it holds.';
+--! EndIncluded functions/app_private/return_forgotten_jobs.sql
 --! Included functions/app_private/take_send_permits.sql
 -- Definer: the worker must not write its own limit. Without a limit and with the circuit
 -- closed nothing is written, so that workers do not wait for each other.
@@ -322,10 +490,49 @@ $$;
 comment on function app_private.alert_of_unknown_messages(jsonb) is
   'Raises an alert when one of these jobs'' messages has become UNKNOWN.';
 --! EndIncluded functions/app_private/alert_of_unknown_messages.sql
+--! Included functions/app_private/own_jobs.sql
+-- A worker that was taken for dead has some of its jobs no more. Nearly always they are all
+-- its own, and then nothing is made anew.
+create or replace function app_private.own_jobs(p_worker integer, p_jobs jsonb)
+returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  own uuid[];
+begin
+  if p_worker is null then
+    return p_jobs;
+  end if;
+  select array_agg(job.id)
+  into own
+  from jsonb_to_recordset(p_jobs) as given (job_id uuid)
+  inner join pgboss.job
+    on job.name = 'message-send'
+    and job.id = given.job_id
+  where job.state = 'active'
+    and job.group_tier = p_worker::text;
+  if cardinality(own) = jsonb_array_length(p_jobs) then
+    return p_jobs;
+  end if;
+  return coalesce((
+    select jsonb_agg(given.job)
+    from jsonb_array_elements(p_jobs) as given (job)
+    where (given.job ->> 'job_id')::uuid = any (own)
+  ), '[]');
+end
+$$;
+
+comment on function app_private.own_jobs(integer, jsonb) is
+  'Those of these jobs that are a worker''s, by its key; all of them when that is null.';
+--! EndIncluded functions/app_private/own_jobs.sql
 --! Included functions/app_private/claim_messages.sql
 -- Definer: the worker has no rights on tenants' tables; it may only claim messages and
 -- record outcomes.
-create or replace function app_private.claim_messages(p_jobs jsonb, p_channel text)
+create or replace function app_private.claim_messages(
+  p_jobs jsonb, p_channel text, p_worker integer default null
+)
 returns table (
   job_id uuid,
   message_id uuid,
@@ -350,14 +557,15 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+  jobs constant jsonb := app_private.own_jobs(p_worker, p_jobs);
   job_ids constant uuid[] := array(
-    select (job ->> 'job_id')::uuid from jsonb_array_elements(p_jobs) as job);
-  empty_digests constant uuid[] := app_private.compose_due_digests(p_jobs, p_channel);
+    select (job ->> 'job_id')::uuid from jsonb_array_elements(jobs) as job);
+  empty_digests constant uuid[] := app_private.compose_due_digests(jobs, p_channel);
   returned integer;
 begin
   return query
   with decided as materialized (
-    select * from app_private.decide_claims(p_jobs, p_channel, empty_digests)
+    select * from app_private.decide_claims(jobs, p_channel, empty_digests)
   ),
   written as (
     update app_public.message_logs
@@ -402,7 +610,7 @@ begin
   ),
   held as (
     update pgboss.job
-    set state = 'retry', start_after = decided.held_until, heartbeat_on = null
+    set state = 'retry', start_after = decided.held_until, group_tier = null
     from decided
     where job.name = 'message-send'
       and job.id = decided.job_id
@@ -431,14 +639,14 @@ begin
 
   get diagnostics returned = row_count;
   if returned < cardinality(job_ids) then
-    perform app_private.alert_of_unknown_messages(p_jobs);
+    perform app_private.alert_of_unknown_messages(jobs);
   end if;
 end
 $$;
 
-grant execute on function app_private.claim_messages(jsonb, text) to gw_worker;
-comment on function app_private.claim_messages(jsonb, text) is
-  'Marks a batch SENDING and returns what to send now; composes the weekly messages among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Removes the jobs of messages that are not sent.';
+grant execute on function app_private.claim_messages(jsonb, text, integer) to gw_worker;
+comment on function app_private.claim_messages(jsonb, text, integer) is
+  'Marks a batch SENDING and returns what to send now; composes the weekly messages among them. Takes an array of {job_id, user_id, message_id, scheduled_send_time, message_type}. Removes the jobs of messages that are not sent. With a worker''s key, only of those jobs that are still its own.';
 --! EndIncluded functions/app_private/claim_messages.sql
 --! Included functions/app_private/retry_wait.sql
 -- Exponential backoff with full jitter: messages that failed together are not retried
@@ -575,7 +783,7 @@ begin
   ),
   postponed as (
     update pgboss.job
-    set state = 'retry', start_after = written.retry_at, heartbeat_on = null,
+    set state = 'retry', start_after = written.retry_at, group_tier = null,
       output = jsonb_build_object('error', written.error_message)
     from written
     where job.name = 'message-send'
@@ -650,7 +858,7 @@ begin
     returning message_logs.job_id
   )
   update pgboss.job
-  set state = 'retry', start_after = now(), heartbeat_on = null
+  set state = 'retry', start_after = now(), group_tier = null
   from given
   where job.name = 'message-send'
     and job.id = given.job_id

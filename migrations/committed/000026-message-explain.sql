@@ -1,5 +1,5 @@
---! Previous: sha1:c6545c2246d8c45e74dda02daf2d33c9ec44d1f9
---! Hash: sha1:ca4f50b52fd814499e9ed2c9ab3cb8000785690f
+--! Previous: sha1:9116c0c4fc089aab75fc48bd4fc908bffeb5c1de
+--! Hash: sha1:6f22b0a6bb5b1f5b74935754a5719d88b2c3f63f
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

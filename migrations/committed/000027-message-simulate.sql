@@ -1,5 +1,5 @@
---! Previous: sha1:ca4f50b52fd814499e9ed2c9ab3cb8000785690f
---! Hash: sha1:3f06d06c3abeb41f8cc21b51c5a3df618e39d948
+--! Previous: sha1:6f22b0a6bb5b1f5b74935754a5719d88b2c3f63f
+--! Hash: sha1:c2980888a225bd687d2e1ee968efed32d57c1a8c
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

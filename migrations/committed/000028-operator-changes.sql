@@ -1,5 +1,5 @@
---! Previous: sha1:3f06d06c3abeb41f8cc21b51c5a3df618e39d948
---! Hash: sha1:20165db4e05bac54d8dc2e4d30d19a4e6bc3978f
+--! Previous: sha1:c2980888a225bd687d2e1ee968efed32d57c1a8c
+--! Hash: sha1:16de814ba9af808403e737b4b7013ccc1cf12fe9
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:20165db4e05bac54d8dc2e4d30d19a4e6bc3978f
---! Hash: sha1:24b8d60b03c142045f0a33d1f65217f22f856653
+--! Previous: sha1:16de814ba9af808403e737b4b7013ccc1cf12fe9
+--! Hash: sha1:3261363d362d0feac919931b80d722fb28dbd593
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:24b8d60b03c142045f0a33d1f65217f22f856653
---! Hash: sha1:d1ec788037b58b9e25d4c7628feb3d3bbe1dc550
+--! Previous: sha1:3261363d362d0feac919931b80d722fb28dbd593
+--! Hash: sha1:6f3bfdf5c598fff02d4a2c909051e49e0e93bfb7
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

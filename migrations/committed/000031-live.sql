@@ -1,5 +1,5 @@
---! Previous: sha1:d1ec788037b58b9e25d4c7628feb3d3bbe1dc550
---! Hash: sha1:f11b23e16408e60a13057ea18c658b4f7f3dcd92
+--! Previous: sha1:6f3bfdf5c598fff02d4a2c909051e49e0e93bfb7
+--! Hash: sha1:b89a8aaea372acf7af5291018766faacf6720430
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f11b23e16408e60a13057ea18c658b4f7f3dcd92
---! Hash: sha1:89915d613074ab339f3aff1d718973be3283bf94
+--! Previous: sha1:b89a8aaea372acf7af5291018766faacf6720430
+--! Hash: sha1:7257f6e19ec193c1c51b0be87315ea0f87842992
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:89915d613074ab339f3aff1d718973be3283bf94
---! Hash: sha1:2c2b9e823133bc9407db01364814f205062fc355
+--! Previous: sha1:7257f6e19ec193c1c51b0be87315ea0f87842992
+--! Hash: sha1:bc195eb277495d0b54aaf587b151773f76db5182
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2c2b9e823133bc9407db01364814f205062fc355
---! Hash: sha1:e7d9c443305a22e22b7545a49e79f9fdbb7fe347
+--! Previous: sha1:bc195eb277495d0b54aaf587b151773f76db5182
+--! Hash: sha1:3cdf5cb9ff166d85c9c495acfc138b0343164b96
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

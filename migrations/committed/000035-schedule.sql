@@ -1,5 +1,5 @@
---! Previous: sha1:e7d9c443305a22e22b7545a49e79f9fdbb7fe347
---! Hash: sha1:fefc01f952584fabe9dd5f8a3a154b7bc5873fab
+--! Previous: sha1:3cdf5cb9ff166d85c9c495acfc138b0343164b96
+--! Hash: sha1:c7063d8dd92a54ac828c1d6917a55569fcd6ab95
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

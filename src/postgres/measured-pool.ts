@@ -1,5 +1,5 @@
 import { Pool, type PoolClient, type PoolConfig } from 'pg';
-import { Silence } from './silence.ts';
+import { afterReading, Silence } from './silence.ts';
 
 export interface MeasuredPoolConfig extends PoolConfig {
   /**
@@ -13,7 +13,13 @@ export interface MeasuredPoolConfig extends PoolConfig {
 /** The parts of pg's client that its types leave out. */
 interface Internals {
   readyForQuery: boolean;
-  connection: { stream: { setTimeout(ms: number, on: () => void): void; destroy(e: Error): void } };
+  connection: {
+    stream: {
+      bytesRead: number;
+      setTimeout(ms: number, on: () => void): void;
+      destroy(error: Error): void;
+    };
+  };
 }
 
 type Callback = (
@@ -51,8 +57,12 @@ export class MeasuredPool extends Pool {
       // Its query rejects, too. Without a listener a connection that breaks while somebody has it
       // would end the process.
       client.on('error', () => {});
-      internals.connection.stream.setTimeout(silenceMs, () => {
-        if (internals.readyForQuery) return;
+      const { stream } = internals.connection;
+      stream.setTimeout(silenceMs, async () => {
+        const before = stream.bytesRead;
+        // A process that stood still finds the answer waiting: it is read before this goes on.
+        await afterReading();
+        if (internals.readyForQuery || stream.bytesRead > before) return;
         // The others lead to the same server: callers would wait for each of them.
         const error = new Silence(silenceMs);
         for (const { connection } of this.#clients) connection.stream.destroy(error);

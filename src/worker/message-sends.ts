@@ -30,6 +30,10 @@ export const sendQueue = 'message-send';
 
 export interface SendTools extends SendOptions {
   figures: WorkerFigures;
+  /** The worker, as the database knows it. */
+  key: number;
+  /** Whether the jobs are still this worker's; resolves when its session is there. */
+  isMine: () => boolean | Promise<boolean>;
   /** Lets so many calls be in flight at once, of all batches. */
   limit: LimitFunction;
   /** Aborted when nothing more is to be started. */
@@ -52,7 +56,7 @@ const flushMs = 500;
  * A worker that dies anywhere in between leaves rows that say how far it came. Their jobs
  * run again, and the receiver sees the same idempotency key.
  *
- * @throws when the database fails; pg-boss then gives the whole batch to another worker
+ * @throws when the database fails; the whole batch is then given to another worker
  */
 export async function sendMessages(
   jobs: readonly { id: string; data: SendJob }[],
@@ -67,8 +71,8 @@ export async function sendMessages(
       select job_id, message_id, user_id, scheduled_send_time, message_type,
         delivery_date::text, email, full_name, message_subject, message_content,
         idempotency_key, attempt, was_attempted, is_optional
-      from app_private.claim_messages($1, $2)`,
-    values: [JSON.stringify(claims), channel.name],
+      from app_private.claim_messages($1, $2, $3)`,
+    values: [JSON.stringify(claims), channel.name, tools.key],
   });
   const messages = claimed.map((message) => ({
     ...message,
@@ -124,7 +128,10 @@ async function deliver(
     await Promise.all(
       callsOf(messages, channel.messagesPerCall).map((call) =>
         limit(async () => {
+          const asked = tools.isMine();
+          const isMine = typeof asked === 'boolean' ? asked : await asked;
           const mine = call.filter((message) => waiting.delete(message));
+          if (!isMine) return;
           if (mine.length === 0) return;
           const [first] = mine;
           const span = {

@@ -1,14 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pLimit from 'p-limit';
-import type { Job, PgBoss } from 'pg-boss';
 import { errorText } from '../log.ts';
 import { inSpan } from '../tracing.ts';
 import type { WorkerFigures } from './figures.ts';
 import { type SendJob, type SendOptions, sendMessages, sendQueue } from './message-sends.ts';
+import type { Presence } from './presence.ts';
 
 export interface SendLoopOptions extends SendOptions {
   figures: WorkerFigures;
-  boss: PgBoss;
+  /** The session by which jobs are this worker's. */
+  presence: Presence;
   /** Messages in a batch, at most. */
   batchSize: number;
   /** Batches at the same time: while one is called out, another is claimed. */
@@ -25,8 +26,16 @@ export interface SendLoop {
   end(): Promise<void>;
 }
 
+type SendJobs = { id: string; data: SendJob }[];
+
 /** How often an empty queue is asked again. */
 const idleMs = 100;
+
+/** How often dead workers are looked for. */
+const lookMs = 2_000;
+
+/** How often a worker looks for jobs of its own that it does not know of, when there may be some. */
+const forgetMs = 6_000;
 
 /**
  * How long the messages of a batch should take. A batch is as large as that, so that a worker
@@ -41,43 +50,46 @@ const batchMs = 500;
  * would settle the jobs once more.
  */
 export function startSendLoop(options: SendLoopOptions): SendLoop {
-  const { boss, pool, channel, figures, log, batchSize, lanes } = options;
+  const { presence, pool, channel, figures, log, batchSize, lanes } = options;
   const stopping = new AbortController();
   const ending = new AbortController();
   const running = new Set<Promise<void>>();
   const limit = pLimit(channel.concurrency);
+  const held = new Set<string>();
+  /** Whether there may be jobs of ours that are not held: an answer was lost, a batch failed. */
+  let hasForgotten = false;
+  let [failedAt, forgottenAt] = [0, 0];
   const least = 2 * channel.concurrency * channel.messagesPerCall;
   let share = Math.min(least, batchSize);
 
-  async function handle(jobs: Job<SendJob>[]): Promise<void> {
-    const claims = jobs.map(({ id }) => id);
-    // Jobs that are not touched for as long are a dead worker's, and are given away.
-    const [{ heartbeatSeconds = null } = {}] = jobs;
-    const touch = setInterval(
-      () => {
-        boss.touch(sendQueue, claims).catch((error: unknown) => {
-          log.warn({ error: errorText(error) }, 'heartbeat failed');
-        });
-      },
-      ((heartbeatSeconds ?? 10) * 1000) / 3,
-    );
+  async function handle(jobs: SendJobs, key: number): Promise<void> {
     const began = performance.now();
     try {
-      const tools = { ...options, limit, stopping: stopping.signal, ending: ending.signal };
+      const tools = {
+        ...options,
+        limit,
+        key,
+        isMine: () => presence.has(key) || presence.here().then(() => presence.has(key)),
+        stopping: stopping.signal,
+        ending: ending.signal,
+      };
       const attributes = { 'messaging.batch.message_count': jobs.length };
       await inSpan(sendQueue, attributes, () => sendMessages(jobs, tools));
       const fitting = (jobs.length * batchMs) / (performance.now() - began);
       share = Math.min(Math.max(Math.round(fitting), least), batchSize);
     } catch (error) {
-      // Nobody touches these jobs any more: they are given away again.
+      // Others get these jobs, see look().
+      [hasForgotten, failedAt] = [true, Date.now()];
       log.error({ error: errorText(error) }, 'batch failed');
     } finally {
-      clearInterval(touch);
+      for (const { id } of jobs) held.delete(id);
     }
   }
 
   /** Starts a batch. Resolves with the milliseconds to wait before the next. */
   async function next(): Promise<number> {
+    await presence.here();
+    if (stopping.signal.aborted) return 0;
     const {
       rows: [permit],
     } = await pool.query<{ permits: number; wait_ms: number }>({
@@ -89,10 +101,16 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     // A probe that is on its way may be answered, and open everything, any moment.
     figures.turned(true);
     if (permits === 0) return Math.min(Math.max(permit?.wait_ms ?? idleMs, 10), 1_000);
-    const jobs = await boss.fetch<SendJob>(sendQueue, { batchSize: permits });
+    const { key } = presence;
+    const { rows: jobs } = await pool.query<SendJobs[number]>({
+      name: 'take-send-jobs',
+      text: 'select id, data from app_private.take_send_jobs($1, $2)',
+      values: [permits, key],
+    });
     if (jobs.length > 0) {
+      for (const { id } of jobs) held.add(id);
       figures.claimed(jobs.length);
-      const batch = handle(jobs).finally(() => running.delete(batch));
+      const batch = handle(jobs, key).finally(() => running.delete(batch));
       running.add(batch);
     }
     return jobs.length < permits ? idleMs : 0;
@@ -104,12 +122,33 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
       if (running.size >= lanes) await Promise.race(running);
       const pause = await next().catch((error: unknown) => {
         figures.turned(false);
+        [hasForgotten, failedAt] = [true, Date.now()];
         if (!signal.aborted) log.error({ error: errorText(error) }, 'cannot fetch messages');
         return 1_000;
       });
       if (pause > 0) await sleep(pause, undefined, { signal }).catch(() => {});
     }
   }
+  /** Has the jobs of dead workers given away, and those of which this one does not know. */
+  async function look(): Promise<void> {
+    if (!presence.has(presence.key)) return;
+    await pool.query('select app_private.give_away_jobs()');
+    if (!hasForgotten || Date.now() - forgottenAt < forgetMs) return;
+    forgottenAt = Date.now();
+    const { rows } = await pool.query<{ returned: number }>(
+      'select app_private.return_forgotten_jobs($1, $2) as returned',
+      [presence.key, [...held]],
+    );
+    // What was taken just before is not returned yet: once more, until nothing is left.
+    hasForgotten = (rows[0]?.returned ?? 0) > 0 || Date.now() - failedAt < 2 * forgetMs;
+  }
+  const lookSafely = (): void => {
+    look().catch((error: unknown) => {
+      log.warn({ error: errorText(error) }, 'cannot look for jobs of dead workers');
+    });
+  };
+  lookSafely();
+  const looking = setInterval(lookSafely, lookMs);
   const looping = loop();
   const within = async (milliseconds: number): Promise<void> => {
     const ended = looping.then(() => Promise.all(running));
@@ -118,6 +157,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
 
   return {
     async stop(patienceMs) {
+      clearInterval(looking);
       stopping.abort();
       await within(patienceMs);
     },

@@ -9,7 +9,8 @@ import { type AlertDestination, workAlerts } from './alerts.ts';
 import { type SealOptions, sealAuditLog } from './audit-seals.ts';
 import type { Channel } from './channels/channel.ts';
 import { WorkerFigures } from './figures.ts';
-import { type SendOptions, sendQueue } from './message-sends.ts';
+import type { SendOptions } from './message-sends.ts';
+import { Presence } from './presence.ts';
 import { startSendLoop } from './send-loop.ts';
 
 export interface WorkerOptions {
@@ -67,7 +68,6 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     createSchema: false,
     reindex: false,
     schedule: false,
-    // How soon a dead worker's jobs are noticed, after their heartbeat of 10 s.
     superviseIntervalSeconds: 5,
     monitorIntervalSeconds: 5,
   });
@@ -89,13 +89,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     throw error;
   }
 
-  // Who comes after a worker that died does not wait for the first round.
-  boss.supervise(sendQueue).catch((error: unknown) => {
-    log.warn({ error: errorText(error) }, 'cannot look for jobs of dead workers');
-  });
+  const presence = await Presence.begin(workerUrl, log);
   const figures = new WorkerFigures(channel.name, pool);
   const sends = startSendLoop({
-    boss,
+    presence,
     pool,
     figures,
     channel,
@@ -121,6 +118,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     ]);
     await channel.close();
     await sends.end();
+    await presence.stop();
     await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
   }
   return { figures, close: (graceMs = 3_000) => (closing ??= close(graceMs)) };

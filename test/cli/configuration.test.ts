@@ -57,7 +57,7 @@ describe('gw config', () => {
       ]),
     );
     expect(connections[0]).toMatchObject({ process: 'serve', total: 11 });
-    expect(formula).toBe('max_connections ≥ serve × 11 + worker × 8 + cdc × 3 + 13');
+    expect(formula).toBe('max_connections ≥ serve × 11 + worker × 9 + cdc × 3 + 13');
     const shown = await checkout.run(['config'], {});
     expect(shown.stdout).toMatch(/^GW_POOL_SIZE +20 +default$/m);
     expect(shown.stdout).toContain('serve × 24');

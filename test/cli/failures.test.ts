@@ -7,6 +7,7 @@ import { withSql } from '../../src/postgres/connect.ts';
 import { loginNames, loginRoles } from '../../src/postgres/roles.ts';
 import { changeUrl, databaseName } from '../../src/postgres/urls.ts';
 import { buildProgram } from '../../src/program.ts';
+import { randomPort } from '../../src/server/scratch.ts';
 import { Checkout, type Finished } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -83,8 +84,14 @@ afterAll(() =>
 );
 
 /** Runs a command on a URL. */
-function runOn(url: string, { args, takesUrl }: Leaf, env: NodeJS.ProcessEnv): Promise<Finished> {
+async function runOn(
+  url: string,
+  { args, takesUrl }: Leaf,
+  env: NodeJS.ProcessEnv,
+): Promise<Finished> {
   return checkout.run([...args, ...(takesUrl ? ['--url', url] : [])], {
+    // Somebody may have the usual one.
+    GW_PORT: String(await randomPort()),
     ROOT_DATABASE_URL: url,
     DATABASE_URL: url,
     SHADOW_DATABASE_URL: `${url}_shadow`,

@@ -59,9 +59,7 @@ export const logOf = async (owner: Sql, user: NewUser): Promise<LogRow> => {
 /** Makes retries and the discovery of dead workers quick. Jobs copy the queue's options. */
 export async function hurryQueue(owner: Sql): Promise<void> {
   await owner`
-    update pgboss.queue
-    set heartbeat_seconds = 2
-    where name = 'message-send'`;
+    update app_private.message_settings set worker_grace = '1 second'`;
   await owner`
     update app_private.delivery_channels
     set retry_base = '100 milliseconds', retry_cap = '1 second'`;

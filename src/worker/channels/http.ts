@@ -1,11 +1,21 @@
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
+import { afterReading } from '../../postgres/silence.ts';
 import { outgoingHeaders } from '../../tracing.ts';
 import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
 import { credentialsOf, describeDestination } from './destination.ts';
 import { fromError, fromResponse } from './outcomes.ts';
 
 const maxBody = 4096;
+
+/** The receiver has not said all that it had to say, within the time. */
+class Unanswered extends Error {
+  readonly code = 'ETIMEDOUT';
+
+  constructor() {
+    super('no response');
+  }
+}
 
 export interface HttpOptions {
   /** How many calls are in flight at once, on as many kept-alive connections. */
@@ -47,8 +57,9 @@ export class HttpChannel implements Channel {
       connections: options.concurrency,
       pipelining: 1,
       connectTimeout: options.timeoutMs,
-      headersTimeout: options.timeoutMs,
-      bodyTimeout: options.timeoutMs,
+      // Each call has its own time, see #post().
+      headersTimeout: 0,
+      bodyTimeout: 0,
     });
   }
 
@@ -62,10 +73,17 @@ export class HttpChannel implements Channel {
 
   async #post(message: Message): Promise<Attempt> {
     const body = JSON.stringify(payloadOf(message));
+    const late = new AbortController();
+    const timer = setTimeout(async () => {
+      // A process that stood still finds the response waiting.
+      await afterReading();
+      late.abort(new Unanswered());
+    }, this.#timeout);
     try {
       const response = await request(this.#url, {
         method: 'POST',
         dispatcher: this.#agent,
+        signal: late.signal,
         headers: {
           'content-type': 'application/json',
           'idempotency-key': message.idempotency_key,
@@ -83,6 +101,8 @@ export class HttpChannel implements Channel {
       );
     } catch (error) {
       return fromError(error, this.#timeout);
+    } finally {
+      clearTimeout(timer);
     }
   }
 

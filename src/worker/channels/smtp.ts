@@ -3,6 +3,7 @@ import { PassThrough, pipeline, type Readable } from 'node:stream';
 import nodemailer from 'nodemailer';
 import { codeOf, messageOf } from '../../errors.ts';
 import { isAddress, type Mailbox } from '../../mailbox.ts';
+import { afterReading } from '../../postgres/silence.ts';
 import type { Attempt, Channel, Message } from './channel.ts';
 import { credentialsOf, describeDestination } from './destination.ts';
 import { letterOf } from './letter.ts';
@@ -39,7 +40,11 @@ class Call {
   /** A connection takes the message, which had to wait for one until now. */
   start(content: Readable, timeoutMs: number): Readable {
     this.end();
-    this.#timer = setTimeout(() => this.#late.abort(), timeoutMs);
+    this.#timer = setTimeout(async () => {
+      // A process that stood still finds the reply waiting.
+      await afterReading();
+      this.#late.abort();
+    }, timeoutMs);
     this.#content = pipeline(content, new PassThrough(), () => {});
     return this.#content;
   }
@@ -82,7 +87,8 @@ export class SmtpChannel implements Channel {
       connectionTimeout: timeoutMs,
       dnsTimeout: timeoutMs,
       greetingTimeout: timeoutMs,
-      socketTimeout: timeoutMs,
+      // Each message has its own time; this would not wait for what has arrived meanwhile.
+      socketTimeout: 600_000,
     });
     this.#transport.use('stream', (mail, done) => {
       const call = this.#calls.get(mail.data.signal ?? {});

@@ -60,8 +60,8 @@ describe('the schema of pg-boss', () => {
       retryDelay: 1,
       retryBackoff: false,
       retryDelayMax: null,
-      heartbeatSeconds: 10,
-      expireInSeconds: 900,
+      heartbeatSeconds: null,
+      expireInSeconds: 86_399,
       deadLetter: 'message-send-dead',
     });
   });

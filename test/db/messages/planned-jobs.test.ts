@@ -101,7 +101,7 @@ describe('the job of a message', () => {
           name: 'message-send',
           state: 'created',
           retry_count: 0,
-          heartbeat_seconds: 10,
+          heartbeat_seconds: null,
           dead_letter: 'message-send-dead',
         },
         startsWhenDue: true,
