@@ -18,6 +18,7 @@ export class Presence {
   readonly #log: Log;
   #client: Client | undefined;
   #key = 0;
+  #sessions = 0;
   #isStopped = false;
   #beat: NodeJS.Timeout | undefined;
   #waiting: (() => void)[] = [];
@@ -37,6 +38,11 @@ export class Presence {
   /** Which worker this is. Another than before, when it was taken for dead. */
   get key(): number {
     return this.#key;
+  }
+
+  /** How many sessions there were. The server of a later one may know less than that before. */
+  get sessions(): number {
+    return this.#sessions;
   }
 
   /** Whether what was taken under a key is still this worker's. */
@@ -89,6 +95,7 @@ export class Presence {
       return;
     }
     this.#client = client;
+    this.#sessions += 1;
     clearInterval(this.#beat);
     this.#beat = setInterval(() => void this.#ask(client), beatMs).unref();
     this.#wake();

@@ -59,6 +59,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
   /** Whether there may be jobs of ours that are not held: an answer was lost, a batch failed. */
   let hasForgotten = false;
   let [failedAt, forgottenAt] = [0, 0];
+  let { sessions } = presence;
   const least = 2 * channel.concurrency * channel.messagesPerCall;
   let share = Math.min(least, batchSize);
 
@@ -132,6 +133,11 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
   /** Has the jobs of dead workers given away, and those of which this one does not know. */
   async function look(): Promise<void> {
     if (!presence.has(presence.key)) return;
+    if (presence.sessions > sessions) {
+      // Also after a failover, by which the end of jobs may be lost.
+      sessions = presence.sessions;
+      [hasForgotten, failedAt] = [true, Date.now()];
+    }
     await pool.query('select app_private.give_away_jobs()');
     if (!hasForgotten || Date.now() - forgottenAt < forgetMs) return;
     forgottenAt = Date.now();
