@@ -1,7 +1,7 @@
 import process from 'node:process';
 import { inspect } from 'node:util';
 import { EXIT, expectedOrFault, explainError, formatError } from './errors.ts';
-import { logOfProcess } from './log.ts';
+import { logOfProcess } from './process-log.ts';
 import { buildProgram } from './program.ts';
 
 // Read by PostGraphile when it is loaded, which the commands do later.
@@ -33,7 +33,8 @@ process.on('unhandledRejection', fail);
 
 // Started through src/bootstrap.mjs or directly: the arguments follow the script either way.
 try {
-  await buildProgram().parseAsync(process.argv);
+  const program = await buildProgram(process.argv[2]);
+  await program.parseAsync(process.argv);
 } catch (error) {
   fail(error);
 }

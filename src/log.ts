@@ -1,8 +1,9 @@
+import { createRequire } from 'node:module';
 import { type DestinationStream, pino } from 'pino';
-import { PinoPretty } from 'pino-pretty';
 import { unknownVariables } from './config.ts';
 import { messageOf } from './errors.ts';
 import { standardError } from './log-stream.ts';
+import { setProcessLog } from './process-log.ts';
 import { logContext } from './trace.ts';
 
 /** Where secrets could stand in what is logged; they never reach the stream. */
@@ -64,6 +65,10 @@ export function errorText(error: unknown): string {
   return typeof described?.message === 'string' ? described.message : String(described);
 }
 
+/** Loaded only where somebody looks. */
+const loadPretty = (): typeof import('pino-pretty').PinoPretty =>
+  createRequire(import.meta.url)('pino-pretty').PinoPretty;
+
 /**
  * The log of one process: JSON lines on stderr, or readable lines when stderr is a
  * terminal. Results go to stdout and are never mixed with it. A line written for a request
@@ -73,7 +78,7 @@ export function createLog(name: string, level: string, stream?: DestinationStrea
   const destination =
     stream ??
     (process.stderr.isTTY || process.env.GW_LOG_PRETTY === '1'
-      ? PinoPretty({ destination: 2, ignore: 'pid,hostname', sync: true, singleLine: true })
+      ? loadPretty()({ destination: 2, ignore: 'pid,hostname', sync: true, singleLine: true })
       : standardError());
   return pino(
     {
@@ -94,19 +99,15 @@ export function createLog(name: string, level: string, stream?: DestinationStrea
 
 export type Log = ReturnType<typeof createLog>;
 
-let processLog: Log | undefined;
-
 /**
  * The log of a process that runs until it is stopped. What ends the process is said there too, as a
  * line of its own form.
  */
 export function openProcessLog(name: string): Log {
-  processLog = createLog(name, 'info');
+  const processLog = createLog(name, 'info');
+  setProcessLog(processLog);
   for (const { name: variable, nearest } of unknownVariables()) {
     processLog.warn({ variable, nearest }, 'nobody reads this variable');
   }
   return processLog;
 }
-
-/** The log of this process, when it has one. */
-export const logOfProcess = (): Log | undefined => processLog;

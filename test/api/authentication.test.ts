@@ -63,21 +63,30 @@ describe('access tokens', () => {
     expect(await api.codes(viewer, {}, altered)).toEqual(['TOKEN_INVALID']);
   });
 
-  test('a token signed otherwise is refused: another secret, no algorithm, another audience', async () => {
+  test('a token signed otherwise is refused: another secret, no algorithm, another audience or issuer, no end', async () => {
     const { sub, sid } = claimsOf((await api.register('forge@example.com')).accessToken);
     const exp = inSeconds(600);
     const elsewhere = await signAccessToken({ sub, sid, exp }, `${jwtSecret}!`);
     const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
     const claims = { sub, sid, exp, aud: 'groundwork', iss: 'groundwork' };
     const unsigned = `${part({ alg: 'none' })}.${part(claims)}.`;
-    const otherAudience = await new SignJWT({ sid })
-      .setProtectedHeader({ alg: 'HS256' })
-      .setSubject(sub)
-      .setIssuer('groundwork')
-      .setAudience('another product')
-      .setExpirationTime(exp)
-      .sign(new TextEncoder().encode(jwtSecret));
-    for (const token of [elsewhere, unsigned, otherAudience, 'x', `${unsigned}x`]) {
+    const signed = (more: Record<string, unknown>): Promise<string> =>
+      new SignJWT({ ...claims, ...more })
+        .setProtectedHeader({ alg: 'HS256' })
+        .sign(new TextEncoder().encode(jwtSecret));
+    expect(await api.codes(viewer, {}, await signed({}))).toEqual([]);
+    const others = await Promise.all(
+      [
+        { aud: 'another product' },
+        { aud: undefined },
+        { iss: 'another product' },
+        { iss: undefined },
+        { exp: undefined },
+        { sub: undefined },
+        { sid: undefined },
+      ].map(signed),
+    );
+    for (const token of [elsewhere, unsigned, ...others, 'x', `${unsigned}x`]) {
       expect(await api.codes(viewer, {}, token)).toEqual(['TOKEN_INVALID']);
     }
   });

@@ -1,6 +1,8 @@
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { RevokedSessions } from '../../src/api/revoked-sessions.ts';
 import { type Api, startApi } from '../../src/api/server.ts';
 import { createLog } from '../../src/log.ts';
+import { Listener } from '../../src/postgres/listener.ts';
 import { databaseName } from '../../src/postgres/urls.ts';
 import { jwtSecret, useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
@@ -11,7 +13,7 @@ const db = useDatabase();
 const api = useApi(db);
 
 let lines: { msg: string }[] = [];
-let replica: Api;
+let replica: Api | undefined;
 
 /** Another replica, and what it logs. */
 async function startReplica(): Promise<void> {
@@ -23,11 +25,11 @@ async function startReplica(): Promise<void> {
   });
 }
 
-afterEach(() => replica.close());
+afterEach(() => replica?.close());
 
 /** The status with which the replica answers a token. */
 async function statusOf(token: string): Promise<number> {
-  const { status } = await fetch(`http://127.0.0.1:${replica.port}/graphql`, {
+  const { status } = await fetch(`http://127.0.0.1:${replica?.port}/graphql`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
     body: JSON.stringify({ query: '{ __typename }' }),
@@ -91,4 +93,36 @@ test('a sign-out is read that happened while nobody listened and reconnecting wa
   // And it hears again.
   await signOut(kept);
   await eventually(async () => (await statusOf(kept)) === 401);
+});
+
+describe('what has ended', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test('is remembered until its last access token has ended, and then no more', async () => {
+    replica = undefined;
+    const { accessToken } = await api.register('remembered@example.com');
+    const { sid } = JSON.parse(
+      Buffer.from(accessToken.split('.')[1] ?? '', 'base64url').toString(),
+    ) as { sid: string };
+    vi.useFakeTimers({ toFake: ['Date', 'setInterval', 'clearInterval'] });
+    const log = createLog('api', 'silent');
+    const listener = new Listener({
+      ...{ url: db.url('authenticator'), applicationName: 'gw-test-listen', log },
+    });
+    const revoked = new RevokedSessions(listener);
+    await listener.start();
+    await signOut(accessToken);
+    while (!revoked.has(sid)) await new Promise((resolve) => setTimeout(resolve, 20));
+    const minutes = (count: number): unknown => vi.advanceTimersByTime(count * 60_000);
+    minutes(15);
+    expect(revoked.has(sid)).toBe(true);
+    minutes(1);
+    expect(revoked.has(sid)).toBe(true);
+    minutes(60);
+    expect(revoked.has(sid)).toBe(false);
+    revoked.stop();
+    await listener.stop();
+  });
 });

@@ -8,8 +8,8 @@ import { createUser } from '../helpers/database.ts';
 import { eventually } from '../helpers/wait.ts';
 
 // How many can be set, for a look at more or a quicker one.
-const changes = Number(process.env.GW_TEST_CDC_CHANGES ?? 100_000);
-const [kills, sessions] = [20, 8];
+const changes = Number(process.env.GW_TEST_CDC_CHANGES ?? 30_000);
+const [kills, sessions] = [12, 6];
 
 const changeAtRandom = `
 create function ops.change_at_random(users uuid[], count integer) returns integer
@@ -118,10 +118,10 @@ for (const plugin of plugins) {
         consumer.kill('SIGKILL');
         await once(consumer, 'exit');
         consumer = server.gw();
-        if (killed % 10 === 5) {
+        if (killed % 6 === 3) {
           // One that cannot connect at first ends, and says so; its supervisor starts it again.
           await server.reading(consumer);
-          await server.restart(killed < 10 ? 'cleanly' : 'at once');
+          await server.restart(killed < kills / 2 ? 'cleanly' : 'at once');
         }
       }
       await writing;

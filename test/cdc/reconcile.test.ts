@@ -17,7 +17,7 @@ describe.each(plugins)('reconcile with %s', (plugin) => {
 
   test('compares at one position while everything moves', long, async () => {
     const sql = db.as('superuser');
-    const users = await Promise.all(Array.from({ length: 10 }, () => createUser(sql)));
+    const users = await Promise.all(Array.from({ length: 4 }, () => createUser(sql)));
     await capture.started();
     let isOver = false;
     const writers = users.map(async ({ id }) => {
@@ -29,7 +29,7 @@ describe.each(plugins)('reconcile with %s', (plugin) => {
         await sql`delete from app_public.tasks where user_id = ${id} and random() < 0.1`;
       }
     });
-    for (let round = 0; round < 5; round += 1) {
+    for (let round = 0; round < 3; round += 1) {
       const { differences, rows } = await reconcile(capture.options);
       expect(differences).toEqual([]);
       expect(rows).toBeGreaterThan(0);
@@ -83,7 +83,7 @@ describe.each(plugins)('reconcile with %s', (plugin) => {
   }, async () => {
     const sql = db.as('superuser');
     // Memory is measured with one of the two: what holds it is the same for both.
-    const rows = plugin === plugins[0] ? 500_000 : 100_000;
+    const rows = plugin === plugins[0] ? 150_000 : 30_000;
     const { id } = await createUser(sql);
     await capture.started();
     const before = process.memoryUsage().rss;

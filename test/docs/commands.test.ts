@@ -13,7 +13,7 @@ function commandsOf(command: Command, path = 'gw'): { path: string; command: Com
   });
 }
 
-const commands = commandsOf(buildProgram());
+const commands = commandsOf(await buildProgram());
 
 function defaultOf({ defaultValue, mandatory, negate }: Option): string {
   if (mandatory && defaultValue === undefined) return 'required';

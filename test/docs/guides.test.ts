@@ -31,9 +31,11 @@ const calls = (text: string): string[][] =>
         .split(/\s+/),
   );
 
+const program: Command = await buildProgram();
+
 /** What is wrong with a call; undefined when nothing is. */
 function faultOf(words: string[]): string | undefined {
-  let command: Command = buildProgram();
+  let command = program;
   const rest = [...words];
   for (;;) {
     const next = command.commands.find((each) => each.name() === rest[0]);

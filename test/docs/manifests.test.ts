@@ -87,8 +87,8 @@ describe('the manifests of Kubernetes', () => {
     }
   });
 
-  test('run commands that there are, as nobody in particular, on a root that is read only', () => {
-    const commands = buildProgram().commands;
+  test('run commands that there are, as nobody in particular, on a root that is read only', async () => {
+    const { commands } = await buildProgram();
     for (const { args, securityContext } of containers) {
       const command = commands.find((each) => each.name() === args[0]);
       expect(command, args[0]).toBeDefined();

@@ -41,7 +41,7 @@ const commandsOf = (command: Command, path = 'gw'): string[] =>
     const own = `${path} ${each.name()}`;
     return [own, ...commandsOf(each, own)];
   });
-const commands = new Set(commandsOf(buildProgram()));
+const commands = new Set(commandsOf(await buildProgram()));
 
 function commandExists(text: string): boolean {
   const [, report] = /^gw report ([a-z-]+)$/.exec(text) ?? [];

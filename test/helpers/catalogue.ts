@@ -29,7 +29,9 @@ export const rules = {
       and not exists (select from pg_policy where pg_policy.polrelid = pg_class.oid)
     order by 1`,
 
-  "policies on users' tables compare with the current user": (sql) => sql<Finding[]>`
+  "policies on users' tables compare with the current user, and with nothing else": (sql) => sql<
+    Finding[]
+  >`
     select pg_class.oid::regclass::text as object,
       format('policy %s lets app users see %s', pg_policy.polname, expression) as problem
     from pg_policy
@@ -42,7 +44,11 @@ export const rules = {
       and pg_policy.polpermissive
       and pg_policy.polroles
         && array[0::oid, 'app_user'::regrole::oid, 'app_anonymous'::regrole::oid]
-      and expression !~ 'current_app_user_id[(][)]'
+      and expression <> '(user_id = app_hidden.current_app_user_id())'
+      -- A closed account cannot see itself either.
+      and (pg_class.relname <> 'users' or expression <> all (array[
+        '(id = app_hidden.current_app_user_id())',
+        '((id = app_hidden.current_app_user_id()) AND (deleted_at IS NULL))']))
       and (pg_class.relname = 'users' or exists (
         select from pg_attribute
         where pg_attribute.attrelid = pg_class.oid

@@ -46,16 +46,20 @@ export function useDatabase(): TestDatabase {
   const name = `gw_test_${randomUUID().replaceAll('-', '').slice(0, 16)}`;
   beforeAll(async () => {
     await administer(async (sql) => {
-      await sql`create database ${sql(name)} template gw_template owner gw_owner`;
-      // Settings and grants belong to the database, and a template does not pass them on.
-      await sql.unsafe(`
-        revoke all on database ${name} from public;
-        grant connect on database ${name}
-          to gw_authenticator, gw_worker, gw_cdc, gw_readonly, gw_monitor;
-        alter database ${name}
-          set search_path to app_public, app_hidden, app_private, ops, public;
-        alter database ${name} set timezone to 'UTC';
-      `);
+      const template = inject('template');
+      // Copied file by file, its pages are not written to the log, which some tests read.
+      await sql`create database ${sql(name)} template ${sql(template)} owner gw_owner
+        strategy file_copy`;
+      // Grants and settings belong to the database, and a template does not pass them on.
+      await sql`update pg_database set datacl = template.datacl
+        from pg_database as template
+        where pg_database.datname = ${name} and template.datname = ${template}`;
+      await sql`insert into pg_db_role_setting (setdatabase, setrole, setconfig)
+        select made.oid, setrole, setconfig
+        from pg_db_role_setting
+        inner join pg_database as template on template.oid = setdatabase
+        cross join pg_database as made
+        where template.datname = ${template} and made.datname = ${name}`;
     });
     test.database = databaseAt(changeUrl(inject('superuserUrl'), {}), name);
   });

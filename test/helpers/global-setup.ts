@@ -10,6 +10,8 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** A superuser's connection to the server of this run. */
     superuserUrl: string;
+    /** The migrated database, which every test file clones. */
+    template: string;
   }
 }
 
@@ -30,6 +32,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   // Checkouts of tests have paths of their own: what is compiled for them is of no use later.
   const compiled = mkdtempSync(join(tmpdir(), 'groundwork-compiled-'));
   process.env.NODE_COMPILE_CACHE = compiled;
+  const removeCompiled = (): void => rmSync(compiled, { recursive: true, force: true });
+  // `npm run mutate` has made both, with a fault in one of them.
+  const { GW_TEST_SERVER, GW_TEST_TEMPLATE } = process.env;
+  if (GW_TEST_SERVER && GW_TEST_TEMPLATE) {
+    project.provide('superuserUrl', GW_TEST_SERVER);
+    project.provide('template', GW_TEST_TEMPLATE);
+    return async () => removeCompiled();
+  }
   const { stop, superuserUrl } = await startServer().catch((error: unknown) => {
     // A machine without a database is told what to do, not where in our code it showed.
     if (!(error instanceof GwError)) throw error;
@@ -43,8 +53,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
     throw error;
   }
   project.provide('superuserUrl', superuserUrl);
+  project.provide('template', 'gw_template');
   return async () => {
     await stop();
-    rmSync(compiled, { recursive: true, force: true });
+    removeCompiled();
   };
 }

@@ -44,6 +44,30 @@ export const faults: Fault[] = [
     leaks: ['B see'],
   },
   {
+    fault: 'a policy that shows old rows',
+    plant: `${table('once', ', created_at timestamptz not null default now()')}
+      create policy everyone on app_public.once for select to app_user
+        using (created_at < now() - interval '1 year');`,
+    object: 'app_public.once',
+    leaks: ['B see'],
+  },
+  {
+    fault: 'a policy that shows rows that are in no place',
+    plant: `${table('loose', ', place text')}
+      create policy everyone on app_public.loose for select to app_user using (place is null);`,
+    object: 'app_public.loose',
+    leaks: ['B see'],
+  },
+  {
+    fault: 'a procedure that writes the row that is named',
+    plant: `create procedure app_hidden.reopen(p_task_id uuid)
+        language sql security definer set search_path = pg_catalog, pg_temp
+        as 'update app_public.tasks set status = ''todo'' where id = p_task_id';
+      grant execute on procedure app_hidden.reopen to app_user;`,
+    object: 'app_hidden.reopen(uuid)',
+    leaks: ['B change'],
+  },
+  {
     fault: 'a table that nobody needs to sign in for',
     plant: `${table('open')} grant select on app_public.open to app_anonymous;
       create policy nobody on app_public.open to app_anonymous using (true);`,

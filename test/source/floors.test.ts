@@ -7,7 +7,15 @@ import { projectRoot } from '../../src/project.ts';
 const floors = [
   [
     ...['config.ts', 'connections.ts', 'environment.ts', 'errors.ts', 'html.ts', 'http.ts'],
-    ...['log-stream.ts', 'log.ts', 'mailbox.ts', 'project.ts', 'tls.ts', 'trace.ts'],
+    ...[
+      'log-stream.ts',
+      'log.ts',
+      'mailbox.ts',
+      'process-log.ts',
+      'project.ts',
+      'tls.ts',
+      'trace.ts',
+    ],
     'tracing.ts',
   ],
   ['terminal/'],

@@ -2,10 +2,16 @@ import { ident, literal } from './attempt.ts';
 import type { Column, Relation } from './catalogue.ts';
 import type { World } from './world.ts';
 
-/** Values in which policies may tell rows apart: flags, states, moments set or not. */
+/** Longer ago than any policy asks for. */
+const longAgo = "now() - interval '3 years'";
+
+/**
+ * Values in which policies may tell rows apart: flags, states, what may be null, old and young.
+ */
 export function variantsOf(relation: Relation): string[] {
   const values = (column: Column): string[] => {
     if (column.isGenerated) return [];
+    const none = column.isRequired || column.hasDefault ? [] : ['null'];
     if (column.baseType === 'boolean') return ['true', 'false'];
     if (column.labels.length > 0) return column.labels.map((label) => literal(label, column.type));
     const checks = relation.checks.filter(({ columns }) => columns.includes(column.name));
@@ -13,12 +19,12 @@ export function variantsOf(relation: Relation): string[] {
     if (listed !== undefined && column.baseType === 'text') {
       return [...listed.definition.matchAll(/'((?:[^']|'')*)'/g)].map(([text]) => text);
     }
-    const isMoment = column.baseType.startsWith('timestamp') && !column.isRequired;
-    return isMoment && !column.hasDefault ? ['now()', 'null'] : [];
+    const isMoment = /^(timestamp|date)/.test(column.baseType);
+    return isMoment ? ['now()', longAgo, ...none] : none;
   };
   return relation.columns
     .flatMap((column) => values(column).map((value) => `${ident(column.name)} = ${value}`))
-    .slice(0, 24);
+    .slice(0, 40);
 }
 
 /** Statements after which a table holds nothing but rows of A. */

@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
 import { become, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
 import { login, password, refresh, register, type Session } from '../../helpers/sessions.ts';
+import { eventually } from '../../helpers/wait.ts';
 
 const db = useDatabase();
 /** As nobody, in a transaction that is rolled back. */
@@ -142,6 +144,42 @@ describe('login', () => {
       expect(unknown / known).toBeGreaterThan(1 / 3);
       expect(unknown / known).toBeLessThan(3);
     });
+  });
+
+  test('counts a wrong password before another attempt on the account is looked at', async () => {
+    const email = `${randomUUID()}@example.com`;
+    const asOwner = db.as('owner');
+    await db.as('superuser').begin(async (sql) => {
+      await become(sql, null);
+      await register(sql, email);
+    });
+    await asOwner`
+      update app_private.user_secrets set failed_attempts = 19, last_failed_at = now()
+      where user_id = (select id from app_public.users where email = ${email})`;
+    const guess = Promise.withResolvers<void>();
+    const counted = Promise.withResolvers<void>();
+    const wrong = db.as('superuser').begin(async (sql) => {
+      await become(sql, null);
+      await login(sql, email, 'wrong password');
+      guess.resolve();
+      await counted.promise;
+    });
+    await guess.promise;
+    const right = db.as('superuser').begin(async (sql) => {
+      await become(sql, null);
+      return { value: await login(sql, email) };
+    });
+    await eventually(async () => {
+      const waiting = await asOwner`
+        select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`;
+      return waiting.length > 0;
+    });
+    counted.resolve();
+    await wrong;
+    // The twentieth was wrong, so the account is locked.
+    expect((await right).value.userId).toBeNull();
+    await asOwner`delete from app_public.users where email = ${email}`;
   });
 
   test('refuses even the right password after 20 wrong ones, for 15 minutes', async () => {

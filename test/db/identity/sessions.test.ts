@@ -44,6 +44,14 @@ describe('refresh_session', () => {
       const second = await refresh(sql, first.refreshToken);
       expect(second).toMatchObject({ userId: first.userId, sessionId: first.sessionId });
       expect(second.refreshToken).not.toBe(first.refreshToken);
+      // The times of a sign-in begin anew.
+      await sql`set local role none`;
+      const [lives] = await sql`
+        select ${second.exp} - extract(epoch from now())::int as access,
+          extract(epoch from expires_at - now())::int as refresh
+        from app_private.sessions where id = ${first.sessionId}`;
+      expect(lives).toEqual({ access: 15 * 60, refresh: 30 * 86_400 });
+      await become(sql, null);
       const third = await refresh(sql, second.refreshToken);
       expect(third.sessionId).toBe(first.sessionId);
     });
@@ -79,6 +87,33 @@ describe('refresh_session', () => {
         expect((await refresh(sql, token)).userId).toBeNull();
       }
       expect(await endings(sql, session.userId)).toEqual([null]);
+    });
+  });
+
+  test('begins the thirty days of a session anew', async () => {
+    await asNobody(async (sql) => {
+      const session = await register(sql, 'ann@example.com');
+      await sql`set local role none`;
+      await sql`update app_private.sessions set expires_at = now() + interval '1 day'`;
+      await become(sql, null);
+      await refresh(sql, session.refreshToken);
+      await sql`set local role none`;
+      const rows = await sql`
+        select extract(day from expires_at - now())::int as days from app_private.sessions
+        where id = ${session.sessionId}`;
+      expect(rows).toEqual([{ days: 30 }]);
+    });
+  });
+
+  test('refuses a closed account, even where its session has not ended', async () => {
+    await asNobody(async (sql) => {
+      const session = await register(sql, 'ann@example.com');
+      await sql`set local role none`;
+      // Without the trigger that ends sessions.
+      await sql`set local session_replication_role = replica`;
+      await sql`update app_public.users set deleted_at = now()`;
+      expect(await endings(sql, session.userId)).toEqual([null]);
+      expect((await refresh(sql, session.refreshToken)).userId).toBeNull();
     });
   });
 
@@ -204,6 +239,23 @@ describe('logout', () => {
     const recent = await db.as('authenticator')`
       select id from app_private.recently_revoked_sessions() as id`;
     expect(recent.map(({ id }) => id)).toContain(session.sessionId);
+  });
+});
+
+test('an ended session is remembered for as long as its access token lives', async () => {
+  await asNobody(async (sql) => {
+    const { userId, sessionId } = await register(sql, 'ann@example.com');
+    await sql`set local role none`;
+    const isRemembered = async (ago: string) => {
+      await sql`update app_private.sessions
+        set revoked_at = now() - ${ago}::text::interval, revoked_reason = 'logout'
+        where user_id = ${userId}`;
+      const rows = await sql`select id from app_private.recently_revoked_sessions() as id`;
+      return rows.some(({ id }) => id === sessionId);
+    };
+    expect(await isRemembered('15 minutes')).toBe(true);
+    expect(await isRemembered('16 minutes')).toBe(true);
+    expect(await isRemembered('1 hour')).toBe(false);
   });
 });
 

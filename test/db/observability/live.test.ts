@@ -99,6 +99,41 @@ test('a batch of messages tells of those whose status changed, with what finds t
   ]);
 });
 
+test('a day of the dashboard is told when it comes, when it changes, and when it goes', async () => {
+  const [a, b] = (await users(2)) as [string, string];
+  await watch([a]);
+  const owner = db.as('owner');
+  const statements = [
+    (sql: Sql) => sql`insert into app_public.user_dashboard_aggregates (user_id, agg_date)
+      values (${a}, '2026-05-01'), (${b}, '2026-05-01')`,
+    (sql: Sql) => sql`update app_public.user_dashboard_aggregates set tasks_created = 1
+      where user_id in (${a}, ${b})`,
+    (sql: Sql) => sql`delete from app_public.user_dashboard_aggregates
+      where user_id in (${a}, ${b})`,
+  ];
+  const told: unknown[] = [];
+  for (const statement of statements) {
+    told.push(...(await notified(() => statement(owner))).map((payload) => JSON.parse(payload)));
+  }
+  const day = (event: string) => ({ topic: 'dashboard', event, users: [[a, ['2026-05-01']]] });
+  expect(told).toEqual([day('INSERT'), day('UPDATE'), day('DELETE')]);
+});
+
+test('a task is told when it is made, changed and deleted', async () => {
+  const [a] = (await users(1)) as [string];
+  await watch([a]);
+  const told: string[] = [];
+  for (const statement of [
+    (sql: Sql) => sql`insert into app_public.tasks (user_id, title) values (${a}, 'x')`,
+    (sql: Sql) => sql`update app_public.tasks set title = 'y' where user_id = ${a}`,
+    (sql: Sql) => sql`delete from app_public.tasks where user_id = ${a}`,
+  ]) {
+    const heard = await notified((owner) => statement(owner));
+    told.push(...heard.map((payload) => (JSON.parse(payload) as Told).event));
+  }
+  expect(told).toEqual(['INSERT', 'UPDATE', 'DELETE']);
+});
+
 test('deleting a user tells of the tasks that go along', async () => {
   const [a] = (await users(1)) as [string];
   await db.as('owner')`insert into app_public.tasks (user_id, title) values (${a}, 'x')`;

@@ -51,7 +51,7 @@ describe('the walk notices', () => {
     [
       'a policy that shows everything to app_user',
       'create policy all_of_it on app_public.planted for select to app_user using (true)',
-      "policies on users' tables compare with the current user",
+      "policies on users' tables compare with the current user, and with nothing else",
       'app_public.planted',
     ],
     [

@@ -1,0 +1,141 @@
+import { type Mutant, sqlFunction } from '../mutant.ts';
+
+const billing = ['db/billing/billing'];
+const events = ['db/billing/stripe-events'];
+const webhook = ['api/stripe-webhook'];
+
+export const mutants: Mutant[] = [
+  {
+    fault: 'an event counts each time it is delivered',
+    file: sqlFunction('app_private/apply_subscription_event'),
+    find: "  if not found then\n    return 'duplicate';\n  end if;\n",
+    replace: '',
+    tests: events,
+  },
+  {
+    fault: 'an event that waited for its customer is a duplicate for ever',
+    file: sqlFunction('app_private/apply_subscription_event'),
+    find: "    and stripe_events.reason like 'unknown %';",
+    replace: '    and false;',
+    tests: events,
+  },
+  {
+    fault: 'an unpaid checkout begins the usage anew',
+    file: sqlFunction('app_private/apply_subscription_event'),
+    find: "is_given_period := given.status in ('active', 'trialing', 'past_due')\n    and ",
+    replace: 'is_given_period := ',
+    tests: events,
+  },
+  {
+    fault: 'an older period takes the place of the present one',
+    file: sqlFunction('app_private/apply_subscription_event'),
+    find: 'given.period_start >= current_row.current_period_start',
+    replace: 'given.period_start is not null',
+    tests: events,
+  },
+  {
+    fault: 'a renewal that consume_usage() began counts its usage away',
+    file: sqlFunction('app_private/apply_subscription_event'),
+    find: 'when is_given_period and given.period_start > current_row.current_period_start',
+    replace: 'when is_given_period and given.period_start >= current_row.current_period_start',
+    tests: events,
+  },
+  {
+    fault: 'two events of one second are in no order',
+    file: sqlFunction('app_private/subscription_event_place'),
+    find: "'customer.subscription.updated', 'customer.subscription.deleted']",
+    replace: "'customer.subscription.deleted', 'customer.subscription.updated']",
+    tests: events,
+  },
+  {
+    fault: 'the metadata wins over the price',
+    file: sqlFunction('app_private/read_subscription_event'),
+    find: 'order by candidate.place\n',
+    replace: 'order by candidate.place desc\n',
+    tests: events,
+  },
+  {
+    fault: 'a customer that is expanded is not understood',
+    file: sqlFunction('app_private/read_subscription_event'),
+    find: "    when 'object' then object",
+    replace: "    when 'array' then object",
+    tests: events,
+  },
+  {
+    fault: 'a subscription that is past due loses its limit',
+    file: sqlFunction('app_private/monthly_limit'),
+    find: "('active', 'trialing', 'past_due')",
+    replace: "('active', 'trialing')",
+    tests: billing,
+  },
+  {
+    fault: 'one unit more than the limit is given',
+    file: sqlFunction('app_public/consume_usage'),
+    find: '      <= app_private.monthly_limit(tier, status)',
+    replace: '      <= app_private.monthly_limit(tier, status) + 1',
+    tests: billing,
+  },
+  {
+    fault: 'a very large number overflows the limit',
+    file: sqlFunction('app_public/consume_usage'),
+    find: 'and n::bigint + case',
+    replace: 'and n + case',
+    tests: billing,
+  },
+  {
+    fault: 'usage of the period before counts in the next',
+    file: sqlFunction('app_public/consume_usage'),
+    find: 'set usage_count = n + case when current_period_end > now() then usage_count else 0 end,',
+    replace: 'set usage_count = n + usage_count,',
+    tests: billing,
+  },
+  {
+    fault: 'a month from January 30 begins in March',
+    file: sqlFunction('app_private/latest_period_start'),
+    find: 'generate_series(0, 1 + (',
+    replace: 'generate_series(0, (',
+    tests: billing,
+  },
+  {
+    fault: 'an event without a signature is taken',
+    file: 'src/api/stripe-webhook.ts',
+    find: "  if (matching.length === 0) return 'the signature is not that of this body and our secret';\n",
+    replace: '',
+    tests: webhook,
+  },
+  {
+    fault: 'an event of last week is taken again',
+    file: 'src/api/stripe-webhook.ts',
+    find: 'const tolerance = 300;',
+    replace: 'const tolerance = 700_000;',
+    tests: webhook,
+  },
+  {
+    fault: 'an event is refused for good when the database is away',
+    file: 'src/api/stripe-webhook.ts',
+    find: "refuse(503, 'UNAVAILABLE'",
+    replace: "refuse(400, 'BAD_REQUEST'",
+    tests: webhook,
+  },
+  {
+    fault: 'a link to unsubscribe works for every type',
+    file: 'src/messages/unsubscribe-links.ts',
+    find: "return createHmac('sha256', this.#key).update(said).digest();",
+    replace: "return createHmac('sha256', this.#key).update(said.subarray(0, idLength)).digest();",
+    tests: ['api/unsubscribe'],
+  },
+  {
+    fault: 'a scanner of mail unsubscribes',
+    file: 'src/api/unsubscribe.ts',
+    find: "what = await (method === 'POST' ? unsubscribe(wish) : labelOf(wish));",
+    replace: "what = await (method !== 'HEAD' ? unsubscribe(wish) : labelOf(wish));",
+    tests: ['api/unsubscribe'],
+  },
+  {
+    fault: 'a page with a token may be kept by a cache',
+    file: 'src/api/unsubscribe.ts',
+    find: "  'cache-control': 'no-store',\n",
+    replace: '',
+    tests: ['api/unsubscribe'],
+  },
+];

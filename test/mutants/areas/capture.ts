@@ -1,0 +1,153 @@
+import { type Mutant, sqlFunction } from '../mutant.ts';
+
+const changes = 'cdc/changes';
+const consumer = 'cdc/consumer';
+const reconcile = 'cdc/reconcile';
+
+export const mutants: Mutant[] = [
+  {
+    fault: 'a transaction that begins where the last one ended is skipped',
+    file: 'src/cdc/session.ts',
+    find: 'current.commitLsn < applier.applied',
+    replace: 'current.commitLsn <= applier.applied',
+    tests: [consumer, 'cdc/killed'],
+  },
+  {
+    fault: 'what was applied before is applied again',
+    file: 'src/cdc/session.ts',
+    find: 'current === undefined || current.commitLsn < applier.applied',
+    replace: 'current === undefined',
+    tests: [consumer, 'cdc/killed'],
+  },
+  {
+    fault: 'a position is confirmed before its changes are stored',
+    file: 'src/cdc/session.ts',
+    find: '      const began = performance.now();\n      await applier.applyAll(batch);',
+    replace:
+      '      const began = performance.now();\n' +
+      '      stream.confirm(batch.at(-1)?.endLsn ?? applier.applied);\n' +
+      '      await applier.applyAll(batch);',
+    tests: [consumer, 'cdc/killed'],
+  },
+  {
+    fault: 'the consumer goes on past the position at which it is held',
+    file: sqlFunction('app_private/apply_changes'),
+    find: 'if p_commit_lsn >= capture.hold_lsn then',
+    replace: 'if p_commit_lsn > capture.hold_lsn then',
+    tests: [changes, reconcile],
+  },
+  {
+    fault: 'what was committed at the hold is taken for what came before it',
+    file: 'src/cdc/applier.ts',
+    find: 'commitLsn < parseLsn(hold)',
+    replace: 'commitLsn <= parseLsn(hold)',
+    tests: [reconcile],
+  },
+  {
+    fault: 'a second consumer counts everything twice',
+    file: sqlFunction('app_private/apply_changes'),
+    find: '    or capture.applied_lsn is distinct from p_from\n',
+    replace: '',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'changes are taken while a snapshot is made',
+    file: sqlFunction('app_private/apply_changes'),
+    find: "if capture.state is not distinct from 'snapshotting'\n    or ",
+    replace: 'if ',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'a truncation of a table leaves its aggregates',
+    file: sqlFunction('app_private/apply_changes'),
+    find: "jsonb_array_elements_text(p_changes -> 'truncated')",
+    replace: "jsonb_array_elements_text(p_changes -> 'emptied')",
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'rows written before a truncation count after it',
+    file: 'src/cdc/changes.ts',
+    find: '    if (change.object === root) rows.clear();',
+    replace: '    if (change.object === root) void rows;',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'rows and the truncation of a partition are one step',
+    file: 'src/cdc/changes.ts',
+    find: '    else if (rows.size > 0) return false;\n',
+    replace: '',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'of two changes of a row the first counts',
+    file: 'src/cdc/changes.ts',
+    find: '      rows.set(captured[change.table].key.map((name) => change.row[name]).join(), change);',
+    replace:
+      '      const key = captured[change.table].key.map((name) => change.row[name]).join();\n' +
+      '      if (!rows.has(key)) rows.set(key, change);',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'a task that is opened again stays completed',
+    file: sqlFunction('app_private/capture_tasks'),
+    find: '  select user_id, completed_on, 0, -1 from before where completed_on is not null\n',
+    replace: '  select user_id, completed_on, 0, 0 from before where completed_on is not null\n',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'a deleted task stays counted',
+    file: sqlFunction('app_private/capture_tasks'),
+    find: '  select user_id, created_on, -1, 0 from removed\n',
+    replace: '  select user_id, created_on, 0, 0 from removed\n',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'a mood that is withdrawn stays in the average',
+    file: sqlFunction('app_private/capture_reflections'),
+    find: 'case when mood_score is null then 0 else factor end',
+    replace: 'factor',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'who moves keeps the days of the old zone',
+    file: sqlFunction('app_private/capture_users'),
+    find: '      (shifted.created_before, -1, 0), (shifted.created_now, 1, 0),\n',
+    replace: '',
+    tests: [changes, consumer, 'cdc/zones'],
+  },
+  {
+    fault: 'aggregates of 0 stay',
+    file: sqlFunction('app_private/add_to_aggregates'),
+    find: 'aggregates.mood_sum, aggregates.mood_count) = (0, 0, 0, 0, 0);',
+    replace: 'aggregates.mood_sum, aggregates.mood_count) = (0, 0, 0, 0, -1);',
+    tests: [changes, consumer],
+  },
+  {
+    fault: 'a slot that lost its log is read on',
+    file: 'src/cdc/slot.ts',
+    find: "logIsGone || found.wal_status === 'lost' || found.confirmed_flush_lsn === null",
+    replace: 'logIsGone',
+    tests: [consumer],
+  },
+  {
+    fault: 'a consumer that hangs keeps its place',
+    file: 'src/cdc/session.ts',
+    find: "          `select app_private.end_late_capture($1, $2, $3 * interval '1 millisecond') as ended`,",
+    replace: '          `select $1::text is null and $2::int = 0 and $3::float = 0 as ended`,',
+    tests: ['cdc/lease'],
+  },
+  {
+    fault: 'reconciling does not see an aggregate too many',
+    file: sqlFunction('app_private/capture_differences'),
+    find: 'full join app_public',
+    replace: 'left join app_public',
+    tests: [reconcile],
+  },
+  {
+    fault: 'a transaction that is too large is counted in part when it breaks off',
+    file: 'src/cdc/applier.ts',
+    find: "        await this.#apply.query('begin');\n        const hold = await this.#call(null, head, '{}');",
+    replace: "        const hold = await this.#call(null, head, '{}');",
+    tests: [consumer, 'cdc/killed'],
+  },
+];

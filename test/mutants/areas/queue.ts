@@ -1,0 +1,180 @@
+import { type Mutant, otherCheck, sqlFunction } from '../mutant.ts';
+
+const messages = 'db/messages/messages';
+const planning = 'db/messages/planning';
+
+export const mutants: Mutant[] = [
+  {
+    fault: 'messages whose jobs are gone wait for those that are being changed',
+    file: sqlFunction('app_private/requeue_lost_messages'),
+    find: 'for update skip locked',
+    replace: 'for update',
+    tests: ['db/messages/lost-jobs'],
+  },
+  {
+    fault: 'a job is presumed lost after a second',
+    file: sqlFunction('app_private/requeue_lost_messages'),
+    find: "interval '15 minutes'",
+    replace: "interval '1 second'",
+    tests: ['db/messages/lost-jobs'],
+  },
+  {
+    fault: 'a job is presumed lost after a day',
+    file: sqlFunction('app_private/requeue_lost_messages'),
+    find: "interval '15 minutes'",
+    replace: "interval '1 day'",
+    tests: ['db/messages/lost-jobs'],
+  },
+  {
+    fault: 'a job that waits for a retry is presumed lost',
+    file: sqlFunction('app_private/requeue_lost_messages'),
+    find: "('created', 'retry', 'active')",
+    replace: "('created', 'active')",
+    tests: ['db/messages/lost-jobs'],
+  },
+  {
+    fault: 'queueing waits for a message that is being changed',
+    file: sqlFunction('app_private/queue_due_messages'),
+    find: 'for update skip locked',
+    replace: 'for update',
+    tests: ['db/messages/planned-jobs', planning],
+  },
+  {
+    fault: 'messages are queued a day ahead',
+    file: sqlFunction('app_private/queue_due_messages'),
+    find: "interval '90 seconds'",
+    replace: "interval '1 day'",
+    tests: ['db/messages/planned-jobs', planning],
+  },
+  {
+    fault: 'messages are queued when they are late already',
+    file: sqlFunction('app_private/queue_due_messages'),
+    find: "p_now + interval '90 seconds'",
+    replace: 'p_now',
+    tests: ['db/messages/planned-jobs', planning],
+  },
+  {
+    fault: 'planning waits for a user who is being changed',
+    file: sqlFunction('app_private/plan_due_messages'),
+    find: 'for update of message_schedule skip locked',
+    replace: 'for update of message_schedule',
+    tests: [planning, messages],
+  },
+  {
+    fault: 'who moves February 29 by a day gets the message twice',
+    file: sqlFunction('app_private/next_occasions'),
+    find: 'between candidate.delivery_date - 2 and candidate.delivery_date + 2',
+    replace: 'between candidate.delivery_date and candidate.delivery_date',
+    tests: ['db/messages/replan', planning],
+  },
+  {
+    fault: 'a message is sent again although its moved February 29 has one',
+    file: sqlFunction('app_private/redrive_refusals'),
+    find: 'between found.delivery_date - 2 and found.delivery_date + 2',
+    replace: 'between found.delivery_date and found.delivery_date',
+    tests: ['db/messages/redrive'],
+  },
+  {
+    fault: 'what was perhaps delivered is sent again without being asked',
+    file: sqlFunction('app_private/redrive_refusals'),
+    find: "not p_even_unknown and (found.status = 'UNKNOWN'",
+    replace: "not p_even_unknown and (found.status = 'NEVER'",
+    tests: ['db/messages/redrive'],
+  },
+  {
+    fault: 'the shortest memory of a channel is not the one that counts',
+    file: sqlFunction('app_private/redrive_refusals'),
+    find: 'select min(key_lifetime)',
+    replace: 'select max(key_lifetime)',
+    tests: ['db/messages/redrive'],
+  },
+  {
+    fault: 'a message that is sent again does not say so',
+    file: sqlFunction('app_private/revive_messages'),
+    find: "        'change', 'sent again',\n",
+    replace: '',
+    tests: ['db/messages/redrive', 'cli/messages'],
+  },
+  {
+    fault: 'a message that was perhaps delivered goes to a new address',
+    file: sqlFunction('app_private/revive_messages'),
+    find: `    recipient_email = case when message_logs.uncertain_since is not null
+      or message_logs.status = 'UNKNOWN' then message_logs.recipient_email end,`,
+    replace: '    recipient_email = null,',
+    tests: ['db/messages/redrive'],
+  },
+  {
+    fault: 'a dry run sends',
+    file: sqlFunction('ops/redrive_messages'),
+    find: 'if p_dry_run or wanted is null then',
+    replace: 'if wanted is null then',
+    tests: ['db/messages/redrive'],
+  },
+  {
+    fault: 'February 29 is on March 1 for everybody',
+    file: sqlFunction('app_hidden/occurrence_in_year'),
+    find: "'feb28' then pg_catalog.make_date(p_year, 2, 28)",
+    replace: "'feb28' then pg_catalog.make_date(p_year, 3, 1)",
+    tests: ['db/identity/time', planning],
+  },
+  {
+    fault: 'of two instants of a local time the later one is taken',
+    file: sqlFunction('app_hidden/local_to_instant'),
+    find: 'else app_hidden.earlier_instant(p_local, p_zone)',
+    replace: 'else p_local at time zone p_zone',
+    tests: ['db/identity/instants.property', 'db/identity/time'],
+  },
+  {
+    fault: 'quiet hours over midnight end at once',
+    file: sqlFunction('app_hidden/quiet_until'),
+    find: 'and (here.now::time < p_until or p_until < p_from)',
+    replace: 'and here.now::time < p_until',
+    tests: ['db/identity/instants.property', messages, 'db/messages/planned-jobs'],
+  },
+  {
+    fault: 'a worker that is away for a moment is dead',
+    file: sqlFunction('app_private/give_away_jobs'),
+    find: '- message_settings.worker_grace',
+    replace: '',
+    tests: ['worker/alive'],
+  },
+  {
+    fault: 'anybody keeps a dead worker alive',
+    file: sqlFunction('app_private/give_away_jobs'),
+    find: "        and pg_stat_activity.usename = 'gw_worker'\n",
+    replace: '',
+    tests: ['worker/alive', 'db/messages/job-queue', 'db/messages/lost-jobs'],
+  },
+  {
+    fault: 'two workers take the same job',
+    file: sqlFunction('app_private/take_send_jobs'),
+    find: 'for update skip locked',
+    replace: 'for share',
+    tests: ['worker/chaos', 'db/messages/job-queue', 'worker/alive'],
+  },
+  {
+    fault: 'a worker sends jobs that are no longer its own',
+    file: sqlFunction('app_private/own_jobs'),
+    find: '    and job.group_tier = p_worker::text;',
+    replace: ';',
+    tests: ['worker/alive', 'db/messages/messages'],
+  },
+  {
+    fault: 'what is given back counts as an attempt',
+    file: sqlFunction('app_private/give_back_messages'),
+    find: "status = case when message_logs.attempts is null then 'QUEUED' else 'RETRYING' end,",
+    replace:
+      "status = case when message_logs.attempts is null then 'QUEUED' else 'RETRYING' end,\n" +
+      '      retry_count = message_logs.retry_count + 1,',
+    tests: ['worker/shutdown', messages],
+  },
+  {
+    fault: 'a subject of any length is kept',
+    statement: otherCheck(
+      'app_private.message_templates',
+      'message_templates_subject_check',
+      'true',
+    ),
+    tests: ['db/messages/templates', 'db/messages/message-types'],
+  },
+];
