@@ -61,7 +61,14 @@ begin
       execute format('set local role %I', p_role);
     end if;
     stage := 'statement';
-    if p_returns_rows then
+    if p_returns_rows and p_statement like 'call %' then
+      -- It gives one row, or none.
+      execute p_statement into found_row;
+      if found_row is not null then
+        counted := 1;
+        found_rows := array[to_jsonb(found_row)::text];
+      end if;
+    elsif p_returns_rows then
       for found_row in execute p_statement loop
         counted := counted + 1;
         if counted <= 500 then

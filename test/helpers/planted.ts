@@ -60,12 +60,22 @@ export const faults: Fault[] = [
   },
   {
     fault: 'a procedure that writes the row that is named',
-    plant: `create procedure app_hidden.reopen(p_task_id uuid)
+    plant: `create procedure app_hidden.give_up(p_task_id uuid)
         language sql security definer set search_path = pg_catalog, pg_temp
-        as 'update app_public.tasks set status = ''todo'' where id = p_task_id';
-      grant execute on procedure app_hidden.reopen to app_user;`,
-    object: 'app_hidden.reopen(uuid)',
+        as 'update app_public.tasks set status = ''canceled'' where id = p_task_id';
+      grant execute on procedure app_hidden.give_up to app_user;`,
+    object: 'app_hidden.give_up(uuid)',
     leaks: ['B change'],
+  },
+  {
+    fault: 'a procedure that tells the title of the row that is named',
+    plant: `create procedure app_hidden.tell(p_task_id uuid, out title text)
+        language plpgsql security definer set search_path = pg_catalog, pg_temp
+        as 'begin select tasks.title into title from app_public.tasks
+          where id = p_task_id; end';
+      grant execute on procedure app_hidden.tell to app_user;`,
+    object: 'app_hidden.tell(uuid)',
+    leaks: ['B see'],
   },
   {
     fault: 'a table that nobody needs to sign in for',

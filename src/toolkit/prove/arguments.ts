@@ -1,5 +1,5 @@
 import type { Transaction } from '../../postgres/connect.ts';
-import { literal } from './attempt.ts';
+import { ident, literal } from './attempt.ts';
 import { candidatesFor } from './candidates.ts';
 import type { ProveOptions } from './options.ts';
 import type { World } from './world.ts';
@@ -21,6 +21,10 @@ export interface Routine {
   /** To call it by. */
   call: string;
   isProcedure: boolean;
+  /** Whether a call gives rows: a procedure may give none. */
+  returnsRows: boolean;
+  /** Arguments that a procedure only gives, and that its call has all the same. */
+  outputs: string[];
   arguments: Argument[];
 }
 
@@ -29,6 +33,11 @@ export async function loadRoutines(sql: Transaction, options: ProveOptions): Pro
   const rows = await sql<(Omit<Routine, 'arguments'> & { arguments: Argument[] | null })[]>`
     select format('%I.%I(%s)', nspname, proname, oidvectortypes(proargtypes)) as name,
       format('%I.%I', nspname, proname) as call, prokind = 'p' as "isProcedure",
+      prokind = 'f' or proargmodes && array['o', 'b']::"char"[] is true as "returnsRows",
+      array(
+        select coalesce(proargnames[place], '') from unnest(proargmodes) with ordinality
+          as each (mode, place) where prokind = 'p' and mode = 'o' order by place
+      ) as outputs,
       (
         select jsonb_agg(jsonb_build_object(
           'name', coalesce(proargnames[argument.place], ''),
@@ -169,9 +178,10 @@ export function callText(routine: Routine, values: (string | null)[]): string {
   const given = routine.arguments.flatMap((argument, index) => {
     const value = values[index];
     if (value == null) return [];
-    const name = argument.name === '' ? '' : `"${argument.name.replaceAll('"', '""')}" => `;
+    const name = argument.name === '' ? '' : `${ident(argument.name)} => `;
     return [`${argument.isVariadic ? 'variadic ' : ''}${name}${value}`];
   });
+  for (const name of routine.outputs) given.push(name === '' ? 'null' : `${ident(name)} => null`);
   const text = `${routine.call}(${given.join(', ')})`;
   return routine.isProcedure ? `call ${text}` : `select result::text from ${text} as result`;
 }
