@@ -99,6 +99,18 @@ describe('consume_usage', () => {
     });
   });
 
+  test('counts nothing for anybody else', async () => {
+    await asNewUser(async (sql, userId) => {
+      await sql`set local role none`;
+      const other = await createUser(sql);
+      await become(sql, userId);
+      await consume(sql, 7);
+      await sql`set local role none`;
+      expect((await read(sql, userId)).usage_count).toBe(7);
+      expect((await read(sql, other.id)).usage_count).toBe(0);
+    });
+  });
+
   test('reaches the limit and refuses to pass it, counting nothing', async () => {
     await asNewUser(async (sql, userId) => {
       await consume(sql, 49);

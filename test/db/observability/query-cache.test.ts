@@ -5,6 +5,7 @@ import {
   become,
   createUser,
   expectRefusal,
+  rolledBack,
   transactionsOf,
   useDatabase,
 } from '../../helpers/database.ts';
@@ -152,5 +153,25 @@ describe('the query cache', () => {
     await asOwner(async (sql) => {
       await expectRefusal(sql, '23514', (inner) => put(inner, 'x', {}, [], '0'));
     });
+  });
+});
+
+test('insights are for whoever has signed in, and of one to a hundred weeks', async () => {
+  await rolledBack(db.as('superuser'), async (sql) => {
+    const { id } = await createUser(sql);
+    await become(sql, null);
+    await expectRefusal(sql, '42501', (inner) => inner`select app_public.insights()`);
+    await sql`set local role none`;
+    await sql`set local role app_user`;
+    await expectRefusal(sql, 'GW001', (inner) => inner`select app_public.insights()`);
+    await become(sql, id);
+    for (const weeks of [0, 101, null]) {
+      await expectRefusal(
+        sql,
+        'GW002',
+        (inner) => inner`select app_public.insights(${weeks}::integer)`,
+      );
+    }
+    for (const weeks of [1, 100]) await sql`select app_public.insights(${weeks}::integer)`;
   });
 });

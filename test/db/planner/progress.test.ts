@@ -146,7 +146,24 @@ test('snapshots keep counts as they were, and two of them are compared', async (
   await inTransaction(async (sql) => {
     const ann = await createUser(sql);
     const bob = await createUser(sql);
+    // Of everything that is counted, another user has some.
+    await become(sql, bob.id);
+    await sql`insert into app_public.tasks (title, status)
+      values ('b', 'todo'), ('b', 'in_progress'), ('b', 'done'), ('b', 'canceled')`;
+    await sql`insert into app_public.goals (title, status)
+      values ('b', 'active'), ('b', 'achieved')`;
+    await sql`insert into app_public.habits (name) values ('b')`;
+    await sql`insert into app_public.habit_logs (habit_id, log_date)
+      select id, current_date from app_public.habits`;
+    await sql`insert into app_public.reflections (reflection_date) values (current_date)`;
+    const [whole] = await sql`select content from app_public.take_snapshot('all of mine')`;
+    expect(whole?.content).toEqual({
+      ...{ tasks_total: 4, tasks_done: 1, tasks_open: 2, goals_total: 2, goals_achieved: 1 },
+      ...{ habits_total: 1, habit_days: 1, reflections_total: 1 },
+    });
     await become(sql, ann.id);
+    const [none] = await sql`select content from app_public.take_snapshot('nothing yet')`;
+    expect(new Set(Object.values(none?.content as object))).toEqual(new Set([0]));
     const take = async (name: string) =>
       (await sql`select id from app_public.take_snapshot(${name})`)[0]?.id as string;
     await sql`insert into app_public.tasks (title, status) values ('a', 'todo'), ('b', 'done')`;
@@ -162,6 +179,15 @@ test('snapshots keep counts as they were, and two of them are compared', async (
       { measure: 'tasks_done', before: 1, after: 2, change: 1 },
       { measure: 'tasks_open', before: 1, after: 0, change: -1 },
     ]);
+    // One that does not exist leaves nothing to compare.
+    const nowhere = '00000000-0000-4000-8000-000000000000';
+    for (const [before, after] of [
+      [first, nowhere],
+      [nowhere, second],
+      [first, first],
+    ] as const) {
+      expect(await sql`select from app_public.compare_snapshots(${before}, ${after})`).toEqual([]);
+    }
     await become(sql, bob.id);
     expect(await sql`select from app_public.compare_snapshots(${first}, ${second})`).toEqual([]);
     await become(sql, null);

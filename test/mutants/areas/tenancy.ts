@@ -3,6 +3,7 @@ import { type Mutant, sqlFunction } from '../mutant.ts';
 const walk = 'db/schema/row-level-security';
 const catalogue = 'db/schema/catalogue';
 const prove = 'ops/prove';
+const proveFaults = 'ops/prove-faults';
 
 /** A policy of users' own rows that became another one. */
 const otherPolicy = (table: string, using: string): string =>
@@ -89,16 +90,6 @@ export const mutants: Mutant[] = [
     };
   }),
   {
-    fault: 'reorder_visualizations() renumbers slides of others',
-    file: sqlFunction('app_public/reorder_visualizations'),
-    find: `    with ordinality as given (id, place)
-  where project_visualizations.user_id = caller
-    and project`,
-    replace: `    with ordinality as given (id, place)
-  where project`,
-    tests: ['db/studio/studio', 'db/planner/planner-tables'],
-  },
-  {
     fault: 'consume_usage() counts for somebody else',
     file: sqlFunction('app_public/consume_usage'),
     find: `  where subscriptions.user_id = caller
@@ -122,7 +113,7 @@ export const mutants: Mutant[] = [
     statement: `create or replace view app_public.weekly_summaries with (security_barrier = true) as
       select user_id, week_start, tasks_completed, tasks_total, avg_mood, reflections_count
       from app_private.mv_user_weekly_summary`,
-    tests: ['db/planner/progress', 'ops/prove'],
+    tests: ['db/planner/progress'],
   },
   {
     fault: 'a condition of the caller is tried on rows of others',
@@ -148,13 +139,20 @@ export const mutants: Mutant[] = [
     file: 'src/toolkit/prove/arguments.ts',
     find: "and prokind in ('f', 'p')",
     replace: "and prokind = 'f'",
-    tests: [prove],
+    tests: [proveFaults],
   },
   {
     fault: 'the prover does not try rows that differ in their status',
     file: 'src/toolkit/prove/relations.ts',
     find: 'for (const variant of [undefined, ...variantsOf(relation)]) {',
     replace: 'for (const variant of [undefined, ...variantsOf(relation).slice(0, 0)]) {',
-    tests: [prove],
+    tests: [proveFaults],
+  },
+  {
+    fault: 'the prover takes nothing from procedures',
+    file: 'src/toolkit/prove/functions.ts',
+    find: '  const { returnsRows } = routine;\n',
+    replace: '  const returnsRows = true;\n',
+    tests: [proveFaults],
   },
 ];
