@@ -1,5 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { measureSlowness, patience } from './helpers/patience.ts';
+
+// Times are those of a quick machine that does nothing else.
+process.env.GW_TEST_SLOWNESS ??= String(measureSlowness());
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -13,8 +17,8 @@ export default defineConfig({
     maxWorkers: 3,
     // Tests must not depend on their order. Files start with the largest.
     sequence: { shuffle: { tests: true, files: false } },
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: patience(30_000),
+    hookTimeout: patience(60_000),
     reporters: [['default', { summary: false }]],
   },
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 
 const db = useDatabase();
 const api = useApi(db);
@@ -117,7 +118,7 @@ describe('errors have a code, and a field where there is one', () => {
   });
 
   test('a statement that takes longer than five seconds is ended', {
-    timeout: 15_000,
+    timeout: patience(15_000),
   }, async () => {
     await db.as('superuser').unsafe(`
       create function app_private.tg__slow() returns trigger language plpgsql as

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
@@ -36,7 +37,7 @@ afterAll(async () => {
 
 test.runIf(isMounted)(
   'a full disk is UNAVAILABLE, loses nothing, and all goes on when there is room',
-  { timeout: 60_000 },
+  { timeout: patience(60_000) },
   async () => {
     const sql = db.as('superuser');
     const [files] = await sql<{ home: string }[]>`

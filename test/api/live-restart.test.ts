@@ -8,6 +8,7 @@ import { jwtSecret } from '../helpers/api.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser } from '../helpers/database.ts';
 import { BareSocket, LiveClient } from '../helpers/live.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 /* A database that is really stopped for a while and started again, on a cluster of its own. */
@@ -31,12 +32,12 @@ beforeAll(async () => {
     poolSize: 2,
     log: createLog('api', 'silent'),
   });
-}, 120_000);
+}, patience(120_000));
 
 afterAll(async () => {
   await api?.close();
   await checkout.remove();
-}, 60_000);
+}, patience(60_000));
 
 test('sockets are closed with 1012 when the database stops, and subscriptions go on after it is back', async () => {
   const owner = await gw('db', 'url', '--role', 'owner');

@@ -7,8 +7,9 @@ import { databaseName } from '../../src/postgres/urls.ts';
 import { jwtSecret, TestApi } from '../helpers/api.ts';
 import { Blackhole } from '../helpers/blackhole.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: patience(60_000) });
 
 const db = useDatabase();
 const network = new Blackhole();
@@ -83,7 +84,7 @@ describe('with a database that works', () => {
           select count(*)::integer as count from pg_stat_activity
           where wait_event_type = 'Lock' and datname = current_database()`;
         return row?.count === poolSize;
-      }, 10_000);
+      }, patience(10_000));
       await work();
     });
     return (await answers) ?? [];
@@ -129,12 +130,12 @@ describe('with a database that works', () => {
       async () => (await get('/readyz'))[1].includes('it takes no writes'),
       10_000,
     );
-    await vi.waitUntil(async () => (await viewer()).errors.length === 0, 10_000);
+    await vi.waitUntil(async () => (await viewer()).errors.length === 0, patience(10_000));
     const create = 'mutation { createTask(input: { task: { title: "No" } }) { task { title } } }';
     const { errors, status } = await api.query(create, {}, token);
     expect([status, errors[0]?.extensions.code]).toEqual([503, 'UNAVAILABLE']);
     await readOnly('off');
-    await vi.waitUntil(async () => (await get('/readyz'))[0] === 200, 10_000);
+    await vi.waitUntil(async () => (await get('/readyz'))[0] === 200, patience(10_000));
     expect((await api.query(create, {}, token)).errors).toEqual([]);
   });
 });
@@ -152,7 +153,10 @@ test('a database that vanishes without a word costs seconds, and every request i
   expect(slowest).toBeLessThan(10_000);
   expect([...codes]).toEqual(['UNAVAILABLE']);
   expect(await get('/readyz')).toMatchObject([200, expect.anything()]);
-  await vi.waitUntil(async () => (await get('/metrics'))[1].includes('gw_database_up 1'), 20_000);
+  await vi.waitUntil(
+    async () => (await get('/metrics'))[1].includes('gw_database_up 1'),
+    patience(20_000),
+  );
 });
 
 test('a server that hangs makes nothing hang with it', async () => {

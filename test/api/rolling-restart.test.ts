@@ -8,8 +8,9 @@ import { jwtSecret } from '../helpers/api.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';
 import { BareSocket } from '../helpers/live.ts';
+import { patience } from '../helpers/patience.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
 const db = useDatabase();
 let token = '';
@@ -72,7 +73,7 @@ beforeAll(async () => {
   token = await signAccessToken({ sub: userId, sid: randomUUID(), exp }, jwtSecret);
   for (let count = 0; count < 3; count += 1) replicas.push(new Replica(await randomPort()));
   await Promise.all(replicas.map(({ process }) => process.ready()));
-}, 60_000);
+}, patience(60_000));
 
 afterAll(async () => {
   await Promise.all(replicas.map(({ process }) => process.kill()));
@@ -119,7 +120,7 @@ test('restarting one after the other fails no request, with keep-alive and witho
   for (const replica of replicas) {
     expect(await replica.restart()).toBe(0);
     // The balancer sends it requests again.
-    await vi.waitUntil(() => replica.isReady, 10_000);
+    await vi.waitUntil(() => replica.isReady, patience(10_000));
     await sleep(300);
   }
   isOver = true;

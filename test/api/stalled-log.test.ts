@@ -7,8 +7,9 @@ import { projectRoot } from '../../src/project.ts';
 import { randomPort } from '../../src/server/scratch.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: patience(60_000) });
 
 const db = useDatabase();
 let child: ChildProcess | undefined;
@@ -45,7 +46,7 @@ async function serve(kind: 'pipe' | 'socket'): Promise<{ pid: number; origin: st
         ({ status }) => status === 200,
         () => false,
       ),
-    { timeout: 20_000 },
+    { timeout: patience(20_000) },
   );
   return { pid: child.pid ?? 0, origin };
 }

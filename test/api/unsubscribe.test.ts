@@ -189,6 +189,15 @@ describe('a token', () => {
     expect(await settingsOf(other)).toEqual(before);
   });
 
+  test('for one type is not good for another', async () => {
+    const user = await createUser(db.as('owner'));
+    const [said] = (linkTo(user.id, 'ANNIVERSARY').split('token=')[1] ?? '').split('.');
+    const [, mac] = (linkTo(user.id, 'BIRTHDAY').split('token=')[1] ?? '').split('.');
+    const mixed = `${api.origin}/unsubscribe?token=${said}.${mac}`;
+    expect((await post(mixed)).status).toBe(400);
+    expect(await settingsOf(user)).toEqual(before);
+  });
+
   test('every one of its bits counts', async () => {
     const user = await createUser(db.as('owner'));
     const [said = '', mac = ''] = tokenOf(linkTo(user.id, 'BIRTHDAY')).split('.');

@@ -3,12 +3,13 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { plugins } from '../../src/cdc/slot.ts';
 import { asReplica, daysOf, expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 // A slot reads the log of the whole server: what other files write too.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
-const hour = { timeout: 60_000 };
+const hour = { timeout: patience(60_000) };
 
 describe.each(plugins)('with %s', (plugin) => {
   const db = useDatabase();
@@ -18,7 +19,7 @@ describe.each(plugins)('with %s', (plugin) => {
   beforeEach(async () => {
     user = (await createUser(db.as('superuser'))).id;
     await capture.started();
-  }, 60_000);
+  }, patience(60_000));
 
   test('a task counts on the day it was made, and on the day it was completed', async () => {
     const sql = db.as('superuser');

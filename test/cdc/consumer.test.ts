@@ -3,12 +3,13 @@ import { Consumer } from '../../src/cdc/consumer.ts';
 import { plugins } from '../../src/cdc/slot.ts';
 import { expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 // A slot reads the log of the whole server: what other files write too.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
-const long = { timeout: 90_000 };
+const long = { timeout: patience(90_000) };
 
 describe.each(plugins)('with %s', (plugin) => {
   const db = useDatabase();

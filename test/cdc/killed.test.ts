@@ -5,6 +5,7 @@ import { plugins } from '../../src/cdc/slot.ts';
 import type { Sql } from '../../src/postgres/connect.ts';
 import { useCaptureServer } from '../helpers/capture-server.ts';
 import { createUser } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 // How many can be set, for a look at more or a quicker one.
@@ -77,7 +78,7 @@ for (const plugin of plugins) {
     });
 
     test(`killed ${kills} times, the server restarted twice: nothing is lost or doubled`, {
-      timeout: 600_000,
+      timeout: patience(600_000),
     }, async () => {
       const { sql } = server;
       const users: string[] = [];
@@ -146,7 +147,7 @@ for (const plugin of plugins) {
     });
 
     test('a server that restarts cleanly is not held up by the consumer, which goes on after', {
-      timeout: 120_000,
+      timeout: patience(120_000),
     }, async () => {
       const consumer = server.gw();
       await server.reading(consumer);
@@ -160,7 +161,7 @@ for (const plugin of plugins) {
     });
 
     test('a server that has thrown the log away is noticed, and everything counted anew', {
-      timeout: 120_000,
+      timeout: patience(120_000),
     }, async () => {
       const { sql } = server;
       const { id } = await createUser(sql);
@@ -179,6 +180,9 @@ for (const plugin of plugins) {
       }, 60_000);
       const [status] = await sql`select wal_status from ops.change_capture_status`;
       expect(status).toEqual({ wal_status: 'lost' });
+      // What it has not read keeps partitions from being dropped.
+      const [confirmed] = await sql`select ops.is_confirmed_by_cdc() as yes`;
+      expect(confirmed?.yes).toBe(false);
       await sql`alter system reset max_slot_wal_keep_size`;
       await sql`select pg_reload_conf()`;
       const consumer = server.gw();
@@ -194,7 +198,7 @@ for (const plugin of plugins) {
     });
 
     test('a log that is gone, which the slot does not know, is noticed when it is read', {
-      timeout: 120_000,
+      timeout: patience(120_000),
     }, async () => {
       const { sql } = server;
       const { id } = await createUser(sql);

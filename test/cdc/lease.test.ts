@@ -4,9 +4,10 @@ import { Blackhole } from '../helpers/blackhole.ts';
 import { daysOf, expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
 const db = useDatabase();
 // Its slot is dropped at the end; the consumers are processes of their own.

@@ -4,12 +4,13 @@ import { plugins } from '../../src/cdc/slot.ts';
 import { asReplica, Capture, daysOf, insertTask, useCapture } from '../helpers/capture.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 // A slot reads the log of the whole server: what other files write too.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
-const long = { timeout: 90_000 };
+const long = { timeout: patience(90_000) };
 
 describe.each(plugins)('reconcile with %s', (plugin) => {
   const db = useDatabase();
@@ -79,7 +80,7 @@ describe.each(plugins)('reconcile with %s', (plugin) => {
   });
 
   test('changes of hundreds of thousands of rows are applied whole', {
-    timeout: 300_000,
+    timeout: patience(300_000),
   }, async () => {
     const sql = db.as('superuser');
     // Memory is measured with one of the two: what holds it is the same for both.
@@ -128,9 +129,11 @@ describe('gw cdc', () => {
     await checkout.remove();
     await capture.close();
     await capture.dropSlot();
-  }, 60_000);
+  }, patience(60_000));
 
-  test('says how it stands, compares, repairs and counts anew', { timeout: 180_000 }, async () => {
+  test('says how it stands, compares, repairs and counts anew', {
+    timeout: patience(180_000),
+  }, async () => {
     expect(await gw('status')).toMatchObject({
       code: 1,
       stdout: expect.stringContaining('nothing'),

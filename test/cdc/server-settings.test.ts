@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { useCaptureServer } from '../helpers/capture-server.ts';
+import { patience } from '../helpers/patience.ts';
 
 const server = useCaptureServer('settings');
 
 // In this order: the last leaves a server that cannot be used.
 describe('on a server of its own', { shuffle: false }, () => {
   test('a server without wal2json is read with pgoutput; without a limit for slots it is said', {
-    timeout: 120_000,
+    timeout: patience(120_000),
   }, async ({ skip }) => {
     const { sql } = server;
     const [known] = await sql`
@@ -26,7 +27,7 @@ describe('on a server of its own', { shuffle: false }, () => {
   });
 
   test('a server that does not write the log for it refuses with what to do', {
-    timeout: 120_000,
+    timeout: patience(120_000),
   }, async () => {
     const { sql } = server;
     await sql`select pg_drop_replication_slot(slot_name) from pg_replication_slots`;

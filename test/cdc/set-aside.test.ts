@@ -4,8 +4,9 @@ import { plugins } from '../../src/cdc/slot.ts';
 import type { Sql, Transaction } from '../../src/postgres/connect.ts';
 import { asReplica, type Day, expectDays, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
 const db = useDatabase();
 const capture = useCapture(db, plugins[0]);

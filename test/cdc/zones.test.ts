@@ -2,8 +2,9 @@ import { expect, test, vi } from 'vitest';
 import { plugins } from '../../src/cdc/slot.ts';
 import { asReplica, expectDays, insertTask, useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
 const db = useDatabase();
 const capture = useCapture(db, plugins[0]);

@@ -5,6 +5,7 @@ import { changeUrl } from '../../src/postgres/urls.ts';
 import { auditBootstrap, bootstrapDatabase } from '../../src/server/bootstrap.ts';
 import { databaseAt } from '../../src/server/scratch.ts';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 
 /*
  * What the toolkit does with rights that nobody else has, is in the audit log afterwards, and
@@ -52,7 +53,7 @@ async function run(...args: string[]): Promise<string> {
 }
 
 describe('the audit log', () => {
-  test('has what the toolkit did, without secrets', { timeout: 120_000 }, async () => {
+  test('has what the toolkit did, without secrets', { timeout: patience(120_000) }, async () => {
     await run('reset', '--yes');
     const [reset] = await entries('database.reset');
     expect(reset).toMatchObject({ actor: 'gw_owner', details: { database: name } });

@@ -4,6 +4,7 @@ import { withSql } from '../../src/postgres/connect.ts';
 import { changeUrl } from '../../src/postgres/urls.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 
 const db = useDatabase();
 const checkout = new Checkout();
@@ -147,7 +148,9 @@ describe('migrations', () => {
     });
   });
 
-  test('from an empty database to a committed change and back', { timeout: 60_000 }, async () => {
+  test('from an empty database to a committed change and back', {
+    timeout: patience(60_000),
+  }, async () => {
     // reset makes the database from nothing, extensions included.
     expect(await checkout.run(['reset', '--dry-run'], env())).toMatchObject({ code: 0 });
     expect((await checkout.run(['reset'], env())).code).toBe(2);

@@ -6,10 +6,11 @@ import { randomPort } from '../../src/server/scratch.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: patience(60_000) });
 
 const db = useDatabase();
 const checkout = new Checkout();

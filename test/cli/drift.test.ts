@@ -1,6 +1,7 @@
 import { test as base, expect, inject } from 'vitest';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 
 const db = useDatabase();
 
@@ -19,7 +20,7 @@ const test = base.extend<{ drift: (...args: string[]) => ReturnType<Checkout['ru
 });
 
 test('gw status --drift tells what differs from what the migrations make', {
-  timeout: 120_000,
+  timeout: patience(120_000),
 }, async ({ drift }) => {
   expect(await drift()).toMatchObject({ code: 0, stdout: 'up to date, no drift\n' });
 

@@ -10,6 +10,7 @@ import { buildProgram } from '../../src/program.ts';
 import { randomPort } from '../../src/server/scratch.ts';
 import { Checkout, type Finished } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
@@ -129,7 +130,7 @@ const needsNone = ['db url', 'env', 'config'];
 describe.for([
   ['nothing listens there', `postgres://gw_owner:${secret}@127.0.0.1:1/groundwork`],
   ['the password is wrong', 'wrong'],
-] as const)('when %s', { timeout: 60_000 }, ([, url]) => {
+] as const)('when %s', { timeout: patience(60_000) }, ([, url]) => {
   test.for(commands.filter(({ name }) => !needsNone.includes(name)))(
     '$name says so',
     async (leaf) => {
@@ -153,14 +154,14 @@ describe.for([
     // One for each way in which a command gets it.
     commands.filter(({ name }) => ['status', 'check', 'serve', 'messages list'].includes(name)),
   ],
-] as const)('when the URL %s', { timeout: 60_000 }, ([, url, some]) => {
+] as const)('when the URL %s', { timeout: patience(60_000) }, ([, url, some]) => {
   test.for(some)('$name says so', async (leaf) => {
     const codes = leaf.name === 'check' ? [EXIT.unavailable] : [EXIT.usage];
     expectReadable(await runOn(url, leaf, {}), codes);
   });
 });
 
-describe('in a database that is not ours', { timeout: 60_000 }, () => {
+describe('in a database that is not ours', { timeout: patience(60_000) }, () => {
   /** Tell nothing of our tables, or say of each that it is not there. */
   const works = [
     'check',
@@ -184,7 +185,7 @@ describe('in a database that is not ours', { timeout: 60_000 }, () => {
   );
 });
 
-describe('in our database', { timeout: 60_000 }, () => {
+describe('in our database', { timeout: patience(60_000) }, () => {
   const env = (): NodeJS.ProcessEnv => ({
     ...passwords(),
     DATABASE_URL: db.url('owner'),

@@ -4,6 +4,7 @@ import { loginNames, loginRoles, roleNames } from '../../src/postgres/roles.ts';
 import { changeUrl } from '../../src/postgres/urls.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 
 /* A server as a provider gives it: its administrator makes roles and databases, and is no superuser. */
 const checkout = new Checkout();
@@ -17,7 +18,7 @@ beforeAll(async () => {
   for (const role of roleNames) await superuser.unsafe(`drop role ${role}`);
   await superuser`create role admin login createrole createdb password 'of the admin'`;
   await superuser.unsafe(`create database ${name} owner admin`);
-}, 60_000);
+}, patience(60_000));
 
 afterAll(async () => {
   await checkout.remove();

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { attempt, type Planned, planned } from '../helpers/message-stages.ts';
+import { patience } from '../helpers/patience.ts';
 
 const db = useDatabase();
 const checkout = new Checkout();
@@ -21,7 +22,7 @@ const statusOf = async (user: Planned) => {
   return row?.status;
 };
 
-describe('gw messages', { timeout: 60_000 }, () => {
+describe('gw messages', { timeout: patience(60_000) }, () => {
   let sent: Planned;
   beforeAll(async () => {
     sent = await planned(db.as('owner'));

@@ -14,6 +14,7 @@ import { changeUrl } from '../../src/postgres/urls.ts';
 import { bootstrapDatabase, createDatabase } from '../../src/server/bootstrap.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
@@ -48,7 +49,7 @@ function leftovers(): string[] {
   );
 }
 
-describe('a migration that fails on a scratch server', { timeout: 60_000 }, () => {
+describe('a migration that fails on a scratch server', { timeout: patience(60_000) }, () => {
   test('of a fixture is shown in the fixture, with a caret', async () => {
     const path = fixture('functions', 'app_hidden', 'month_day.sql');
     writeFileSync(
@@ -151,7 +152,7 @@ describe('a migration that fails on a scratch server', { timeout: 60_000 }, () =
   });
 });
 
-describe('a migration that fails in a database', { timeout: 60_000 }, () => {
+describe('a migration that fails in a database', { timeout: patience(60_000) }, () => {
   const name = `gw_failures_${process.pid}`;
   const env = (): NodeJS.ProcessEnv => ({
     DATABASE_URL: changeUrl(db.url('owner'), { database: name }),

@@ -25,14 +25,15 @@ import {
 import { randomPort, requireBinaries } from '../../src/server/scratch.ts';
 import { checkHealth } from '../../src/toolkit/check/health.ts';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 
 const checkout = new Checkout();
-afterAll(() => checkout.remove(), 60_000);
+afterAll(() => checkout.remove(), patience(60_000));
 
 const psql = (sql: string) => checkout.run(['db', 'psql', '--', '-Atc', sql]);
 
 test('a checkout that is cloned again takes its old cluster over, with its data', {
-  timeout: 120_000,
+  timeout: patience(120_000),
 }, async () => {
   expect((await checkout.run(['db', 'start'])).code).toBe(0);
   expect((await psql('create table public.kept as select 7 as n')).code).toBe(0);

@@ -1,6 +1,7 @@
 import { appendFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 
 let checkout: Checkout;
 const fresh = (): Checkout => {
@@ -18,7 +19,7 @@ function edit(path: string, from: string, to: string): void {
 
 const fixture = (...names: string[]): string => checkout.path('migrations', 'fixtures', ...names);
 
-describe('gw schema compares the topics with the migrations', { timeout: 60_000 }, () => {
+describe('gw schema compares the topics with the migrations', { timeout: patience(60_000) }, () => {
   test('one character of a function is a difference, named with its file', async () => {
     fresh();
     const file = ['functions', 'app_hidden', 'month_day.sql'];
@@ -64,7 +65,7 @@ describe('gw schema compares the topics with the migrations', { timeout: 60_000 
   });
 });
 
-describe('gw baseline writes the migrations from the topics', { timeout: 60_000 }, () => {
+describe('gw baseline writes the migrations from the topics', { timeout: patience(60_000) }, () => {
   const committed = (): string[] => readdirSync(checkout.path('migrations', 'committed')).sort();
   const read = (name: string): string =>
     readFileSync(checkout.path('migrations', 'committed', name), 'utf8');

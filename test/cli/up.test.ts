@@ -4,6 +4,7 @@ import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 /*
@@ -70,14 +71,14 @@ beforeAll(async () => {
     squatters.push(squatter);
   }
   first = await start();
-}, 90_000);
+}, patience(90_000));
 
 afterAll(async () => {
   await checkout.remove();
   for (const squatter of squatters) squatter.close();
-}, 60_000);
+}, patience(60_000));
 
-test('npm start, from nothing to messages delivered', { timeout: 240_000 }, async () => {
+test('npm start, from nothing to messages delivered', { timeout: patience(240_000) }, async () => {
   // GraphQL answers, on a port that was free, and so does its console.
   const { apiPort, postgresPort } = checkout.json<{ apiPort: number; postgresPort: number }>(
     '.groundwork',

@@ -6,9 +6,10 @@ import { databaseAt, randomPort } from '../../src/server/scratch.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
-vi.setConfig({ testTimeout: 90_000 });
+vi.setConfig({ testTimeout: patience(90_000) });
 
 const superuserUrl = inject('superuserUrl');
 const name = `gw_waiting_${process.pid}`;

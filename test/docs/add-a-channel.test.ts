@@ -8,6 +8,7 @@ import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { Guide } from '../helpers/guide.ts';
 import { hurryQueue, logOf, planDue, planOne } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { reset, Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
@@ -53,7 +54,7 @@ beforeAll(async () => {
     GW_DELIVERY_URL: `chat+${vendor.url}`,
   });
   await eventually(async () => worker.output().includes('"working"'));
-}, 60_000);
+}, patience(60_000));
 beforeEach(() => {
   vendor.deliveries.length = 0;
 });

@@ -3,6 +3,7 @@ import { signAccessToken } from '../../src/api/tokens.ts';
 import { unsubscribeLinks } from '../../src/messages/unsubscribe-links.ts';
 import { jwtSecret, useApi } from '../helpers/api.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { code, expectTable, type Row } from '../helpers/reference.ts';
 import { sign } from '../helpers/stripe.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -34,7 +35,7 @@ const post = (body: string, headers: Record<string, string> = {}): RequestInit =
 });
 
 test('every HTTP status that the API answers with is in the reference', {
-  timeout: 60_000,
+  timeout: patience(60_000),
 }, async () => {
   const { id } = await createUser(db.as('owner'));
   const claims = { sub: id, sid: id, exp: Math.floor(Date.now() / 1000) - 1 };

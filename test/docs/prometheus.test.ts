@@ -8,9 +8,10 @@ import { projectRoot } from '../../src/project.ts';
 import { WorkerFigures } from '../../src/worker/figures.ts';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { promtool } from '../helpers/promtool.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
 const db = useDatabase();
 const api = useApi(db);

@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { afterAll, expect, test } from 'vitest';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 /*
@@ -79,7 +80,9 @@ function openTerminal(): (commands: string) => Promise<string> {
 /** Left to the reader: the repository's own checks, which take a minute, and git. */
 const isLeftOut = (text: string): boolean => text.includes('git commit');
 
-test('every command of the tutorial prints what the page says', { timeout: 300_000 }, async () => {
+test('every command of the tutorial prints what the page says', {
+  timeout: patience(300_000),
+}, async () => {
   const inTerminal = openTerminal();
   const done = { files: 0, commands: 0, compared: 0 };
   let up: Up | undefined;

@@ -9,6 +9,7 @@ import { connect, type Sql } from '../../src/postgres/connect.ts';
 import type { Database } from '../../src/postgres/urls.ts';
 import { projectRoot } from '../../src/project.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
+import { patience } from './patience.ts';
 import { eventually } from './wait.ts';
 
 const databaseName = 'gw_captured';
@@ -111,7 +112,7 @@ export class CaptureServer {
  */
 export function useCaptureServer(topic: string, env: Record<string, string> = {}): CaptureServer {
   const server = new CaptureServer(topic, env);
-  beforeAll(() => server.start(), 120_000);
-  afterAll(() => server.stop(), 60_000);
+  beforeAll(() => server.start(), patience(120_000));
+  afterAll(() => server.stop(), patience(60_000));
   return server;
 }

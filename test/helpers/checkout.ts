@@ -3,6 +3,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { projectRoot } from '../../src/project.ts';
+import { checkoutPrefix } from './leftovers.ts';
 
 const copied = [
   '.gmrc',
@@ -33,7 +34,7 @@ interface OutboxLine {
 /** A copy of the checkout with a state of its own, as a stranger's clone would be. */
 export class Checkout {
   /** Readable by its owner only, as mkdtemp makes it. */
-  readonly folder = mkdtempSync(join(tmpdir(), 'groundwork-checkout-'));
+  readonly folder = mkdtempSync(join(tmpdir(), checkoutPrefix()));
   readonly #children: ChildProcess[] = [];
 
   /** @param more what is copied beside what a command needs, such as `test` */
@@ -46,8 +47,8 @@ export class Checkout {
 
   /** The environment of a fresh terminal: nothing of the tests' own. */
   env(env: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-    const { PATH, HOME, LANG, NODE_COMPILE_CACHE } = process.env;
-    return { PATH, HOME, LANG, NODE_COMPILE_CACHE, ...env };
+    const { PATH, HOME, LANG, NODE_COMPILE_CACHE, GW_TEST_RUN } = process.env;
+    return { PATH, HOME, LANG, NODE_COMPILE_CACHE, GW_TEST_RUN, ...env };
   }
 
   /** Starts `gw` and returns at once. */

@@ -5,6 +5,7 @@ import type { TestProject } from 'vitest/node';
 import { GwError } from '../../src/errors.ts';
 import { createMigrated } from '../../src/migrations/scratch.ts';
 import { startScratch } from '../../src/server/scratch.ts';
+import { endLeftovers } from './leftovers.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -29,6 +30,7 @@ async function startServer(): Promise<{ superuserUrl: string; stop: () => Promis
  * it, which every test file clones.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  endLeftovers();
   // Checkouts of tests have paths of their own: what is compiled for them is of no use later.
   const compiled = mkdtempSync(join(tmpdir(), 'groundwork-compiled-'));
   process.env.NODE_COMPILE_CACHE = compiled;

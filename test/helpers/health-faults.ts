@@ -213,13 +213,16 @@ export const healthFaults: HealthFault[] = [
       'critical log_statement of role gw_cdc in database postgres',
     ],
   },
-  {
+  ...[
+    ['ahead of ours', -60_000],
+    ['behind ours', 600_000],
+  ].map(([how, milliseconds]) => ({
     check: 'clock',
-    title: 'a clock that differs by a minute',
+    title: `a clock that is ${how}`,
     violate: '',
-    params: { clock_client: new Date(Date.now() - 60_000).toISOString() },
+    params: { clock_client: new Date(Date.now() + Number(milliseconds)).toISOString() },
     findings: ['critical '],
-  },
+  })),
   {
     check: 'wraparound',
     title: 'databases whose oldest transaction is older than it should be',

@@ -21,7 +21,7 @@ if (area !== 'all' && !names.includes(area)) {
 }
 
 /** So many faults are tried at once: most of a test is waiting for the database. */
-const atOnce = 3;
+const atOnce = 4;
 
 const chosen: { area: string; mutant: Mutant }[] = [];
 for (const name of area === 'all' ? names.sort() : [area]) {

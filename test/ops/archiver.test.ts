@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { checkHealth } from '../../src/toolkit/check/health.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 /* Its server is its own, because archive_mode changes with a restart only. */
@@ -14,7 +15,7 @@ beforeAll(async () => {
     settings: ['archive_mode = on', "archive_command = 'false'"],
   });
   sql = connect(scratch.superuserUrl);
-}, 60_000);
+}, patience(60_000));
 
 afterAll(async () => {
   await sql?.end({ timeout: 1 });

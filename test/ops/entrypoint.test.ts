@@ -18,6 +18,7 @@ import { projectRoot } from '../../src/project.ts';
 import { findInstallations } from '../../src/server/binaries.ts';
 import { randomPort } from '../../src/server/scratch.ts';
 import { withTls } from '../../src/tls.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 /* What the container of the database runs, without the container. */
@@ -76,7 +77,7 @@ beforeAll(async () => {
   if (process.getuid?.() === 0) execFileSync('chown', ['-R', 'postgres:postgres', data, tls]);
   port = await randomPort();
   await start();
-}, 90_000);
+}, patience(90_000));
 
 afterAll(async () => {
   if (isDocker) return;

@@ -11,6 +11,7 @@ import { projectRoot } from '../../src/project.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { planDue } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { logEverything, serverLog } from '../helpers/server-log.ts';
 import { sign } from '../helpers/stripe.ts';
 import { Vendor } from '../helpers/vendor.ts';
@@ -105,7 +106,7 @@ const lines = (command: string): Line[] =>
     }
   });
 
-test('a day of a user leaves no secret in any log', { timeout: 90_000 }, async () => {
+test('a day of a user leaves no secret in any log', { timeout: patience(90_000) }, async () => {
   const secrets = new Set<string>([
     email,
     encodeURIComponent(email),

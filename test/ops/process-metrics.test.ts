@@ -6,10 +6,11 @@ import { useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';
 import { hurryQueue, planDue } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: patience(60_000) });
 
 const db = useDatabase();
 // Drops the slot at the end.

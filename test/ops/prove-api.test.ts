@@ -5,6 +5,7 @@ import { prove } from '../../src/toolkit/prove/prove.ts';
 import type { Report } from '../../src/toolkit/prove/report.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { fields } from '../helpers/planted.ts';
 import { leaksOf } from '../helpers/prove.ts';
 
@@ -16,7 +17,7 @@ beforeAll(async () => {
   await db.as('superuser').unsafe(fields);
   const objects = /tasksOf|rename|claim|topics|chatMessages$|Link$/;
   api = await prove(db.database, startTrialApi, proveOptions({ objects }), 'graphql');
-}, 240_000);
+}, patience(240_000));
 afterAll(() => checkout.remove());
 
 const leaked = (object: string): string[] => leaksOf(api)[object] ?? [];

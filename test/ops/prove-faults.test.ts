@@ -3,6 +3,7 @@ import { proveOptions } from '../../src/toolkit/prove/options.ts';
 import { proveInTransaction } from '../../src/toolkit/prove/prove.ts';
 import type { Report } from '../../src/toolkit/prove/report.ts';
 import { rolledBack, useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { faults, unfillable } from '../helpers/planted.ts';
 import { leaksOf } from '../helpers/prove.ts';
 
@@ -14,7 +15,7 @@ beforeAll(async () => {
     await sql.unsafe(`${faults.map(({ plant }) => plant).join('\n')} ${unfillable}`);
     planted = await proveInTransaction(sql, proveOptions());
   });
-}, 240_000);
+}, patience(240_000));
 
 describe('a fault is found:', () => {
   test.each(faults)('$fault', ({ object, leaks }) => {

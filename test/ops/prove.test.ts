@@ -5,6 +5,7 @@ import { sample } from '../../src/toolkit/prove/patterns.ts';
 import { prove } from '../../src/toolkit/prove/prove.ts';
 import { matrix, Report } from '../../src/toolkit/prove/report.ts';
 import { useDatabase } from '../helpers/database.ts';
+import { patience } from '../helpers/patience.ts';
 import { leaksOf } from '../helpers/prove.ts';
 
 const db = useDatabase();
@@ -16,7 +17,7 @@ let clean: Report;
 beforeAll(async () => {
   const options = proveOptions({ declared: [...declared, stale] });
   clean = await prove(db.database, startTrialApi, options);
-}, 240_000);
+}, patience(240_000));
 
 describe('the migrated database', () => {
   test('keeps its users apart, in SQL and in GraphQL', () => {

@@ -1,5 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { Sql } from '../../src/postgres/connect.ts';
+import { connect, type Sql } from '../../src/postgres/connect.ts';
+import { changeUrl, databaseName } from '../../src/postgres/urls.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { type Row, useReports } from '../helpers/reports.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -140,23 +142,43 @@ describe('of sessions', () => {
   });
 
   test('role-connections tells who is active from who is idle in a transaction', async () => {
-    const idle = await db.as('readonly', 1).reserve();
-    await idle`begin`;
-    const active = db.as('readonly', 2)`select pg_sleep(30)`.catch(() => {});
-    const report = await eventually(async () => {
-      const [row] = (await rows('role-connections')).filter(
-        ({ role_name }) => role_name === 'gw_readonly',
-      );
-      return Number(row?.active) === 1 && Number(row?.idle_in_transaction) === 1 && row;
-    });
-    // Of a role that no other test uses while this one runs.
-    expect(Number(report.connections)).toBeGreaterThanOrEqual(2);
-    await db.as('superuser')`
-      select pg_terminate_backend(pid) from pg_stat_activity
-      where datname = current_database() and query like 'select pg_sleep(30)%'`;
-    await active;
-    await idle`rollback`;
-    idle.release();
+    // A role of its own: other tests have sessions of ours.
+    const superuser = db.as('superuser');
+    const name = `figures_${randomUUID().slice(0, 8)}`;
+    const password = randomUUID();
+    const database = databaseName(db.url('superuser'));
+    await superuser.unsafe(`create role ${name} login password '${password}' connection limit 20;
+      grant connect on database ${database} to ${name}`);
+    const sessions = connect(changeUrl(db.url('superuser'), { user: name, password }), { max: 6 });
+    try {
+      const held = await Promise.all(Array.from({ length: 5 }, () => sessions.reserve()));
+      const [one, two] = held;
+      for (const idle of [one, two]) await idle?.unsafe('begin');
+      const active = sessions`select pg_sleep(60)`.catch(() => {});
+      const report = await eventually(async () => {
+        const [row] = (await rows('role-connections')).filter(
+          ({ role_name }) => role_name === name,
+        );
+        return Number(row?.active) === 1 && row;
+      });
+      expect(report).toMatchObject({
+        connections: 6,
+        active: 1,
+        idle_in_transaction: 2,
+        connection_limit: 20,
+        share: 6 / 20,
+      });
+      await superuser`select pg_terminate_backend(pid) from pg_stat_activity
+        where usename = ${name} and state = 'active'`;
+      await active;
+      for (const session of held) session.release();
+    } finally {
+      await sessions.end({ timeout: 1 });
+      await superuser`select pg_terminate_backend(pid) from pg_stat_activity
+        where usename = ${name}`;
+      await superuser.unsafe(`revoke connect on database ${database} from ${name};
+        drop role ${name}`);
+    }
   });
 
   test('locks leaves out those of readers, unless all are asked for', async () => {

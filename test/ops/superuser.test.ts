@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 
 const checkout = new Checkout();
 const urls = { owner: '', superuser: '', cdc: '' };
@@ -27,7 +28,7 @@ async function start(): Promise<void> {
 beforeAll(async () => {
   await start();
   await gw('migrate');
-}, 60_000);
+}, patience(60_000));
 
 afterAll(async () => {
   await owner?.end({ timeout: 1 });
@@ -95,7 +96,7 @@ async function plant(sql: Sql): Promise<void> {
   await sql.unsafe(`alter database ${row?.name} set search_path = app_public, pg_catalog`);
 }
 
-test('no superuser runs what gw_owner owns', { timeout: 120_000 }, async () => {
+test('no superuser runs what gw_owner owns', { timeout: patience(120_000) }, async () => {
   await plant(owner);
   const planted = await owner`
     select count(*)::integer as n from pg_proc where prosrc like '%app_public.taken%'`;

@@ -10,6 +10,7 @@ import { withSql } from '../../src/postgres/connect.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { withTls } from '../../src/tls.ts';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'groundwork-tls-'));
@@ -112,7 +113,7 @@ beforeAll(async () => {
   const { urls } = await createMigrated(scratch.superuserUrl, 'tls');
   owner = urls.owner.replace('127.0.0.1', 'localhost');
   await show('right');
-}, 60_000);
+}, patience(60_000));
 
 afterAll(async () => {
   await checkout.remove();
@@ -168,12 +169,12 @@ describe('a command', () => {
     ['check', 'wraparound'],
     ['db', 'psql', '--', '-Atc', 'select ssl from pg_stat_ssl where pid = pg_backend_pid()'],
     ['report', 'table-sizes', '--json'],
-  ])('%j takes PGSSLMODE and PGSSLROOTCERT', { timeout: 60_000 }, async (args) => {
+  ])('%j takes PGSSLMODE and PGSSLROOTCERT', { timeout: patience(60_000) }, async (args) => {
     const { code, stderr } = await checkout.run(args, { ...env(), ...passwords() });
     expect(code, stderr).toBe(0);
   });
 
-  test('of a process connects too', { timeout: 60_000 }, async () => {
+  test('of a process connects too', { timeout: patience(60_000) }, async () => {
     const port = await freePort();
     const processes = ['serve', 'worker', 'cdc'].map((name) =>
       checkout.start([name], { ...env(), ...passwords(), GW_PORT: String(port) }),

@@ -8,10 +8,11 @@ import { jwtSecret } from '../helpers/api.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';
 import { hurryQueue, planOne } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: patience(60_000) });
 
 interface Span {
   name: string;

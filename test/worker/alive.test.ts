@@ -2,10 +2,11 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { useDatabase } from '../helpers/database.ts';
 import { WorkerProcess } from '../helpers/gw-process.ts';
 import { planDue } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: patience(120_000) });
 
 /* What holds of workers with the settings that production has. */
 const db = useDatabase();

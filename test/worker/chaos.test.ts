@@ -6,6 +6,7 @@ import type { Database } from '../../src/postgres/urls.ts';
 import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { WorkerProcess } from '../helpers/gw-process.ts';
 import { createDue, hurryQueue } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { makeUnreliable } from '../helpers/unreliable-vendor.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -44,14 +45,14 @@ beforeAll(async () => {
   database = await createMigrated(scratch.superuserUrl, 'gw_chaos');
   owner = connect(database.urls.owner, { max: 2 });
   await vendor.start();
-}, 120_000);
+}, patience(120_000));
 
 afterAll(async () => {
   await Promise.all(workers.map((worker) => worker.kill()));
   await vendor.stop();
   await owner.end({ timeout: 1 });
   await scratch.stop();
-}, 60_000);
+}, patience(60_000));
 
 const leftToSend = async (): Promise<number> => {
   const [row] = await owner`
@@ -81,7 +82,7 @@ async function wreak(): Promise<number> {
 test.skipIf(process.env.GW_TEST_DB === 'docker')(
   'killed workers, a database that crashes and a vendor that fails lose and mix up nothing',
   {
-    timeout: 300_000,
+    timeout: patience(300_000),
   },
   async () => {
     const seed = Number(process.env.GW_TEST_SEED ?? Math.floor(Math.random() * 1e9));

@@ -11,6 +11,7 @@ import { type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { Address } from '../helpers/address.ts';
 import { WorkerProcess } from '../helpers/gw-process.ts';
 import { createDue, type DueUser, hurryQueue } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { type Standby, startStandby } from '../helpers/standby.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -54,7 +55,7 @@ beforeEach(async () => {
   owner = connect(throughAddress(database.urls.owner), { max: 2, connect_timeout: 2 });
   vendor = new Vendor();
   await vendor.start();
-}, 120_000);
+}, patience(120_000));
 
 afterEach(async () => {
   capture?.kill('SIGKILL');
@@ -63,7 +64,7 @@ afterEach(async () => {
   await vendor.stop();
   await address.stop();
   await Promise.all([primary.stop(), standby.stop()]);
-}, 60_000);
+}, patience(60_000));
 
 /** Starts `gw worker` and `gw cdc`, which know the address alone. */
 async function startProcesses(): Promise<void> {
@@ -156,69 +157,75 @@ async function expectCaptured(): Promise<void> {
 
 const isDocker = process.env.GW_TEST_DB === 'docker';
 
-describe.skipIf(isDocker)('when a standby is promoted under load', { timeout: 300_000 }, () => {
-  test('with synchronous replication nothing is lost, and nothing is sent under two keys', async () => {
-    await withSql(primary.superuserUrl, async (sql) => {
-      await sql`alter system set synchronous_standby_names = 'standby'`;
-      await sql`select pg_reload_conf()`;
-      await eventually(async () => {
-        const rows = await sql`select from pg_stat_replication where sync_state = 'sync'`;
-        return rows.length > 0;
+describe.skipIf(isDocker)(
+  'when a standby is promoted under load',
+  { timeout: patience(300_000) },
+  () => {
+    test('with synchronous replication nothing is lost, and nothing is sent under two keys', async () => {
+      await withSql(primary.superuserUrl, async (sql) => {
+        await sql`alter system set synchronous_standby_names = 'standby'`;
+        await sql`select pg_reload_conf()`;
+        await eventually(async () => {
+          const rows = await sql`select from pg_stat_replication where sync_state = 'sync'`;
+          return rows.length > 0;
+        });
       });
+      await hurryQueue(owner);
+      const users = await createDue(owner, messages);
+      await owner`select app_private.plan_due_messages()`;
+      await startProcesses();
+      const writing = writeTasks(users[0]?.id as string);
+      await vendor.arrived(messages / 4);
+      await failOver({ silently: true });
+      const acknowledged = await writing;
+
+      await eventually(async () => (await unsent().catch(() => 1)) === 0, 200_000);
+      expectOnce(users);
+      expect(worker.isRunning).toBe(true);
+      const kept = await owner`
+      select id from app_public.tasks where id = any (${acknowledged}::uuid[])`;
+      expect(acknowledged.length).toBeGreaterThan(10);
+      expect(kept).toHaveLength(acknowledged.length);
+      await expectCaptured();
+      expect(said).toMatch(/followed a failover: nothing read is lost/);
+      expect(await owner`select from ops.alerts where check_name = 'failover-loss'`).toHaveLength(
+        0,
+      );
     });
-    await hurryQueue(owner);
-    const users = await createDue(owner, messages);
-    await owner`select app_private.plan_due_messages()`;
-    await startProcesses();
-    const writing = writeTasks(users[0]?.id as string);
-    await vendor.arrived(messages / 4);
-    await failOver({ silently: true });
-    const acknowledged = await writing;
 
-    await eventually(async () => (await unsent().catch(() => 1)) === 0, 200_000);
-    expectOnce(users);
-    expect(worker.isRunning).toBe(true);
-    const kept = await owner`
+    test('with asynchronous replication what was lost is found, said and sent with its key', async () => {
+      await hurryQueue(owner);
+      const users = await createDue(owner, messages);
+      await owner`select app_private.plan_due_messages()`;
+      await startProcesses();
+      await vendor.arrived(messages / 4);
+      await standby.disconnect();
+      const before = vendor.deliveries.length;
+      const writing = writeTasks(users[0]?.id as string);
+      await vendor.arrived(before + messages / 4);
+      await failOver({ silently: false });
+      const acknowledged = await writing;
+
+      await eventually(async () => (await unsent().catch(() => 1)) === 0, 200_000);
+      expectOnce(users);
+      expect(worker.isRunning).toBe(true);
+      const kept = await owner`
       select id from app_public.tasks where id = any (${acknowledged}::uuid[])`;
-    expect(acknowledged.length).toBeGreaterThan(10);
-    expect(kept).toHaveLength(acknowledged.length);
-    await expectCaptured();
-    expect(said).toMatch(/followed a failover: nothing read is lost/);
-    expect(await owner`select from ops.alerts where check_name = 'failover-loss'`).toHaveLength(0);
-  });
-
-  test('with asynchronous replication what was lost is found, said and sent with its key', async () => {
-    await hurryQueue(owner);
-    const users = await createDue(owner, messages);
-    await owner`select app_private.plan_due_messages()`;
-    await startProcesses();
-    await vendor.arrived(messages / 4);
-    await standby.disconnect();
-    const before = vendor.deliveries.length;
-    const writing = writeTasks(users[0]?.id as string);
-    await vendor.arrived(before + messages / 4);
-    await failOver({ silently: false });
-    const acknowledged = await writing;
-
-    await eventually(async () => (await unsent().catch(() => 1)) === 0, 200_000);
-    expectOnce(users);
-    expect(worker.isRunning).toBe(true);
-    const kept = await owner`
-      select id from app_public.tasks where id = any (${acknowledged}::uuid[])`;
-    expect(kept).toHaveLength(0);
-    await expectCaptured();
-    const alerts = await owner`
+      expect(kept).toHaveLength(0);
+      await expectCaptured();
+      const alerts = await owner`
       select level, detail from ops.alerts where check_name = 'failover-loss' and object = ${slot}`;
-    expect(alerts).toEqual([
-      {
-        level: 'critical',
-        detail: expect.stringMatching(
-          /^timeline 2 began at \S+, but change capture had read up to \S+: at least \d+ transactions are lost, committed from 20\d\d-.+ to 20\d\d-/,
-        ),
-      },
-    ]);
-    const [, lost] = /at least (\d+) transactions/.exec(alerts[0]?.detail) ?? [];
-    // Of those that it had read by then; it may be behind.
-    expect(Number(lost)).toBeGreaterThan(0);
-  });
-});
+      expect(alerts).toEqual([
+        {
+          level: 'critical',
+          detail: expect.stringMatching(
+            /^timeline 2 began at \S+, but change capture had read up to \S+: at least \d+ transactions are lost, committed from 20\d\d-.+ to 20\d\d-/,
+          ),
+        },
+      ]);
+      const [, lost] = /at least (\d+) transactions/.exec(alerts[0]?.detail) ?? [];
+      // Of those that it had read by then; it may be behind.
+      expect(Number(lost)).toBeGreaterThan(0);
+    });
+  },
+);

@@ -8,6 +8,7 @@ import { HttpChannel } from '../../src/worker/channels/http.ts';
 import { startWorker, type Worker } from '../../src/worker/worker.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { createDue, hurryQueue, planDue } from '../helpers/messages.ts';
+import { patience } from '../helpers/patience.ts';
 import { type Answer, Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
@@ -155,7 +156,7 @@ test('a planner that was down for a day sends what is not too late, and says of 
 
 test.skipIf(process.env.GW_TEST_DB === 'docker')(
   'a worker outlives crashes of the database, and sends the rest',
-  { timeout: 240_000 },
+  { timeout: patience(240_000) },
   async () => {
     const messages = 3_000;
     const scratch = await startScratch('gw_cron', {

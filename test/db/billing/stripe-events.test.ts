@@ -34,7 +34,10 @@ describe('apply_subscription_event', () => {
   /** As the API's login role, with a customer of whom a first event was applied. */
   const withCustomer = (
     work: (
-      send: (options?: Partial<EventOptions>) => Promise<string>,
+      send: (
+        options?: Partial<EventOptions>,
+        change?: (event: ReturnType<typeof subscriptionEvent>) => void,
+      ) => Promise<string>,
       state: () => Promise<Subscription>,
       sql: Transaction,
     ) => Promise<void>,
@@ -42,9 +45,14 @@ describe('apply_subscription_event', () => {
     rolledBack(db.as('superuser'), async (sql) => {
       const { id } = await createUser(sql);
       const ids = { customer: stripeId('cus'), subscription: stripeId('sub') };
-      const send = async (options: Partial<EventOptions> = {}) => {
+      const send = async (
+        options: Partial<EventOptions> = {},
+        change?: (event: ReturnType<typeof subscriptionEvent>) => void,
+      ) => {
+        const event = subscriptionEvent({ created: at, ...ids, ...options });
+        change?.(event);
         await sql`set local role gw_authenticator`;
-        const outcome = await apply(sql, subscriptionEvent({ created: at, ...ids, ...options }));
+        const outcome = await apply(sql, event);
         await sql`set local role none`;
         return outcome;
       };
@@ -195,6 +203,40 @@ describe('apply_subscription_event', () => {
         where stripe_customer_id = ${before.stripe_customer_id as string}`;
       expect(await send({ customer: stripeId('cus'), userId: row?.user_id })).toBe('ignored');
       expect(await state()).toEqual(before);
+    });
+  });
+
+  test.each([
+    ['of the price, before all', 'team', { price: 'team', lookup: 'pro', subscription: 'free' }],
+    ['in the price’s key', 'pro', { lookup: 'pro', subscription: 'team' }],
+    ['of the subscription', 'team', { subscription: 'team' }],
+    ['of the price, where its key is another thing', 'team', { lookup: 'x', price: 'team' }],
+  ] as [string, string, Record<string, string>][])(
+    'takes the tier from the metadata %s',
+    async (_, tier, { price, lookup, subscription }) => {
+      await withCustomer(async (send, state) => {
+        const change = (event: ReturnType<typeof subscriptionEvent>): void => {
+          const { object } = event.data;
+          Object.assign(object.metadata, subscription === undefined ? {} : { tier: subscription });
+          Object.assign(object.items.data[0]?.price as object, {
+            lookup_key: lookup === undefined ? null : `${lookup}_monthly`,
+            metadata: price === undefined ? {} : { tier: price },
+          });
+        };
+        expect(await send({ created: at + 1 }, change)).toBe('applied');
+        expect(await state()).toMatchObject({ tier });
+      });
+    },
+  );
+
+  test('understands a customer that the endpoint expands', async () => {
+    await withCustomer(async (send, state) => {
+      const expand = (event: ReturnType<typeof subscriptionEvent>): void => {
+        const { object } = event.data;
+        Object.assign(object, { customer: { id: object.customer, object: 'customer' } });
+      };
+      expect(await send({ created: at + 1, tier: 'team' }, expand)).toBe('applied');
+      expect(await state()).toMatchObject({ tier: 'team' });
     });
   });
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
 import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
-import { planOne } from '../../helpers/messages.ts';
+import { planDue, planOne } from '../../helpers/messages.ts';
 
 const db = useDatabase();
 
@@ -19,11 +19,11 @@ async function requeue(sql: Transaction): Promise<number> {
   return row?.count;
 }
 
-/** Makes what was written look as if it had been 16 minutes ago. */
-const wait = (sql: Transaction) =>
+/** Makes what was written look as if it had been so long ago. */
+const wait = (sql: Transaction, minutes = 16) =>
   sql.unsafe(`
   alter table app_public.message_logs disable trigger _100_timestamps;
-  update app_public.message_logs set updated_at = now() - interval '16 minutes';
+  update app_public.message_logs set updated_at = now() - interval '${minutes} minutes';
   alter table app_public.message_logs enable trigger _100_timestamps`);
 
 test.each(['QUEUED', 'SENDING', 'RETRYING'])(
@@ -48,6 +48,35 @@ test.each(['QUEUED', 'SENDING', 'RETRYING'])(
     });
   },
 );
+
+test('a job is taken for lost after a quarter of an hour, and not before', async () => {
+  await rolledBack(db.as('owner'), async (sql) => {
+    await planOne(sql);
+    await sql`delete from pgboss.job where name = 'message-send'`;
+    for (const [minutes, count] of [
+      [14, 0],
+      [16, 1],
+    ] as const) {
+      await wait(sql, minutes);
+      expect(await requeue(sql), `${minutes} minutes`).toBe(count);
+    }
+  });
+});
+
+test('a message that somebody is changing does not hold the others up', async () => {
+  const owner = db.as('owner');
+  const users = await planDue(owner, 2);
+  await owner`delete from pgboss.job where name = 'message-send'`;
+  await owner.begin((sql) => wait(sql));
+  await owner.begin(async (sql) => {
+    await sql`select from app_public.message_logs where user_id = ${users[0]?.id as string}
+      for update`;
+    const [row] = await db.as('owner', 1)`select app_private.requeue_lost_messages() as count`;
+    expect(row?.count).toBe(1);
+  });
+  await owner`delete from app_public.users where id = any (${users.map(({ id }) => id)})`;
+  await owner`delete from pgboss.job where name = 'message-send'`;
+});
 
 test('what is done, planned for later, or changed just now is left alone', async () => {
   await rolledBack(db.as('owner'), async (sql) => {

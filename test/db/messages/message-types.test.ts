@@ -10,6 +10,7 @@ import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helper
 import { explain, said, setWishes } from '../../helpers/message-stages.ts';
 import { hurryQueue, logOf } from '../../helpers/messages.ts';
 import { joinedAt } from '../../helpers/past.ts';
+import { patience } from '../../helpers/patience.ts';
 import { plan, plannedFor } from '../../helpers/planner.ts';
 import { Vendor } from '../../helpers/vendor.ts';
 import { eventually } from '../../helpers/wait.ts';
@@ -205,7 +206,7 @@ describe('a new message type', () => {
   });
 });
 
-describe('a new message type that is sent', { timeout: 60_000 }, () => {
+describe('a new message type that is sent', { timeout: patience(60_000) }, () => {
   const db = useDatabase();
   const api = useApi(db);
   const checkout = new Checkout();

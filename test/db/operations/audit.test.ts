@@ -210,6 +210,14 @@ describe('verify_audit_log', () => {
       expect(await without('true')).toEqual([
         { id: 1, problem: 'it is missing, or audit_log_head was altered' },
       ]);
+      // The head says that there were more.
+      await sql.savepoint(async (inner) => {
+        await tamper(inner, 'update ops.audit_log_head set last_id = last_id + 1');
+        expect(await verify(inner)).toEqual([
+          { id: Number(fifth) + 1, problem: 'it is missing, or audit_log_head was altered' },
+        ]);
+        await inner`update ops.audit_log_head set last_id = last_id - 1`;
+      });
       expect(await verify(sql)).toEqual([]);
     });
   });

@@ -12,6 +12,7 @@ import { databaseAt } from '../../../src/server/scratch.ts';
 import { runHealthChecks } from '../../../src/toolkit/check/health.ts';
 import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
 import { cronDatabase } from '../../helpers/global-setup.ts';
+import { patience } from '../../helpers/patience.ts';
 import { plannedFor } from '../../helpers/planner.ts';
 import { eventually } from '../../helpers/wait.ts';
 import { aboutJobs, scheduled as documented } from '../documented/cron-jobs.ts';
@@ -249,7 +250,7 @@ describe('the jobs of the documents', () => {
 });
 
 describe('pg_cron', () => {
-  test('runs a job for real, at the next full minute', { timeout: 90_000 }, async () => {
+  test('runs a job for real, at the next full minute', { timeout: patience(90_000) }, async () => {
     const latestRun = async () => {
       const [run] = await superuser`
         select status, return_message, job.username from cron.job_run_details

@@ -55,13 +55,18 @@ describe('delete_expired_rows', () => {
     },
   );
 
-  test('keeps a date until all of that day is old enough', async () => {
-    await asOwner(async (sql) => {
-      await createKept(sql, 'kept', [1, 2, 3], 'date');
-      expect(await deleteExpired(sql)).toBe(1);
-      expect(await ids(sql, 'kept')).toEqual([1, 2]);
-    });
-  });
+  // At any hour the date is not that of UTC in one of the two.
+  test.each(['Pacific/Kiritimati', 'Pacific/Pago_Pago'])(
+    'keeps a date until all of that day of UTC is old enough, in %s too',
+    async (zone) => {
+      await asOwner(async (sql) => {
+        await createKept(sql, 'kept', [1, 2, 3], 'date');
+        await sql`select set_config('timezone', ${zone}, true)`;
+        expect(await deleteExpired(sql)).toBe(1);
+        expect(await ids(sql, 'kept')).toEqual([1, 2]);
+      });
+    },
+  );
 
   test('works in batches, and leaves the rest to the next night', async () => {
     await asOwner(async (sql) => {

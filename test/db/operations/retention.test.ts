@@ -1,5 +1,5 @@
-import { describe, expect, test } from 'vitest';
-import type { Sql, Transaction } from '../../../src/postgres/connect.ts';
+import { describe, expect, inject, test } from 'vitest';
+import { connect, type Sql, type Transaction } from '../../../src/postgres/connect.ts';
 import { expectRefusal, rolledBack, transactionsOf, useDatabase } from '../../helpers/database.ts';
 import { eventually } from '../../helpers/wait.ts';
 
@@ -151,7 +151,6 @@ describe('prune_partitions', () => {
     // Both are due; the name that sorts first is in use.
     await createAged(owner, 'busy');
     await createAged(owner, 'idle');
-    await owner`alter function ops.prune_partitions() set lock_timeout = '100ms'`;
     await db.as('superuser').begin(async (reader) => {
       await reader`select from ops.busy`;
       expect(await prune(owner)).toBe(0);
@@ -191,6 +190,7 @@ describe('a partition that is to be dropped', () => {
     await asOwner(async (sql) => {
       await createAged(sql, 'aged', { action: 'drop', backup: true, retention: '5 days' });
       const oldest = await partition(sql, 'aged', 6);
+      // The three times of a backup are never the same.
       const record = (startedAfter: string, tables: string[] | null) => sql`
         with ended as (
           select occurred_at + ${startedAfter}::text::interval as started_at
@@ -198,7 +198,9 @@ describe('a partition that is to be dropped', () => {
           where partition_name = ${oldest} and event = 'detached'
         )
         insert into ops.backups (kind, tables, location, started_at, finished_at, verified_at)
-        select 'logical', ${tables}, 'x', started_at, started_at, started_at from ended
+        select 'logical', ${tables}, 'x', started_at, started_at + interval '1 hour',
+          started_at + interval '2 hours'
+        from ended
         returning id`;
       const expectKept = async () => {
         expect(await dropDetached(sql)).toBe(0);
@@ -213,7 +215,7 @@ describe('a partition that is to be dropped', () => {
       await expectKept();
       await sql`
         insert into ops.backups (kind, location, started_at, finished_at)
-        values ('physical', 'not verified', now() + interval '1 hour', now() + interval '1 hour')`;
+        values ('physical', 'not verified', now() + interval '1 hour', now() + interval '2 hours')`;
       await expectKept();
       await record('1 second', ['ops.partition_policies', oldest]);
       expect(await dropDetached(sql)).toBe(1);
@@ -258,13 +260,67 @@ describe('a partition that is to be dropped', () => {
     }
   });
 
+  test('waits for a slot that is being made, and not for those of other databases', async () => {
+    const superuser = db.as('superuser');
+    const isConfirmed = async (position: string) => {
+      const [row] = await superuser`
+        select ops.is_confirmed_by_cdc(${position}::text::pg_lsn) as yes`;
+      return row?.yes;
+    };
+    const slot = `${db.database.description}_other`;
+    const elsewhere = connect(inject('superuserUrl'), { max: 1 });
+    try {
+      await elsewhere`select pg_create_logical_replication_slot(${slot}, 'test_decoding')`;
+      expect(await isConfirmed('FFFFFFFF/0')).toBe(true);
+      await elsewhere`select pg_drop_replication_slot(${slot})`;
+
+      // It waits for a transaction that writes, and has confirmed nothing until then.
+      const making = await superuser.begin(async (sql) => {
+        await sql`select pg_current_xact_id()`;
+        const made = db.as('superuser', 1)`
+          select pg_create_logical_replication_slot(${slot}, 'test_decoding')`.then(() => {});
+        await eventually(async () => {
+          const rows = await elsewhere`
+            select from pg_replication_slots
+            where slot_name = ${slot} and confirmed_flush_lsn is null`;
+          return rows.length > 0;
+        });
+        expect(await isConfirmed('0/1')).toBe(false);
+        return { made };
+      });
+      await making.made;
+      const [made] = await elsewhere`
+        select confirmed_flush_lsn::text as lsn, (confirmed_flush_lsn + 1)::text as next
+        from pg_replication_slots where slot_name = ${slot}`;
+      expect(await isConfirmed(made?.lsn)).toBe(true);
+      expect(await isConfirmed(made?.next)).toBe(false);
+    } finally {
+      await elsewhere`
+        select pg_drop_replication_slot(slot_name) from pg_replication_slots
+        where slot_name = ${slot}`;
+      await elsewhere.end();
+    }
+  });
+
+  test('is not waited for longer than those who come after may wait', async () => {
+    const rows = await db.as('superuser')`
+      select proname as name, setting from pg_proc
+      cross join unnest(proconfig) as setting
+      where pronamespace = 'ops'::regnamespace and proname ~ '^(prune|drop)'
+        and setting like 'lock_timeout=%'
+      order by 1`;
+    expect(rows).toEqual([
+      { name: 'drop_detached_partitions', setting: 'lock_timeout=300ms' },
+      { name: 'prune_partitions', setting: 'lock_timeout=300ms' },
+    ]);
+  });
+
   test('stays while another session reads it', async () => {
     const owner = db.as('owner');
     await createAged(owner, 'read', { action: 'drop', backup: true, retention: '5 days' });
     const oldest = await partition(owner, 'read', 6);
     expect(await prune(owner)).toBe(1);
     await owner`update ops.partition_policies set require_backup = false`;
-    await owner`alter function ops.drop_detached_partitions() set lock_timeout = '100ms'`;
     await db.as('superuser').begin(async (reader) => {
       await reader.unsafe(`select from ${oldest}`);
       expect(await dropDetached(owner)).toBe(0);

@@ -2,13 +2,14 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { seed } from '../../../src/migrations/seed.ts';
 import { withSql } from '../../../src/postgres/connect.ts';
 import { rolledBack, useDatabase } from '../../helpers/database.ts';
+import { patience } from '../../helpers/patience.ts';
 
 const db = useDatabase();
 let added: { users: number; tasks: number };
 
 beforeAll(async () => {
   added = await seed(db.url('owner'), 200);
-}, 60_000);
+}, patience(60_000));
 
 /** Tables without a row. */
 async function emptyTables(schema: string): Promise<string[]> {

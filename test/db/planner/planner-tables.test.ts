@@ -92,6 +92,13 @@ describe('lists, projects and the tasks in them', () => {
       await insert(sql, 'tasks', { title: 'Paint the wall', description: 'and paint the door' });
       await insert(sql, 'tasks', { title: 'Buy brushes', description: 'for painting' });
       await insert(sql, 'tasks', { title: 'Sleep' });
+      // The best one is not the newest.
+      await sql`set local role none`;
+      await sql`set local session_replication_role = replica`;
+      await sql`update app_public.tasks set created_at = now() - interval '1 day'
+        where title = 'Paint the wall'`;
+      await sql`set local session_replication_role = origin`;
+      await become(sql, ann.id);
       const found = async (query: string) =>
         (await sql`select title from app_public.search_tasks(${query})`).map(({ title }) => title);
       expect(await found('paint')).toEqual(['Paint the wall', 'Buy brushes']);
@@ -141,6 +148,14 @@ describe('habits', () => {
         async (sql) => {
           await keep(sql, [0, 1], zone);
           expect(await streaks(sql)).toMatchObject({ now: 2 });
+        },
+        { timezone: zone },
+      );
+      // In one of the two the date is not that of UTC, at any hour.
+      await asUser(
+        async (sql) => {
+          await keep(sql, [1], zone);
+          expect(await streaks(sql)).toMatchObject({ now: 1 });
         },
         { timezone: zone },
       );

@@ -2,6 +2,7 @@ import { beforeAll, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
 import type { Role } from '../../../src/postgres/urls.ts';
 import { become, createUser, rolledBack, useDatabase } from '../../helpers/database.ts';
+import { patience } from '../../helpers/patience.ts';
 
 /*
  * The plans of the queries that run all day, each on 100,000 rows: which index serves it, and
@@ -165,7 +166,7 @@ beforeAll(async () => {
     analyze;
   `)
     .simple();
-}, 60_000);
+}, patience(60_000));
 
 /** The statement of a function, with its parameters' values. */
 async function bodyOf(sql: Transaction, name: string): Promise<string> {

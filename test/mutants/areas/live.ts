@@ -8,7 +8,7 @@ const hub = 'src/api/live/hub.ts';
 const withoutTrigger = (name: string, table: string, fault: string): Mutant => ({
   fault,
   statement: `drop trigger ${name} on app_public.${table}`,
-  tests: [database, progress, 'api/live'],
+  tests: [database, 'db/planner/activity', 'api/live'],
 });
 
 export const mutants: Mutant[] = [
@@ -41,28 +41,28 @@ export const mutants: Mutant[] = [
     file: sqlFunction('app_private/tg__changes'),
     find: " and pairs.old_row ->> 'status' <> 'done'\n",
     replace: '\n',
-    tests: [progress],
+    tests: ['db/planner/activity', progress],
   },
   {
     fault: 'an update that changes nothing is activity',
     file: sqlFunction('app_private/tg__changes'),
     find: "    where (pairs.new_row - 'updated_at') is distinct from (pairs.old_row - 'updated_at');",
     replace: '    ;',
-    tests: [progress],
+    tests: ['db/planner/activity', progress],
   },
   {
     fault: 'a change leaves the cached insights',
     file: sqlFunction('app_private/tg__changes'),
     find: '  perform app_private.invalidate_insights(changed);\n',
     replace: '',
-    tests: ['api/insights', 'db/observability/query-cache'],
+    tests: ['db/planner/activity', 'api/insights'],
   },
   {
     fault: 'a change of a habit log leaves the cached insights',
     file: sqlFunction('app_private/tg_habit_logs__changes'),
     find: '    perform app_private.invalidate_insights(changed);\n',
     replace: '    null;\n',
-    tests: ['api/insights', 'db/observability/query-cache'],
+    tests: ['db/planner/activity', 'api/insights'],
   },
   {
     fault: 'users are told who were watched once',
