@@ -158,8 +158,8 @@ function failureOf(path: string, said: string): string | undefined {
   if (!existsSync(path)) throw new Error(`vitest wrote no report: ${said.trim()}`);
   const report = JSON.parse(readFileSync(path, 'utf8')) as Report;
   for (const file of report.testResults) {
-    for (const { status, fullName } of file.assertionResults) {
-      if (status === 'failed') return fullName;
+    for (const { status, fullName, failureMessages } of file.assertionResults) {
+      if (status === 'failed') return `${fullName}: ${failureMessages[0]?.split('\n')[0] ?? ''}`;
     }
   }
   const broken = report.testResults.find(({ message }) => message !== '');

@@ -3,7 +3,7 @@ import { type Mutant, sqlFunction } from '../mutant.ts';
 const outcomes = 'src/worker/channels/outcomes.ts';
 const smtp = 'src/worker/channels/smtp.ts';
 const sends = 'src/worker/message-sends.ts';
-const webhook = ['worker/webhook', 'worker/delivery'];
+const webhook = ['worker/outcomes', 'worker/webhook'];
 
 export const mutants: Mutant[] = [
   {
@@ -124,7 +124,7 @@ export const mutants: Mutant[] = [
     file: sqlFunction('app_private/record_send_results'),
     find: '        else message_logs.uncertain_since\n',
     replace: '        else null\n',
-    tests: ['db/messages/messages', 'worker/delivery'],
+    tests: ['db/messages/results'],
   },
   {
     fault: 'the last attempt is one too many',
