@@ -1,8 +1,26 @@
 import { rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import process from 'node:process';
 import { expect, test } from 'vitest';
 import { choosePort, reservationOf } from '../../src/server/ports.ts';
 import { randomPort } from '../../src/server/scratch.ts';
+
+test('a port that was asked for is that one, or nothing', async () => {
+  const port = await randomPort();
+  const asked = () =>
+    choosePort({ asked: port, variable: 'GW_PORT', remembered: undefined, standard: port });
+  expect(await asked()).toBe(port);
+  const squatter = createServer();
+  await new Promise<void>((resolve) => squatter.listen(port, '127.0.0.1', resolve));
+  try {
+    await expect(asked()).rejects.toMatchObject({
+      message: `port ${port}, which GW_PORT asks for, is taken`,
+      exitCode: 2,
+    });
+  } finally {
+    squatter.close();
+  }
+});
 
 const choose = (standard: number) =>
   choosePort({ asked: undefined, variable: 'GW_PORT', remembered: undefined, standard });

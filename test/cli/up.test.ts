@@ -113,6 +113,11 @@ test('npm start, from nothing to messages delivered', { timeout: patience(240_00
   await eventually(async () => /worker +is back/.test(first.output()));
   expect(first.output()).toMatch(/worker +died \(SIGKILL\)/);
   expect(pids().worker).not.toBe(before);
+  // One that dies again and again is started later each time.
+  expect(first.output()).toContain('starting it again in 0.5 s');
+  process.kill(pids().worker as number, 'SIGKILL');
+  await eventually(async () => (first.output().match(/worker +is back/g) ?? []).length === 2);
+  expect(first.output()).toContain('starting it again in 1 s');
 
   // The dashboard follows the tasks.
   const created = `mutation { createTask(input: { task: { title: "Follow" } }) { clientMutationId } }`;

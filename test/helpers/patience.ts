@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import process from 'node:process';
 
 /** What measure() takes on the machine for which the times of the tests were chosen, in ms. */
-const reference = 150;
+const reference = 75;
 /** Beyond it something else is wrong. */
 const most = 8;
 

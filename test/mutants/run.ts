@@ -68,7 +68,7 @@ await withScratch(cronDatabase, async ({ superuserUrl }) => {
   try {
     // Tests that fail anyway notice nothing.
     const tests = [...new Set(wanted.flatMap(({ mutant }) => mutant.tests))];
-    const failure = await benches[0]?.runTests(tests, undefined, atOnce);
+    const failure = await benches[0]?.runTests(tests, undefined, 2);
     if (failure !== undefined) {
       process.stderr.write(`error: a test fails without any fault: ${failure}\n`);
       isClean = false;

@@ -1,7 +1,7 @@
 import type { Mutant } from '../mutant.ts';
 
 const up = ['cli/up'];
-const secrets = ['ops/superuser', 'cli/commands'];
+const secrets = ['cli/machine'];
 
 export const mutants: Mutant[] = [
   {
@@ -9,7 +9,7 @@ export const mutants: Mutant[] = [
     file: 'src/server/state.ts',
     find: 'writeFileSync(temporary, text, { mode: 0o600 });',
     replace: 'writeFileSync(temporary, text, { mode: 0o644 });',
-    tests: [...secrets, 'cli/ports'],
+    tests: secrets,
   },
   {
     fault: 'the folder of secrets can be entered by everybody',
@@ -72,7 +72,7 @@ export const mutants: Mutant[] = [
     file: 'src/up/supervisor.ts',
     find: '      child.failures += 1;\n',
     replace: '',
-    tests: [...up, 'cli/failures'],
+    tests: up,
   },
   {
     fault: 'two starts choose the same port',
@@ -86,14 +86,14 @@ export const mutants: Mutant[] = [
     file: 'src/server/ports.ts',
     find: 'if (asked !== undefined) {',
     replace: 'if (asked !== undefined && (await isFree(asked, host))) {',
-    tests: ['cli/ports', 'cli/failures', 'cli/commands'],
+    tests: ['cli/ports'],
   },
   {
     fault: 'change capture forgets what it had committed when the server crashes',
     file: 'src/cdc/session.ts',
     find: "when 'off' then 'on' else",
     replace: "when 'off' then 'off' else",
-    tests: ['cdc/server-settings', 'cdc/consumer'],
+    tests: ['cdc/killed'],
   },
   {
     fault: 'a server of another major starts on the old cluster',
