@@ -122,6 +122,8 @@ export async function startScratch(
     'autovacuum_naptime = 5s',
     'shared_buffers = 256MB',
     'max_connections = 200',
+    // A client that falls silent while it signs in holds up every DROP DATABASE until then.
+    'authentication_timeout = 10s',
     // Tests of change capture make a slot each.
     'max_replication_slots = 60',
     'max_wal_senders = 60',

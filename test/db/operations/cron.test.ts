@@ -1,12 +1,7 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { migrate, migrationUrls } from '../../../src/migrations/run.ts';
 import { connect, type Sql, type Transaction, withSql } from '../../../src/postgres/connect.ts';
-import {
-  readSqlFiles,
-  runSqlFile,
-  type SqlFile,
-  setParams,
-} from '../../../src/postgres/sql-files.ts';
+import * as sqlFiles from '../../../src/postgres/sql-files.ts';
 import { bootstrapDatabase } from '../../../src/server/bootstrap.ts';
 import { databaseAt } from '../../../src/server/scratch.ts';
 import { runHealthChecks } from '../../../src/toolkit/check/health.ts';
@@ -358,8 +353,8 @@ describe('monitoring', () => {
     ];
     await withRuns(runs, async (sql) => {
       const ask = async (name: string) => {
-        const file = readSqlFiles('reports').find((each) => each.name === name);
-        const answer = await runSqlFile(sql, file as SqlFile);
+        const file = sqlFiles.readSqlFiles('reports').find((each) => each.name === name);
+        const answer = await sqlFiles.runSqlFile(sql, file as sqlFiles.SqlFile);
         return 'rows' in answer ? answer.rows : [];
       };
       const jobs = await ask('schedule');
@@ -388,11 +383,11 @@ describe('monitoring', () => {
           failed: 0,
         }),
       );
-      await setParams(sql, 'report', new Map([['days', '0']]));
+      await sqlFiles.setParams(sql, 'report', new Map([['days', '0']]));
       expect(await ask('schedule')).toContainEqual(
         expect.objectContaining({ job_name: 'plan-due-messages', failed: 0 }),
       );
-      await setParams(sql, 'report', new Map([['failed', 'true']]));
+      await sqlFiles.setParams(sql, 'report', new Map([['failed', 'true']]));
       expect(await ask('cron-history')).toMatchObject([
         { job_name: 'plan-due-messages', status: 'failed', run_seconds: 2 },
       ]);

@@ -1,6 +1,7 @@
 import { type Mutant, sqlFunction } from '../mutant.ts';
 
 const retention = 'db/operations/retention';
+const dropped = 'db/operations/dropped-partitions';
 const expired = 'db/operations/expired-rows';
 
 export const mutants: Mutant[] = [
@@ -9,35 +10,35 @@ export const mutants: Mutant[] = [
     file: sqlFunction('ops/is_confirmed_by_cdc'),
     find: 'coalesce(pg_replication_slots.confirmed_flush_lsn < p_position, true)',
     replace: 'coalesce(pg_replication_slots.confirmed_flush_lsn < p_position, false)',
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'a slot of another database keeps a partition',
     file: sqlFunction('ops/is_confirmed_by_cdc'),
     find: '      and pg_replication_slots.database = current_database()\n',
     replace: '',
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'a slot that is at the very position has not confirmed',
     file: sqlFunction('ops/is_confirmed_by_cdc'),
     find: 'confirmed_flush_lsn < p_position',
     replace: 'confirmed_flush_lsn <= p_position',
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'a backup that began before a partition left counts when it ended afterwards',
     file: sqlFunction('ops/is_backed_up'),
     find: 'backups.started_at >= p_since',
     replace: 'backups.finished_at >= p_since',
-    tests: [retention, 'db/operations/backups'],
+    tests: [dropped, 'db/operations/backups'],
   },
   {
     fault: 'a backup that nobody verified counts',
     file: sqlFunction('ops/is_backed_up'),
     find: 'and backups.verified_at is not null',
     replace: '',
-    tests: [retention, 'db/operations/backups'],
+    tests: [dropped, 'db/operations/backups'],
   },
   {
     fault: 'a partition leaves a step too early',
@@ -58,21 +59,21 @@ export const mutants: Mutant[] = [
     file: sqlFunction('ops/partitions_to_drop'),
     find: '    and not pg_class.relispartition\n',
     replace: '',
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'a partition is dropped whose policy does not say so any more',
     file: sqlFunction('ops/partitions_to_drop'),
     find: "    and partition_policies.retention_action = 'drop'\n",
     replace: '',
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'a partition is dropped that was detached to be kept',
     file: sqlFunction('ops/partitions_to_drop'),
     find: '    and latest.will_drop\n',
     replace: '',
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'an obstacle is recorded each night',
@@ -81,7 +82,7 @@ export const mutants: Mutant[] = [
       limit 1`,
     replace: `      order by partition_events.id
       limit 1`,
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'rows that are not due yet are deleted',
@@ -130,7 +131,7 @@ export const mutants: Mutant[] = [
     file: sqlFunction('ops/prune_partitions'),
     find: "set lock_timeout = '300ms'\n",
     replace: "set lock_timeout = '20s'\n",
-    tests: [retention],
+    tests: [dropped],
   },
   {
     fault: 'the log of partitions can be changed',
