@@ -39,6 +39,8 @@ async function commitSideBySide(ids: [string, string], slot: string): Promise<Co
       ] as const) {
         await session`begin`;
         await session`set local session_replication_role = replica`;
+        // A slot shows what is on the disk: without it the second commit may be missing.
+        await session`set local synchronous_commit = on`;
         await session`insert into app_public.tasks (user_id, title, created_at)
           values (${id}, 'At the border', '2026-03-01T10:00Z')`;
       }

@@ -83,62 +83,68 @@ describe('two planners', () => {
 });
 
 describe('queueing', () => {
-  const queued = async (sql: Sql | Transaction): Promise<string[]> => {
-    const rows = await sql`
-      select user_id from app_public.message_logs where status = 'QUEUED' order by user_id`;
+  /** Which of these users have a message of that status. Other tests leave theirs. */
+  const withStatus = async (sql: Sql | Transaction, status: string, ids: string[]) => {
+    const rows = await sql<{ user_id: string }[]>`
+      select user_id from app_public.message_logs
+      where status = ${status} and user_id = any (${ids}) order by user_id`;
     return rows.map(({ user_id }) => user_id);
   };
 
+  /** Users whose birthday is told on 2026-06-15 at 09:00 in UTC, scheduled the day before. */
+  async function makeUsers(sql: Sql | Transaction, count: number): Promise<string[]> {
+    const ids: string[] = [];
+    for (let n = 0; n < count; n += 1) {
+      ids.push((await createUser(sql, { birthday_date: '1990-06-15' })).id);
+    }
+    await sql`select app_private.schedule_messages(${ids}::uuid[], '2026-06-14T12:00Z')`;
+    return ids.sort();
+  }
+  const planned = '2026-06-14T12:00Z';
+
   test('takes what is due by the next tick, and nothing later', async () => {
     await rolledBack(db.as('owner'), async (sql) => {
-      // 09:00 in UTC, planned a day before.
-      const { id } = await createUser(sql, { birthday_date: '1990-06-15' });
-      await sql`select app_private.schedule_messages(${[id]}::uuid[], '2026-06-14T12:00Z')`;
-      expect(await tick(sql, '2026-06-14T12:00Z')).toBe(1);
+      const ids = await makeUsers(sql, 1);
+      await tick(sql, planned);
+      expect(await withStatus(sql, 'SCHEDULED', ids)).toEqual(ids);
       for (const [instant, users] of [
         ['2026-06-15T08:58:29Z', []],
-        ['2026-06-15T08:58:30Z', [id]],
+        ['2026-06-15T08:58:30Z', ids],
       ] as const) {
         await sql`select app_private.queue_due_messages(${instant}::text::timestamptz)`;
-        expect(await queued(sql), instant).toEqual(users);
+        expect(await withStatus(sql, 'QUEUED', ids), instant).toEqual(users);
       }
     });
   });
 
   test('does not wait for a message that somebody is changing', async () => {
     const owner = db.as('owner');
-    const made: string[] = [];
-    for (let n = 0; n < 2; n += 1) {
-      made.push((await createUser(owner, { birthday_date: '1990-06-15' })).id);
-    }
-    await owner`select app_private.schedule_messages(${made}::uuid[], '2026-06-14T12:00Z')`;
-    expect(await tick(owner, '2026-06-14T12:00Z')).toBe(2);
+    const ids = await makeUsers(owner, 2);
+    await tick(owner, planned);
     const due = (sql: Sql) => sql`select app_private.queue_due_messages('2026-06-15T09:00Z')`;
     await owner.begin(async (sql) => {
-      await sql`select from app_public.message_logs where user_id = ${made[0] as string}
+      await sql`select from app_public.message_logs where user_id = ${ids[0] as string}
         for update`;
       await due(db.as('owner', 1));
-      expect(await queued(owner)).toEqual([made[1]]);
+      expect(await withStatus(owner, 'QUEUED', ids)).toEqual([ids[1]]);
     });
     await due(owner);
-    expect(await queued(owner)).toEqual([...made].sort());
-    await owner`delete from app_public.users where id = any (${made})`;
+    expect(await withStatus(owner, 'QUEUED', ids)).toEqual(ids);
+    await owner`delete from app_public.users where id = any (${ids})`;
   });
 
   test('and planning do not wait for a user who is being changed', async () => {
     const owner = db.as('owner');
-    const made: string[] = [];
-    for (let n = 0; n < 2; n += 1) {
-      made.push((await createUser(owner, { birthday_date: '1990-06-15' })).id);
-    }
-    await owner`select app_private.schedule_messages(${made}::uuid[], '2026-06-14T12:00Z')`;
+    const ids = await makeUsers(owner, 2);
     await owner.begin(async (sql) => {
-      await sql`select from app_private.message_schedule where user_id = ${made[0] as string}
+      await sql`select from app_private.message_schedule where user_id = ${ids[0] as string}
         for update`;
-      expect(await tick(db.as('owner', 1), '2026-06-14T12:00Z')).toBe(1);
+      await tick(db.as('owner', 1), planned);
+      expect(await withStatus(owner, 'SCHEDULED', ids)).toEqual([ids[1]]);
     });
-    expect(await tick(owner, '2026-06-14T12:00Z')).toBe(1);
-    await owner`delete from app_public.users where id = any (${made})`;
+    await tick(owner, planned);
+    expect(await withStatus(owner, 'SCHEDULED', ids)).toEqual(ids);
+    await owner`delete from app_public.users where id = any (${ids})`;
   });
 });
 

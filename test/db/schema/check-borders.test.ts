@@ -1,9 +1,24 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { Values } from '../../helpers/borders.ts';
-import { borders } from '../../helpers/check-borders.ts';
+import { projectRoot } from '../../../src/project.ts';
+import type { Borders, Values } from '../../helpers/borders.ts';
+import { borders as known } from '../../helpers/check-borders.ts';
 import { rolledBack, useDatabase } from '../../helpers/database.ts';
 
 const db = useDatabase();
+
+/** Of our own tables, and of those that have theirs beside their tests. */
+async function allBorders(): Promise<Record<string, Borders>> {
+  const folder = join(projectRoot, 'test', 'db');
+  const files = readdirSync(folder)
+    .map((name) => join(folder, name, 'borders.ts'))
+    .filter((file) => existsSync(file));
+  const found = await Promise.all(
+    files.map(async (file) => (await import(file)) as { borders: Record<string, Borders> }),
+  );
+  return Object.assign({ ...known }, ...found.map(({ borders }) => borders));
+}
 
 interface Check {
   name: string;
@@ -19,6 +34,7 @@ const refuses = ({ expression, columns }: Check, values: Values): string => {
 };
 
 test('every CHECK lets in what is on one side of its borders, and keeps out the other', async () => {
+  const borders = await allBorders();
   await rolledBack(db.as('superuser'), async (sql) => {
     // So that expressions name their functions in full.
     await sql`set local search_path = pg_catalog`;
