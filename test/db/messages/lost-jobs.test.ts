@@ -71,7 +71,10 @@ test('a message that somebody is changing does not hold the others up', async ()
   await owner.begin(async (sql) => {
     await sql`select from app_public.message_logs where user_id = ${users[0]?.id as string}
       for update`;
-    const [row] = await db.as('owner', 1)`select app_private.requeue_lost_messages() as count`;
+    const [row] = await db.as('owner', 1).begin(async (inner) => {
+      await inner`set local lock_timeout = '5s'`;
+      return inner`select app_private.requeue_lost_messages() as count`;
+    });
     expect(row?.count).toBe(1);
   });
   await owner`delete from app_public.users where id = any (${users.map(({ id }) => id)})`;

@@ -102,6 +102,13 @@ describe('queueing', () => {
   }
   const planned = '2026-06-14T12:00Z';
 
+  /** In another session, which does not wait for a lock for long. */
+  const inTime = (work: (sql: Transaction) => PromiseLike<unknown>) =>
+    db.as('owner', 1).begin(async (sql) => {
+      await sql`set local lock_timeout = '5s'`;
+      await work(sql);
+    });
+
   test('takes what is due by the next tick, and nothing later', async () => {
     await rolledBack(db.as('owner'), async (sql) => {
       const ids = await makeUsers(sql, 1);
@@ -121,11 +128,12 @@ describe('queueing', () => {
     const owner = db.as('owner');
     const ids = await makeUsers(owner, 2);
     await tick(owner, planned);
-    const due = (sql: Sql) => sql`select app_private.queue_due_messages('2026-06-15T09:00Z')`;
+    const due = (sql: Sql | Transaction) =>
+      sql`select app_private.queue_due_messages('2026-06-15T09:00Z')`;
     await owner.begin(async (sql) => {
       await sql`select from app_public.message_logs where user_id = ${ids[0] as string}
         for update`;
-      await due(db.as('owner', 1));
+      await inTime(due);
       expect(await withStatus(owner, 'QUEUED', ids)).toEqual([ids[1]]);
     });
     await due(owner);
@@ -139,7 +147,7 @@ describe('queueing', () => {
     await owner.begin(async (sql) => {
       await sql`select from app_private.message_schedule where user_id = ${ids[0] as string}
         for update`;
-      await tick(db.as('owner', 1), planned);
+      await inTime((other) => tick(other, planned));
       expect(await withStatus(owner, 'SCHEDULED', ids)).toEqual([ids[1]]);
     });
     await tick(owner, planned);

@@ -193,6 +193,57 @@ describe('sending again', () => {
     });
   });
 
+  // February 29 may be celebrated a day before or after: of one year's there is one message.
+  test.each([
+    [-3, false],
+    [-2, true],
+    [2, true],
+    [3, false],
+  ])('an occasion %i days away is the same: %s', async (days, isSame) => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql, 60);
+      for (const wanted of [false, true]) {
+        await sql`update app_public.user_settings set birthday_messages = ${wanted}
+          where user_id = ${user.id}`;
+      }
+      expect(await ledgerOf(sql, user)).toEqual([]);
+      await sql`
+        insert into app_private.message_ledger
+          (user_id, message_type, delivery_date, message_id, scheduled_send_time)
+        values (${user.id}, 'BIRTHDAY', ${user.date}::text::date + ${days}::integer,
+          gen_random_uuid(), now())`;
+      const answer = await redrive(sql, user);
+      if (isSame) expect(answer?.refusal).toMatch(/^another message has this occasion/);
+      else expect(answer?.refusal).toBeNull();
+    });
+  });
+
+  test('UNKNOWN needs to be asked for, however short ago it was', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await lose(sql, user);
+      await sql`update app_public.message_logs set uncertain_since = now()`;
+      expect(await redrive(sql, user)).toMatchObject({
+        refusal: expect.stringContaining('--even-unknown'),
+      });
+    });
+  });
+
+  test('a doubt counts for as long as the shortest memory of a receiver', async () => {
+    await asOwner(async (sql) => {
+      const user = await planned(sql);
+      await refused(sql, user);
+      await sql`update app_public.message_logs set uncertain_since = now() - interval '2 hours'`;
+      await sql`update app_private.delivery_channels set key_lifetime = '1 day'`;
+      expect(await redrive(sql, user, { dryRun: true })).toMatchObject({ refusal: null });
+      await sql`update app_private.delivery_channels set key_lifetime = '1 hour'
+        where name = 'smtp'`;
+      expect(await redrive(sql, user)).toMatchObject({
+        refusal: expect.stringContaining('--even-unknown'),
+      });
+    });
+  });
+
   test('what may have been delivered needs to be asked for, and goes as it was', async () => {
     await asOwner(async (sql) => {
       const user = await planned(sql);

@@ -58,7 +58,7 @@ export const mutants: Mutant[] = [
     file: sqlFunction('app_private/plan_due_messages'),
     find: 'for update of message_schedule skip locked',
     replace: 'for update of message_schedule',
-    tests: [planning, messages],
+    tests: ['db/messages/planned-jobs'],
   },
   {
     fault: 'who moves February 29 by a day gets the message twice',
@@ -136,21 +136,21 @@ export const mutants: Mutant[] = [
     file: sqlFunction('app_private/give_away_jobs'),
     find: '- message_settings.worker_grace',
     replace: '',
-    tests: ['worker/alive'],
+    tests: ['db/messages/workers'],
   },
   {
     fault: 'anybody keeps a dead worker alive',
     file: sqlFunction('app_private/give_away_jobs'),
     find: "        and pg_stat_activity.usename = 'gw_worker'\n",
     replace: '',
-    tests: ['worker/alive', 'db/messages/job-queue', 'db/messages/lost-jobs'],
+    tests: ['db/messages/workers'],
   },
   {
     fault: 'two workers take the same job',
     file: sqlFunction('app_private/take_send_jobs'),
     find: 'for update skip locked',
     replace: 'for share',
-    tests: ['worker/chaos', 'db/messages/job-queue', 'worker/alive'],
+    tests: ['db/messages/workers'],
   },
   {
     fault: 'a worker sends jobs that are no longer its own',
@@ -175,6 +175,6 @@ export const mutants: Mutant[] = [
       'message_templates_subject_check',
       'true',
     ),
-    tests: ['db/messages/templates', 'db/messages/message-types'],
+    tests: ['db/schema/check-borders'],
   },
 ];
