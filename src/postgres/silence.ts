@@ -8,6 +8,35 @@ export const afterReading = async (): Promise<void> => {
   }
 };
 
+/** Into so many parts a time is cut; of a pause of the process two count. */
+const parts = 20;
+
+/**
+ * A time that passes only while this process runs. One that stood still, with its machine or by a
+ * signal, has not waited meanwhile: what it had asked for may not even have left it.
+ */
+export class RunningTime {
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param act called once, when the time is over and what has arrived was read */
+  constructor(milliseconds: number, act: () => void) {
+    const part = milliseconds / parts;
+    let [before, passed] = [performance.now(), 0];
+    this.#timer = setInterval(() => {
+      const now = performance.now();
+      passed += Math.min(now - before, 2 * part);
+      before = now;
+      if (passed < milliseconds) return;
+      this.stop();
+      void afterReading().then(act);
+    }, part);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
+
 /**
  * The server does not answer, and has not ended the connection either: a host that lost its power
  * ends none.

@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
-import { afterReading } from '../../postgres/silence.ts';
+import { RunningTime } from '../../postgres/silence.ts';
 import { outgoingHeaders } from '../../tracing.ts';
 import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
 import { credentialsOf, describeDestination } from './destination.ts';
@@ -74,11 +74,7 @@ export class HttpChannel implements Channel {
   async #post(message: Message): Promise<Attempt> {
     const body = JSON.stringify(payloadOf(message));
     const late = new AbortController();
-    const timer = setTimeout(async () => {
-      // A process that stood still finds the response waiting.
-      await afterReading();
-      late.abort(new Unanswered());
-    }, this.#timeout);
+    const time = new RunningTime(this.#timeout, () => late.abort(new Unanswered()));
     try {
       const response = await request(this.#url, {
         method: 'POST',
@@ -102,7 +98,7 @@ export class HttpChannel implements Channel {
     } catch (error) {
       return fromError(error, this.#timeout);
     } finally {
-      clearTimeout(timer);
+      time.stop();
     }
   }
 

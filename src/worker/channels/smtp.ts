@@ -3,7 +3,7 @@ import { PassThrough, pipeline, type Readable } from 'node:stream';
 import nodemailer from 'nodemailer';
 import { codeOf, messageOf } from '../../errors.ts';
 import { isAddress, type Mailbox } from '../../mailbox.ts';
-import { afterReading } from '../../postgres/silence.ts';
+import { RunningTime } from '../../postgres/silence.ts';
 import type { Attempt, Channel, Message } from './channel.ts';
 import { credentialsOf, describeDestination } from './destination.ts';
 import { letterOf } from './letter.ts';
@@ -26,7 +26,7 @@ const messageSteps = new Set(['MAIL FROM', 'RCPT TO', 'DATA']);
 class Call {
   readonly #late = new AbortController();
   #content: Readable | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #time: RunningTime | undefined;
 
   get signal(): AbortSignal {
     return this.#late.signal;
@@ -40,17 +40,13 @@ class Call {
   /** A connection takes the message, which had to wait for one until now. */
   start(content: Readable, timeoutMs: number): Readable {
     this.end();
-    this.#timer = setTimeout(async () => {
-      // A process that stood still finds the reply waiting.
-      await afterReading();
-      this.#late.abort();
-    }, timeoutMs);
+    this.#time = new RunningTime(timeoutMs, () => this.#late.abort());
     this.#content = pipeline(content, new PassThrough(), () => {});
     return this.#content;
   }
 
   end(): void {
-    clearTimeout(this.#timer);
+    this.#time?.stop();
   }
 }
 
