@@ -69,7 +69,7 @@ export const mutants: Mutant[] = [
     file: sqlFunction('app_public/search_tasks'),
     find: "order by ts_rank(tasks.search, websearch_to_tsquery('english', search_tasks.query)) desc,\n    tasks.created_at desc",
     replace: 'order by tasks.created_at desc',
-    tests: ['db/planner/tasks', 'api/planner'],
+    tests: ['db/planner/planner-tables'],
   },
   {
     fault: 'a search of vectors goes over all chats',
