@@ -42,8 +42,8 @@ const services = new Set(['serve', 'worker', 'cdc']);
 /**
  * The commands of `gw`, built but not run, so that tests and documentation can walk them.
  *
- * @param asked the only one that is needed: a command starts in half the time when the others are
- *   not loaded. All when there is none of that name.
+ * @param asked the only one that is needed: a command starts sooner when the others are not
+ *   loaded. All when there is none of that name.
  */
 export async function buildProgram(asked?: string): Promise<Command> {
   const program = new Command('gw')

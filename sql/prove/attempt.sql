@@ -62,12 +62,9 @@ begin
     end if;
     stage := 'statement';
     if p_returns_rows and p_statement like 'call %' then
-      -- It gives one row, or none.
       execute p_statement into found_row;
-      if found_row is not null then
-        counted := 1;
-        found_rows := array[to_jsonb(found_row)::text];
-      end if;
+      counted := 1;
+      found_rows := array[to_jsonb(found_row)::text];
     elsif p_returns_rows then
       for found_row in execute p_statement loop
         counted := counted + 1;

@@ -6,7 +6,6 @@ import { signAccessToken } from '../../src/api/tokens.ts';
 import { jwtSecret, type Session } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { BareSocket, LiveClient, type TaskChange, taskChanged, useLive } from '../helpers/live.ts';
-import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
@@ -173,7 +172,7 @@ describe('how sockets end', () => {
     await client.follow(taskChanged);
     const began = Date.now();
     await other.close();
-    expect(Date.now() - began).toBeLessThan(patience(2_500));
+    expect(Date.now() - began).toBeLessThan(2_500);
     expect(client.closings).toEqual([{ code: 1001, reason: 'the server stops' }]);
     await client.close();
   });

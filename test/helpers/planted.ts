@@ -69,7 +69,7 @@ export const faults: Fault[] = [
   },
   {
     fault: 'a procedure that tells the title of the row that is named',
-    plant: `create procedure app_hidden.tell(p_task_id uuid, out title text)
+    plant: `create procedure app_hidden.tell(p_task_id uuid, out title text, out nothing text)
         language plpgsql security definer set search_path = pg_catalog, pg_temp
         as 'begin select tasks.title into title from app_public.tasks
           where id = p_task_id; end';

@@ -8,7 +8,7 @@ import type { Mutant } from './mutant.ts';
 import { Bench, type Trial } from './trial.ts';
 
 /*
- * npm run mutate -- <area> [text]: plants the faults of test/mutants/<area>.ts, one at a
+ * npm run mutate -- <area> [text]: plants the faults of test/mutants/areas/<area>.ts, one at a
  * time, and runs the tests that cover the place. A fault that no test notices has survived:
  * the tests would let somebody make it. With a text, only the faults that have it.
  */

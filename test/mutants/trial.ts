@@ -7,6 +7,7 @@ import { changeUrl } from '../../src/postgres/urls.ts';
 import { bootstrapDatabase } from '../../src/server/bootstrap.ts';
 import { paths } from '../../src/server/state.ts';
 import { Checkout } from '../helpers/checkout.ts';
+import { patience } from '../helpers/patience.ts';
 import { type Mutant, placeOf, testFile } from './mutant.ts';
 
 export interface Trial {
@@ -27,8 +28,8 @@ interface Report {
   }[];
 }
 
-/** Longer than any of the files of tests takes. */
-const patienceMs = 240_000;
+/** Longer than any of the files of tests takes: what takes longer says nothing. */
+const patienceMs = patience(300_000);
 
 /** A place to run tests with a fault in it, used for one fault after the other. */
 export class Bench {
@@ -113,11 +114,12 @@ export class Bench {
     const late = setTimeout(() => {
       isLate = true;
       this.stop();
-    }, patienceMs);
+    }, patienceMs * tests.length);
     await new Promise((resolve) => child.once('close', resolve));
     clearTimeout(late);
     this.#child = undefined;
-    if (isLate) return `nothing: after ${patienceMs / 1000} s the tests had not ended`;
+    if (isLate)
+      throw new Error(`after ${(patienceMs * tests.length) / 1000} s the tests had not ended`);
     return failureOf(this.#report, said);
   }
 

@@ -121,6 +121,17 @@ describe('Retry-After', () => {
   });
 });
 
+test('a worker that stood still while it called has not waited meanwhile', async () => {
+  vendor.answer = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    return { status: 202 };
+  };
+  const delivered = deliverTo(vendor.url, 1_000);
+  // Longer than an answer may take; the request has not left yet.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000);
+  expect(await delivered).toMatchObject({ status: 'SENT', code: 202 });
+});
+
 describe('no response', () => {
   const failed = async (url: string): Promise<boolean> => {
     const attempt = await deliverTo(url);

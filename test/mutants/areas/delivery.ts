@@ -56,6 +56,13 @@ export const mutants: Mutant[] = [
     tests: webhook,
   },
   {
+    fault: 'a pause of the worker counts as the silence of the receiver',
+    file: 'src/postgres/silence.ts',
+    find: 'passed += Math.min(now - before, 2 * part);',
+    replace: 'passed += now - before;',
+    tests: ['worker/outcomes'],
+  },
+  {
     fault: 'each attempt has a key of its own',
     file: 'src/worker/channels/http.ts',
     find: "'idempotency-key': message.idempotency_key,",
