@@ -130,6 +130,13 @@ export const mutants: Mutant[] = [
     tests: [consumer],
   },
   {
+    fault: 'a transaction of any size is held in memory',
+    file: 'src/cdc/applier.ts',
+    find: 'pieceSize = 10_000;',
+    replace: 'pieceSize = 100_000_000;',
+    tests: [reconcile],
+  },
+  {
     fault: 'a consumer that hangs keeps its place',
     file: 'src/cdc/session.ts',
     find: "          `select app_private.end_late_capture($1, $2, $3 * interval '1 millisecond') as ended`,",
