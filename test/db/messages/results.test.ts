@@ -9,7 +9,7 @@ const db = useDatabase();
 const doubts = (sql: Transaction) =>
   asSuperuser(sql, async () => {
     const rows = await sql<{ seconds: number | null }[]>`
-      select round(extract(epoch from now() - uncertain_since))::int as seconds
+      select extract(epoch from now() - uncertain_since)::float8 as seconds
       from app_public.message_logs`;
     return rows.map(({ seconds }) => seconds);
   });
@@ -24,13 +24,17 @@ const letPass = (sql: Transaction, seconds: number) =>
     await sql`update pgboss.job set state = 'active' where name = 'message-send'`;
   });
 
-/** Claims the message anew and records what came of it. */
+/**
+ * Claims the message anew and records what came of it. The claim is made to have been at the
+ * time at which the transaction's clock stands, so that only letPass() lets time go by.
+ */
 async function attempt(
   sql: Transaction,
   jobs: Job[],
   result: Parameters<typeof record>[2],
 ): Promise<void> {
   const [claimed] = await claim(sql, jobs);
+  await asSuperuser(sql, () => sql`update app_public.message_logs set attempted_at = now()`);
   expect(await record(sql, claimed, result)).toBe(1);
 }
 
