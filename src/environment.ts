@@ -16,7 +16,14 @@ export interface Environment {
 
 /** What others read: the shell that starts us, the container, tests. */
 const others = new Set([
-  ...['GW_STATE_DIR', 'GW_DEBUG', 'GW_LOG_PRETTY', 'GW_SUPERVISED', 'GW_SUPERVISED_PROCESSES'],
+  ...[
+    'GW_STATE_DIR',
+    'GW_SCRATCH_DIR',
+    'GW_DEBUG',
+    'GW_LOG_PRETTY',
+    'GW_SUPERVISED',
+    'GW_SUPERVISED_PROCESSES',
+  ],
   'GW_TLS_NAMES',
 ]);
 

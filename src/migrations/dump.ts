@@ -47,6 +47,22 @@ async function pgDump(bin: string, superuserUrl: string): Promise<string> {
 const entry = /^-- Name: (.+); Type: (.+); Schema: (.+); Owner: .*$/;
 
 /**
+ * Statements in one order. pg_dump names the roles of a policy as they lie in pg_authid, which
+ * ALTER ROLE changes, and grants in the order in which they were given.
+ */
+function inOneOrder(type: string, text: string): string {
+  if (type === 'POLICY') {
+    return text.replace(
+      /^(CREATE POLICY .*? TO )([\w", ]+?)( USING | WITH CHECK |;$)/m,
+      (_, head: string, roles: string, rest: string) =>
+        `${head}${roles.split(', ').sort().join(', ')}${rest}`,
+    );
+  }
+  if (!/ACL$/.test(type)) return text;
+  return `${text.trimEnd().split('\n').sort().join('\n')}\n`;
+}
+
+/**
  * Every object of a database as pg_dump writes it, by kind and name. Extensions are left out,
  * and what hangs on other products' schemas.
  */
@@ -72,6 +88,7 @@ export async function dumpObjects(
       foreignSchemas.includes(schema) ||
       /^EXTENSION |^SCHEMA cron$/.test(name);
     if (isForeign || text === '') objects.delete(key);
+    else objects.set(key, { type, schema, name, text: inOneOrder(type, text) });
   }
   return objects;
 }

@@ -16,9 +16,9 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import process from 'node:process';
-import { GwError, messageOf } from '../errors.ts';
+import { codeOf, EXIT, GwError, messageOf } from '../errors.ts';
 import { projectRoot } from '../project.ts';
 import { isAlive } from './processes.ts';
 import { checkoutName, stateDirectory } from './state.ts';
@@ -53,6 +53,15 @@ export function clusterHome(name = 'cluster'): string {
   return process.getuid?.() === 0
     ? join('/var/lib/groundwork', checkoutName(), name)
     : join(stateDirectory, name);
+}
+
+/**
+ * Where a server lives that is thrown away: beside the cluster, or in GW_SCRATCH_DIR, which may be
+ * a folder in memory.
+ */
+export function scratchHome(name: string): string {
+  const folder = process.env.GW_SCRATCH_DIR;
+  return folder ? join(resolve(folder), checkoutName(), name) : clusterHome(name);
 }
 
 export const dataDirectory = (cluster: Cluster): string => join(cluster.home, 'data');
@@ -145,17 +154,26 @@ export const clusterMajor = (cluster: Cluster): number =>
  * leaves nothing that looks complete.
  *
  * @param settings lines for postgresql.conf after those of docker/postgresql.conf
+ * @param isLasting whether it is to outlive a crash of the machine
  */
 export async function createCluster(
   cluster: Cluster,
   superuserPassword: string,
   settings: string[],
+  isLasting = true,
 ): Promise<void> {
   const user = postgresUser();
   const building = join(cluster.home, 'building');
-  // The folders above must let the server's user through.
-  mkdirSync(dirname(cluster.home), { recursive: true, mode: user ? 0o755 : 0o700 });
-  mkdirSync(cluster.home, { recursive: true, mode: 0o700 });
+  try {
+    // The folders above must let the server's user through.
+    mkdirSync(dirname(cluster.home), { recursive: true, mode: user ? 0o755 : 0o700 });
+    mkdirSync(cluster.home, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new GwError(`cannot make the folder ${cluster.home}: ${codeOf(error)}`, {
+      exitCode: EXIT.usage,
+      cause: error,
+    });
+  }
   if (user) chownSync(cluster.home, user.uid, user.gid);
   rmSync(building, { recursive: true, force: true });
 
@@ -167,6 +185,7 @@ export async function createCluster(
       ...['-D', building, '-U', 'postgres', '--pwfile', passwordFile],
       ...['-A', 'scram-sha-256', '-E', 'UTF8', '--locale', 'C.UTF-8', '--data-checksums'],
       '--no-instructions',
+      ...(isLasting ? [] : ['--no-sync']),
     ]);
   } finally {
     rmSync(passwordFile, { force: true });

@@ -9,11 +9,11 @@ import { canProvision, findInstallations, manualInstallation, provision } from '
 import { bootstrapRoles } from './bootstrap.ts';
 import {
   type Cluster,
-  clusterHome,
   createCluster,
   discardCluster,
   removeCluster,
   runningPort,
+  scratchHome,
   serverPid,
   startCluster,
   stopCluster,
@@ -61,7 +61,7 @@ export async function requireBinaries(): Promise<string> {
 
 /** Removes the servers of runs that were killed. */
 async function removeAbandoned(bin: string): Promise<void> {
-  const parent = dirname(clusterHome('scratch'));
+  const parent = dirname(scratchHome('scratch'));
   let names: string[];
   try {
     names = readdirSync(parent);
@@ -108,13 +108,13 @@ export async function startScratch(
   const bin = await requireBinaries();
   await removeAbandoned(bin);
   const name = ['scratch', process.pid, ...(topic === undefined ? [] : [topic])].join('-');
-  const cluster: Cluster = { bin, home: clusterHome(name) };
+  const cluster: Cluster = { bin, home: scratchHome(name) };
   removeCluster(cluster);
   // However this process ends.
   const discard = (): void => discardCluster(cluster);
   process.once('exit', discard);
   const secrets = readSecrets();
-  await createCluster(cluster, secrets.superuser, [
+  const lines = [
     `cron.database_name = '${cronDatabase}'`,
     'fsync = off',
     'synchronous_commit = off',
@@ -129,7 +129,8 @@ export async function startScratch(
     'max_wal_senders = 60',
     'log_min_duration_statement = -1',
     ...settings,
-  ]);
+  ];
+  await createCluster(cluster, secrets.superuser, lines, false);
   let port = await randomPort();
   // Somebody may have taken it since.
   await startCluster(cluster, port).catch(async () => {

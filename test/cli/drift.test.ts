@@ -1,4 +1,6 @@
 import { test as base, expect, inject } from 'vitest';
+import { dumpObjects } from '../../src/migrations/dump.ts';
+import { requireBinaries } from '../../src/server/scratch.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { patience } from '../helpers/patience.ts';
@@ -58,4 +60,33 @@ test('gw status --drift tells what differs from what the migrations make', {
     migrations: 'AS $$',
     database: 'AS $$select 7$$;',
   });
+});
+
+test('the order of grants, and of roles in their catalogue, is no difference', async () => {
+  const sql = db.as('superuser');
+  const roles = ['a', 'b'].map((name) => `gw_order_${process.pid}_${name}`);
+  const [one, other] = roles;
+  const dump = async () => [...(await dumpObjects(await requireBinaries(), db.url('superuser')))];
+  try {
+    for (const role of roles) await sql.unsafe(`create role ${role}`);
+    await sql.unsafe(`
+      create table app_public.ordered (id integer);
+      create policy everybody on app_public.ordered for select to ${one}, ${other} using (true);
+      grant select on app_public.ordered to ${one}, ${other}`);
+    const before = await dump();
+    // Its row in pg_authid is written anew, behind the other's.
+    await sql.unsafe(`alter role ${one} connection limit 1`);
+    await sql.unsafe(`
+      revoke all on app_public.ordered from ${one};
+      grant select on app_public.ordered to ${one}`);
+    expect(await dump()).toEqual(before);
+    await sql.unsafe(`alter role ${other} connection limit 1`);
+    expect(await dump()).toEqual(before);
+    // What a grant and a policy give is one.
+    await sql.unsafe(`alter policy everybody on app_public.ordered to ${one}`);
+    expect(await dump()).not.toEqual(before);
+  } finally {
+    await sql.unsafe(`drop table if exists app_public.ordered`);
+    for (const role of roles) await sql.unsafe(`drop role if exists ${role}`);
+  }
 });

@@ -6,7 +6,7 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 import { connect, withSql } from '../../src/postgres/connect.ts';
 import { loginNames, loginRoles } from '../../src/postgres/roles.ts';
@@ -38,12 +38,13 @@ async function spoil(topic: string, statements: string): Promise<number> {
 
 /** What scratch servers of the checkout have left. */
 function leftovers(): string[] {
-  const folders =
-    process.getuid?.() === 0
-      ? readdirSync('/var/lib/groundwork')
-          .filter((name) => name.startsWith(basename(checkout.folder)))
-          .map((name) => `/var/lib/groundwork/${name}`)
-      : [checkout.path('.groundwork')].filter(existsSync);
+  const parent = process.env.GW_SCRATCH_DIR ?? '/var/lib/groundwork';
+  const isApart = process.env.GW_SCRATCH_DIR !== undefined || process.getuid?.() === 0;
+  const folders = isApart
+    ? readdirSync(parent)
+        .filter((name) => name.startsWith(basename(checkout.folder)))
+        .map((name) => join(parent, name))
+    : [checkout.path('.groundwork')].filter(existsSync);
   return folders.flatMap((folder) =>
     readdirSync(folder).filter((name) => name.startsWith('scratch-')),
   );

@@ -15,9 +15,9 @@ import { afterAll, expect, test } from 'vitest';
 import { withSql } from '../../src/postgres/connect.ts';
 import {
   type Cluster,
-  clusterHome,
   createCluster,
   removeCluster,
+  scratchHome,
   startCluster,
   stopCluster,
   wasReplaced,
@@ -68,7 +68,7 @@ async function copyOfPrograms(): Promise<string> {
 
 test('a minor update under a cluster is noticed, and gets the setting that it brings', async () => {
   const bin = await copyOfPrograms();
-  const cluster: Cluster = { bin, home: clusterHome(`scratch-${process.pid}-updated`) };
+  const cluster: Cluster = { bin, home: scratchHome(`scratch-${process.pid}-updated`) };
   const port = await randomPort();
   try {
     await createCluster(cluster, 'of the superuser', []);

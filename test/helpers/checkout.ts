@@ -47,8 +47,8 @@ export class Checkout {
 
   /** The environment of a fresh terminal: nothing of the tests' own. */
   env(env: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-    const { PATH, HOME, LANG, NODE_COMPILE_CACHE, GW_TEST_RUN } = process.env;
-    return { PATH, HOME, LANG, NODE_COMPILE_CACHE, GW_TEST_RUN, ...env };
+    const { PATH, HOME, LANG, NODE_COMPILE_CACHE, GW_SCRATCH_DIR, GW_TEST_RUN } = process.env;
+    return { PATH, HOME, LANG, NODE_COMPILE_CACHE, GW_SCRATCH_DIR, GW_TEST_RUN, ...env };
   }
 
   /** Starts `gw` and returns at once. */

@@ -6,6 +6,7 @@ import { GwError } from '../../src/errors.ts';
 import { createMigrated } from '../../src/migrations/scratch.ts';
 import { startScratch } from '../../src/server/scratch.ts';
 import { endLeftovers } from './leftovers.ts';
+import { serversInMemory } from './memory.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -36,12 +37,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
   process.env.NODE_COMPILE_CACHE = compiled;
   const removeCompiled = (): void => rmSync(compiled, { recursive: true, force: true });
   // `npm run mutate` has made both, with a fault in one of them.
-  const { GW_TEST_SERVER, GW_TEST_TEMPLATE } = process.env;
-  if (GW_TEST_SERVER && GW_TEST_TEMPLATE) {
-    project.provide('superuserUrl', GW_TEST_SERVER);
-    project.provide('template', GW_TEST_TEMPLATE);
+  const given = process.env.GW_TEST_SERVER;
+  if (given) {
+    project.provide('superuserUrl', given);
+    project.provide('template', process.env.GW_TEST_TEMPLATE ?? '');
     return async () => removeCompiled();
   }
+  const removeFolder = serversInMemory();
   const { stop, superuserUrl } = await startServer().catch((error: unknown) => {
     // A machine without a database is told what to do, not where in our code it showed.
     if (!(error instanceof GwError)) throw error;
@@ -56,6 +58,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   project.provide('superuserUrl', superuserUrl);
   project.provide('template', 'gw_template');
+  // After the server, which is ended when this process is.
+  process.once('exit', removeFolder);
   return async () => {
     await stop();
     removeCompiled();

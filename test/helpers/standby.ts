@@ -5,10 +5,10 @@ import process from 'node:process';
 import { promisify } from 'node:util';
 import { connect, withSql } from '../../src/postgres/connect.ts';
 import {
-  clusterHome,
   dataDirectory,
   discardCluster,
   removeCluster,
+  scratchHome,
   startCluster,
   stopCluster,
 } from '../../src/server/cluster.ts';
@@ -65,7 +65,7 @@ export interface Standby {
  */
 export async function startStandby(primaryUrl: string, name: string): Promise<Standby> {
   const bin = await requireBinaries();
-  const cluster = { bin, home: clusterHome(`scratch-${process.pid}-${name}`) };
+  const cluster = { bin, home: scratchHome(`scratch-${process.pid}-${name}`) };
   removeCluster(cluster);
   const discard = (): void => discardCluster(cluster);
   process.once('exit', discard);

@@ -4,6 +4,7 @@ import process from 'node:process';
 import { createMigrated } from '../../src/migrations/scratch.ts';
 import { withScratch } from '../../src/server/scratch.ts';
 import { cronDatabase } from '../helpers/global-setup.ts';
+import { serversInMemory } from '../helpers/memory.ts';
 import type { Mutant } from './mutant.ts';
 import { Bench, type Trial } from './trial.ts';
 
@@ -57,6 +58,7 @@ async function tryAll(benches: Bench[]): Promise<Map<Mutant, Trial>> {
   return results;
 }
 
+const removeFolder = serversInMemory();
 const started = Date.now();
 let isClean = true;
 await withScratch(cronDatabase, async ({ superuserUrl }) => {
@@ -64,6 +66,7 @@ await withScratch(cronDatabase, async ({ superuserUrl }) => {
   const benches = Array.from({ length: atOnce }, () => new Bench(superuserUrl));
   process.once('exit', () => {
     for (const bench of benches) bench.stop();
+    removeFolder();
   });
   try {
     // Tests that fail anyway notice nothing.

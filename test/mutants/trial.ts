@@ -125,7 +125,12 @@ export class Bench {
 
   /** Ends what runs. */
   stop(): void {
-    if (this.#child?.pid !== undefined) process.kill(-this.#child.pid, 'SIGTERM');
+    if (this.#child?.pid === undefined) return;
+    try {
+      process.kill(-this.#child.pid, 'SIGTERM');
+    } catch {
+      // It has ended.
+    }
   }
 
   async remove(): Promise<void> {
