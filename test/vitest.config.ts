@@ -1,11 +1,30 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { measureSlowness, patience } from './helpers/patience.ts';
 
 // Times are those of a quick machine that does nothing else.
 process.env.GW_TEST_SLOWNESS ??= String(measureSlowness());
 
 const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** Those that take longest by themselves: begun last, each would run on alone. */
+const longest = [
+  ...['docs/tutorial', 'cli/up', 'worker/chaos', 'worker/failover', 'worker/alive'],
+  ...['cdc/killed', 'cdc/reconcile', 'db/operations/cron', 'worker/recovery', 'cli/failures'],
+  ...['ops/superuser', 'cli/schema', 'ops/prove', 'cli/migration-failures', 'worker/shutdown'],
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ moduleId }: TestSpecification): number => {
+      const found = longest.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`));
+      return found === -1 ? longest.length : found;
+    };
+    // Among the others the larger come first.
+    return (await super.sort(files)).sort((one, other) => place(one) - place(other));
+  }
+}
 
 export default defineConfig({
   root,
@@ -17,8 +36,8 @@ export default defineConfig({
     maxWorkers: 4,
     // Files leave nothing behind in their process, so the next one need not load all anew.
     isolate: false,
-    // Tests must not depend on their order. Files start with the largest.
-    sequence: { shuffle: { tests: true, files: false } },
+    // Tests must not depend on their order.
+    sequence: { sequencer: LongestFirst, shuffle: { tests: true, files: false } },
     testTimeout: patience(30_000),
     hookTimeout: patience(60_000),
     reporters: [['default', { summary: false }]],

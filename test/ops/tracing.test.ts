@@ -171,6 +171,14 @@ test('the line of a slow request has the ids by which pg_stat_statements knows i
       `mutation { updateGoal(input: { ${where}, patch: { title: "Slower" } }) { goal { title } } }`,
       token,
     );
+    // Slow from when it waits, which the first request of a process does late.
+    await eventually(async () => {
+      const rows = await db.as('superuser')`
+        select from pg_stat_activity
+        where datname = current_database() and usename = 'gw_authenticator'
+          and wait_event_type = 'Lock'`;
+      return rows.length > 0;
+    });
     await new Promise((resolve) => setTimeout(resolve, 600));
   });
   expect((await answer)?.status).toBe(200);
