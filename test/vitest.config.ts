@@ -8,11 +8,15 @@ process.env.GW_TEST_SLOWNESS ??= String(measureSlowness());
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Those that take longest by themselves: begun last, each would run on alone. */
+/**
+ * Those that take longest by themselves: begun last, each would run on alone. One that computes is
+ * followed by one that waits.
+ */
 const longest = [
-  ...['docs/tutorial', 'cli/up', 'worker/chaos', 'worker/failover', 'worker/alive'],
-  ...['cdc/killed', 'cdc/reconcile', 'db/operations/cron', 'worker/recovery', 'cli/failures'],
-  ...['ops/superuser', 'cli/schema', 'ops/prove', 'cli/migration-failures', 'worker/shutdown'],
+  ...['docs/tutorial', 'worker/alive', 'cli/up', 'worker/failover', 'cli/failures'],
+  ...['db/operations/cron', 'cdc/reconcile', 'worker/recovery', 'cdc/killed', 'worker/shutdown'],
+  ...['cli/migration-failures', 'worker/chaos', 'cli/schema', 'cdc/lease', 'ops/superuser'],
+  ...['api/rolling-restart', 'ops/prove'],
 ];
 
 class LongestFirst extends BaseSequencer {

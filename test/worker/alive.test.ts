@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { useDatabase } from '../helpers/database.ts';
 import { WorkerProcess } from '../helpers/gw-process.ts';
@@ -10,16 +11,18 @@ vi.setConfig({ testTimeout: patience(120_000) });
 
 /* What holds of workers with the settings that production has. */
 const db = useDatabase();
+const virtualClock = '../helpers/virtual-clock.ts';
 let vendor: Vendor;
 let workers: WorkerProcess[] = [];
 
-async function hire(count: number): Promise<void> {
+async function hire(count: number, env: Record<string, string> = {}): Promise<void> {
   const hired = Array.from({ length: count }, () => {
     return new WorkerProcess(db.url('owner'), vendor.url, {
       GW_WORKER_PASSWORD: new URL(db.url('worker')).password,
       GW_DELIVERY_CONCURRENCY: '4',
       GW_DELIVERY_TIMEOUT_MS: '5000',
       GW_LOG_LEVEL: 'warn',
+      ...env,
     });
   });
   workers.push(...hired);
@@ -67,6 +70,21 @@ test('a worker that stands still for half a minute is not dead: nothing is sent 
   const [row] = await db.as('owner')`
     select count(*)::integer as count from app_public.message_logs where attempts is not null`;
   expect(row?.count).toBe(0);
+});
+
+test('one whose clock stands still, which it cannot notice, is not dead either', async () => {
+  const messages = 200;
+  await planDue(db.as('owner'), messages);
+  await hire(2, { NODE_OPTIONS: `--import=${join(import.meta.dirname, virtualClock)}` });
+  await vendor.arrived(20);
+  for (const worker of workers) worker.signal('SIGUSR2');
+  // It must not take them for dead, nor do they notice how much time goes by.
+  await hire(1);
+  await pause(20_000);
+  for (const worker of workers.slice(0, 2)) worker.signal('SIGUSR2');
+  await eventually(async () => (await sent()) === messages, 60_000);
+  expect(vendor.deliveries).toHaveLength(messages);
+  expect(new Set(vendor.keys()).size).toBe(messages);
 });
 
 test('one that was killed is replaced within 15 seconds', async () => {
