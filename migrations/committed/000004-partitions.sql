@@ -1,5 +1,5 @@
 --! Previous: sha1:1cb0a10a18a8a2e310a8f2a50663645da090c5ed
---! Hash: sha1:65c79fa06b7e3f5129d62e4420c111fcc1575fb3
+--! Hash: sha1:c45e51fb1d28613f7a307a3a26280901f1f6dc30
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -422,8 +422,8 @@ comment on function ops.ensure_partitions() is
 -- transaction's commit is in the log before it releases its locks, perhaps not flushed
 -- yet: hence the insert position, not the flushed one.
 --
--- A slot that lost its log has not confirmed: its reader must start again from the
--- tables.
+-- A slot that lost its log stays where it was: its reader must start again from the
+-- tables. One that is being made has confirmed nothing yet.
 create or replace function ops.is_confirmed_by_cdc(
   p_position pg_lsn default pg_catalog.pg_current_wal_insert_lsn()
 ) returns boolean

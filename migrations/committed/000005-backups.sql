@@ -1,5 +1,5 @@
---! Previous: sha1:65c79fa06b7e3f5129d62e4420c111fcc1575fb3
---! Hash: sha1:82b23eda6ac632128251603a21049e58551eccbb
+--! Previous: sha1:c45e51fb1d28613f7a307a3a26280901f1f6dc30
+--! Hash: sha1:7a1e6b88152a56c271b8373384949f9a10e21327
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:82b23eda6ac632128251603a21049e58551eccbb
---! Hash: sha1:cf4a3fb5e48bb9118485e881ea3eb4c765ecb817
+--! Previous: sha1:7a1e6b88152a56c271b8373384949f9a10e21327
+--! Hash: sha1:60ac2547e5b802298e87c2f66456221b3a65a633
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cf4a3fb5e48bb9118485e881ea3eb4c765ecb817
---! Hash: sha1:e644656d5bcb1e15782d91a84380c7348b256002
+--! Previous: sha1:60ac2547e5b802298e87c2f66456221b3a65a633
+--! Hash: sha1:59cca689e08325bd5b0f4061f486b8fbbe5f0986
 --! Message: time
 --! Baseline: topics/07-time.sql
 

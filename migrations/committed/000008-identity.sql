@@ -1,5 +1,5 @@
---! Previous: sha1:e644656d5bcb1e15782d91a84380c7348b256002
---! Hash: sha1:47ddde83bd6ff75e17080fd05983e2fd14c63d81
+--! Previous: sha1:59cca689e08325bd5b0f4061f486b8fbbe5f0986
+--! Hash: sha1:276ad6aabf5be07bcb8a54909dc96d1e0ce0ad5b
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

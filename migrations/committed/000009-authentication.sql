@@ -1,5 +1,5 @@
---! Previous: sha1:47ddde83bd6ff75e17080fd05983e2fd14c63d81
---! Hash: sha1:8a078fa6144dd033ae7ed2eeae393409897f4b17
+--! Previous: sha1:276ad6aabf5be07bcb8a54909dc96d1e0ce0ad5b
+--! Hash: sha1:a4455f1755ec5293d8421351219be06b05724a69
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

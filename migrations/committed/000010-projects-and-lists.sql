@@ -1,5 +1,5 @@
---! Previous: sha1:8a078fa6144dd033ae7ed2eeae393409897f4b17
---! Hash: sha1:3e9046c7efbd55e0d8ae5ae672b0b192fe50db15
+--! Previous: sha1:a4455f1755ec5293d8421351219be06b05724a69
+--! Hash: sha1:d10d4b6d0badce6344fc7da49e9dcce527bb1fd4
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3e9046c7efbd55e0d8ae5ae672b0b192fe50db15
---! Hash: sha1:0aadc9cbb38839dd39c75491e70932dc85fdc15a
+--! Previous: sha1:d10d4b6d0badce6344fc7da49e9dcce527bb1fd4
+--! Hash: sha1:0cf1a53d3a93d07e65537229785e7a15ba11dcaf
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0aadc9cbb38839dd39c75491e70932dc85fdc15a
---! Hash: sha1:91a128435917b645c095b6da018ff0073b071507
+--! Previous: sha1:0cf1a53d3a93d07e65537229785e7a15ba11dcaf
+--! Hash: sha1:b738c54dadb204d31e6a91f7918f2dc6628ae226
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:91a128435917b645c095b6da018ff0073b071507
---! Hash: sha1:d7e8f8fe976516501fe64882dfa609659eb24647
+--! Previous: sha1:b738c54dadb204d31e6a91f7918f2dc6628ae226
+--! Hash: sha1:77fd137181555190b88b20c54e5f0d4c75d9a88a
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

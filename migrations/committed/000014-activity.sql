@@ -1,5 +1,5 @@
---! Previous: sha1:d7e8f8fe976516501fe64882dfa609659eb24647
---! Hash: sha1:02d8e306269c760a212fa19d9a67fe3ce3f958b0
+--! Previous: sha1:77fd137181555190b88b20c54e5f0d4c75d9a88a
+--! Hash: sha1:d9428efc8fecdca27bd43a13d8063fcf32f6f3bb
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

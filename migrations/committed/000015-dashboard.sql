@@ -1,5 +1,5 @@
---! Previous: sha1:02d8e306269c760a212fa19d9a67fe3ce3f958b0
---! Hash: sha1:6516d1dab599b8d2a5b265b5a02b3c8d5af3512b
+--! Previous: sha1:d9428efc8fecdca27bd43a13d8063fcf32f6f3bb
+--! Hash: sha1:b73b340e7f6a64f50578be3e711320d8c3a49f03
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

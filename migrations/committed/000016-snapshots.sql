@@ -1,5 +1,5 @@
---! Previous: sha1:6516d1dab599b8d2a5b265b5a02b3c8d5af3512b
---! Hash: sha1:9010cdbe433adef6107eab27f98cadb0e81fa2f7
+--! Previous: sha1:b73b340e7f6a64f50578be3e711320d8c3a49f03
+--! Hash: sha1:691d6217ac77b9a9a6f2ac0be11d1a50c1e558b2
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9010cdbe433adef6107eab27f98cadb0e81fa2f7
---! Hash: sha1:f609c7219680419bebf7f6a0900e4ca5c12c54c1
+--! Previous: sha1:691d6217ac77b9a9a6f2ac0be11d1a50c1e558b2
+--! Hash: sha1:aae44fec25abd568bd42cc1262d21439b1968e1c
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

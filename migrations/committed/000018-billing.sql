@@ -1,5 +1,5 @@
---! Previous: sha1:f609c7219680419bebf7f6a0900e4ca5c12c54c1
---! Hash: sha1:81cb25ebb94d73fea0aa6cb8d3930e171b574173
+--! Previous: sha1:aae44fec25abd568bd42cc1262d21439b1968e1c
+--! Hash: sha1:d6d3e30f0a3209e7c82ce716a2dfb7b653cd3647
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:81cb25ebb94d73fea0aa6cb8d3930e171b574173
---! Hash: sha1:408bc4b69702d45e45c88423065f7af7151fbb2a
+--! Previous: sha1:d6d3e30f0a3209e7c82ce716a2dfb7b653cd3647
+--! Hash: sha1:bbf701b106b2ec37559567e6240ca9d3014583d3
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:408bc4b69702d45e45c88423065f7af7151fbb2a
---! Hash: sha1:ee594172575844e868775674af46f599e7f636a2
+--! Previous: sha1:bbf701b106b2ec37559567e6240ca9d3014583d3
+--! Hash: sha1:2d5326dabadf4a4d36bf23fc86e745fbf8076630
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ee594172575844e868775674af46f599e7f636a2
---! Hash: sha1:f9305736fe2dea0e0bb9b4b412d6010159de0ae0
+--! Previous: sha1:2d5326dabadf4a4d36bf23fc86e745fbf8076630
+--! Hash: sha1:e244f3dce54929a41370d19d31635cbfff92199b
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f9305736fe2dea0e0bb9b4b412d6010159de0ae0
---! Hash: sha1:037a894e8afa4e2e20776818844143367159c3e1
+--! Previous: sha1:e244f3dce54929a41370d19d31635cbfff92199b
+--! Hash: sha1:d0b0dddbd7c328d3f1d389dfb9e411e4be02d473
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:037a894e8afa4e2e20776818844143367159c3e1
---! Hash: sha1:f69898d2ad4c61662c0689f26c328095bff6d4a7
+--! Previous: sha1:d0b0dddbd7c328d3f1d389dfb9e411e4be02d473
+--! Hash: sha1:5b45481ba9951ea2bb04019b44c3bd6b1c6395d7
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

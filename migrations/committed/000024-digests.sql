@@ -1,5 +1,5 @@
---! Previous: sha1:f69898d2ad4c61662c0689f26c328095bff6d4a7
---! Hash: sha1:b38b8f6d09b3dd330cedcf8c71d415dea45322e7
+--! Previous: sha1:5b45481ba9951ea2bb04019b44c3bd6b1c6395d7
+--! Hash: sha1:abef87c6b79be9998a2c8827c89e0729a23e3436
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b38b8f6d09b3dd330cedcf8c71d415dea45322e7
---! Hash: sha1:9116c0c4fc089aab75fc48bd4fc908bffeb5c1de
+--! Previous: sha1:abef87c6b79be9998a2c8827c89e0729a23e3436
+--! Hash: sha1:f10971a30094c9f732f5e07d17ca519d91502a65
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9116c0c4fc089aab75fc48bd4fc908bffeb5c1de
---! Hash: sha1:6f22b0a6bb5b1f5b74935754a5719d88b2c3f63f
+--! Previous: sha1:f10971a30094c9f732f5e07d17ca519d91502a65
+--! Hash: sha1:d72eb503332720711aec8e972d90495e545429d6
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

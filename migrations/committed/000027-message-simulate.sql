@@ -1,5 +1,5 @@
---! Previous: sha1:6f22b0a6bb5b1f5b74935754a5719d88b2c3f63f
---! Hash: sha1:c2980888a225bd687d2e1ee968efed32d57c1a8c
+--! Previous: sha1:d72eb503332720711aec8e972d90495e545429d6
+--! Hash: sha1:408f904a79161fe101ecb985d07b4bfa983afc6e
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

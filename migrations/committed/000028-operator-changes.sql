@@ -1,5 +1,5 @@
---! Previous: sha1:c2980888a225bd687d2e1ee968efed32d57c1a8c
---! Hash: sha1:16de814ba9af808403e737b4b7013ccc1cf12fe9
+--! Previous: sha1:408f904a79161fe101ecb985d07b4bfa983afc6e
+--! Hash: sha1:01265e27a4fb70bc4358dcfbf582ef67884c21cc
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:16de814ba9af808403e737b4b7013ccc1cf12fe9
---! Hash: sha1:3261363d362d0feac919931b80d722fb28dbd593
+--! Previous: sha1:01265e27a4fb70bc4358dcfbf582ef67884c21cc
+--! Hash: sha1:708c275b982f15f265d4c75868e7a45e099520b6
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

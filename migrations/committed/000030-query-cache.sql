@@ -1,5 +1,5 @@
---! Previous: sha1:3261363d362d0feac919931b80d722fb28dbd593
---! Hash: sha1:6f3bfdf5c598fff02d4a2c909051e49e0e93bfb7
+--! Previous: sha1:708c275b982f15f265d4c75868e7a45e099520b6
+--! Hash: sha1:ab214eca7fc2c545dfeb1ada7b4a1b48fe42ae33
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6f3bfdf5c598fff02d4a2c909051e49e0e93bfb7
---! Hash: sha1:b89a8aaea372acf7af5291018766faacf6720430
+--! Previous: sha1:ab214eca7fc2c545dfeb1ada7b4a1b48fe42ae33
+--! Hash: sha1:28a3e772313c122fc30c7c0c7e629ffd7b329fbe
 --! Message: live
 --! Baseline: topics/31-live.sql
 

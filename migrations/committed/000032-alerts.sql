@@ -1,5 +1,5 @@
---! Previous: sha1:b89a8aaea372acf7af5291018766faacf6720430
---! Hash: sha1:7257f6e19ec193c1c51b0be87315ea0f87842992
+--! Previous: sha1:28a3e772313c122fc30c7c0c7e629ffd7b329fbe
+--! Hash: sha1:74f671632cf1594f502d04d9d532fb026c94e9f4
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7257f6e19ec193c1c51b0be87315ea0f87842992
---! Hash: sha1:bc195eb277495d0b54aaf587b151773f76db5182
+--! Previous: sha1:74f671632cf1594f502d04d9d532fb026c94e9f4
+--! Hash: sha1:9d19538f074991c9e7db68d2170bf4a96d386cbf
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bc195eb277495d0b54aaf587b151773f76db5182
---! Hash: sha1:3cdf5cb9ff166d85c9c495acfc138b0343164b96
+--! Previous: sha1:9d19538f074991c9e7db68d2170bf4a96d386cbf
+--! Hash: sha1:3411166479869bbf8df44a9adef49c3bbd1785d4
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3cdf5cb9ff166d85c9c495acfc138b0343164b96
---! Hash: sha1:c7063d8dd92a54ac828c1d6917a55569fcd6ab95
+--! Previous: sha1:3411166479869bbf8df44a9adef49c3bbd1785d4
+--! Hash: sha1:467e5c115f537e391a830444e0fe56cc2866c563
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -90,7 +90,7 @@ test('a vendor that is down is probed with one message, and when it is back gets
     });
     await sql`
       update app_private.delivery_channels
-      set probe_after = clock_timestamp(), pause = '1 millisecond' where name = 'http'`;
+      set probe_after = clock_timestamp(), pause = '1 minute' where name = 'http'`;
     await vendor.arrived(calls + probe);
   }
   await eventually(async () => (await channel()).circuit === 'open');

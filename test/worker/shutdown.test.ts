@@ -64,8 +64,8 @@ test.each([
     await planDue(db.as('owner'), count);
     const first = await work();
     await vendor.arrived(20);
-    const asked = Date.now();
     const second = await work();
+    const asked = Date.now();
     expect(await first.stop()).toBe(0);
     // It waits for one call, and not for what it had claimed besides.
     expect(Date.now() - asked).toBeLessThan(ms + 5_000);

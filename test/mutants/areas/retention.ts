@@ -6,7 +6,7 @@ const expired = 'db/operations/expired-rows';
 
 export const mutants: Mutant[] = [
   {
-    fault: 'a slot that lost its log lets a partition go',
+    fault: 'a slot that is being made lets a partition go',
     file: sqlFunction('ops/is_confirmed_by_cdc'),
     find: 'coalesce(pg_replication_slots.confirmed_flush_lsn < p_position, true)',
     replace: 'coalesce(pg_replication_slots.confirmed_flush_lsn < p_position, false)',
