@@ -26,7 +26,9 @@ class LongestFirst extends BaseSequencer {
       return found === -1 ? longest.length : found;
     };
     // Among the others the larger come first.
-    return (await super.sort(files)).sort((one, other) => place(one) - place(other));
+    const sorted = (await super.sort(files)).sort((one, other) => place(one) - place(other));
+    // Where the first failure ends the run, the shortest does most.
+    return this.ctx.config.bail ? sorted.reverse() : sorted;
   }
 }
 

@@ -13,13 +13,6 @@ export const mutants: Mutant[] = [
     tests: [consumer, 'cdc/killed'],
   },
   {
-    fault: 'what was applied before is applied again',
-    file: 'src/cdc/session.ts',
-    find: 'current === undefined || current.commitLsn < applier.applied',
-    replace: 'current === undefined',
-    tests: [consumer, 'cdc/killed'],
-  },
-  {
     fault: 'a position is confirmed before its changes are stored',
     file: 'src/cdc/session.ts',
     find: '      const began = performance.now();\n      await applier.applyAll(batch);',
