@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { locks } from '../../src/cdc/link.ts';
 import { plugins } from '../../src/cdc/slot.ts';
 import type { Sql } from '../../src/postgres/connect.ts';
 import { Capture, expectDays, insertTask } from '../helpers/capture.ts';
@@ -58,38 +59,72 @@ async function commitSideBySide(ids: [string, string], slot: string): Promise<Co
   }, 60_000);
 }
 
+/** A consumer that has stopped, and two transactions that it has not read, side by side. */
+async function useBorder(
+  plugin: (typeof plugins)[number],
+  work: (capture: Capture, ids: [string, string], first: Commit) => Promise<void>,
+): Promise<void> {
+  const sql = db.as('superuser');
+  const capture = new Capture(db, plugin);
+  const slot = `${db.database.description}_borders_${plugin}`;
+  const ids = [(await createUser(sql)).id, (await createUser(sql)).id] as [string, string];
+  try {
+    const { stop } = await capture.started();
+    await stop();
+    await sql`select pg_create_logical_replication_slot(${slot}, 'pgoutput')`;
+    await work(capture, ids, await commitSideBySide(ids, slot));
+  } finally {
+    await capture.close();
+    await capture.dropSlot();
+    await sql`
+      select pg_drop_replication_slot(slot_name) from pg_replication_slots
+      where slot_name = ${slot}`;
+    await sql`delete from ops.change_capture`;
+  }
+  expect(capture.log).not.toContain('"level":50');
+}
+
+const day = { agg_date: '2026-03-01', tasks_created: 1 };
+const timeout = patience(120_000);
+
 test.each(plugins)(
   'with %s the transaction that begins where the last one ended is the next',
-  {
-    timeout: patience(120_000),
-  },
-  async (plugin) => {
-    const sql = db.as('superuser');
-    const capture = new Capture(db, plugin);
-    const slot = `${db.database.description}_borders_${plugin}`;
-    const ids = [(await createUser(sql)).id, (await createUser(sql)).id] as [string, string];
-    try {
-      const { stop } = await capture.started();
-      await stop();
-      await sql`select pg_create_logical_replication_slot(${slot}, 'pgoutput')`;
-      const before = await commitSideBySide(ids, slot);
+  { timeout },
+  (plugin) =>
+    useBorder(plugin, async (capture, ids, first) => {
+      const sql = db.as('superuser');
       // As if the consumer had stored the first of the two, and died before it could confirm it.
-      await sql`update ops.change_capture set applied_lsn = ${before.end}`;
+      await sql`update ops.change_capture set applied_lsn = ${first.end}`;
       await capture.started();
-      const day = { agg_date: '2026-03-01', tasks_created: 1 };
       await expectDays(sql, ids[1], [day]);
       await expectDays(sql, ids[0], []);
       // And it goes on from there.
       await insertTask(sql, ids[1], '2026-03-02T10:00Z');
       await expectDays(sql, ids[1], [day, { agg_date: '2026-03-02', tasks_created: 1 }]);
-    } finally {
-      await capture.close();
-      await capture.dropSlot();
-      await sql`
-      select pg_drop_replication_slot(slot_name) from pg_replication_slots
-      where slot_name = ${slot}`;
-      await sql`delete from ops.change_capture`;
-    }
-    expect(capture.log).not.toContain('"level":50');
-  },
+    }),
+);
+
+test.each(plugins)(
+  'with %s the transaction that begins where reconcile has it wait waits',
+  { timeout },
+  (plugin) =>
+    useBorder(plugin, async (capture, ids, first) => {
+      const sql = db.as('superuser');
+      const reconcile = await db.as('cdc', 1).reserve();
+      await reconcile`select pg_advisory_lock(${locks.reconcile[0]}, ${locks.reconcile[1]})`;
+      await reconcile`select app_private.hold_capture(${capture.slot}, ${first.end})`;
+      const { consumer } = capture.start();
+      await eventually(async () => {
+        const [row] = await sql<{ is_there: boolean }[]>`
+          select applied_lsn = ${first.end} as is_there from ops.change_capture`;
+        return row?.is_there;
+      });
+      await expectDays(sql, ids[0], [day]);
+      await expectDays(sql, ids[1], []);
+      await reconcile`select app_private.hold_capture(${capture.slot}, null)`;
+      await expectDays(sql, ids[1], [day]);
+      await reconcile`select pg_advisory_unlock_all()`;
+      reconcile.release();
+      await consumer.stop();
+    }),
 );

@@ -1,5 +1,6 @@
 import { type Mutant, sqlFunction } from '../mutant.ts';
 
+const borders = 'cdc/borders';
 const changes = 'cdc/changes';
 const consumer = 'cdc/consumer';
 const reconcile = 'cdc/reconcile';
@@ -10,7 +11,14 @@ export const mutants: Mutant[] = [
     file: 'src/cdc/session.ts',
     find: 'current.commitLsn < applier.applied',
     replace: 'current.commitLsn <= applier.applied',
-    tests: [consumer, 'cdc/killed'],
+    tests: [borders],
+  },
+  {
+    fault: 'what was applied before is applied again',
+    file: 'src/cdc/session.ts',
+    find: 'current === undefined || current.commitLsn < applier.applied',
+    replace: 'current === undefined',
+    tests: [borders],
   },
   {
     fault: 'a position is confirmed before its changes are stored',
@@ -20,14 +28,14 @@ export const mutants: Mutant[] = [
       '      const began = performance.now();\n' +
       '      stream.confirm(batch.at(-1)?.endLsn ?? applier.applied);\n' +
       '      await applier.applyAll(batch);',
-    tests: [consumer, 'cdc/killed'],
+    tests: [consumer],
   },
   {
     fault: 'the consumer goes on past the position at which it is held',
     file: sqlFunction('app_private/apply_changes'),
     find: 'if p_commit_lsn >= capture.hold_lsn then',
     replace: 'if p_commit_lsn > capture.hold_lsn then',
-    tests: [changes, reconcile],
+    tests: [borders],
   },
   {
     fault: 'what was committed at the hold is taken for what came before it',
@@ -148,6 +156,6 @@ export const mutants: Mutant[] = [
     file: 'src/cdc/applier.ts',
     find: "        await this.#apply.query('begin');\n        const hold = await this.#call(null, head, '{}');",
     replace: "        const hold = await this.#call(null, head, '{}');",
-    tests: [consumer, 'cdc/killed'],
+    tests: [consumer],
   },
 ];
