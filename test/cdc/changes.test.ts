@@ -281,7 +281,12 @@ describe.each(plugins)('with %s', (plugin) => {
     });
     await capture.expectRight();
 
-    await sql`truncate app_public.reflections cascade`;
+    // What the same transaction wrote before it is gone with it.
+    await sql.begin(async (inner) => {
+      await inner`insert into app_public.reflections (user_id, reflection_date)
+        values (${user}, '2026-03-03')`;
+      await inner`truncate app_public.reflections cascade`;
+    });
     await expectDays(sql, user, []);
     await insertTask(sql, user, '2026-03-04T10:00Z');
     await expectDays(sql, user, [{ agg_date: '2026-03-04', tasks_created: 1 }]);

@@ -268,5 +268,11 @@ describe.each(plugins)('with %s', (plugin) => {
       select app_private.apply_changes(${capture.slot}, ${from}, ${from}, null, null, '{}')`;
     await apply(lsn);
     await expect(apply('0/1')).rejects.toMatchObject({ code: 'GW060' });
+    // Nor by anybody while everything is counted anew.
+    const sql = db.as('superuser');
+    await sql`update ops.change_capture set state = 'snapshotting'`;
+    await expect(apply(lsn)).rejects.toMatchObject({ code: 'GW060' });
+    await sql`update ops.change_capture set state = 'running'`;
+    await apply(lsn);
   });
 });
