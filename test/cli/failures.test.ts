@@ -127,33 +127,34 @@ function expectReadable(finished: Finished, codes: number[]): void {
 
 const needsNone = ['db url', 'env', 'config'];
 
-/** One for each way in which a command gets its URL and connects; what follows is the same. */
+/** One for each way in which a command gets its URL and connects. */
 const ways = ['status', 'check', 'serve', 'worker', 'cdc', 'migrate', 'messages list', 'db psql'];
 const oneEach = commands.filter(({ name }) => ways.includes(name));
 
 describe.for([
-  [
-    'nothing listens there',
-    `postgres://gw_owner:${secret}@127.0.0.1:1/groundwork`,
-    commands.filter(({ name }) => !needsNone.includes(name)),
-  ],
-  ['the password is wrong', 'wrong', oneEach],
-] as const)('when %s', { timeout: patience(60_000) }, ([, url, some]) => {
-  test.for(some)('$name says so', async (leaf) => {
-    const named = url === 'wrong' ? changeUrl(db.url('owner'), { password: secret }) : url;
-    const env = Object.fromEntries(loginNames.map((login) => [loginRoles[login].variable, secret]));
-    const codes = /^(db stop|db reset|uncommit)$/.test(leaf.name)
-      ? [EXIT.usage]
-      : [EXIT.unavailable];
-    expectReadable(await runOn(named, leaf, env), codes);
-  });
+  ['nothing listens there', `postgres://gw_owner:${secret}@127.0.0.1:1/groundwork`],
+  ['the password is wrong', 'wrong'],
+] as const)('when %s', { timeout: patience(60_000) }, ([, url]) => {
+  test.for(commands.filter(({ name }) => !needsNone.includes(name)))(
+    '$name says so',
+    async (leaf) => {
+      const named = url === 'wrong' ? changeUrl(db.url('owner'), { password: secret }) : url;
+      const env = Object.fromEntries(
+        loginNames.map((login) => [loginRoles[login].variable, secret]),
+      );
+      const codes = /^(db stop|db reset|uncommit)$/.test(leaf.name)
+        ? [EXIT.usage]
+        : [EXIT.unavailable];
+      expectReadable(await runOn(named, leaf, env), codes);
+    },
+  );
 });
 
 describe.for([
-  ['is no URL', secret],
-  ['names several hosts', `postgres://gw_owner:${secret}@one:5432,two:5432/groundwork`],
-] as const)('when the URL %s', { timeout: patience(60_000) }, ([, url]) => {
-  test.for(oneEach)('$name says so', async (leaf) => {
+  ['is no URL', secret, commands],
+  ['names several hosts', `postgres://gw_owner:${secret}@one:5432,two:5432/groundwork`, oneEach],
+] as const)('when the URL %s', { timeout: patience(60_000) }, ([, url, some]) => {
+  test.for(some)('$name says so', async (leaf) => {
     const codes = leaf.name === 'check' ? [EXIT.unavailable] : [EXIT.usage];
     expectReadable(await runOn(url, leaf, {}), codes);
   });
