@@ -3,7 +3,7 @@ import { isSafeError } from 'postgraphile/grafast';
 import { GraphQLError } from 'postgraphile/graphql';
 import { codeOf } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
-import { noteFullDisk } from './full-disk.ts';
+import type { FullDisk } from './full-disk.ts';
 
 /** The codes that a frontend may rely on. docs/reference/errors.md lists them. */
 export const errorCodes = [
@@ -144,7 +144,7 @@ const brokenConnection = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EP
  * `{message, extensions: {code, field?}}`. What is not foreseen is masked; its `errorId`
  * stands in the log with everything that is known.
  */
-export function makeMaskError(log: Log, columnOf: ColumnOf) {
+export function makeMaskError(log: Log, columnOf: ColumnOf, disk?: FullDisk) {
   return (error: GraphQLError): GraphQLError => {
     const cause = error.originalError ?? undefined;
     const show = ({ message, code, field }: PublicError, extra: object = {}): GraphQLError =>
@@ -170,7 +170,7 @@ export function makeMaskError(log: Log, columnOf: ColumnOf) {
       return show({ message: refusals.notFound, code: 'NOT_FOUND' });
     }
     const sqlState = codeOf(cause);
-    if (sqlState === '53100') noteFullDisk();
+    if (sqlState === '53100') disk?.note();
     if (sqlState !== undefined) {
       const translated = translate(cause as DatabaseError, columnOf);
       if (translated !== undefined) return show(translated);

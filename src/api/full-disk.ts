@@ -1,15 +1,19 @@
-/*
- * Whether a write was refused a moment ago because the disk is full. Nothing that only reads
- * notices, so what a request met is remembered for readiness.
- */
-
 /** How long one refusal counts: writes that are sent here again say the same, or go on. */
 const memoryMs = 10_000;
 
-let refusedAt = Number.NEGATIVE_INFINITY;
+/**
+ * Whether a write was refused a moment ago because the disk is full. Nothing that only reads
+ * notices, so what a request met is remembered for readiness.
+ */
+export class FullDisk {
+  #refusedAt = Number.NEGATIVE_INFINITY;
 
-export function noteFullDisk(): void {
-  refusedAt = performance.now();
+  /** A write was refused just now. */
+  note(): void {
+    this.#refusedAt = performance.now();
+  }
+
+  get isFull(): boolean {
+    return performance.now() - this.#refusedAt < memoryMs;
+  }
 }
-
-export const isDiskFull = (): boolean => performance.now() - refusedAt < memoryMs;

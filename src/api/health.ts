@@ -4,7 +4,7 @@ import { type MigrationRow, migrationColumns, migrationState } from '../migratio
 import type { Probe } from '../postgres/probe.ts';
 import { isAlive, readPids } from '../server/processes.ts';
 import type { Drain } from './drain.ts';
-import { isDiskFull } from './full-disk.ts';
+import type { FullDisk } from './full-disk.ts';
 
 export interface Readiness {
   ready: boolean;
@@ -55,11 +55,11 @@ function checkProcesses(): Record<string, string> {
 }
 
 /** Whether requests should be sent here: database, migrations, role and sibling processes. */
-export async function readiness(probe: Probe, drain: Drain): Promise<Readiness> {
+export async function readiness(probe: Probe, drain: Drain, disk: FullDisk): Promise<Readiness> {
   const checks = {
     ...(drain.hasBegun ? { process: 'is about to end' } : {}),
     ...(await checkDatabase(probe)),
-    ...(isDiskFull() ? { disk: 'the database refuses to write: its disk is full' } : {}),
+    ...(disk.isFull ? { disk: 'the database refuses to write: its disk is full' } : {}),
     ...checkProcesses(),
   };
   return { ready: Object.values(checks).every((text) => text === 'ok'), checks };

@@ -10,6 +10,7 @@ import { Authentication } from './authentication.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
 import { Drain } from './drain.ts';
 import { makeMaskError } from './errors.ts';
+import { FullDisk } from './full-disk.ts';
 import { readiness } from './health.ts';
 import { limits } from './limits.ts';
 import { listen, portOf } from './listening.ts';
@@ -104,6 +105,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     timeoutMs: 1_000,
   });
   const drain = new Drain();
+  const disk = new FullDisk();
   const columns = new ConstraintColumns(pool);
   const listener = new Listener({
     url: authenticatorUrl,
@@ -118,7 +120,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { token, port: metricsPort, ...measuring } = options.metrics ?? unmeasured;
   const telemetry = new Telemetry({ authenticatorUrl, pool, live, log, ...measuring });
   const authentication = new Authentication({ jwtSecret, revoked, telemetry });
-  const maskError = makeMaskError(log, columns.columnOf);
+  const maskError = makeMaskError(log, columns.columnOf, disk);
   const pgl = postgraphile(
     makePreset({
       pool,
@@ -138,7 +140,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   await pgl.getSchema();
 
   const metrics = metricsRoute(telemetry, token);
-  const ready = readyRoute(() => readiness(probe, drain));
+  const ready = readyRoute(() => readiness(probe, drain, disk));
   const handle = makeRoutes({
     pool,
     ready,
