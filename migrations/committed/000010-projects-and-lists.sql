@@ -1,5 +1,5 @@
 --! Previous: sha1:a4455f1755ec5293d8421351219be06b05724a69
---! Hash: sha1:d10d4b6d0badce6344fc7da49e9dcce527bb1fd4
+--! Hash: sha1:640dbfc2d4eb3dc5d0e15295d38072083badb4e6
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 
@@ -60,6 +60,7 @@ create trigger _100_timestamps before insert or update on app_public.projects
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.projects is
+  E'@defaultOrder created_at\n'
   'A project, which groups lists, tasks and visualizations.';
 comment on column app_public.projects.user_id is 'The user who owns the project.';
 comment on column app_public.projects.id is
@@ -124,6 +125,7 @@ create trigger _100_timestamps before insert or update on app_public.lists
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.lists is
+  E'@defaultOrder list_order\n'
   'An ordered list of tasks. Deleting a project deletes its lists; the tasks stay.';
 comment on column app_public.lists.user_id is 'The user who owns the list.';
 comment on column app_public.lists.id is

@@ -1,5 +1,5 @@
---! Previous: sha1:d10d4b6d0badce6344fc7da49e9dcce527bb1fd4
---! Hash: sha1:0cf1a53d3a93d07e65537229785e7a15ba11dcaf
+--! Previous: sha1:640dbfc2d4eb3dc5d0e15295d38072083badb4e6
+--! Hash: sha1:c1405b07937b0ccc26570431c97e2ba5aae1a738
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -135,6 +135,7 @@ create trigger _500_completion before insert or update of status, completed_at
   for each row execute function app_private.tg_tasks__completion();
 
 comment on table app_public.tasks is
+  E'@defaultOrder created_at\n'
   'A task of a user. Deleting its list or project does not delete the task.';
 comment on column app_public.tasks.user_id is 'The user who owns the task.';
 comment on column app_public.tasks.id is

@@ -1,5 +1,5 @@
---! Previous: sha1:0cf1a53d3a93d07e65537229785e7a15ba11dcaf
---! Hash: sha1:b738c54dadb204d31e6a91f7918f2dc6628ae226
+--! Previous: sha1:c1405b07937b0ccc26570431c97e2ba5aae1a738
+--! Hash: sha1:989529338a2a8bc65613efe51daf4b2cee9e94bd
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 
@@ -57,7 +57,9 @@ grant select on app_public.goals to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.goals
   for each row execute function app_private.tg__timestamps();
 
-comment on table app_public.goals is 'A long-term goal of a user.';
+comment on table app_public.goals is
+  E'@defaultOrder created_at\n'
+  'A long-term goal of a user.';
 comment on column app_public.goals.user_id is 'The user who owns the goal.';
 comment on column app_public.goals.id is
   'Id of the goal, unique among the user''s goals. A client may choose it when it '
@@ -158,7 +160,9 @@ grant select on app_public.habits to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.habits
   for each row execute function app_private.tg__timestamps();
 
-comment on table app_public.habits is 'An activity that a user wants to do every day.';
+comment on table app_public.habits is
+  E'@defaultOrder created_at\n'
+  'An activity that a user wants to do every day.';
 comment on column app_public.habits.user_id is 'The user who owns the habit.';
 comment on column app_public.habits.id is
   'Id of the habit, unique among the user''s habits. A client may choose it when it '
@@ -212,6 +216,7 @@ create trigger _100_timestamps before insert or update on app_public.habit_logs
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.habit_logs is
+  E'@defaultOrder log_date desc\n'
   'A day on which a user kept a habit; at most one log for each habit and day.';
 comment on column app_public.habit_logs.user_id is 'The user who owns the habit.';
 comment on column app_public.habit_logs.habit_id is 'The habit that was kept.';

@@ -1,5 +1,5 @@
---! Previous: sha1:b738c54dadb204d31e6a91f7918f2dc6628ae226
---! Hash: sha1:77fd137181555190b88b20c54e5f0d4c75d9a88a
+--! Previous: sha1:989529338a2a8bc65613efe51daf4b2cee9e94bd
+--! Hash: sha1:e58a54c270f6407434defefc16ab74fdb57c1e60
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 
@@ -51,7 +51,9 @@ grant select on app_public.reflections to gw_readonly;
 create trigger _100_timestamps before insert or update on app_public.reflections
   for each row execute function app_private.tg__timestamps();
 
-comment on table app_public.reflections is 'A journal entry of a user.';
+comment on table app_public.reflections is
+  E'@defaultOrder reflection_date desc\n'
+  'A journal entry of a user.';
 comment on column app_public.reflections.user_id is 'The user who owns the reflection.';
 comment on column app_public.reflections.id is
   'Id of the reflection, unique among the user''s reflections. A client may choose it '

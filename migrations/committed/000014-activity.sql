@@ -1,5 +1,5 @@
---! Previous: sha1:77fd137181555190b88b20c54e5f0d4c75d9a88a
---! Hash: sha1:d9428efc8fecdca27bd43a13d8063fcf32f6f3bb
+--! Previous: sha1:e58a54c270f6407434defefc16ab74fdb57c1e60
+--! Hash: sha1:7978e066997ca0ff33f06edaf1f15f29b2b4d0fc
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 
@@ -49,6 +49,7 @@ create policy everyone on app_public.user_activity
 grant select on app_public.user_activity to app_user, gw_readonly;
 
 comment on table app_public.user_activity is
+  E'@defaultOrder occurred_at desc\n'
   'An action of a user on a task, goal, habit, habit log or reflection. Recorded '
   'automatically.';
 comment on column app_public.user_activity.user_id is 'The user who acted.';

@@ -1,5 +1,5 @@
---! Previous: sha1:d9428efc8fecdca27bd43a13d8063fcf32f6f3bb
---! Hash: sha1:b73b340e7f6a64f50578be3e711320d8c3a49f03
+--! Previous: sha1:7978e066997ca0ff33f06edaf1f15f29b2b4d0fc
+--! Hash: sha1:101d2589e47959eecdf5964968b697f216aa3f0a
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 
@@ -51,6 +51,7 @@ grant select on app_public.user_dashboard_aggregates to app_user, gw_readonly;
 grant select, insert, update, delete on app_public.user_dashboard_aggregates to gw_cdc;
 
 comment on table app_public.user_dashboard_aggregates is
+  E'@defaultOrder agg_date desc\n'
   'Counts of a user''s tasks and reflections for one day.';
 comment on column app_public.user_dashboard_aggregates.user_id is
   'The user whose rows are counted.';
@@ -122,7 +123,8 @@ create view app_public.weekly_summaries with (security_barrier = true) as
 grant select on app_public.weekly_summaries to app_user;
 
 comment on view app_public.weekly_summaries is
-  E'@primaryKey user_id,week_start\n@foreignKey (user_id) references app_public.users (id)\n'
+  E'@defaultOrder week_start desc\n@primaryKey user_id,week_start\n'
+  '@foreignKey (user_id) references app_public.users (id)\n'
   'Your counts for each of the last twelve weeks and the current one, refreshed every '
   'hour. A week without tasks and reflections has no row.';
 comment on column app_public.weekly_summaries.user_id is

@@ -1,5 +1,5 @@
---! Previous: sha1:b73b340e7f6a64f50578be3e711320d8c3a49f03
---! Hash: sha1:691d6217ac77b9a9a6f2ac0be11d1a50c1e558b2
+--! Previous: sha1:101d2589e47959eecdf5964968b697f216aa3f0a
+--! Hash: sha1:42f434f58e82412d747193803c9c359e56baf918
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 
@@ -40,6 +40,7 @@ grant select, delete on app_public.snapshots to app_user;
 grant select on app_public.snapshots to gw_readonly;
 
 comment on table app_public.snapshots is
+  E'@defaultOrder taken_at desc\n'
   'Counts of a user''s tasks, goals, habits and reflections at one time. Created by '
   'takeSnapshot.';
 comment on column app_public.snapshots.user_id is 'The user whose rows were counted.';

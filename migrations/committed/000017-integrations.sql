@@ -1,5 +1,5 @@
---! Previous: sha1:691d6217ac77b9a9a6f2ac0be11d1a50c1e558b2
---! Hash: sha1:aae44fec25abd568bd42cc1262d21439b1968e1c
+--! Previous: sha1:42f434f58e82412d747193803c9c359e56baf918
+--! Hash: sha1:cb64d64d36ac87b4e2871a74951c480c929c5f23
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 
@@ -58,6 +58,7 @@ create trigger _100_timestamps before insert or update on app_public.integration
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.integrations is
+  E'@defaultOrder provider\n'
   'A connection to another service. A user has at most one for each provider.';
 comment on column app_public.integrations.user_id is 'The user who owns the integration.';
 comment on column app_public.integrations.id is

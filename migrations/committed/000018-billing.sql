@@ -1,5 +1,5 @@
---! Previous: sha1:aae44fec25abd568bd42cc1262d21439b1968e1c
---! Hash: sha1:d6d3e30f0a3209e7c82ce716a2dfb7b653cd3647
+--! Previous: sha1:cb64d64d36ac87b4e2871a74951c480c929c5f23
+--! Hash: sha1:4a1eb03e5c2445c790ec8fe8acd732b8080d007e
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

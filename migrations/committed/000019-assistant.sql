@@ -1,5 +1,5 @@
---! Previous: sha1:d6d3e30f0a3209e7c82ce716a2dfb7b653cd3647
---! Hash: sha1:bbf701b106b2ec37559567e6240ca9d3014583d3
+--! Previous: sha1:4a1eb03e5c2445c790ec8fe8acd732b8080d007e
+--! Hash: sha1:3f3f0cbf770165765438db99a57050642966774d
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 
@@ -43,6 +43,7 @@ create trigger _100_timestamps before insert or update on app_public.chats
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.chats is
+  E'@defaultOrder updated_at desc\n'
   'A conversation with the assistant. Deleting a chat deletes its messages and vectors.';
 comment on column app_public.chats.user_id is 'The user who owns the chat.';
 comment on column app_public.chats.id is
@@ -129,7 +130,7 @@ create trigger _500_touch_chat after insert on app_public.chat_messages
   for each row execute function app_private.tg_chat_messages__touch_chat();
 
 comment on table app_public.chat_messages is
-  E'@behavior -update\n'
+  E'@defaultOrder created_at\n@behavior -update\n'
   'A message of a chat. A message can be added and deleted, but not changed.';
 comment on column app_public.chat_messages.user_id is 'The user who owns the chat.';
 comment on column app_public.chat_messages.id is

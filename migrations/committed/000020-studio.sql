@@ -1,5 +1,5 @@
---! Previous: sha1:bbf701b106b2ec37559567e6240ca9d3014583d3
---! Hash: sha1:2d5326dabadf4a4d36bf23fc86e745fbf8076630
+--! Previous: sha1:3f3f0cbf770165765438db99a57050642966774d
+--! Hash: sha1:58d996dd4a13f6451d18e9efcc937728070550aa
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 
@@ -49,6 +49,7 @@ create trigger _100_timestamps before insert or update on app_public.workspaces
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.workspaces is
+  E'@defaultOrder updated_at desc\n'
   'A place where a user works on a visualization outside any project.';
 comment on column app_public.workspaces.user_id is 'The user who owns the workspace.';
 comment on column app_public.workspaces.id is
@@ -117,6 +118,7 @@ comment on constraint project_visualizations_user_id_project_id_slide_number_key
   on app_public.project_visualizations is
   E'@behavior -single -update -delete\nA slide number is used once in a project.';
 comment on table app_public.project_visualizations is
+  E'@defaultOrder slide_number\n'
   'A visualization of a project, shown as a slide. Deleting the project deletes its '
   'visualizations.';
 comment on column app_public.project_visualizations.user_id is

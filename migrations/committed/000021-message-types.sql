@@ -1,5 +1,5 @@
---! Previous: sha1:2d5326dabadf4a4d36bf23fc86e745fbf8076630
---! Hash: sha1:e244f3dce54929a41370d19d31635cbfff92199b
+--! Previous: sha1:58d996dd4a13f6451d18e9efcc937728070550aa
+--! Hash: sha1:740e509b3fa6ff88e4a1ed0d383292554cacd01a
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

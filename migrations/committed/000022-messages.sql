@@ -1,5 +1,5 @@
---! Previous: sha1:e244f3dce54929a41370d19d31635cbfff92199b
---! Hash: sha1:d0b0dddbd7c328d3f1d389dfb9e411e4be02d473
+--! Previous: sha1:740e509b3fa6ff88e4a1ed0d383292554cacd01a
+--! Hash: sha1:58be3c6a0b07c4cdc5293079522552a5115fce90
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -127,6 +127,7 @@ create trigger _100_timestamps before insert or update on app_public.message_log
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.message_logs is
+  E'@defaultOrder scheduled_send_time desc\n'
   'A message to a user: what it says, when it is due, and what became of it.';
 comment on column app_public.message_logs.user_id is 'Who receives it.';
 comment on column app_public.message_logs.id is 'Unique among the user''s messages.';

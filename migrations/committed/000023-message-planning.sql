@@ -1,5 +1,5 @@
---! Previous: sha1:d0b0dddbd7c328d3f1d389dfb9e411e4be02d473
---! Hash: sha1:5b45481ba9951ea2bb04019b44c3bd6b1c6395d7
+--! Previous: sha1:58be3c6a0b07c4cdc5293079522552a5115fce90
+--! Hash: sha1:860bbfcc50e9d4ec22f6bb31cb4dac97c6342781
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5b45481ba9951ea2bb04019b44c3bd6b1c6395d7
---! Hash: sha1:abef87c6b79be9998a2c8827c89e0729a23e3436
+--! Previous: sha1:860bbfcc50e9d4ec22f6bb31cb4dac97c6342781
+--! Hash: sha1:f4a16c0acc10f197c7b3ffa29d66196233041d6f
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 
@@ -40,6 +40,7 @@ create trigger _100_timestamps before insert or update on app_public.digests
   for each row execute function app_private.tg__timestamps();
 
 comment on table app_public.digests is
+  E'@defaultOrder week_start desc\n'
   'A summary of a week, composed on the Monday after it for users who want the weekly digest.';
 comment on column app_public.digests.user_id is 'Whose week it was.';
 comment on column app_public.digests.id is 'Unique among the user''s digests.';

@@ -1,5 +1,5 @@
---! Previous: sha1:abef87c6b79be9998a2c8827c89e0729a23e3436
---! Hash: sha1:f10971a30094c9f732f5e07d17ca519d91502a65
+--! Previous: sha1:f4a16c0acc10f197c7b3ffa29d66196233041d6f
+--! Hash: sha1:5c2830c1f4faad6322103f05cd345be152ff3449
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f10971a30094c9f732f5e07d17ca519d91502a65
---! Hash: sha1:d72eb503332720711aec8e972d90495e545429d6
+--! Previous: sha1:5c2830c1f4faad6322103f05cd345be152ff3449
+--! Hash: sha1:fc79e6c594b83c8b68dd4de56aa9182cea6d47dc
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

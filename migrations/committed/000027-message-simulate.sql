@@ -1,5 +1,5 @@
---! Previous: sha1:d72eb503332720711aec8e972d90495e545429d6
---! Hash: sha1:408f904a79161fe101ecb985d07b4bfa983afc6e
+--! Previous: sha1:fc79e6c594b83c8b68dd4de56aa9182cea6d47dc
+--! Hash: sha1:72d57093d70448c360015e4a487f57d794d49746
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

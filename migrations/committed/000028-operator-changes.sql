@@ -1,5 +1,5 @@
---! Previous: sha1:408f904a79161fe101ecb985d07b4bfa983afc6e
---! Hash: sha1:01265e27a4fb70bc4358dcfbf582ef67884c21cc
+--! Previous: sha1:72d57093d70448c360015e4a487f57d794d49746
+--! Hash: sha1:33a097fd61af2b56fafae96b7d82783e3096ebe7
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

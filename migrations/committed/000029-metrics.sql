@@ -1,5 +1,5 @@
---! Previous: sha1:01265e27a4fb70bc4358dcfbf582ef67884c21cc
---! Hash: sha1:708c275b982f15f265d4c75868e7a45e099520b6
+--! Previous: sha1:33a097fd61af2b56fafae96b7d82783e3096ebe7
+--! Hash: sha1:ddac5a72a6e6c5296ca4855e342c5a60d4b0e265
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:708c275b982f15f265d4c75868e7a45e099520b6
---! Hash: sha1:ab214eca7fc2c545dfeb1ada7b4a1b48fe42ae33
+--! Previous: sha1:ddac5a72a6e6c5296ca4855e342c5a60d4b0e265
+--! Hash: sha1:14eaad03a3b37fb88f00c951ba96afcde687465d
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ab214eca7fc2c545dfeb1ada7b4a1b48fe42ae33
---! Hash: sha1:28a3e772313c122fc30c7c0c7e629ffd7b329fbe
+--! Previous: sha1:14eaad03a3b37fb88f00c951ba96afcde687465d
+--! Hash: sha1:bca06e4898f2e753accfa16278e3f997febb8d0f
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:28a3e772313c122fc30c7c0c7e629ffd7b329fbe
---! Hash: sha1:74f671632cf1594f502d04d9d532fb026c94e9f4
+--! Previous: sha1:bca06e4898f2e753accfa16278e3f997febb8d0f
+--! Hash: sha1:b8e87fd379a514a810e2bf7da367f622540bf0e2
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:74f671632cf1594f502d04d9d532fb026c94e9f4
---! Hash: sha1:9d19538f074991c9e7db68d2170bf4a96d386cbf
+--! Previous: sha1:b8e87fd379a514a810e2bf7da367f622540bf0e2
+--! Hash: sha1:7fe709446df173c95cefd29ca195717b0cebe5a2
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

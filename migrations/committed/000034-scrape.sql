@@ -1,5 +1,5 @@
---! Previous: sha1:9d19538f074991c9e7db68d2170bf4a96d386cbf
---! Hash: sha1:3411166479869bbf8df44a9adef49c3bbd1785d4
+--! Previous: sha1:7fe709446df173c95cefd29ca195717b0cebe5a2
+--! Hash: sha1:2649b8815f062762217f6a2ff434029d3994bba4
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

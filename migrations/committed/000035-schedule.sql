@@ -1,5 +1,5 @@
---! Previous: sha1:3411166479869bbf8df44a9adef49c3bbd1785d4
---! Hash: sha1:467e5c115f537e391a830444e0fe56cc2866c563
+--! Previous: sha1:2649b8815f062762217f6a2ff434029d3994bba4
+--! Hash: sha1:6516af2ce42cdb2e20816ba89b87c0be8c3c7929
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

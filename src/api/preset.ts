@@ -1,3 +1,5 @@
+// First: it corrects what the next ones load.
+
 import type { IncomingMessage } from 'node:http';
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import { PgManyToManyPreset } from '@graphile-contrib/pg-many-to-many';
@@ -14,6 +16,8 @@ import { limits } from './limits.ts';
 import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { OutagePlugin } from './outage-plugin.ts';
+import { OrdersPlugin } from './pages/orders.ts';
+import { assertRepaired } from './pages/repair.ts';
 import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
 import { SearchFilterPlugin } from './search-filter.ts';
 import { telemetryPlugin } from './telemetry/plugin.ts';
@@ -38,6 +42,7 @@ export interface PresetOptions {
 
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
+  assertRepaired();
   const { pool, jwtSecret, claimsOf, liveOf, maskError, telemetry, watchUrl } = options;
   const pgService = makePgService({
     pool,
@@ -58,6 +63,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       PartitionedIndexPlugin,
       TenantKeyNamesPlugin,
       LinkTablesPlugin,
+      OrdersPlugin,
       PageSizePlugin,
       RefusalPlugin,
       NotFoundPlugin,

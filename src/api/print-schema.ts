@@ -1,3 +1,6 @@
+// First: it corrects what the next ones load.
+import './pages/repair.ts';
+
 import { Pool } from 'pg';
 import { makeSchema } from 'postgraphile';
 import { lexicographicSortSchema, printSchema } from 'postgraphile/graphql';

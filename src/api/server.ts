@@ -1,3 +1,6 @@
+// First: it corrects what the next ones load.
+import './pages/repair.ts';
+
 import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { postgraphile } from 'postgraphile';
