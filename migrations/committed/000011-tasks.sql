@@ -1,5 +1,5 @@
 --! Previous: sha1:640dbfc2d4eb3dc5d0e15295d38072083badb4e6
---! Hash: sha1:c1405b07937b0ccc26570431c97e2ba5aae1a738
+--! Hash: sha1:d9baaa9a3d24121b2c1a7b317239608523edf36a
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -196,6 +196,35 @@ $$;
 comment on function app_private.tg__release_tasks() is
   'Removes tasks from a list or project that is being deleted.';
 --! EndIncluded functions/app_private/tg__release_tasks.sql
+--! Included functions/app_hidden/to_search_query.sql
+create or replace function app_hidden.to_search_query(words text, argument text)
+returns tsquery
+language plpgsql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wanted tsquery;
+begin
+  if length(words) > 1000 then
+    raise exception 'a text to search for has at most 1000 characters'
+      using errcode = 'GW002', column = argument;
+  end if;
+  wanted := websearch_to_tsquery('english', words);
+  -- The last word may still be typed, so its beginning is enough. Not behind a minus sign:
+  -- that would leave out more than was said.
+  if words ~ '[[:alnum:]]$' and wanted::text ~ '(^|[^!])''[^'']+''$' then
+    wanted := (wanted::text || ':*')::tsquery;
+  end if;
+  return wanted;
+end
+$$;
+
+grant execute on function app_hidden.to_search_query(text, text) to app_user;
+comment on function app_hidden.to_search_query(text, text) is
+  'What to look for when somebody searches for these words, as in a web search: quotes, '
+  '"or" and a minus sign; the last word matches words that begin with it. Raises GW002, '
+  'naming the argument, above 1000 characters.';
+--! EndIncluded functions/app_hidden/to_search_query.sql
 --! Included functions/app_public/search_tasks.sql
 create or replace function app_public.search_tasks(query text)
 returns setof app_public.tasks
@@ -205,15 +234,17 @@ as $$
   select tasks.*
   from app_public.tasks
   where tasks.user_id = app_hidden.current_app_user_id()
-    and tasks.search @@ websearch_to_tsquery('english', search_tasks.query)
-  order by ts_rank(tasks.search, websearch_to_tsquery('english', search_tasks.query)) desc,
+    -- In a query of its own, which runs once and not for each row.
+    and tasks.search @@ (select app_hidden.to_search_query(search_tasks.query, 'query'))
+  order by
+    ts_rank(tasks.search, (select app_hidden.to_search_query(search_tasks.query, 'query'))) desc,
     tasks.created_at desc, tasks.id
 $$;
 
 grant execute on function app_public.search_tasks(text) to app_user;
 comment on function app_public.search_tasks(text) is
   'Your tasks whose title or description matches the query, best match first. Quotes, '
-  '"or" and a minus sign work as in a web search.';
+  '"or" and a minus sign work as in a web search; the last word may be its beginning.';
 --! EndIncluded functions/app_public/search_tasks.sql
 
 -- A trigger, because ON DELETE SET NULL would set user_id to null as well.

@@ -1,5 +1,5 @@
---! Previous: sha1:c1405b07937b0ccc26570431c97e2ba5aae1a738
---! Hash: sha1:989529338a2a8bc65613efe51daf4b2cee9e94bd
+--! Previous: sha1:d9baaa9a3d24121b2c1a7b317239608523edf36a
+--! Hash: sha1:f26811841a1757fa4a22de538bee35aeeb38c320
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:989529338a2a8bc65613efe51daf4b2cee9e94bd
---! Hash: sha1:e58a54c270f6407434defefc16ab74fdb57c1e60
+--! Previous: sha1:f26811841a1757fa4a22de538bee35aeeb38c320
+--! Hash: sha1:c14d009faa48c80d04897cb68cd2a82d546a1bc7
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e58a54c270f6407434defefc16ab74fdb57c1e60
---! Hash: sha1:7978e066997ca0ff33f06edaf1f15f29b2b4d0fc
+--! Previous: sha1:c14d009faa48c80d04897cb68cd2a82d546a1bc7
+--! Hash: sha1:0a880726024196a2660e2b8018e82b50211fcfb1
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7978e066997ca0ff33f06edaf1f15f29b2b4d0fc
---! Hash: sha1:101d2589e47959eecdf5964968b697f216aa3f0a
+--! Previous: sha1:0a880726024196a2660e2b8018e82b50211fcfb1
+--! Hash: sha1:1bb27a720752cde483480be0c9ea2dabcc1b61ea
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

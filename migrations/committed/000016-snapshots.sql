@@ -1,5 +1,5 @@
---! Previous: sha1:101d2589e47959eecdf5964968b697f216aa3f0a
---! Hash: sha1:42f434f58e82412d747193803c9c359e56baf918
+--! Previous: sha1:1bb27a720752cde483480be0c9ea2dabcc1b61ea
+--! Hash: sha1:4ffba3c640464a788dba89ed1ac0d52cf3b946ac
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:42f434f58e82412d747193803c9c359e56baf918
---! Hash: sha1:cb64d64d36ac87b4e2871a74951c480c929c5f23
+--! Previous: sha1:4ffba3c640464a788dba89ed1ac0d52cf3b946ac
+--! Hash: sha1:027691fab42707f171336eb1c79eab2e03f310d8
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

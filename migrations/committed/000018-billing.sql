@@ -1,5 +1,5 @@
---! Previous: sha1:cb64d64d36ac87b4e2871a74951c480c929c5f23
---! Hash: sha1:4a1eb03e5c2445c790ec8fe8acd732b8080d007e
+--! Previous: sha1:027691fab42707f171336eb1c79eab2e03f310d8
+--! Hash: sha1:650c6ddc5eb4c67a96fc1950d7e6e081395c541a
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4a1eb03e5c2445c790ec8fe8acd732b8080d007e
---! Hash: sha1:3f3f0cbf770165765438db99a57050642966774d
+--! Previous: sha1:650c6ddc5eb4c67a96fc1950d7e6e081395c541a
+--! Hash: sha1:63c338d515208d7e566d98f654d1a338b63b4dbe
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

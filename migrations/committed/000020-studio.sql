@@ -1,5 +1,5 @@
---! Previous: sha1:3f3f0cbf770165765438db99a57050642966774d
---! Hash: sha1:58d996dd4a13f6451d18e9efcc937728070550aa
+--! Previous: sha1:63c338d515208d7e566d98f654d1a338b63b4dbe
+--! Hash: sha1:59b6ed3b5ee76be51266026b41bcdf7410434838
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:58d996dd4a13f6451d18e9efcc937728070550aa
---! Hash: sha1:740e509b3fa6ff88e4a1ed0d383292554cacd01a
+--! Previous: sha1:59b6ed3b5ee76be51266026b41bcdf7410434838
+--! Hash: sha1:31831de6d865cc0bf97c721f35cf6c3e45d07b45
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:740e509b3fa6ff88e4a1ed0d383292554cacd01a
---! Hash: sha1:58be3c6a0b07c4cdc5293079522552a5115fce90
+--! Previous: sha1:31831de6d865cc0bf97c721f35cf6c3e45d07b45
+--! Hash: sha1:39886c0d8d072c42d6a3c75cda977b078ec3af28
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

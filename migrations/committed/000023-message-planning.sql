@@ -1,5 +1,5 @@
---! Previous: sha1:58be3c6a0b07c4cdc5293079522552a5115fce90
---! Hash: sha1:860bbfcc50e9d4ec22f6bb31cb4dac97c6342781
+--! Previous: sha1:39886c0d8d072c42d6a3c75cda977b078ec3af28
+--! Hash: sha1:2a54e572ac0981d8859a02eb678bc490f6e231db
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:860bbfcc50e9d4ec22f6bb31cb4dac97c6342781
---! Hash: sha1:f4a16c0acc10f197c7b3ffa29d66196233041d6f
+--! Previous: sha1:2a54e572ac0981d8859a02eb678bc490f6e231db
+--! Hash: sha1:35d0f4486aed6737602ff80dd9509112c2fa8edc
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

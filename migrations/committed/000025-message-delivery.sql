@@ -1,5 +1,5 @@
---! Previous: sha1:f4a16c0acc10f197c7b3ffa29d66196233041d6f
---! Hash: sha1:5c2830c1f4faad6322103f05cd345be152ff3449
+--! Previous: sha1:35d0f4486aed6737602ff80dd9509112c2fa8edc
+--! Hash: sha1:8f0934b2e0c6fb42ea07165ffeb8accf93c0b039
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

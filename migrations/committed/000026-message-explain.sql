@@ -1,5 +1,5 @@
---! Previous: sha1:5c2830c1f4faad6322103f05cd345be152ff3449
---! Hash: sha1:fc79e6c594b83c8b68dd4de56aa9182cea6d47dc
+--! Previous: sha1:8f0934b2e0c6fb42ea07165ffeb8accf93c0b039
+--! Hash: sha1:f3d5d8789a4b17edc624bd96e482606d5b50b916
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fc79e6c594b83c8b68dd4de56aa9182cea6d47dc
---! Hash: sha1:72d57093d70448c360015e4a487f57d794d49746
+--! Previous: sha1:f3d5d8789a4b17edc624bd96e482606d5b50b916
+--! Hash: sha1:2b47063f95c9bafad5dcc697d04a8408dce75a7b
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:72d57093d70448c360015e4a487f57d794d49746
---! Hash: sha1:33a097fd61af2b56fafae96b7d82783e3096ebe7
+--! Previous: sha1:2b47063f95c9bafad5dcc697d04a8408dce75a7b
+--! Hash: sha1:5ac093497c2e042842a9fbde9d834dee3586b06e
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

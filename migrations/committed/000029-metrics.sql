@@ -1,5 +1,5 @@
---! Previous: sha1:33a097fd61af2b56fafae96b7d82783e3096ebe7
---! Hash: sha1:ddac5a72a6e6c5296ca4855e342c5a60d4b0e265
+--! Previous: sha1:5ac093497c2e042842a9fbde9d834dee3586b06e
+--! Hash: sha1:b7fcbfce1bb80bdf1bcb5539380bf366c3e8b809
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

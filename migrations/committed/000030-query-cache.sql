@@ -1,5 +1,5 @@
---! Previous: sha1:ddac5a72a6e6c5296ca4855e342c5a60d4b0e265
---! Hash: sha1:14eaad03a3b37fb88f00c951ba96afcde687465d
+--! Previous: sha1:b7fcbfce1bb80bdf1bcb5539380bf366c3e8b809
+--! Hash: sha1:f56555b0740f558105a9a1bee2c9ca3ea1bd16e8
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:14eaad03a3b37fb88f00c951ba96afcde687465d
---! Hash: sha1:bca06e4898f2e753accfa16278e3f997febb8d0f
+--! Previous: sha1:f56555b0740f558105a9a1bee2c9ca3ea1bd16e8
+--! Hash: sha1:bf41b783e2ec6d91ec46be5b9a6fd1303c53a769
 --! Message: live
 --! Baseline: topics/31-live.sql
 

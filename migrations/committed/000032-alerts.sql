@@ -1,5 +1,5 @@
---! Previous: sha1:bca06e4898f2e753accfa16278e3f997febb8d0f
---! Hash: sha1:b8e87fd379a514a810e2bf7da367f622540bf0e2
+--! Previous: sha1:bf41b783e2ec6d91ec46be5b9a6fd1303c53a769
+--! Hash: sha1:5ec4cd325d5508f3b42b784bff571279b5a44705
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b8e87fd379a514a810e2bf7da367f622540bf0e2
---! Hash: sha1:7fe709446df173c95cefd29ca195717b0cebe5a2
+--! Previous: sha1:5ec4cd325d5508f3b42b784bff571279b5a44705
+--! Hash: sha1:09e24c9a8ad8f2b9ccf5637518ca9341ffbf7ecf
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7fe709446df173c95cefd29ca195717b0cebe5a2
---! Hash: sha1:2649b8815f062762217f6a2ff434029d3994bba4
+--! Previous: sha1:09e24c9a8ad8f2b9ccf5637518ca9341ffbf7ecf
+--! Hash: sha1:f5c9498cb096651110b3aa7587790262283c81a9
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2649b8815f062762217f6a2ff434029d3994bba4
---! Hash: sha1:6516af2ce42cdb2e20816ba89b87c0be8c3c7929
+--! Previous: sha1:f5c9498cb096651110b3aa7587790262283c81a9
+--! Hash: sha1:a4d19c7812e1fc60f8424053e243253ad6df018f
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -21,6 +21,9 @@ export const errorCodes = [
   'FOREIGN_KEY_VIOLATION',
   'VALIDATION_FAILED',
   'GRAPHQL_VALIDATION_FAILED',
+  'QUERY_TOO_COMPLEX',
+  'RESPONSE_TOO_LARGE',
+  'RATE_LIMITED',
   'TOO_MANY_SUBSCRIPTIONS',
   'BAD_REQUEST',
   'BODY_TOO_LARGE',
@@ -95,6 +98,8 @@ export const refusals = {
   refreshSession: 'the refresh token is not valid; sign in again',
   notFound: 'there is no such row',
   pageSize: 'a page has between 0 and 100 rows',
+  tooManyAtOnce: 'too many of your requests run at once; try again',
+  responseTooLarge: 'the response would be longer than 10 MB; ask for less',
 } as const;
 
 const byMessage: Record<string, ErrorCode> = {
@@ -106,6 +111,12 @@ const byMessage: Record<string, ErrorCode> = {
   'Empty objects are forbidden in filter argument input.': 'VALIDATION_FAILED',
   'Null literals are forbidden in filter argument input.': 'VALIDATION_FAILED',
 };
+
+/** A message of graphql-js without the names that it proposes, which are the schema's. */
+export const withoutSuggestion = (message: string): string =>
+  message.replace(/ Did you mean .*\?$/s, '');
+
+const isCode = (code: unknown): code is ErrorCode => errorCodes.includes(code as ErrorCode);
 
 /** What a database error means to a frontend; undefined when it must be masked. */
 function translate(error: DatabaseError, columnOf: ColumnOf): PublicError | undefined {
@@ -176,7 +187,14 @@ export function makeMaskError(log: Log, columnOf: ColumnOf, disk?: FullDisk) {
       if (translated !== undefined) return show(translated);
     }
 
-    if (isSafeError(cause)) return show({ message: cause.message, code: 'VALIDATION_FAILED' });
+    if (isSafeError(cause)) {
+      const { code, field } = (cause.extensions ?? {}) as { code?: unknown; field?: string };
+      return show({
+        message: cause.message,
+        code: isCode(code) ? code : 'VALIDATION_FAILED',
+        field,
+      });
+    }
 
     const errorId = randomUUID();
     // pg gives no code when a connection breaks under a query, or none can be had in time.

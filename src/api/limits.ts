@@ -8,6 +8,34 @@ export const limits = {
   statementSeconds: 5,
   /** How long a request may be. */
   bodyBytes: 1_000_000,
+  /** How long the text of a document may be; variables may use the rest of the request. */
+  documentBytes: 64_000,
+  /** Words and signs of a document. */
+  tokens: 20_000,
+  /** Brackets in brackets, of a document and of variables. */
+  nesting: 50,
+  /** Values in the variables of a request. */
+  variableValues: 20_000,
+  /** Fields of a document, those of a fragment as often as it is spread. */
+  selections: 1_500,
+  /** Fields of a query itself. */
+  rootFields: 50,
+  /** Fields of a mutation itself. */
+  mutationFields: 10,
+  /** Fields of a mutation that sign in. */
+  signIns: 1,
+  /** Rows that an operation may ask for, pages in pages multiplied. */
+  rows: 20_000,
+  /** Values that a response may have, estimated in the same way. */
+  values: 200_000,
+  /** How long a response may be. */
+  responseBytes: 10_000_000,
+  /** What may wait for clients that do not read their responses, all together. */
+  unreadBytes: 50_000_000,
+  /** How long a client may read nothing of a response that waits for it. */
+  stallSeconds: 20,
+  /** Memory for documents and their plans. */
+  documentMemoryBytes: 100_000_000,
   /** Fields in fields. */
   depth: 12,
   /** Lists in lists. */
@@ -17,3 +45,12 @@ export const limits = {
   /** Fields in fields of an introspection query; what graphql-js's own needs. */
   introspectionDepth: 15,
 } as const;
+
+/** The fields that sign in: each costs a hash of a password, or makes a user. */
+export const signInFields: readonly string[] = [
+  'login',
+  'register',
+  'continueAsGuest',
+  'upgradeGuest',
+  'refreshSession',
+];

@@ -3,6 +3,7 @@ import { sendError } from '../http.ts';
 import type { Log } from '../log.ts';
 import type { Drain } from './drain.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
+import type { Unread } from './unread.ts';
 
 export type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
 
@@ -13,6 +14,7 @@ export interface ListenOptions {
   handle: Handler;
   telemetry: Telemetry;
   drain: Drain;
+  unread: Unread;
   log: Log;
 }
 
@@ -26,6 +28,7 @@ export function listen({
   handle,
   telemetry,
   drain,
+  unread,
   log,
 }: ListenOptions): Promise<Server> {
   // Other upgrades that clients offer, such as h2c, are passed over, as without sockets.
@@ -34,11 +37,14 @@ export function listen({
     response.setHeader('x-content-type-options', 'nosniff');
     drain.track(response);
     telemetry.run(request, response, () => {
-      handle(request, response).catch((error: unknown) => {
-        log.error({ err: error }, 'a request failed outside GraphQL');
-        if (response.headersSent) response.destroy();
-        else sendError(response, 500, 'INTERNAL', 'an internal error occurred');
-      });
+      handle(request, response).then(
+        () => unread.track(response),
+        (error: unknown) => {
+          log.error({ err: error }, 'a request failed outside GraphQL');
+          if (response.headersSent) response.destroy();
+          else sendError(response, 500, 'INTERNAL', 'an internal error occurred');
+        },
+      );
     });
   });
   server.requestTimeout = 30_000;

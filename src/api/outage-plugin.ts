@@ -8,14 +8,21 @@ interface Payload {
   errors?: { extensions?: { code?: string } }[];
 }
 
-/** Whether the database gave nothing of what was asked. */
-const isOutage = ({ data, errors = [] }: Payload): boolean =>
-  errors.length > 0 &&
-  errors.every(({ extensions }) => extensions?.code === 'UNAVAILABLE') &&
-  Object.values(data ?? {}).every((value) => value === null);
+/** What a response without any data says with its status. */
+const statuses: Record<string, number> = { UNAVAILABLE: 503, RATE_LIMITED: 429 };
+
+/** The status of a response that has nothing but errors of one kind; undefined for others. */
+function statusOf({ data, errors = [] }: Payload): number | undefined {
+  const code = errors[0]?.extensions?.code ?? '';
+  const isAll =
+    errors.every(({ extensions }) => extensions?.code === code) &&
+    Object.values(data ?? {}).every((value) => value === null);
+  return isAll ? statuses[code] : undefined;
+}
 
 function parse(buffer: Buffer): Payload | undefined {
-  if (buffer.length > longest || !buffer.includes('"UNAVAILABLE"')) return undefined;
+  if (buffer.length > longest) return undefined;
+  if (!Object.keys(statuses).some((code) => buffer.includes(`"${code}"`))) return undefined;
   try {
     return JSON.parse(buffer.toString()) as Payload;
   } catch {
@@ -25,7 +32,8 @@ function parse(buffer: Buffer): Payload | undefined {
 
 /**
  * Balancers, monitors and clients that look at the status alone have to see an outage: a response
- * without any data, because the database is away, is 503 and says when to try again.
+ * without any data, because the database is away, is 503 and says when to try again. One that was
+ * refused because the caller asks too much at once is 429.
  */
 export const OutagePlugin: GraphileConfig.Plugin = {
   name: 'OutagePlugin',
@@ -43,8 +51,9 @@ export const OutagePlugin: GraphileConfig.Plugin = {
             : result.type === 'json'
               ? (result.json as Payload)
               : undefined;
-        if (payload === undefined || !isOutage(payload)) return result;
-        return { ...result, statusCode: 503, headers: { ...result.headers, 'Retry-After': '1' } };
+        const statusCode = payload === undefined ? undefined : statusOf(payload);
+        if (statusCode === undefined) return result;
+        return { ...result, statusCode, headers: { 'retry-after': '1', ...result.headers } };
       },
     },
   },

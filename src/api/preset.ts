@@ -1,6 +1,6 @@
 // First: it corrects what the next ones load.
 
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import { PgManyToManyPreset } from '@graphile-contrib/pg-many-to-many';
 import type { Pool } from 'pg';
@@ -12,14 +12,17 @@ import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
 import { AggregatesPreset } from './aggregates.ts';
 import { DescriptionsPlugin } from './descriptions.ts';
+import { documentPlugin } from './documents/plugin.ts';
 import { limits } from './limits.ts';
 import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { OutagePlugin } from './outage-plugin.ts';
 import { OrdersPlugin } from './pages/orders.ts';
+import { PageSizePlugin } from './pages/page-size.ts';
 import { assertRepaired } from './pages/repair.ts';
-import { DocumentPlugin, NotFoundPlugin, PageSizePlugin, RefusalPlugin } from './plugins.ts';
+import { NotFoundPlugin, RefusalPlugin } from './refusals.ts';
 import { SearchFilterPlugin } from './search-filter.ts';
+import { type Asker, type SharedOptions, shareConnections } from './shares.ts';
 import { telemetryPlugin } from './telemetry/plugin.ts';
 import { observeStatements } from './telemetry/statements.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
@@ -34,21 +37,45 @@ export interface PresetOptions {
   /** Where a user's changes come from; unset where there are no sockets. */
   liveOf?: ((userId: string) => LiveSource) | undefined;
   maskError: (error: GraphQLError) => GraphQLError;
+  /** Whether callers may read the schema: introspection, GraphiQL, names like a wrong one. */
+  showsSchema?: boolean | undefined;
+  /** Shares of the pool; absent where nothing is served. */
+  connections?: Omit<SharedOptions, 'askerOf'> | undefined;
   /** Absent where nothing is served, such as when the schema is printed. */
   telemetry?: Telemetry | undefined;
   /** A superuser's URL, to rebuild the schema whenever the database changes. */
   watchUrl?: string | undefined;
 }
 
+/** Aborted when the connection ends before the response does. */
+function goneSignal(response: ServerResponse): AbortSignal {
+  const controller = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) controller.abort();
+  });
+  return controller.signal;
+}
+
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
   assertRepaired();
-  const { pool, jwtSecret, claimsOf, liveOf, maskError, telemetry, watchUrl } = options;
+  const { pool, jwtSecret, claimsOf, liveOf, maskError, telemetry, watchUrl, connections } =
+    options;
+  const askers = new WeakMap<object, Asker>();
+  const showsSchema = options.showsSchema ?? true;
   const pgService = makePgService({
     pool,
     schemas: ['app_public'],
     ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
   });
+  const observed = telemetry === undefined ? pgService : observeStatements(pgService, telemetry);
+  const served =
+    connections === undefined
+      ? observed
+      : shareConnections(observed, {
+          ...connections,
+          askerOf: (pgSettings) => askers.get(pgSettings),
+        });
   return {
     extends: [
       PostGraphileAmberPreset,
@@ -67,7 +94,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       PageSizePlugin,
       RefusalPlugin,
       NotFoundPlugin,
-      DocumentPlugin,
+      documentPlugin(showsSchema),
       OutagePlugin,
       VectorPlugin,
       SearchFilterPlugin,
@@ -76,7 +103,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       SubscriptionTransportPlugin,
       ...(telemetry === undefined ? [] : [telemetryPlugin(telemetry)]),
     ],
-    pgServices: [telemetry === undefined ? pgService : observeStatements(pgService, telemetry)],
+    pgServices: [served],
     schema: {
       // A schema that cannot be built whole must not be served in part.
       dontSwallowErrors: true,
@@ -89,8 +116,11 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
     gather: { pgJwtTypes: 'app_public.access_token' },
     grafserv: {
       graphqlPath: '/graphql',
+      graphiql: showsSchema,
       graphiqlPath: '/',
       maxRequestLength: limits.bodyBytes,
+      // The documents' own cache takes its place.
+      parseAndValidateCacheSize: 0,
       watch: watchUrl !== undefined,
       websockets: false,
       maskError,
@@ -103,16 +133,23 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
         const claims = request === undefined ? undefined : claimsOf(request);
         const traceparent =
           request === undefined ? undefined : telemetry?.infoOf(request)?.traceparent;
+        // Set with set_config(…, true) inside the transaction of each operation.
+        const pgSettings = {
+          role: claims === undefined ? 'app_anonymous' : 'app_user',
+          'app.current_user_id': claims?.sub ?? '',
+          'app.current_session_id': claims?.sid ?? '',
+          'app.traceparent': traceparent ?? '',
+          statement_timeout: `${limits.statementSeconds}s`,
+        };
+        askers.set(pgSettings, {
+          key: claims?.sub ?? '',
+          gone: node === undefined ? undefined : goneSignal(node.res),
+          isLive: ws !== undefined,
+          received: 0,
+        });
         return {
           live: ws === undefined || claims === undefined ? undefined : liveOf?.(claims.sub),
-          // Set with set_config(…, true) inside the transaction of each operation.
-          pgSettings: {
-            role: claims === undefined ? 'app_anonymous' : 'app_user',
-            'app.current_user_id': claims?.sub ?? '',
-            'app.current_session_id': claims?.sid ?? '',
-            'app.traceparent': traceparent ?? '',
-            statement_timeout: `${limits.statementSeconds}s`,
-          },
+          pgSettings,
         };
       },
     },

@@ -23,14 +23,13 @@ export const SearchFilterPlugin: GraphileConfig.Plugin = {
           const fieldName = build.inflection.attribute({ codec: codec as never, attributeName });
           const field = fieldWithHooks({ fieldName }, () => ({
             description:
-              'Matches words, as web searches do: quotes, or, and a minus sign. Null matches all.',
+              'Matches words, as web searches do: quotes, or, and a minus sign; the last word may be its beginning. Null matches all.',
             type: GraphQLString,
             apply(condition: PgCondition, words: string | null | undefined) {
               if (words == null) return;
               const query = sqlValueWithCodec(words, TYPES.text);
-              // The configuration is that of the generated column.
               condition.where(
-                sql`${condition.alias}.${column} @@ websearch_to_tsquery('english', ${query})`,
+                sql`${condition.alias}.${column} @@ (select app_hidden.to_search_query(${query}, ${sql.literal(fieldName)}))`,
               );
             },
           }));

@@ -22,7 +22,9 @@ import type { SocketLimits } from './live/sockets.ts';
 import { makePreset } from './preset.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
 import { makeRoutes, metricsOnly, metricsRoute, readyRoute } from './routes.ts';
+import { Shares } from './shares.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
+import { Unread } from './unread.ts';
 
 export interface ApiOptions {
   /** gw_authenticator's connection. */
@@ -135,6 +137,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
         telemetry.addError(String(masked.extensions.code));
         return masked;
       },
+      connections: {
+        shares: new Shares(Math.floor(options.poolSize / 2)),
+        cancel: (backend) => probe.ask({ text: 'select pg_cancel_backend($1)', values: [backend] }),
+      },
       telemetry: options.metrics === undefined ? undefined : telemetry,
       watchUrl,
     }),
@@ -155,7 +161,8 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     metrics: metricsPort === undefined ? metrics : undefined,
     log,
   });
-  const listening = { host, telemetry, drain, log };
+  const unread = new Unread({ bytes: limits.unreadBytes, stallMs: limits.stallSeconds * 1_000 });
+  const listening = { host, telemetry, drain, unread, log };
   const server = await listen({ ...listening, port: options.port, handle });
   live.attach(server, serv);
   const metricsServer =

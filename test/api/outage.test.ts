@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { type Api, startApi } from '../../src/api/server.ts';
+import { signAccessToken } from '../../src/api/tokens.ts';
 import { createLog } from '../../src/log.ts';
 import { withSql } from '../../src/postgres/connect.ts';
 import { databaseName } from '../../src/postgres/urls.ts';
@@ -74,8 +76,12 @@ describe('with a database that works', () => {
     let answers: Promise<number[]> | undefined;
     await sql.begin(async (inner) => {
       await inner`lock table app_public.goals in access exclusive mode`;
+      // Each by a user of its own: one alone would get half of the pool.
       const asked = Array.from({ length: poolSize + waiting }, async () => {
-        const { status } = await api.query('{ goals { nodes { title } } }', {}, token);
+        const exp = Math.floor(Date.now() / 1000) + 600;
+        const claims = { sub: randomUUID(), sid: randomUUID(), exp };
+        const someone = await signAccessToken(claims, jwtSecret);
+        const { status } = await api.query('{ goals { nodes { title } } }', {}, someone);
         return status;
       });
       answers = Promise.all(asked);

@@ -171,7 +171,7 @@ test('a goal has tasks and a task has goals, a habit a streak, a week a summary'
   const data = await ask(
     token,
     `{
-      goals { nodes { title tasks { nodes { title goals { nodes { title } } } } } }
+      goals { nodes { title tasks(first: 10) { nodes { title goals(first: 10) { nodes { title } } } } } }
       habits { nodes { name streak longestStreak habitLogs { totalCount } } }
       searchTasks(query: "shoe") { nodes { title } }
       weeklySummaries { nodes { tasksTotal tasksCompleted reflectionsCount } }
