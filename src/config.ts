@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { readTrust } from './client-address.ts';
 import { findUnknown, readEnvironment, type UnknownVariable } from './environment.ts';
 import { EXIT, GwError } from './errors.ts';
 import { readMailbox } from './mailbox.ts';
@@ -58,6 +59,8 @@ const deliveryUrl = z
 
 /** Whether messages go out by SMTP. */
 const isMail = (url: string | undefined): boolean => /^smtps?:/i.test(url ?? '');
+
+const rate = (usual: number) => z.coerce.number().int().min(0).max(1_000_000).default(usual);
 
 /** A secret as Standard Webhooks writes it, as bytes. */
 const webhookSecret = z.string().transform((text, context) => {
@@ -133,6 +136,42 @@ export const variables = z.object({
     .max(100_000)
     .optional()
     .describe('requests that may wait for a connection of the pool; more are answered 503 at once'),
+  GW_TRUST_PROXY: z
+    .string()
+    .superRefine((text, context) => {
+      try {
+        readTrust(text);
+      } catch {
+        context.addIssue(
+          'has addresses, networks such as 10.0.0.0/8, loopback or uniquelocal, with commas between',
+        );
+      }
+    })
+    .optional()
+    .describe('proxies whose `X-Forwarded-For` is believed'),
+  GW_RATE_LIMIT_ANONYMOUS: rate(300).describe(
+    'requests of one address without a token in a minute; 0 for no limit',
+  ),
+  GW_RATE_LIMIT_SIGN_IN: rate(30).describe(
+    'fields of one address that sign in, in a minute; 0 for no limit',
+  ),
+  GW_RATE_LIMIT_USER: rate(3_000).describe(
+    'requests of one user in a minute, in one API process; 0 for no limit',
+  ),
+  GW_INTROSPECTION: z
+    .enum(['on', 'off'])
+    .optional()
+    .describe(
+      'whether callers may read the schema: introspection, GraphiQL, names like a wrong one',
+    ),
+  GW_OPERATIONS: z
+    .enum(['any', 'persisted'])
+    .default('any')
+    .describe('which operations are run: any, or those of GW_PERSISTED_OPERATIONS alone'),
+  GW_PERSISTED_OPERATIONS: z
+    .string()
+    .optional()
+    .describe('persisted operations: a JSON object of documents by their hashes'),
   GW_MAX_SUBSCRIPTIONS: z.coerce
     .number()
     .int()
@@ -236,6 +275,10 @@ const environment = variables
   .refine((env) => (env.GW_DRAIN_SECONDS ?? 0) < env.GW_SHUTDOWN_GRACE, {
     path: ['GW_DRAIN_SECONDS'],
     error: 'must be less than GW_SHUTDOWN_GRACE, which contains it',
+  })
+  .refine((env) => env.GW_OPERATIONS === 'any' || env.GW_PERSISTED_OPERATIONS !== undefined, {
+    path: ['GW_PERSISTED_OPERATIONS'],
+    error: 'must be set too, because GW_OPERATIONS is persisted: the operations that are run',
   })
   .refine((env) => env.GW_AUDIT_SEALS === undefined || env.GW_AUDIT_KEY !== undefined, {
     path: ['GW_AUDIT_KEY'],

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { format } from 'node:util';
 import { type DestinationStream, pino } from 'pino';
 import { unknownVariables } from './config.ts';
 import { messageOf } from './errors.ts';
@@ -110,4 +111,12 @@ export function openProcessLog(name: string): Log {
     processLog.warn({ variable, nearest }, 'nobody reads this variable');
   }
   return processLog;
+}
+
+/** Has what packages print with console come out as log lines: whoever reads a log reads JSON. */
+export function logConsole(log: Log): void {
+  const levels = { error: 'error', warn: 'warn', log: 'info', info: 'info', dir: 'info' } as const;
+  for (const [name, level] of Object.entries(levels)) {
+    console[name as keyof typeof levels] = (...what: unknown[]) => log[level](format(...what));
+  }
 }

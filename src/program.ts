@@ -30,6 +30,10 @@ const modules: { names: string[]; load: () => Promise<Register> }[] = [
   { names: ['config'], load: async () => (await import('./commands/config.ts')).registerConfig },
   { names: ['token'], load: async () => (await import('./commands/token.ts')).registerToken },
   { names: ['schema'], load: async () => (await import('./commands/schema.ts')).registerSchema },
+  {
+    names: ['operations'],
+    load: async () => (await import('./commands/operations.ts')).registerOperations,
+  },
   { names: ['lint'], load: async () => (await import('./commands/lint.ts')).registerLint },
   { names: ['prove'], load: async () => (await import('./commands/prove.ts')).registerProve },
   { names: ['report'], load: async () => (await import('./commands/report.ts')).registerReport },

@@ -155,7 +155,11 @@ const brokenConnection = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EP
  * `{message, extensions: {code, field?}}`. What is not foreseen is masked; its `errorId`
  * stands in the log with everything that is known.
  */
-export function makeMaskError(log: Log, columnOf: ColumnOf, disk?: FullDisk) {
+export function makeMaskError(
+  log: Log,
+  columnOf: ColumnOf,
+  { disk, showsSchema = true }: { disk?: FullDisk; showsSchema?: boolean | undefined } = {},
+) {
   return (error: GraphQLError): GraphQLError => {
     const cause = error.originalError ?? undefined;
     const show = ({ message, code, field }: PublicError, extra: object = {}): GraphQLError =>
@@ -170,10 +174,14 @@ export function makeMaskError(log: Log, columnOf: ColumnOf, disk?: FullDisk) {
     if (cause === undefined || cause instanceof GraphQLError) {
       // A document or a variable that the schema does not allow.
       const code = typeof error.extensions.code === 'string' ? error.extensions.code : undefined;
-      return show({
-        message: error.message,
-        code: (code as ErrorCode | undefined) ?? 'GRAPHQL_VALIDATION_FAILED',
-      });
+      const { retryAfter } = error.extensions;
+      return show(
+        {
+          message: showsSchema ? error.message : withoutSuggestion(error.message),
+          code: (code as ErrorCode | undefined) ?? 'GRAPHQL_VALIDATION_FAILED',
+        },
+        typeof retryAfter === 'number' ? { retryAfter } : {},
+      );
     }
     const refusal = byMessage[cause.message];
     if (refusal !== undefined) return show({ message: cause.message, code: refusal });

@@ -8,6 +8,8 @@ export const limits = {
   statementSeconds: 5,
   /** How long a request may be. */
   bodyBytes: 1_000_000,
+  /** How long a request without a token may be. */
+  anonymousBodyBytes: 100_000,
   /** How long the text of a document may be; variables may use the rest of the request. */
   documentBytes: 64_000,
   /** Words and signs of a document. */
@@ -16,8 +18,12 @@ export const limits = {
   nesting: 50,
   /** Values in the variables of a request. */
   variableValues: 20_000,
+  /** Characters of a text in the variables; the longest column holds 200,000. */
+  textLength: 250_000,
   /** Fields of a document, those of a fragment as often as it is spread. */
   selections: 1_500,
+  /** Those of them that have fields of their own, each of which is several steps of a plan. */
+  objects: 150,
   /** Fields of a query itself. */
   rootFields: 50,
   /** Fields of a mutation itself. */
@@ -25,17 +31,19 @@ export const limits = {
   /** Fields of a mutation that sign in. */
   signIns: 1,
   /** Rows that an operation may ask for, pages in pages multiplied. */
-  rows: 20_000,
+  rows: 12_000,
   /** Values that a response may have, estimated in the same way. */
-  values: 200_000,
+  values: 60_000,
+  /** Values of a response from which it waits for its turn: all that run at once have `values`. */
+  largeValues: 3_000,
   /** How long a response may be. */
   responseBytes: 10_000_000,
   /** What may wait for clients that do not read their responses, all together. */
-  unreadBytes: 50_000_000,
+  unreadBytes: 30_000_000,
   /** How long a client may read nothing of a response that waits for it. */
-  stallSeconds: 20,
+  stallSeconds: 60,
   /** Memory for documents and their plans. */
-  documentMemoryBytes: 100_000_000,
+  documentMemoryBytes: 50_000_000,
   /** Fields in fields. */
   depth: 12,
   /** Lists in lists. */
@@ -52,5 +60,4 @@ export const signInFields: readonly string[] = [
   'register',
   'continueAsGuest',
   'upgradeGuest',
-  'refreshSession',
 ];

@@ -36,15 +36,13 @@ export function listen({
   const server = createServer(upgrades, (request, response) => {
     response.setHeader('x-content-type-options', 'nosniff');
     drain.track(response);
+    unread.pace(response);
     telemetry.run(request, response, () => {
-      handle(request, response).then(
-        () => unread.track(response),
-        (error: unknown) => {
-          log.error({ err: error }, 'a request failed outside GraphQL');
-          if (response.headersSent) response.destroy();
-          else sendError(response, 500, 'INTERNAL', 'an internal error occurred');
-        },
-      );
+      handle(request, response).catch((error: unknown) => {
+        log.error({ err: error }, 'a request failed outside GraphQL');
+        if (response.headersSent) response.destroy();
+        else sendError(response, 500, 'INTERNAL', 'an internal error occurred');
+      });
     });
   });
   server.requestTimeout = 30_000;

@@ -5,7 +5,7 @@ const longest = 20_000;
 
 interface Payload {
   data?: Record<string, unknown> | null;
-  errors?: { extensions?: { code?: string } }[];
+  errors?: { extensions?: { code?: string; retryAfter?: number } }[];
 }
 
 /** What a response without any data says with its status. */
@@ -43,8 +43,9 @@ export const OutagePlugin: GraphileConfig.Plugin = {
     middleware: {
       async processRequest(next) {
         const result = await next();
-        if (result === null || !('statusCode' in result) || result.statusCode !== 200)
-          return result;
+        if (result === null || !('statusCode' in result)) return result;
+        // 400 is a response without data, to a client that takes application/graphql-response+json.
+        if (result.statusCode !== 200 && result.statusCode !== 400) return result;
         const payload =
           result.type === 'buffer'
             ? parse(result.buffer)
@@ -53,7 +54,8 @@ export const OutagePlugin: GraphileConfig.Plugin = {
               : undefined;
         const statusCode = payload === undefined ? undefined : statusOf(payload);
         if (statusCode === undefined) return result;
-        return { ...result, statusCode, headers: { 'retry-after': '1', ...result.headers } };
+        const retryAfter = String(payload?.errors?.[0]?.extensions?.retryAfter ?? 1);
+        return { ...result, statusCode, headers: { ...result.headers, 'retry-after': retryAfter } };
       },
     },
   },

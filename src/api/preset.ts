@@ -1,6 +1,7 @@
 // First: it corrects what the next ones load.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { PersistedPlugin } from '@grafserv/persisted';
 import { PgSimplifyInflectionPreset } from '@graphile/simplify-inflection';
 import { PgManyToManyPreset } from '@graphile-contrib/pg-many-to-many';
 import type { Pool } from 'pg';
@@ -16,10 +17,12 @@ import { documentPlugin } from './documents/plugin.ts';
 import { limits } from './limits.ts';
 import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
+import type { Operations } from './operations.ts';
 import { OutagePlugin } from './outage-plugin.ts';
 import { OrdersPlugin } from './pages/orders.ts';
 import { PageSizePlugin } from './pages/page-size.ts';
 import { assertRepaired } from './pages/repair.ts';
+import type { CountSignIns } from './rates.ts';
 import { NotFoundPlugin, RefusalPlugin } from './refusals.ts';
 import { SearchFilterPlugin } from './search-filter.ts';
 import { type Asker, type SharedOptions, shareConnections } from './shares.ts';
@@ -39,6 +42,10 @@ export interface PresetOptions {
   maskError: (error: GraphQLError) => GraphQLError;
   /** Whether callers may read the schema: introspection, GraphiQL, names like a wrong one. */
   showsSchema?: boolean | undefined;
+  /** Operations that clients name by a hash; alone: nothing else is run. */
+  operations?: { list: Operations; alone: boolean } | undefined;
+  /** Counts fields that sign in; absent where nothing is served. */
+  countSignIns?: CountSignIns | undefined;
   /** Shares of the pool; absent where nothing is served. */
   connections?: Omit<SharedOptions, 'askerOf'> | undefined;
   /** Absent where nothing is served, such as when the schema is printed. */
@@ -59,8 +66,17 @@ function goneSignal(response: ServerResponse): AbortSignal {
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
   assertRepaired();
-  const { pool, jwtSecret, claimsOf, liveOf, maskError, telemetry, watchUrl, connections } =
-    options;
+  const {
+    pool,
+    jwtSecret,
+    claimsOf,
+    liveOf,
+    maskError,
+    telemetry,
+    watchUrl,
+    connections,
+    operations,
+  } = options;
   const askers = new WeakMap<object, Asker>();
   const showsSchema = options.showsSchema ?? true;
   const pgService = makePgService({
@@ -94,8 +110,9 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       PageSizePlugin,
       RefusalPlugin,
       NotFoundPlugin,
-      documentPlugin(showsSchema),
+      documentPlugin({ showsSchema, countSignIns: options.countSignIns }),
       OutagePlugin,
+      ...(operations === undefined ? [] : [PersistedPlugin]),
       VectorPlugin,
       SearchFilterPlugin,
       DescriptionsPlugin,
@@ -124,6 +141,12 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       watch: watchUrl !== undefined,
       websockets: false,
       maskError,
+      ...(operations === undefined
+        ? {}
+        : {
+            persistedOperations: operations.list,
+            allowUnpersistedOperation: !operations.alone,
+          }),
     },
     grafast: {
       explain: false,

@@ -53,6 +53,8 @@ export interface RouteOptions {
   /** Without it the webhook's route does not exist. */
   stripeWebhookSecret: string | undefined;
   authentication: Authentication;
+  /** Counts a request whose token was verified; false when it was answered, as one too many. */
+  admit: (...request: Parameters<Handler>) => Promise<boolean>;
   /** PostGraphile's own routes: /graphql, and GraphiQL at /. */
   graphql: (...request: Parameters<Handler>) => unknown;
   /** Undefined when they have a port of their own. */
@@ -84,17 +86,18 @@ export function makeRoutes(options: RouteOptions): Handler {
       return sendJson(response, status, body);
     }
     if (path === unsubscribePath) return unsubscribe(request, response);
-    if (Number(request.headers['content-length'] ?? 0) > limits.bodyBytes) {
+    const isAnonymous = request.headers.authorization === undefined;
+    const most = isAnonymous ? limits.anonymousBodyBytes : limits.bodyBytes;
+    if (Number(request.headers['content-length'] ?? 0) > most) {
       // Whoever sends so much does not read a response first.
       response.setHeader('connection', 'close');
-      return sendError(
-        response,
-        413,
-        'BODY_TOO_LARGE',
-        `a request has at most ${limits.bodyBytes} bytes`,
-      );
+      const whose = isAnonymous ? 'a request without a token' : 'a request';
+      return sendError(response, 413, 'BODY_TOO_LARGE', `${whose} has at most ${most} bytes`);
     }
-    if (path === '/graphql' && !(await authentication.check(request, response))) return;
+    if (path === '/graphql') {
+      if (!(await authentication.check(request, response))) return;
+      if (!(await options.admit(request, response))) return;
+    }
     await graphql(request, response);
   };
 }

@@ -5,6 +5,7 @@ import type { Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { postgraphile } from 'postgraphile';
 import { grafserv } from 'postgraphile/grafserv/node';
+import { clientAddress, readTrust } from '../client-address.ts';
 import { errorText, type Log } from '../log.ts';
 import { Listener } from '../postgres/listener.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
@@ -19,7 +20,9 @@ import { limits } from './limits.ts';
 import { listen, portOf } from './listening.ts';
 import { Live } from './live/live.ts';
 import type { SocketLimits } from './live/sockets.ts';
+import type { Operations } from './operations.ts';
 import { makePreset } from './preset.ts';
+import { type RateOptions, Rates, tooOften } from './rates.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
 import { makeRoutes, metricsOnly, metricsRoute, readyRoute } from './routes.ts';
 import { Shares } from './shares.ts';
@@ -54,6 +57,14 @@ export interface ApiOptions {
     /** Measurements that may wait to be written. */
     capacity?: number | undefined;
   };
+  /** Proxies whose X-Forwarded-For is believed: addresses, networks, loopback; none unless given. */
+  trustProxy?: string | undefined;
+  /** How often users and addresses may ask; no limit unless given. */
+  rates?: RateOptions | undefined;
+  /** Operations that clients name by a hash; alone: nothing else is run. */
+  operations?: { list: Operations; alone: boolean } | undefined;
+  /** Whether callers may read the schema; they may unless it is said. */
+  showsSchema?: boolean | undefined;
   log: Log;
 }
 
@@ -74,6 +85,8 @@ export interface Patience {
   /** How long all of it may take: requests that run then are cut off. */
   graceMs: number;
 }
+
+const unlimited: RateOptions = { anonymous: 0, signIn: 0, user: 0 };
 
 const unmeasured: NonNullable<ApiOptions['metrics']> = {
   sample: 0,
@@ -122,10 +135,18 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   await columns.load();
   await listener.start();
 
+  const trust = readTrust(options.trustProxy);
   const { token, port: metricsPort, ...measuring } = options.metrics ?? unmeasured;
-  const telemetry = new Telemetry({ authenticatorUrl, pool, live, log, ...measuring });
+  const telemetry = new Telemetry({
+    ...{ authenticatorUrl, pool, live, log, trust },
+    ...measuring,
+  });
+  const rates = new Rates(options.rates ?? unlimited);
   const authentication = new Authentication({ jwtSecret, revoked, telemetry });
-  const maskError = makeMaskError(log, columns.columnOf, disk);
+  const maskError = makeMaskError(log, columns.columnOf, {
+    disk,
+    showsSchema: options.showsSchema,
+  });
   const pgl = postgraphile(
     makePreset({
       pool,
@@ -141,6 +162,14 @@ export async function startApi(options: ApiOptions): Promise<Api> {
         shares: new Shares(Math.floor(options.poolSize / 2)),
         cancel: (backend) => probe.ask({ text: 'select pg_cancel_backend($1)', values: [backend] }),
       },
+      countSignIns: async (request, fields) => {
+        const address = telemetry.infoOf(request)?.address ?? '';
+        const count = await rates.count('signIn', address, fields);
+        if (count === undefined || !count.isOver) return undefined;
+        return { message: tooOften('signIn', count.limit), seconds: count.resetSeconds };
+      },
+      showsSchema: options.showsSchema,
+      operations: options.operations,
       telemetry: options.metrics === undefined ? undefined : telemetry,
       watchUrl,
     }),
@@ -157,6 +186,13 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     jwtSecret,
     stripeWebhookSecret: options.stripeWebhookSecret,
     authentication,
+    admit: (request, response) => {
+      const userId = authentication.claimsOf(request)?.sub;
+      const address = telemetry.infoOf(request)?.address ?? '';
+      return userId === undefined
+        ? rates.admit('anonymous', address, response)
+        : rates.admit('user', userId, response);
+    },
     graphql: serv.createHandler(),
     metrics: metricsPort === undefined ? metrics : undefined,
     log,
@@ -164,7 +200,10 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const unread = new Unread({ bytes: limits.unreadBytes, stallMs: limits.stallSeconds * 1_000 });
   const listening = { host, telemetry, drain, unread, log };
   const server = await listen({ ...listening, port: options.port, handle });
-  live.attach(server, serv);
+  live.attach(server, serv, async (request) => {
+    const count = await rates.count('anonymous', clientAddress(request, trust) ?? '');
+    return count?.isOver !== true;
+  });
   const metricsServer =
     metricsPort === undefined
       ? undefined

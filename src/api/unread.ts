@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { pipeline, Readable } from 'node:stream';
 
 export interface UnreadLimits {
   /** What may wait for clients that do not read, all together, in bytes. */
@@ -7,23 +8,32 @@ export interface UnreadLimits {
   stallMs: number;
 }
 
+/** What a connection takes in one piece: less than the kernel's own buffer. */
+const pieceBytes = 64 * 1024;
+
+function* piecesOf(text: Buffer, onTaken: (left: number) => void): Generator<Buffer> {
+  for (let at = 0; at < text.length; at += pieceBytes) {
+    onTaken(text.length - at);
+    yield text.subarray(at, at + pieceBytes);
+  }
+}
+
 interface Waiting {
-  bytes: number;
-  /** What its connection had sent when it was looked at last. */
-  sent: number;
+  left: number;
+  /** What was left when it was looked at last. */
+  before: number;
   timer: NodeJS.Timeout;
 }
 
 /**
- * Responses that their clients have not read yet. They lie in the memory of this process, so a
- * client that reads nothing for a while is cut off, and when all of them take too much, the one
- * that waits longest.
+ * Long responses, sent as fast as their clients read. What is not read lies in the memory of this
+ * process, so a client that reads nothing for a while is cut off, and when all of it is too much,
+ * the one that waits longest.
  */
 export class Unread {
   readonly #limits: UnreadLimits;
   /** In the order in which they began to wait. */
   readonly #waiting = new Map<ServerResponse, Waiting>();
-  #bytes = 0;
 
   constructor(limits: UnreadLimits) {
     this.#limits = limits;
@@ -31,48 +41,44 @@ export class Unread {
 
   /** What waits for clients, in bytes. */
   get bytes(): number {
-    return this.#bytes;
+    let sum = 0;
+    for (const { left } of this.#waiting.values()) sum += left;
+    return sum;
   }
 
-  /** Told of a response that was written whole. */
-  track(response: ServerResponse): void {
-    const bytes = response.writableLength;
-    if (bytes === 0 || response.destroyed || response.writableFinished) return;
-    const timer = setInterval(() => this.#look(response), this.#limits.stallMs).unref();
-    this.#waiting.set(response, { bytes, sent: this.#sent(response), timer });
-    this.#bytes += bytes;
-    const leave = (): void => this.#leave(response);
-    response.once('finish', leave);
-    response.once('close', leave);
+  /** Has a response sent in pieces when it is long. Told before anything of it is written. */
+  pace(response: ServerResponse): void {
+    const end = response.end.bind(response) as (...given: unknown[]) => ServerResponse;
+    response.end = ((...given: unknown[]) => {
+      const [text] = given;
+      if (!Buffer.isBuffer(text) || text.length <= pieceBytes) return end(...given);
+      response.end = end as typeof response.end;
+      this.#send(response, text);
+      return response;
+    }) as typeof response.end;
+  }
+
+  #send(response: ServerResponse, text: Buffer): void {
+    const waiting: Waiting = {
+      left: text.length,
+      before: text.length,
+      timer: setInterval(() => {
+        if (waiting.left === waiting.before) response.socket?.destroy();
+        waiting.before = waiting.left;
+      }, this.#limits.stallMs).unref(),
+    };
+    this.#waiting.set(response, waiting);
+    const pieces = piecesOf(text, (left) => {
+      waiting.left = left;
+    });
+    pipeline(Readable.from(pieces, { highWaterMark: 1 }), response, () => {
+      clearInterval(waiting.timer);
+      this.#waiting.delete(response);
+    });
     for (const [oldest] of this.#waiting) {
-      if (this.#bytes <= this.#limits.bytes) break;
-      this.#cut(oldest);
+      if (this.bytes <= this.#limits.bytes) break;
+      this.#waiting.delete(oldest);
+      oldest.socket?.destroy();
     }
-  }
-
-  #sent({ socket }: ServerResponse): number {
-    return socket === null ? 0 : socket.bytesWritten - socket.writableLength;
-  }
-
-  #look(response: ServerResponse): void {
-    const waiting = this.#waiting.get(response);
-    if (waiting === undefined) return;
-    const sent = this.#sent(response);
-    if (sent === waiting.sent) this.#cut(response);
-    else waiting.sent = sent;
-  }
-
-  #cut(response: ServerResponse): void {
-    this.#leave(response);
-    // Not only the response: what the connection holds is what takes memory.
-    response.socket?.destroy();
-  }
-
-  #leave(response: ServerResponse): void {
-    const waiting = this.#waiting.get(response);
-    if (waiting === undefined) return;
-    clearInterval(waiting.timer);
-    this.#waiting.delete(response);
-    this.#bytes -= waiting.bytes;
   }
 }

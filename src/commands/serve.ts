@@ -1,11 +1,13 @@
+import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
-import { loadConfigOf } from '../config.ts';
+import { type Config, loadConfigOf } from '../config.ts';
 import { codeOf } from '../errors.ts';
-import { openProcessLog } from '../log.ts';
+import { logConsole, openProcessLog } from '../log.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { readSecrets, readState } from '../server/state.ts';
 import { startTracing } from '../tracing.ts';
+import { startWatchdog } from '../watchdog.ts';
 import {
   drainOf,
   explainPort,
@@ -16,6 +18,9 @@ import {
   waitHelp,
 } from './process.ts';
 
+const usualIntrospection = ({ NODE_ENV }: Config): 'on' | 'off' =>
+  NODE_ENV === 'production' ? 'off' : 'on';
+
 export function registerServe(program: Command): void {
   program
     .command('serve')
@@ -24,9 +29,20 @@ export function registerServe(program: Command): void {
     .option('--wait', waitHelp)
     .action(async (options: { watch?: boolean; wait?: boolean }) => {
       const { startApi } = await import('../api/server.ts');
+      const { readOperations } = await import('../api/operations.ts');
+      // V8 lets a heap grow to four times what is alive before it looks for garbage.
+      setFlagsFromString('--heap-growing-percent=30');
       const log = openProcessLog('api');
       const config = loadConfigOf(['serve']);
       log.level = config.GW_LOG_LEVEL;
+      logConsole(log);
+      const operations =
+        config.GW_PERSISTED_OPERATIONS === undefined
+          ? undefined
+          : {
+              list: readOperations(config.GW_PERSISTED_OPERATIONS),
+              alone: config.GW_OPERATIONS === 'persisted',
+            };
       const stopTracing = await startTracing('groundwork-api');
       const { urls } = locateDatabase(config);
       const port = config.GW_PORT ?? readState().apiPort ?? 5678;
@@ -43,6 +59,14 @@ export function registerServe(program: Command): void {
         port,
         poolSize: config.GW_POOL_SIZE,
         maxWaiting: config.GW_MAX_WAITING,
+        trustProxy: config.GW_TRUST_PROXY,
+        rates: {
+          anonymous: config.GW_RATE_LIMIT_ANONYMOUS,
+          signIn: config.GW_RATE_LIMIT_SIGN_IN,
+          user: config.GW_RATE_LIMIT_USER,
+        },
+        showsSchema: (config.GW_INTROSPECTION ?? usualIntrospection(config)) === 'on',
+        operations,
         liveLimits: { maxSubscriptions: config.GW_MAX_SUBSCRIPTIONS },
         metrics: {
           sample: config.GW_METRICS_SAMPLE,
@@ -59,6 +83,8 @@ export function registerServe(program: Command): void {
       });
       log.info({ port: api.port }, 'listening');
       sayReady({ port: api.port });
+      // Building the schema anew takes a while.
+      if (options.watch !== true) startWatchdog('api');
       const graceMs = graceOf(config);
       await untilStopped(log, graceMs, async () => {
         await api.close({ drainMs: drainOf(config), graceMs });

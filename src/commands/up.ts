@@ -141,7 +141,12 @@ async function startProcesses(
   const watchSchema = isProduction ? [] : ['--watch'];
   await progress.step('processes', async () => {
     await Promise.all([
-      supervisor.start({ name: 'api', args: ['serve', ...watchSchema], env }),
+      supervisor.start({
+        name: 'api',
+        args: ['serve', ...watchSchema],
+        env,
+        health: `${originOf(config, apiPort)}/healthz`,
+      }),
       // One port, and that is the API's.
       ...background.map((name) =>
         supervisor.start({ name, args: [name], env: { ...env, GW_METRICS_PORT: '' } }),

@@ -8,6 +8,8 @@ export interface ChildSpec {
   name: string;
   args: string[];
   env?: NodeJS.ProcessEnv;
+  /** A URL that answers while the process works; one that is silent is ended, and started again. */
+  health?: string;
 }
 
 interface Child {
@@ -19,6 +21,10 @@ interface Child {
 }
 
 const maxBackoff = 30_000;
+
+/** A process that answers none of five questions, each after three seconds, hangs. */
+const askMs = 3_000;
+const unanswered = 5;
 
 /** Runs processes, starts them again when they die, and stops them together. */
 export class Supervisor {
@@ -129,7 +135,9 @@ export class Supervisor {
 
   #watch(child: Child): void {
     const startedAt = Date.now();
+    const stopAsking = this.#askHealth(child);
     child.process.once('exit', (code, signal) => {
+      stopAsking();
       if (this.#stopping) return;
       if (Date.now() - startedAt > 60_000) child.failures = 0;
       const wait = Math.min(500 * 2 ** child.failures, maxBackoff);
@@ -139,6 +147,28 @@ export class Supervisor {
       this.#writePids();
       child.restart = setTimeout(() => this.#startAgain(child), wait);
     });
+  }
+
+  /** Asks a process whether it works, and ends it when it is silent. Returns what ends the asking. */
+  #askHealth({ spec, process }: Child): () => void {
+    const { health } = spec;
+    if (health === undefined) return () => {};
+    let silent = 0;
+    const ask = async (): Promise<void> => {
+      try {
+        const response = await fetch(health, { signal: AbortSignal.timeout(askMs) });
+        await response.arrayBuffer();
+        silent = 0;
+      } catch {
+        silent += 1;
+      }
+      if (silent < unanswered || this.#stopping) return;
+      silent = 0;
+      this.#say('!', spec.name, `does not answer for ${(askMs * unanswered) / 1_000} s: ending it`);
+      process.kill('SIGKILL');
+    };
+    const timer = setInterval(ask, askMs);
+    return () => clearInterval(timer);
   }
 
   #writePids(): void {

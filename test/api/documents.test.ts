@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { type DocumentNode, Kind, parse, type SelectionSetNode } from 'graphql';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { expand } from '../../src/api/documents/selections.ts';
-import { measureValue, nestingOf } from '../../src/api/documents/sizes.ts';
+import { nestingOf, passedLimit } from '../../src/api/documents/sizes.ts';
 import { limits } from '../../src/api/limits.ts';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
@@ -193,8 +193,13 @@ test.each([
 });
 
 test('the size of a value is that of all in it', () => {
-  expect(measureValue(undefined)).toEqual({ depth: 0, count: 1 });
-  expect(measureValue({ a: [1, { b: null }] })).toEqual({ depth: 3, count: 5 });
+  const value = { a: [1, { b: 'text' }] };
+  const limits = { depth: 3, count: 5, length: 4 };
+  expect(passedLimit(undefined, { depth: 0, count: 1, length: 0 })).toBe(undefined);
+  expect(passedLimit(value, limits)).toBe(undefined);
+  expect(passedLimit(value, { ...limits, depth: 2 })).toBe('depth');
+  expect(passedLimit(value, { ...limits, count: 4 })).toBe('count');
+  expect(passedLimit(value, { ...limits, length: 3 })).toBe('length');
 });
 
 test('the limits of a document leave room for each other', () => {

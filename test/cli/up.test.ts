@@ -119,6 +119,13 @@ test('npm start, from nothing to messages delivered', { timeout: patience(240_00
   await eventually(async () => (first.output().match(/worker +is back/g) ?? []).length === 2);
   expect(first.output()).toContain('starting it again in 1 s');
 
+  // One that hangs is ended, and started again.
+  const hanging = pids().api as number;
+  process.kill(hanging, 'SIGSTOP');
+  await eventually(async () => /api +is back/.test(first.output()), 60_000);
+  expect(first.output()).toMatch(/api +does not answer for 15 s/);
+  expect(pids().api).not.toBe(hanging);
+
   // The dashboard follows the tasks.
   const created = `mutation { createTask(input: { task: { title: "Follow" } }) { clientMutationId } }`;
   const day = '{ userDashboardAggregates { nodes { tasksCreated } } }';

@@ -126,9 +126,14 @@ test('the limits are those of the page', () => {
   expectTable(
     'graphql',
     'Limits by a setting',
-    (['GW_POOL_SIZE', 'GW_MAX_SUBSCRIPTIONS'] as const).map((setting) => ({
+    (
+      [
+        ...['GW_POOL_SIZE', 'GW_MAX_SUBSCRIPTIONS', 'GW_RATE_LIMIT_ANONYMOUS'],
+        ...['GW_RATE_LIMIT_SIGN_IN', 'GW_RATE_LIMIT_USER'],
+      ] as (keyof typeof defaults)[]
+    ).map((setting) => ({
       setting: code(setting),
-      default: String(defaults[setting]),
+      default: Number(defaults[setting]).toLocaleString('en'),
     })),
   );
   const page = readPage('graphql').replaceAll('\n', ' ');

@@ -6,7 +6,15 @@ import { projectRoot } from '../../src/project.ts';
 /** From bottom to top. A name with a slash is a folder and all that is in it. */
 const floors = [
   [
-    ...['config.ts', 'connections.ts', 'environment.ts', 'errors.ts', 'html.ts', 'http.ts'],
+    ...[
+      'client-address.ts',
+      'config.ts',
+      'connections.ts',
+      'environment.ts',
+      'errors.ts',
+      'html.ts',
+      'http.ts',
+    ],
     ...[
       'log-stream.ts',
       'log.ts',
@@ -16,7 +24,7 @@ const floors = [
       'tls.ts',
       'trace.ts',
     ],
-    'tracing.ts',
+    ...['tracing.ts', 'watchdog-thread.ts', 'watchdog.ts'],
   ],
   ['terminal/'],
   ['postgres/'],

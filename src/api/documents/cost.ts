@@ -22,6 +22,8 @@ export interface Cost {
   rows: number;
   /** Values that the response would have. */
   values: number;
+  /** Fields that have fields of their own. */
+  objects: number;
   /** The fields of the operation itself, by name, aliases aside. */
   rootFields: string[];
 }
@@ -77,7 +79,7 @@ export function costOf(
 ): Cost {
   const operation = getOperationAST(document, operationName);
   const root = operation == null ? undefined : schema.getRootType(operation.operation);
-  const cost: Cost = { rows: 0, values: 0, rootFields: [] };
+  const cost: Cost = { rows: 0, values: 0, objects: 0, rootFields: [] };
   if (operation == null || root == null) return cost;
   const defaults: Record<string, unknown> = {};
   for (const { variable, defaultValue } of operation.variableDefinitions ?? []) {
@@ -99,6 +101,7 @@ export function costOf(
         ? parent.getFields()[field.name.value]
         : undefined;
     if (definition === undefined || field.selectionSet === undefined) return { rows: 0, values: 1 };
+    cost.objects += 1;
     const type = getNamedType(definition.type);
     const isConnection = type.name.endsWith('Connection');
     const asked = isInnerList(parent, field.name.value)

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { depthLimit } from '@graphile/depth-limit';
 import { LRUCache } from 'lru-cache';
 import { SafeError } from 'postgraphile/grafast';
@@ -8,6 +9,7 @@ import {
   type ExecutionArgs,
   GraphQLError,
   type GraphQLSchema,
+  getOperationAST,
   Kind,
   NoSchemaIntrospectionCustomRule,
   parse,
@@ -16,10 +18,12 @@ import {
 } from 'postgraphile/graphql';
 import { type ErrorCode, refusals, withoutSuggestion } from '../errors.ts';
 import { limits, signInFields } from '../limits.ts';
-import { costOf } from './cost.ts';
+import type { CountSignIns } from '../rates.ts';
+import { Turns } from '../turns.ts';
+import { type Cost, costOf } from './cost.ts';
 import { boundPlans } from './plans.ts';
 import { expand, longestChain } from './selections.ts';
-import { isLongerThan, measureValue, nestingOf } from './sizes.ts';
+import { isLongerThan, nestingOf, passedLimit } from './sizes.ts';
 
 type Parsed = ReturnType<ExecutionConfig['parseAndValidate']>;
 
@@ -55,13 +59,19 @@ function refuseBody(query: unknown, variables: unknown): void {
       });
     }
   }
-  const { depth, count } = measureValue(variables);
-  if (depth > limits.nesting || count > limits.variableValues) {
-    throw new SafeError(
-      `variables nest at most ${limits.nesting} deep and have at most ${limits.variableValues} values`,
-      { statusCode: 400, code: 'QUERY_TOO_COMPLEX' },
-    );
-  }
+  const passed = passedLimit(variables, {
+    depth: limits.nesting,
+    count: limits.variableValues,
+    length: limits.textLength,
+  });
+  if (passed === undefined) return;
+  const sentences = {
+    depth: `variables nest at most ${limits.nesting} deep`,
+    count: `variables have at most ${limits.variableValues} values`,
+    length: `a text has at most ${limits.textLength} characters`,
+  };
+  const code = passed === 'length' ? 'VALIDATION_FAILED' : 'QUERY_TOO_COMPLEX';
+  throw new SafeError(sentences[passed], { statusCode: 400, code });
 }
 
 /** An operation of a kind that the schema has not, which graphql-js notices only later. */
@@ -75,19 +85,25 @@ function missingRoot(schema: GraphQLSchema, document: DocumentNode): GraphQLErro
 
 /** What is wrong with what an operation selects, before it is validated. */
 function refuseSelections(document: DocumentNode): GraphQLError | undefined {
-  const { selections, chain } = expand(document);
+  const { selections, objects, chain } = expand(document);
   if (chain > longestChain) {
     return tooComplex('fragments in fragments', chain, longestChain, 'write some of them out');
   }
-  if (selections <= limits.selections) return undefined;
   const advice = 'a fragment counts as often as it is spread';
+  if (objects > limits.objects) {
+    return tooComplex('fields that have fields', objects, limits.objects, advice);
+  }
+  if (selections <= limits.selections) return undefined;
   return tooComplex('fields of a document', selections, limits.selections, advice);
 }
 
+const countOfSignIns = (cost: Cost): number =>
+  cost.rootFields.filter((name) => signInFields.includes(name)).length;
+
 /** What is wrong with what an operation asks for with its variables, before it is planned. */
-function refuseCost(args: ExecutionArgs): GraphQLError | undefined {
-  const { schema, document, operationName, variableValues } = args;
-  const { rows, values, rootFields } = costOf(schema, document, operationName, variableValues);
+function refuseCost(args: ExecutionArgs, cost: Cost): GraphQLError | undefined {
+  const { document, operationName } = args;
+  const { rows, values, rootFields } = cost;
   const isMutation = document.definitions.some(
     (node) =>
       node.kind === Kind.OPERATION_DEFINITION &&
@@ -98,8 +114,8 @@ function refuseCost(args: ExecutionArgs): GraphQLError | undefined {
   if (rootFields.length > most) {
     return tooComplex('fields of an operation', rootFields.length, most, 'send several requests');
   }
-  const signIns = rootFields.filter((name) => signInFields.includes(name)).length;
-  if (isMutation && signIns > limits.signIns) {
+  const signIns = countOfSignIns(cost);
+  if (signIns > limits.signIns) {
     return tooComplex('fields that sign in', signIns, limits.signIns, 'send several requests');
   }
   const fewer = 'give `first` to inner connections';
@@ -144,11 +160,10 @@ function makeParser(
 }
 
 /** What a document and its plans take in memory, as measured: its syntax tree, and a few steps a field. */
-const planBytes = (document: DocumentNode, text: string): number =>
-  100 * text.length + 8_000 * expand(document).selections;
-
-const isAsync = (value: unknown): value is PromiseLike<unknown> =>
-  typeof (value as PromiseLike<unknown> | undefined)?.then === 'function';
+function planBytes(document: DocumentNode, text: string): number {
+  const { selections, objects } = expand(document);
+  return 100 * text.length + 500 * selections + 40_000 * objects;
+}
 
 /** Turns what is thrown into an error of the response, which maskError then sees whole. */
 const asError = (error: unknown): { errors: GraphQLError[] } => ({
@@ -170,19 +185,52 @@ function withinLength<Result>(result: Result): Result | { errors: GraphQLError[]
 
 type Run = ExecutionConfig['execute'];
 
-function bounded(run: Run): Run {
-  return ((args: ExecutionArgs) => {
-    const fault = refuseCost(args);
+/** The HTTP request of an operation; a socket's has none. */
+const requestOf = (args: ExecutionArgs): IncomingMessage | undefined =>
+  (args as { requestContext?: Partial<Grafast.RequestContext> }).requestContext?.node?.req;
+
+/** What an object costs to plan and to ask for, in values that are written out. */
+const valuesOfObject = 200;
+
+const callerOf = ({ contextValue }: ExecutionArgs): string =>
+  (contextValue as Grafast.Context).pgSettings?.['app.current_user_id'] ?? '';
+
+interface Bounds {
+  countSignIns?: CountSignIns | undefined;
+  turns: Turns;
+  /** Operations that have been planned; another plan of one, for other variables, is rare. */
+  planned: WeakSet<object>;
+}
+
+function bounded(run: Run, { countSignIns, turns, planned }: Bounds): Run {
+  const attempt = async (args: ExecutionArgs) => {
+    const { schema, document, operationName, variableValues } = args;
+    const cost = costOf(schema, document, operationName, variableValues);
+    const fault = refuseCost(args, cost);
     if (fault !== undefined) return { errors: [fault] };
-    try {
-      const result = run(args as never);
-      return isAsync(result)
-        ? Promise.resolve(result).then(withinLength, asError)
-        : withinLength(result);
-    } catch (error) {
-      return asError(error);
+    const signIns = countOfSignIns(cost);
+    const request = requestOf(args);
+    if (signIns > 0 && request !== undefined) {
+      const refused = await countSignIns?.(request, signIns);
+      if (refused !== undefined) {
+        const extensions = { code: 'RATE_LIMITED', retryAfter: refused.seconds };
+        return { errors: [new GraphQLError(refused.message, { extensions })] };
+      }
     }
-  }) as Run;
+    const key = callerOf(args);
+    const operation = getOperationAST(document, operationName);
+    const work = async () => {
+      if (operation != null && !planned.has(operation)) {
+        await turns.plan(key);
+        planned.add(operation);
+      }
+      return withinLength(await run(args as never));
+    };
+    // A step for a value, and many for an object.
+    const weight = cost.values + cost.objects * valuesOfObject;
+    return weight < limits.largeValues ? work() : turns.run(key, weight, work);
+  };
+  return ((args: ExecutionArgs) => attempt(args).catch(asError)) as Run;
 }
 
 /** Gives the errors of a JSON response the code that they lack. */
@@ -201,14 +249,21 @@ function addCode(response: Buffer, code: string): Buffer {
   return Buffer.from(JSON.stringify(body));
 }
 
+export interface DocumentOptions {
+  /** Whether callers may ask for the schema, and are told of names like theirs. */
+  showsSchema: boolean;
+  countSignIns: CountSignIns | undefined;
+}
+
 /**
  * Reads documents within limits. Each is applied before the step that would cost without it: the
  * length and nesting before parsing, the number of selections before validation, and the rows and
  * values, which depend on variables, before planning.
- *
- * @param showsSchema whether callers may ask for the schema, and are told of names like theirs
  */
-export const documentPlugin = (showsSchema: boolean): GraphileConfig.Plugin => ({
+export const documentPlugin = ({
+  showsSchema,
+  countSignIns,
+}: DocumentOptions): GraphileConfig.Plugin => ({
   name: 'DocumentPlugin',
   version: '1.0.0',
   grafserv: {
@@ -227,6 +282,8 @@ export const documentPlugin = (showsSchema: boolean): GraphileConfig.Plugin => (
           ...(showsSchema ? [] : [NoSchemaIntrospectionCustomRule]),
         );
         const { getExecutionConfig, validationRules } = event;
+        const turns = new Turns(limits.values);
+        const planned = new WeakSet<object>();
         let schema: GraphQLSchema | undefined;
         let parseAndValidate: (text: string) => Parsed = () => ({ errors: [] });
         event.getExecutionConfig = async function withinLimits(context) {
@@ -236,12 +293,12 @@ export const documentPlugin = (showsSchema: boolean): GraphileConfig.Plugin => (
             boundPlans(schema);
             parseAndValidate = makeParser(schema, validationRules, showsSchema);
           }
-          const execute = bounded(config.execute);
+          const execute = bounded(config.execute, { countSignIns, turns, planned });
           return {
             ...config,
             parseAndValidate,
             execute,
-            subscribe: bounded(config.subscribe as never) as never,
+            subscribe: bounded(config.subscribe as never, { turns, planned }) as never,
           };
         };
         return next();

@@ -9,14 +9,13 @@ import {
 export interface Expansion {
   /** Fields, each as often as it is selected, in all operations; and those of each fragment once. */
   selections: number;
+  /** Those of them that have fields of their own: a plan has steps for each. */
+  objects: number;
   /** How many fragments spread one another in a row. */
   chain: number;
 }
 
-interface Counted {
-  selections: number;
-  chain: number;
-}
+type Counted = Expansion;
 
 /**
  * Counts what a document selects, before anything else reads it: validation and planning write
@@ -39,19 +38,20 @@ export function expand(document: DocumentNode): Expansion {
     if (counted !== undefined) return counted;
     const fragment = fragments.get(name);
     // Validation refuses what is not there, and what spreads itself.
-    if (fragment === undefined || open.has(name)) return { selections: 1, chain: 0 };
+    if (fragment === undefined || open.has(name)) return { selections: 1, objects: 0, chain: 0 };
     // A chain that is too long is refused anyway; its end would take as many frames of the stack.
-    if (open.size > longestChain) return { selections: 1, chain: 1 };
+    if (open.size > longestChain) return { selections: 1, objects: 0, chain: 1 };
     open.add(name);
     const inner = ofSet(fragment.selectionSet);
     open.delete(name);
-    const result = { selections: inner.selections, chain: inner.chain + 1 };
+    const result = { ...inner, chain: inner.chain + 1 };
     known.set(name, result);
     return result;
   };
 
   const ofSet = (set: SelectionSetNode): Counted => {
     let selections = 0;
+    let objects = 0;
     let chain = 0;
     for (const selection of set.selections) {
       let inner: Counted | undefined;
@@ -64,19 +64,25 @@ export function expand(document: DocumentNode): Expansion {
         if (selection.selectionSet !== undefined) {
           inner = ofSet(selection.selectionSet);
           selections += inner.selections;
+          if (selection.kind === Kind.FIELD) objects += 1;
         }
       }
-      if (inner !== undefined && inner.chain > chain) chain = inner.chain;
+      if (inner !== undefined) {
+        objects += inner.objects;
+        if (inner.chain > chain) chain = inner.chain;
+      }
     }
-    return { selections, chain };
+    return { selections, objects, chain };
   };
 
   let selections = 0;
+  let objects = 0;
   let chain = 0;
   for (const definition of document.definitions) {
     if (definition.kind === Kind.OPERATION_DEFINITION) {
       const counted = ofSet(definition.selectionSet);
       selections += counted.selections;
+      objects += counted.objects;
       chain = Math.max(chain, counted.chain);
     } else if (definition.kind === Kind.FRAGMENT_DEFINITION) {
       // Nobody may spread it: validation reads it all the same.
@@ -85,7 +91,7 @@ export function expand(document: DocumentNode): Expansion {
       chain = Math.max(chain, counted.chain);
     }
   }
-  return { selections, chain };
+  return { selections, objects, chain };
 }
 
 /** Fragments in a row; a client's components hardly nest as deeply. */

@@ -1,4 +1,9 @@
-const brackets: Record<string, number> = { '{': 1, '[': 1, '(': 1, '}': -1, ']': -1, ')': -1 };
+const [openers, closers] = ['{[(', '}])'].map(
+  (signs) => new Set([...signs].map((sign) => sign.charCodeAt(0))),
+) as [Set<number>, Set<number>];
+const [hash, quote, backslash, newline, carriageReturn] = [...'#"\\\n\r'].map((sign) =>
+  sign.charCodeAt(0),
+);
 
 /**
  * How deeply the brackets of a GraphQL document nest; those in strings and comments are none. It
@@ -9,17 +14,26 @@ export function nestingOf(text: string): number {
   let deepest = 0;
   const { length } = text;
   for (let at = 0; at < length; at += 1) {
-    const character = text[at] ?? '';
-    if (character === '#') {
-      while (at < length && text[at] !== '\n' && text[at] !== '\r') at += 1;
-    } else if (character === '"') {
-      at = endOfString(text, at);
-    } else {
-      depth += brackets[character] ?? 0;
+    const code = text.charCodeAt(at);
+    if (code === hash) at = endOfComment(text, at);
+    else if (code === quote) at = endOfString(text, at);
+    else if (openers.has(code)) {
+      depth += 1;
       if (depth > deepest) deepest = depth;
-    }
+    } else if (closers.has(code)) depth -= 1;
   }
   return deepest;
+}
+
+function endOfComment(text: string, start: number): number {
+  let at = start;
+  while (
+    at < text.length &&
+    text.charCodeAt(at) !== newline &&
+    text.charCodeAt(at) !== carriageReturn
+  )
+    at += 1;
+  return at;
 }
 
 /** The place of the last quote of the string that begins at a place; the text's end without one. */
@@ -30,29 +44,38 @@ function endOfString(text: string, start: number): number {
     return end < 0 ? text.length : end + 2;
   }
   for (let at = start + 1; at < text.length; at += 1) {
-    const character = text[at];
-    if (character === '\\') at += 1;
-    else if (character === '"' || character === '\n' || character === '\r') return at;
+    const code = text.charCodeAt(at);
+    if (code === backslash) at += 1;
+    else if (code === quote || code === newline || code === carriageReturn) return at;
   }
   return text.length;
 }
 
-/** How deeply a value of JSON nests, and of how many values it is made. */
-export function measureValue(value: unknown): { depth: number; count: number } {
+export interface ValueLimits {
+  depth: number;
+  /** Values of which it is made, itself included. */
+  count: number;
+  /** Characters of each text in it. */
+  length: number;
+}
+
+/** Which limit a value of JSON passes, if one; it stops when it knows. */
+export function passedLimit(value: unknown, limits: ValueLimits): keyof ValueLimits | undefined {
   let count = 0;
-  let depth = 0;
   let level = [value];
-  while (level.length > 0) {
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > limits.depth) return 'depth';
     count += level.length;
+    if (count > limits.count) return 'count';
     const next: unknown[] = [];
     for (const one of level) {
+      if (typeof one === 'string' && one.length > limits.length) return 'length';
       if (typeof one !== 'object' || one === null) continue;
       for (const inner of Object.values(one)) next.push(inner);
     }
     level = next;
-    if (level.length > 0) depth += 1;
   }
-  return { depth, count };
+  return undefined;
 }
 
 /** Whether a value takes more characters than that as JSON; it stops when it knows. */

@@ -56,9 +56,16 @@ export class Live {
   }
 
   /** Takes WebSockets from an HTTP server. */
-  attach(server: Server, serv: Parameters<typeof makeGraphQLWSConfig>[0]): void {
+  attach(
+    server: Server,
+    serv: Parameters<typeof makeGraphQLWSConfig>[0],
+    mayConnect: (request: IncomingMessage) => Promise<boolean>,
+  ): void {
     this.#sockets.serve(serv);
-    server.on('upgrade', (request, stream, head) => this.#sockets.upgrade(request, stream, head));
+    server.on('upgrade', async (request, stream, head) => {
+      if (await mayConnect(request)) this.#sockets.upgrade(request, stream, head);
+      else this.#sockets.refuse(stream, 429);
+    });
   }
 
   /** What the token of a socket's request says; undefined when it has none. */

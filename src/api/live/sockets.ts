@@ -162,13 +162,19 @@ export class Sockets {
 
   /** Answers a request to upgrade to a WebSocket. */
   upgrade(request: IncomingMessage, stream: Duplex, head: Buffer): void {
-    stream.on('error', () => stream.destroy());
     const path = (request.url ?? '/').split('?', 1)[0];
     if (path !== '/graphql' || this.#isClosing) {
-      stream.end(`HTTP/1.1 ${this.#isClosing ? 503 : 404}\r\nconnection: close\r\n\r\n`);
+      this.refuse(stream, this.#isClosing ? 503 : 404);
       return;
     }
+    stream.on('error', () => stream.destroy());
     this.#server.handleUpgrade(request, stream, head, (socket) => this.#open(socket, request));
+  }
+
+  /** Answers such a request with a status alone. */
+  refuse(stream: Duplex, status: number): void {
+    stream.on('error', () => stream.destroy());
+    stream.end(`HTTP/1.1 ${status}\r\nconnection: close\r\n\r\n`);
   }
 
   /** Closes every socket that `which` names. */

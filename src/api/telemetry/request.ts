@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { isIP } from 'node:net';
 import type { Span } from '@opentelemetry/api';
+import { clientAddress, type Trust } from '../../client-address.ts';
 import { formatTraceparent, newSpan, parseTraceparent, type Trace } from '../../trace.ts';
 import type { OperationInfo } from './names.ts';
 
@@ -43,6 +43,7 @@ const first = (header: string | string[] | undefined): string | undefined =>
 export function beginRequest(
   request: IncomingMessage,
   isSampled: boolean,
+  trust: Trust,
   otelSpan?: Span,
 ): RequestInfo {
   const { headers } = request;
@@ -51,7 +52,6 @@ export function beginRequest(
     otelSpan === undefined
       ? newSpan(parseTraceparent(first(headers.traceparent)))
       : traceOf(otelSpan);
-  const address = request.socket.remoteAddress?.replace(/^::ffff:/, '').replace(/%.*$/, '');
   return {
     requestId: given !== undefined && /^[A-Za-z0-9._-]{8,100}$/.test(given) ? given : randomUUID(),
     traceId: span.traceId,
@@ -59,7 +59,7 @@ export function beginRequest(
     startedAt: performance.now(),
     method: request.method ?? 'GET',
     path: (request.url ?? '/').split('?', 1)[0] ?? '/',
-    address: address !== undefined && isIP(address) > 0 ? address : undefined,
+    address: clientAddress(request, trust),
     userAgent: headers['user-agent']?.slice(0, 1000),
     isSampled,
     otelSpan,

@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import { SpanStatusCode } from '@opentelemetry/api';
 import { Pool } from 'pg';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { Trust } from '../../client-address.ts';
 import { type Log, scrub } from '../../log.ts';
 import { makeRegistry, measurePool, seconds } from '../../metrics/registry.ts';
 import type { MeasuredPool } from '../../postgres/measured-pool.ts';
@@ -28,6 +29,8 @@ export interface TelemetryOptions {
   slowMs: number;
   /** Measurements that may wait to be written. */
   capacity?: number | undefined;
+  /** Which proxies are believed when they say for whom they ask. */
+  trust: Trust;
 }
 
 /** Paths that have a label of their own; others, which anybody may invent, share one. */
@@ -141,7 +144,12 @@ export class Telemetry {
       'http.request.method': request.method ?? 'GET',
       'http.route': route,
     });
-    const info = beginRequest(request, Math.random() < this.#options.sample, span);
+    const info = beginRequest(
+      request,
+      Math.random() < this.#options.sample,
+      this.#options.trust,
+      span,
+    );
     const context = { request_id: info.requestId, trace_id: info.traceId };
     this.#byRequest.set(request, info);
     this.#byContext.set(context, info);
@@ -264,6 +272,8 @@ export class Telemetry {
       },
       'request',
     );
+    // A connection that stays open keeps its last request; not the document and plan, too.
+    delete info.operation;
   }
 
   #record(

@@ -3,6 +3,15 @@ import { type Mutant, otherCheck } from '../mutant.ts';
 const limits = 'src/api/limits.ts';
 const api = ['api/limits', 'docs/graphql'];
 const checks = ['db/schema/check-borders'];
+const documents = ['api/documents'];
+
+const limit = (fault: string, find: string, replace: string, tests = documents): Mutant => ({
+  ...{ fault, file: limits, find, replace, tests },
+});
+
+const change = (file: string, fault: string, find: string, replace: string, tests: string[]) => ({
+  ...{ fault, file: `src/${file}`, find, replace, tests },
+});
 
 export const mutants: Mutant[] = [
   {
@@ -56,14 +65,14 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'a page may be larger than 100 rows',
-    file: 'src/api/plugins.ts',
+    file: 'src/api/pages/page-size.ts',
     find: 'Number(asked) > limits.pageRows)',
     replace: 'Number(asked) > limits.pageRows * 100)',
     tests: api,
   },
   {
     fault: 'a page has no limit unless one is asked for',
-    file: 'src/api/plugins.ts',
+    file: 'src/api/pages/page-size.ts',
     find: 'return last == null ? limits.pageRows : null;',
     replace: 'return null;',
     tests: api,
@@ -71,7 +80,7 @@ export const mutants: Mutant[] = [
   {
     fault: 'metrics are shown to whoever asks through a proxy that says Via only',
     file: 'src/metrics/access.ts',
-    find: ", 'via'",
+    find: '|^via$',
     replace: '',
     tests: ['api/metrics-access'],
   },
@@ -168,4 +177,135 @@ export const mutants: Mutant[] = [
     ),
     tests: checks,
   },
+  limit('a document selects 100,000 fields', 'selections: 1_500', 'selections: 100_000'),
+  limit('a document selects 10,000 objects', 'objects: 150', 'objects: 10_000'),
+  limit('a document has 1 MB', 'documentBytes: 64_000', 'documentBytes: 1_000_000'),
+  limit('an operation asks for a million rows', 'rows: 12_000', 'rows: 2_000_000'),
+  limit('a response has a million values', ' values: 60_000', ' values: 5_000_000'),
+  limit('a query has a thousand fields', 'rootFields: 50', 'rootFields: 1_000'),
+  limit('a mutation has a hundred fields', 'mutationFields: 10', 'mutationFields: 100'),
+  limit('a mutation signs in ten times', 'signIns: 1', 'signIns: 10'),
+  limit('variables have a million values', 'variableValues: 20_000', 'variableValues: 1_000_000'),
+  limit('a response has 100 MB', 'responseBytes: 10_000_000', 'responseBytes: 100_000_000', [
+    'api/shares',
+  ]),
+  change(
+    'api/documents/selections.ts',
+    'a fragment counts once, however often it is spread',
+    'selections += Math.max(inner.selections, 1);',
+    'selections += 1;',
+    documents,
+  ),
+  change(
+    'api/documents/selections.ts',
+    'a fragment that nobody spreads does not count',
+    'selections += definition.selectionSet.selections.length;',
+    'selections += 0;',
+    documents,
+  ),
+  change(
+    'api/documents/cost.ts',
+    'a page whose length is a variable counts as one row',
+    "if (typeof asked === 'number' && asked >= 0)",
+    'if (asked !== undefined)',
+    documents,
+  ),
+  change(
+    'api/documents/sizes.ts',
+    'brackets in strings count',
+    'else if (code === quote) at = endOfString(text, at);',
+    'else if (code === quote) at += 0;',
+    documents,
+  ),
+  change(
+    'api/server.ts',
+    'one user may have every connection',
+    'Math.floor(options.poolSize / 2)',
+    'options.poolSize',
+    ['api/shares'],
+  ),
+  change(
+    'api/shares.ts',
+    'what nobody waits for goes on',
+    'cancelled ??= cancel(processID).catch(() => {});',
+    'cancelled ??= undefined;',
+    ['api/shares'],
+  ),
+  change(
+    'api/unread.ts',
+    'a client that reads nothing is waited for',
+    'if (waiting.left === waiting.before) response.socket?.destroy();',
+    '',
+    ['api/unread'],
+  ),
+  change(
+    'client-address.ts',
+    'whoever says an address is believed',
+    'plain(proxyaddr(request, trust))',
+    'plain(proxyaddr(request, () => true))',
+    ['api/exposure'],
+  ),
+  change(
+    'api/rates.ts',
+    'each IPv6 address counts for itself',
+    'isIPv6(address)',
+    "address === ''",
+    ['api/exposure'],
+  ),
+  change(
+    'api/documents/plugin.ts',
+    'signing in is not counted',
+    'if (signIns > 0 && request !== undefined) {',
+    'if (signIns > 9 && request !== undefined) {',
+    ['api/exposure'],
+  ),
+  change(
+    'commands/serve.ts',
+    'a production API shows its schema',
+    "NODE_ENV === 'production' ? 'off' : 'on'",
+    "NODE_ENV === 'production' ? 'on' : 'on'",
+    ['api/exposure'],
+  ),
+  change(
+    'api/preset.ts',
+    'other operations run where persisted ones are to run alone',
+    'allowUnpersistedOperation: !operations.alone',
+    'allowUnpersistedOperation: true',
+    ['api/exposure'],
+  ),
+  change(
+    'log.ts',
+    'what a package prints is no line of the log',
+    'log[level](format(...what));',
+    'process.stderr.write(`${format(...what)} of ${level} ${log.level}\\n`);',
+    ['api/exposure'],
+  ),
+  change(
+    'watchdog.ts',
+    'a process whose event loop stands still goes on',
+    'patienceBeats = 18',
+    'patienceBeats = 1_800',
+    ['cli/watchdog'],
+  ),
+  change(
+    'api/pages/orders.ts',
+    'orders by the first column of a key have no tie-breaker',
+    'attributes.length === 1 && attributes[0]',
+    'attributes[0]',
+    ['api/pages'],
+  ),
+  change(
+    'api/pages/orders.ts',
+    'a connection has no order of its own',
+    "typeof text !== 'string'",
+    "typeof text !== 'number'",
+    ['api/pages'],
+  ),
+  change(
+    'api/pages/repair.ts',
+    'the cursor of a row without a number says 0',
+    "right: 'orderVal == null ? null : codec.fromPg(orderVal)'",
+    "right: 'codec.fromPg( orderVal)'",
+    ['api/pages'],
+  ),
 ];
