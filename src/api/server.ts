@@ -159,7 +159,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
         return masked;
       },
       connections: {
-        shares: new Shares(Math.floor(options.poolSize / 2)),
+        shares: new Shares(Math.ceil(options.poolSize / 2)),
         cancel: (backend) => probe.ask({ text: 'select pg_cancel_backend($1)', values: [backend] }),
       },
       countSignIns: async (request, fields) => {

@@ -18,7 +18,8 @@ export function registerOperations(program: Command): void {
       const { readOperations } = await import('../api/operations.ts');
       const path = file ?? loadConfig().GW_PERSISTED_OPERATIONS;
       if (path === undefined) {
-        throw new GwError('there is no list: name its file, or set GW_PERSISTED_OPERATIONS', {
+        throw new GwError('there is no list of operations', {
+          hint: 'Name its file, or set GW_PERSISTED_OPERATIONS.',
           exitCode: EXIT.usage,
         });
       }

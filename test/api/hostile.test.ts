@@ -49,9 +49,13 @@ test('hostile requests of one hurt neither others nor the process', {
   const withinMs = 30_000;
   const statuses = new Set<string>();
   const sendAll = async (): Promise<void> => {
-    for (const attack of attacks) {
+    // Fewer than the benchmark sends: other tests run beside it.
+    for (const { bodies, ...attack } of attacks) {
       const within = attack.isUnread === true ? 3_000 : withinMs;
-      const sent = await send(attack, { port, token, withinMs: within });
+      const sent = await send(
+        { ...attack, bodies: bodies.slice(0, 30) },
+        { port, token, withinMs: within },
+      );
       for (const status of sent.statuses.keys()) statuses.add(status);
     }
   };

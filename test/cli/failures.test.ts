@@ -125,7 +125,7 @@ function expectReadable(finished: Finished, codes: number[]): void {
   expect(finished.stderr).toMatch(/^hint: \S|"level":60.*"hint":"/m);
 }
 
-const needsNone = ['db url', 'env', 'config'];
+const needsNone = ['db url', 'env', 'config', 'operations'];
 
 /** One for each way in which a command gets its URL and connects. */
 const ways = ['status', 'check', 'serve', 'worker', 'cdc', 'migrate', 'messages list', 'db psql'];

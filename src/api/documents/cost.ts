@@ -59,7 +59,8 @@ function lengthOf(
     }
     return limits.pageRows;
   }
-  if (field.name.value === 'groupedAggregates') return limits.groups;
+  // There may be more, and mostly there are a few.
+  if (field.name.value === 'groupedAggregates') return limits.pageRows;
   return isListType(getNullableType(definition.type as never)) ? usualList : 1;
 }
 

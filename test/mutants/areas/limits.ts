@@ -220,7 +220,7 @@ export const mutants: Mutant[] = [
   change(
     'api/server.ts',
     'one user may have every connection',
-    'Math.floor(options.poolSize / 2)',
+    'Math.ceil(options.poolSize / 2)',
     'options.poolSize',
     ['api/shares'],
   ),
