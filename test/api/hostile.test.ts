@@ -34,6 +34,7 @@ beforeAll(async () => {
     NODE_ENV: 'production',
     GW_PORT: String(port),
     GW_DRAIN_SECONDS: '0',
+    GW_POOL_SIZE: '10',
     // What is not refused for being too often.
     GW_RATE_LIMIT_ANONYMOUS: '0',
     GW_RATE_LIMIT_SIGN_IN: '0',
