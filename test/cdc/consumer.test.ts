@@ -33,6 +33,34 @@ describe.each(plugins)('with %s', (plugin) => {
       drop constraint if exists refused`;
   });
 
+  test('what is confirmed is on the disk, whatever the server says of commits', long, async () => {
+    const sql = db.as('superuser');
+    await sql.unsafe(`
+      create table public.commits (setting text);
+      grant insert on public.commits to public;
+      create function public.note_commit() returns trigger language plpgsql as $$
+      begin
+        insert into public.commits values (current_setting('synchronous_commit'));
+        return null;
+      end $$;
+      create trigger note after insert or update on app_public.user_dashboard_aggregates
+        execute function public.note_commit()`);
+    const [{ name } = { name: '' }] = await sql<{ name: string }[]>`
+      select current_database() as name`;
+    await sql.unsafe(`alter role gw_cdc in database ${name} set synchronous_commit = off`);
+    try {
+      await capture.started();
+      const { id } = await createUser(sql);
+      await insertTask(sql, id, '2026-03-01T12:00Z');
+      await eventually(async () => (await sql`select from public.commits`).length > 0);
+      const settings = await sql`select distinct setting from public.commits`;
+      expect([...settings]).toEqual([{ setting: 'on' }]);
+    } finally {
+      await sql.unsafe(`alter role gw_cdc in database ${name} reset all;
+        drop function public.note_commit cascade; drop table public.commits`);
+    }
+  });
+
   test(
     'the first start counts what is there, and loses nothing that comes meanwhile',
     long,

@@ -126,6 +126,10 @@ describe('gw messages', { timeout: patience(60_000) }, () => {
     const user = await planned(db.as('owner'));
     await attempt(db.as('owner'), user, { status: 'FAILED', code: 400, error: 'refused' });
     expect(await gw('redrive')).toMatchObject({ code: 2 });
+    // Not even a yes means all that ever failed.
+    expect(await gw('redrive', '--yes')).toMatchObject({
+      ...{ code: 2, stderr: expect.stringContaining('which messages?') },
+    });
     expect(await gw('redrive', '--message', user.messageId)).toMatchObject({ code: 2 });
     const dry = await gw('redrive', '--message', user.messageId, '--dry-run');
     expect(dry.stdout).toMatch(/1 +FAILED +BIRTHDAY +would be sent again/);

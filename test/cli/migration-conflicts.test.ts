@@ -81,6 +81,26 @@ test('another file than the database ran under that number is named', { timeout 
   );
 });
 
+test('a file that the database passed over is named', { timeout }, async () => {
+  const owner = db.as('owner');
+  const [passed] = await owner<{ hash: string; previous_hash: string }[]>`
+    select * from graphile_migrate.migrations where filename = '000034.sql'`;
+  const follow = (hash = '') => owner`
+    update graphile_migrate.migrations set previous_hash = ${hash}
+    where filename = '000035.sql'`;
+  await follow(passed?.previous_hash);
+  await owner`delete from graphile_migrate.migrations where filename = '000034.sql'`;
+  try {
+    await expectConflict(
+      /the database ran 0000\d\d\.sql, and never ran migrations\/committed\/000034-scrape\.sql before it/,
+      /npm run gw -- commit --rebase 000034-scrape\.sql/,
+    );
+  } finally {
+    await owner`insert into graphile_migrate.migrations ${owner(passed as never)}`;
+    await follow(passed?.hash);
+  }
+});
+
 test('a number that two branches took is renumbered with gw commit --rebase', {
   timeout,
 }, async () => {

@@ -2,6 +2,7 @@ import {
   appendFileSync,
   chmodSync,
   copyFileSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   renameSync,
@@ -54,6 +55,20 @@ test('a checkout that is cloned again takes its old cluster over, with its data'
   expect(failed.stderr).not.toContain('    at ');
   const status = await checkout.run(['db', 'status', '--json']);
   expect([status.code, JSON.parse(status.stdout).running]).toEqual([3, false]);
+});
+
+test('a cluster of another major is not started, and keeps its files', async () => {
+  const other = new Checkout();
+  const home = other.path('cluster', '9');
+  mkdirSync(join(home, 'data'), { recursive: true });
+  writeFileSync(join(home, 'data', 'PG_VERSION'), '9\n');
+  mkdirSync(other.path('.groundwork'), { recursive: true, mode: 0o700 });
+  writeFileSync(other.path('.groundwork', 'state.json'), JSON.stringify({ cluster: home }));
+  const { code, stderr } = await other.run(['db', 'start']);
+  expect(code).not.toBe(0);
+  expect(stderr).toContain(`the cluster in ${join(home, 'data')} needs PostgreSQL 9`);
+  expect(readdirSync(join(home, 'data'))).toEqual(['PG_VERSION']);
+  await other.remove();
 });
 
 /** PostgreSQL's programs in a folder of their own, so that one can be replaced. */

@@ -111,6 +111,21 @@ test('a process whose database lacks the newest migration serves nothing until i
   expect((await ask('/readyz'))[0]).toBe(200);
 });
 
+test('of two that migrate at once the second waits for the first', async () => {
+  const both = databaseAt(superuserUrl, `${name}_both`);
+  await createDatabase(superuserUrl, `${name}_both`);
+  try {
+    await bootstrapDatabase(both.urls.superuser ?? '');
+    const said: string[] = [];
+    const say = (text: string): unknown => said.push(text);
+    const urls = migrationUrls(both, '');
+    await Promise.all([migrate(urls, { say }), migrate(urls, { say })]);
+    expect(said).toContain('another process is migrating; waiting');
+  } finally {
+    await withSql(superuserUrl, (sql) => sql`drop database ${sql(`${name}_both`)} with (force)`);
+  }
+});
+
 test('without --wait a database that is not there is said at once, with exit code 3', async () => {
   const url = new URL(db.url('owner'));
   url.pathname = '/gw_nowhere';

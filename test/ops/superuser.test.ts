@@ -122,6 +122,20 @@ test('no superuser runs what gw_owner owns', { timeout: patience(120_000) }, asy
   await gw('reset', '--yes');
 });
 
+test('an attribute that somebody gave a role is taken again', async () => {
+  const attributes = ['superuser', 'createdb', 'createrole', 'bypassrls'];
+  const superuser = connect(urls.superuser, { max: 1 });
+  for (const attribute of attributes) {
+    await superuser.unsafe(`alter role gw_readonly ${attribute}`);
+    await gw('db', 'start');
+    const [role] = await superuser`
+      select rolsuper or rolcreatedb or rolcreaterole or rolbypassrls as "hasAny"
+      from pg_roles where rolname = 'gw_readonly'`;
+    expect(role, attribute).toEqual({ hasAny: false });
+  }
+  await superuser.end();
+});
+
 test('gw_cdc reads changes of its database, and takes no base backup', async () => {
   const { Client } = await import('pg');
   const replication = async (mode: string): Promise<string> => {

@@ -82,7 +82,11 @@ export const refusals = /^(FORBIDDEN|UNAUTHENTICATED|NOT_FOUND)$/;
 
 /** Whether a field was asked in a way that the API does not understand. */
 export const isMisunderstood = (codes: string[]): boolean =>
-  codes.some((code) => /^(GRAPHQL_VALIDATION_FAILED|BAD_REQUEST|INTERNAL|)$/.test(code));
+  codes.some((code) =>
+    /^(GRAPHQL_VALIDATION_FAILED|QUERY_TOO_COMPLEX|RESPONSE_TOO_LARGE|RATE_LIMITED|BAD_REQUEST|INTERNAL|)$/.test(
+      code,
+    ),
+  );
 
 /** Reports rows of A that have changed since the last call of this. */
 export async function watchRows(

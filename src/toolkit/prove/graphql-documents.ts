@@ -21,6 +21,10 @@ export type Field = GraphQLField<unknown, unknown>;
 
 const needsNothing = (field: Field): boolean => !field.args.some(isRequiredArgument);
 
+/** Rows of a page that has pages within it, and of those: an API limits all of them together. */
+const outerRows = 25;
+const innerRows = 10;
+
 /** What to ask of a type: its own values, and those of what it is related to. */
 export function selection(schema: GraphQLSchema, type: GraphQLNamedType, depth = 1): string {
   if (isLeafType(type)) return '';
@@ -45,7 +49,9 @@ export function selection(schema: GraphQLSchema, type: GraphQLNamedType, depth =
     const inner = getNamedType(field.type);
     if (!needsNothing(field) || inner === schema.getQueryType()) return [];
     if (isLeafType(inner)) return [field.name];
-    return depth > 0 ? [`${field.name} ${selection(schema, inner, depth - 1)}`] : [];
+    if (depth === 0) return [];
+    const page = field.args.some(({ name }) => name === 'first') ? `(first: ${innerRows})` : '';
+    return [`${field.name}${page} ${selection(schema, inner, depth - 1)}`];
   });
   return `{ __typename ${asked.join(' ')} }`;
 }
@@ -152,8 +158,19 @@ export function documentFor(
   const used = field.args.filter(({ name }) => given[name] !== undefined);
   const declared = used.map(({ name, type }) => `$${name}: ${type}`).join(', ');
   const passed = used.map(({ name }) => `${name}: $${name}`).join(', ');
-  const asked = selection(schema, getNamedType(field.type), depth);
-  return `${kind} ${declared && `(${declared})`} { ${field.name}${passed && `(${passed})`} ${asked} }`;
+  const type = getNamedType(field.type);
+  const call = `${field.name}${passed && `(${passed})`}`;
+  const isPage = depth > 0 && field.args.some(({ name }) => name === 'first');
+  // All rows by themselves, and some with what they are related to.
+  const asked = isPage
+    ? `${call} ${selection(schema, type, 0)} related: ${field.name}(${[
+        passed,
+        `first: ${outerRows}`,
+      ]
+        .filter(Boolean)
+        .join(', ')}) ${selection(schema, type, depth)}`
+    : `${call} ${selection(schema, type, depth)}`;
+  return `${kind} ${declared && `(${declared})`} { ${asked} }`;
 }
 
 /** The arguments of a field: only those that it needs, and all that can say something. */

@@ -51,14 +51,14 @@ export const mutants: Mutant[] = [
     file: 'src/up/lock.ts',
     find: "writeFileSync(path, String(process.pid), { flag: 'wx', mode: 0o600 });",
     replace: "writeFileSync(path, String(process.pid), { flag: 'w', mode: 0o600 });",
-    tests: up,
+    tests: ['cli/lock'],
   },
   {
     fault: 'what a killed run left behind goes on',
     file: 'src/up/lock.ts',
     find: 'if (children.some(isOurs)) {',
     replace: 'if (children.length > 1_000) {',
-    tests: up,
+    tests: ['cli/lock'],
   },
   {
     fault: 'a process that died is not started again',
@@ -93,7 +93,7 @@ export const mutants: Mutant[] = [
     file: 'src/cdc/session.ts',
     find: "when 'off' then 'on' else",
     replace: "when 'off' then 'off' else",
-    tests: ['cdc/killed'],
+    tests: ['cdc/consumer'],
   },
   {
     fault: 'a server of another major starts on the old cluster',
@@ -115,13 +115,6 @@ export const mutants: Mutant[] = [
     find: 'rolsuper or rolcreatedb or rolcreaterole or rolbypassrls',
     replace: 'rolsuper or rolcreatedb or rolcreaterole',
     tests: ['ops/superuser', 'docs/roles'],
-  },
-  {
-    fault: 'a superuser finds what others put into a schema',
-    file: 'sql/bootstrap/database.sql',
-    find: '-- Nothing that another role may have put into a schema is found by its name.\nset search_path = pg_catalog, pg_temp;\n',
-    replace: '',
-    tests: ['ops/superuser'],
   },
   {
     fault: 'an error of a statement is in the server’s log, with its values',
