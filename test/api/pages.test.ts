@@ -38,11 +38,27 @@ async function ask<Data>(document: string, variables = {}): Promise<Data> {
 
 /** Asks for a connection of the row of its parent that has most of it. */
 async function asker({ parent, field }: Connection): Promise<Ask> {
-  if (parent === 'Query') return (selections) => ask(`{ ${selections} }`);
-  if (parent === 'User') {
-    return async (selections) =>
-      (await ask<{ viewer: Record<string, Page> }>(`{ viewer { ${selections} } }`)).viewer;
-  }
+  const askWithin = async (
+    path: string[],
+    id: string | undefined,
+    selections: string,
+    cursors: (string | null)[],
+  ): Promise<Record<string, Page>> => {
+    const variables = Object.fromEntries(cursors.map((cursor, index) => [`c${index}`, cursor]));
+    const declared = [
+      ...cursors.map((_, index) => `$c${index}: Cursor`),
+      ...(id === undefined ? [] : ['$id: ID!']),
+    ];
+    const document = `query (${declared.join(', ')}) { ${path.join(' { ')} {
+      ${selections} ${'}'.repeat(path.length)} }`;
+    const data = await ask<Record<string, Record<string, Page>>>(
+      path.length === 0 ? `query (${declared.join(', ')}) { ${selections} }` : document,
+      { ...variables, ...(id === undefined ? {} : { id }) },
+    );
+    return (path.length === 0 ? data : (data.viewer ?? data.node)) as Record<string, Page>;
+  };
+  if (parent === 'Query') return (...given) => askWithin([], undefined, ...given);
+  if (parent === 'User') return (...given) => askWithin(['viewer'], undefined, ...given);
   const parents = connectionsOf(schema).find(
     ({ parent: user, row }) => user === 'User' && row === parent,
   );
@@ -53,13 +69,7 @@ async function asker({ parent, field }: Connection): Promise<Ask> {
   const [most] = (viewer[parents?.field ?? '']?.nodes ?? []).sort(
     (one, other) => other.child.totalCount - one.child.totalCount,
   );
-  return async (selections) =>
-    (
-      await ask<{ node: Record<string, Page> }>(
-        `query ($id: ID!) { node(id: $id) { ... on ${parent} { ${selections} } } }`,
-        { id: most?.id },
-      )
-    ).node;
+  return (...given) => askWithin(['node(id: $id)', `... on ${parent}`], most?.id, ...given);
 }
 
 const camel = (name: string): string =>

@@ -102,8 +102,8 @@ export interface Walk {
   cursor: string | null;
 }
 
-/** Asks for several pages of a connection at once. */
-export type Ask = (selections: string) => Promise<Record<string, Page>>;
+/** Asks for several pages of a connection at once; their cursors are $c0, $c1 and so on. */
+export type Ask = (selections: string, cursors: (string | null)[]) => Promise<Record<string, Page>>;
 
 const pageSize = 3;
 const together = 8;
@@ -126,39 +126,47 @@ export async function walkAll(
       }),
     ),
   );
-  const select = (walk: Walk, index: number): string => {
+  // Cursors are variables: the document of all pages is one, and is planned once.
+  const select = ({ direction, order }: Walk, index: number): string => {
     const args = [
       ...(given === undefined ? [] : [given]),
-      walk.direction === 'forward' ? `first: ${pageSize}` : `last: ${pageSize}`,
-      ...(walk.order === null ? [] : [`orderBy: ${walk.order}`]),
-      ...(walk.cursor === null
-        ? []
-        : [`${walk.direction === 'forward' ? 'after' : 'before'}: "${walk.cursor}"`]),
-    ];
+      ...(order === null ? [] : [`orderBy: ${order}`]),
+      direction === 'forward' ? `first: ${pageSize}, after: $c${index}` : '',
+      direction === 'backward' ? `last: ${pageSize}, before: $c${index}` : '',
+    ].filter((arg) => arg !== '');
     return `w${index}: ${field}(${args.join(', ')}) { nodes { ${columns.join(' ')} } totalCount
       pageInfo { endCursor startCursor hasNextPage hasPreviousPage } }`;
   };
-  for (;;) {
-    const open = walks.filter(({ isOver }) => !isOver).slice(0, together);
-    if (open.length === 0) return walks;
-    const pages = await ask(open.map(select).join('\n'));
-    open.forEach((walk, index) => {
-      const page = pages[`w${index}`] as Page;
-      const { nodes, pageInfo, totalCount } = page;
-      walk.totalCount = totalCount;
-      if (walk.direction === 'forward') {
-        walk.nodes.push(...nodes);
-        walk.cursor = pageInfo.endCursor;
-        walk.isOver = !pageInfo.hasNextPage;
-      } else {
-        walk.nodes.unshift(...nodes);
-        walk.cursor = pageInfo.startCursor;
-        walk.isOver = !pageInfo.hasPreviousPage;
-      }
-      if (walk.nodes.length > most) {
-        walk.isOver = true;
-        walk.error = 'has no end';
-      }
-    });
+  for (let start = 0; start < walks.length; start += together) {
+    const group = walks.slice(start, start + together);
+    const selections = group.map(select).join('\n');
+    while (group.some(({ isOver }) => !isOver)) {
+      const pages = await ask(
+        selections,
+        group.map(({ cursor }) => cursor),
+      );
+      group.forEach((walk, index) => {
+        if (!walk.isOver) take(walk, pages[`w${index}`] as Page, most);
+      });
+    }
+  }
+  return walks;
+}
+
+/** Adds a page to a walk. */
+function take(walk: Walk, { nodes, pageInfo, totalCount }: Page, most: number): void {
+  walk.totalCount = totalCount;
+  if (walk.direction === 'forward') {
+    walk.nodes.push(...nodes);
+    walk.cursor = pageInfo.endCursor;
+    walk.isOver = !pageInfo.hasNextPage;
+  } else {
+    walk.nodes.unshift(...nodes);
+    walk.cursor = pageInfo.startCursor;
+    walk.isOver = !pageInfo.hasPreviousPage;
+  }
+  if (walk.nodes.length > most) {
+    walk.isOver = true;
+    walk.error = 'has no end';
   }
 }
