@@ -1,18 +1,22 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import process from 'node:process';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, afterEach, expect, test } from 'vitest';
 import { isAlive } from '../../src/server/processes.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { patience } from '../helpers/patience.ts';
 
 const checkout = new Checkout();
 const children: ChildProcess[] = [];
-afterAll(async () => {
-  for (const child of children) child.kill('SIGKILL');
-  await checkout.remove();
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    if (!child.kill('SIGKILL')) continue;
+    await once(child, 'exit');
+  }
+  rmSync(checkout.path('.groundwork'), { recursive: true, force: true });
 });
+afterAll(() => checkout.remove());
 
 /** Runs a script in the checkout, under a command line like that of `gw`. */
 function run(script: string) {
@@ -28,10 +32,14 @@ function run(script: string) {
   child.stdout.on('data', (data) => {
     output += data;
   });
+  const ended = once(child, 'exit').then(() => output);
   const said = async (text: string): Promise<void> => {
-    while (!output.includes(text)) await once(child.stdout, 'data');
+    while (!output.includes(text)) {
+      if (child.exitCode !== null) throw new Error(`it ended and said: ${output}`);
+      await Promise.race([once(child.stdout, 'data'), ended]);
+    }
   };
-  return { child, said, ended: once(child, 'exit').then(() => output) };
+  return { child, said, ended };
 }
 
 const take = `
