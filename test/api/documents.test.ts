@@ -82,6 +82,11 @@ describe('what would cost much is refused before it does', () => {
     expect(await codes(document)).toEqual(['QUERY_TOO_COMPLEX']);
   });
 
+  test('fields deep in a fragment that nobody spreads', async () => {
+    const document = `{ __typename } fragment f on Query { tasks { nodes { ${'title '.repeat(4_000)} } } }`;
+    expect(await codes(document)).toEqual(['QUERY_TOO_COMPLEX']);
+  });
+
   test('variables that nest deeply, or have very many values', async () => {
     const document = 'query ($filter: TaskFilter) { tasks(filter: $filter) { totalCount } }';
     let filter: object = { title: { equalTo: 'x' } };

@@ -1,7 +1,7 @@
 import { GraphQLError, type GraphQLSchema, parse, validate } from 'postgraphile/graphql';
 import { limits } from '../limits.ts';
 import type { Operations } from '../operations.ts';
-import { expand } from './selections.ts';
+import { refuseSelections } from './plugin.ts';
 import { nestingOf } from './sizes.ts';
 
 /** An operation that the API would refuse. */
@@ -18,12 +18,12 @@ function problemsOf(schema: GraphQLSchema, text: string): { name?: string; probl
     const document = parse(text);
     const [operation] = document.definitions;
     const name = operation !== undefined && 'name' in operation ? operation.name?.value : undefined;
-    const { selections } = expand(document);
-    const problems =
-      selections > limits.selections
-        ? [`it selects ${selections} fields, more than ${limits.selections}`]
-        : validate(schema, document).map(({ message }) => message);
-    return { ...(name === undefined ? {} : { name }), problems };
+    const fault = refuseSelections(document);
+    const problems = fault === undefined ? validate(schema, document) : [fault];
+    return {
+      ...(name === undefined ? {} : { name }),
+      problems: problems.map(({ message }) => message),
+    };
   } catch (error) {
     return { problems: [error instanceof GraphQLError ? error.message : String(error)] };
   }

@@ -84,8 +84,9 @@ function missingRoot(schema: GraphQLSchema, document: DocumentNode): GraphQLErro
 }
 
 /** What is wrong with what an operation selects, before it is validated. */
-function refuseSelections(document: DocumentNode): GraphQLError | undefined {
-  const { selections, objects, chain } = expand(document);
+export function refuseSelections(document: DocumentNode): GraphQLError | undefined {
+  const { objects, chain, ...counted } = expand(document);
+  const selections = Math.max(counted.selections, counted.inFragments);
   if (chain > longestChain) {
     return tooComplex('fragments in fragments', chain, longestChain, 'write some of them out');
   }
@@ -304,7 +305,7 @@ export const documentPlugin = ({
         return next();
       },
       async processGraphQLRequestBody(next, { body }) {
-        // Before and after: a persisted operation has no text yet.
+        // A persisted operation may have no text yet: the parser's limits are for it as well.
         refuseBody(body.query, body.variableValues);
         await next();
       },

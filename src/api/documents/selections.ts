@@ -11,11 +11,13 @@ export interface Expansion {
   selections: number;
   /** Those of them that have fields of their own: a plan has steps for each. */
   objects: number;
+  /** What stands in all fragments, spread or not: validation reads it all. */
+  inFragments: number;
   /** How many fragments spread one another in a row. */
   chain: number;
 }
 
-type Counted = Expansion;
+type Counted = Omit<Expansion, 'inFragments'>;
 
 /**
  * Counts what a document selects, before anything else reads it: validation and planning write
@@ -49,6 +51,18 @@ export function expand(document: DocumentNode): Expansion {
     return result;
   };
 
+  /** What stands in a fragment itself, at any depth. */
+  const within = (set: SelectionSetNode): number =>
+    set.selections.reduce(
+      (sum, selection) =>
+        sum +
+        1 +
+        ('selectionSet' in selection && selection.selectionSet !== undefined
+          ? within(selection.selectionSet)
+          : 0),
+      0,
+    );
+
   const ofSet = (set: SelectionSetNode): Counted => {
     let selections = 0;
     let objects = 0;
@@ -77,6 +91,7 @@ export function expand(document: DocumentNode): Expansion {
 
   let selections = 0;
   let objects = 0;
+  let inFragments = 0;
   let chain = 0;
   for (const definition of document.definitions) {
     if (definition.kind === Kind.OPERATION_DEFINITION) {
@@ -88,10 +103,11 @@ export function expand(document: DocumentNode): Expansion {
       // Nobody may spread it: validation reads it all the same.
       const counted = ofFragment(definition.name.value);
       selections += definition.selectionSet.selections.length;
+      inFragments += within(definition.selectionSet);
       chain = Math.max(chain, counted.chain);
     }
   }
-  return { selections, objects, chain };
+  return { selections, objects, inFragments, chain };
 }
 
 /** Fragments in a row; a client's components hardly nest as deeply. */
