@@ -3,6 +3,7 @@ import { readTrust } from './client-address.ts';
 import { findUnknown, readEnvironment, type UnknownVariable } from './environment.ts';
 import { EXIT, GwError } from './errors.ts';
 import { readMailbox } from './mailbox.ts';
+import { readOrigins } from './origins.ts';
 import { TlsFault, withTls } from './tls.ts';
 
 const port = z.coerce.number().int().min(1).max(65535);
@@ -149,6 +150,19 @@ export const variables = z.object({
     })
     .optional()
     .describe('proxies whose `X-Forwarded-For` is believed'),
+  GW_CORS_ORIGINS: z
+    .string()
+    .superRefine((text, context) => {
+      try {
+        readOrigins(text);
+      } catch {
+        context.addIssue(
+          'has origins such as https://app.example.com or https://*.example.com, with commas between; or * for all',
+        );
+      }
+    })
+    .optional()
+    .describe('origins whose pages may use the API (CORS); the star stands for one label'),
   GW_RATE_LIMIT_ANONYMOUS: rate(300).describe(
     'requests of one address without a token in a minute; 0 for no limit',
   ),

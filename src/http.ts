@@ -1,9 +1,19 @@
 import type { ServerResponse } from 'node:http';
+import Negotiator from 'negotiator';
+
+const jsonTypes = ['application/json', 'application/graphql-response+json'];
+
+/**
+ * Which JSON a client takes. One that names the second type reads a response by it whatever its
+ * status is, and may pass over the body of an error of the first.
+ */
+const jsonType = ({ req }: ServerResponse): string =>
+  new Negotiator(req).mediaType(jsonTypes) ?? 'application/json';
 
 export function sendJson(response: ServerResponse, status: number, body: unknown): void {
   const text = JSON.stringify(body);
   response.writeHead(status, {
-    'content-type': 'application/json; charset=utf-8',
+    'content-type': `${jsonType(response)}; charset=utf-8`,
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-store',
   });

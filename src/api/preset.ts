@@ -12,6 +12,7 @@ import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
 import { AggregatesPreset } from './aggregates.ts';
+import { CompressionPlugin } from './compression.ts';
 import { DescriptionsPlugin } from './descriptions.ts';
 import { documentPlugin } from './documents/plugin.ts';
 import { limits } from './limits.ts';
@@ -112,6 +113,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       NotFoundPlugin,
       documentPlugin({ showsSchema, countSignIns: options.countSignIns }),
       OutagePlugin,
+      CompressionPlugin,
       ...(operations === undefined ? [] : [PersistedPlugin]),
       VectorPlugin,
       SearchFilterPlugin,
@@ -135,6 +137,9 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       graphqlPath: '/graphql',
       graphiql: showsSchema,
       graphiqlPath: '/',
+      graphiqlOnGraphQLGET: showsSchema,
+      // urql asks so; grafserv refuses mutations over it.
+      graphqlOverGET: true,
       maxRequestLength: limits.bodyBytes,
       // The documents' own cache takes its place.
       parseAndValidateCacheSize: 0,

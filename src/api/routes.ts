@@ -3,6 +3,7 @@ import { sendError, sendJson } from '../http.ts';
 import type { Log } from '../log.ts';
 import { mayReadMetrics } from '../metrics/access.ts';
 import type { Authentication } from './authentication.ts';
+import type { CrossOrigin } from './cross-origin.ts';
 import type { Readiness } from './health.ts';
 import { limits } from './limits.ts';
 import type { Handler } from './listening.ts';
@@ -57,6 +58,8 @@ export interface RouteOptions {
   admit: (...request: Parameters<Handler>) => Promise<boolean>;
   /** PostGraphile's own routes: /graphql, and GraphiQL at /. */
   graphql: (...request: Parameters<Handler>) => unknown;
+  /** For /graphql; undefined when pages of other origins may not read it. */
+  crossOrigin: CrossOrigin | undefined;
   /** Undefined when they have a port of their own. */
   metrics: Handler | undefined;
   log: Log;
@@ -74,6 +77,11 @@ export function makeRoutes(options: RouteOptions): Handler {
     if (path === '/healthz') return sendJson(response, 200, { alive: true });
     if (path === '/readyz') return options.ready(request, response);
     if (path === '/metrics' && metrics !== undefined) return metrics(request, response);
+    if (path === '/graphql') {
+      // First: a page has to be able to read why it was refused.
+      if (options.crossOrigin?.(request, response) === true) return;
+      response.setHeader('cache-control', 'no-store');
+    }
     if (pool.waitingCount >= options.maxWaiting && needsDatabase.has(path ?? '')) {
       // Whoever waits behind so many would give up before it is their turn.
       response.setHeader('retry-after', '1');

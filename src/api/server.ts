@@ -7,11 +7,13 @@ import { postgraphile } from 'postgraphile';
 import { grafserv } from 'postgraphile/grafserv/node';
 import { clientAddress, readTrust } from '../client-address.ts';
 import { errorText, type Log } from '../log.ts';
+import { readOrigins } from '../origins.ts';
 import { Listener } from '../postgres/listener.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
 import { Probe } from '../postgres/probe.ts';
 import { Authentication } from './authentication.ts';
 import { ConstraintColumns } from './constraint-columns.ts';
+import { crossOrigin } from './cross-origin.ts';
 import { Drain } from './drain.ts';
 import { makeMaskError } from './errors.ts';
 import { FullDisk } from './full-disk.ts';
@@ -59,6 +61,8 @@ export interface ApiOptions {
   };
   /** Proxies whose X-Forwarded-For is believed: addresses, networks, loopback; none unless given. */
   trustProxy?: string | undefined;
+  /** Origins whose pages may use it, as readOrigins() has them; none unless given. */
+  corsOrigins?: string | undefined;
   /** How often users and addresses may ask; no limit unless given. */
   rates?: RateOptions | undefined;
   /** Operations that clients name by a hash; alone: nothing else is run. */
@@ -115,7 +119,7 @@ function openPool({ authenticatorUrl, poolSize, log }: ApiOptions): MeasuredPool
  * @throws when the database cannot be reached or the port is taken
  */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { authenticatorUrl, watchUrl, jwtSecret, host, log } = options;
+  const { authenticatorUrl, watchUrl, jwtSecret, host, corsOrigins, log } = options;
   const pool = openPool(options);
   const probe = new Probe({
     url: authenticatorUrl,
@@ -194,6 +198,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
         : rates.admit('user', userId, response);
     },
     graphql: serv.createHandler(),
+    crossOrigin: corsOrigins === undefined ? undefined : crossOrigin(readOrigins(corsOrigins)),
     metrics: metricsPort === undefined ? metrics : undefined,
     log,
   });

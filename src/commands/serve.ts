@@ -60,6 +60,7 @@ export function registerServe(program: Command): void {
         poolSize: config.GW_POOL_SIZE,
         maxWaiting: config.GW_MAX_WAITING,
         trustProxy: config.GW_TRUST_PROXY,
+        corsOrigins: config.GW_CORS_ORIGINS,
         rates: {
           anonymous: config.GW_RATE_LIMIT_ANONYMOUS,
           signIn: config.GW_RATE_LIMIT_SIGN_IN,

@@ -30,23 +30,23 @@ describe('how sockets end', () => {
     expect((await socket.closed).code).toBe(4406);
   });
 
-  test('a forged or expired token: 4401, with the reason', async () => {
+  test('a forged token: 4401, which ends it; an expired one: 4403, which clients retry', async () => {
     const { userId: sub, accessToken } = await someone();
     const expired = await signAccessToken(
       { sub, sid: randomUUID(), exp: inSeconds(-1) },
       jwtSecret,
     );
-    for (const [token, reason] of [
-      [`${accessToken}x`, 'token not valid'],
-      [expired, 'token expired'],
+    for (const [token, code, reason] of [
+      [`${accessToken}x`, 4401, 'token not valid'],
+      [expired, 4403, 'token expired'],
     ]) {
       const socket = new BareSocket(api.api.port);
       await socket.send({ type: 'connection_init', payload: { Authorization: `Bearer ${token}` } });
-      expect(await socket.closed).toEqual({ code: 4401, reason });
+      expect(await socket.closed).toEqual({ code, reason });
     }
   });
 
-  test('a token that expires: 4401, at that moment and not before', async () => {
+  test('a token that expires: 4403, at that moment and not before', async () => {
     const { userId: sub } = await someone();
     const exp = inSeconds(4);
     const client = connect({
@@ -57,7 +57,7 @@ describe('how sockets end', () => {
     await eventually(async () => followed.events.length === 1);
     expect(client.closings).toEqual([]);
     await eventually(async () => client.closings.length > 0);
-    expect(client.closings).toEqual([{ code: 4401, reason: 'token expired' }]);
+    expect(client.closings).toEqual([{ code: 4403, reason: 'token expired' }]);
     expect(Date.now()).toBeGreaterThanOrEqual(exp * 1000);
     expect(Date.now()).toBeLessThan(exp * 1000 + 1_500);
   });
@@ -188,7 +188,7 @@ describe('what sockets may', () => {
       type: 'connection_init',
       payload: { authorization: `Bearer ${accessToken}` },
     });
-    expect(await fifth.closed).toEqual({ code: 4403, reason: 'too many sockets' });
+    expect(await fifth.closed).toEqual({ code: 4429, reason: 'too many sockets' });
     for (const { socket } of sockets) socket.close();
   });
 

@@ -115,19 +115,19 @@ test('what failed is recorded with its code', async () => {
 test('with a share of 0 only what is slow is recorded', async () => {
   const { accessToken: token } = await slowOnly.register('slow@example.com');
   const quick = await send(slowOnly.origin, '{ tasks { totalCount } }', { token });
-  const holding = db.as('owner').begin(async (sql) => {
-    await sql`lock table app_public.goals in access exclusive mode`;
-    await sql`select pg_sleep(0.6)`;
-  });
-  const locked = db.as('superuser');
+  const gate = await db.as('owner').reserve();
+  await gate`begin`;
+  await gate`lock table app_public.goals in access exclusive mode`;
+  const asked = send(slowOnly.origin, '{ goals { nodes { title } } }', { token });
   await eventually(async () => {
-    const [row] = await locked`
-      select from pg_locks where mode = 'AccessExclusiveLock' and granted
-        and relation = 'app_public.goals'::regclass`;
+    const [row] = await db.as('superuser')`
+      select from pg_locks where not granted and relation = 'app_public.goals'::regclass`;
     return row !== undefined;
   });
-  const slow = await send(slowOnly.origin, '{ goals { nodes { title } } }', { token });
-  await holding;
+  await gate`select pg_sleep(0.4)`;
+  await gate`commit`;
+  gate.release();
+  const slow = await asked;
   const rows = await eventually(async () => {
     const found = await recorded(slow.requestId);
     return found.length > 1 && found;

@@ -54,7 +54,7 @@ test('every HTTP status that the API answers with is in the reference', {
     await ask('/graphql', post('{"query": "{ nothing }"}')),
     await ask('/graphql', post('{}', { authorization: 'Bearer none' })),
     await ask('/graphql', post('{}', { authorization: expired })),
-    await ask('/graphql'),
+    await ask('/graphql', { method: 'PUT' }),
     await ask('/graphql', post('{}', { accept: 'image/png' })),
     await ask('/graphql', post('{}', { 'content-type': 'text/plain' })),
     await ask('/graphql', post(long)),

@@ -19,6 +19,7 @@ const floors = [
       'log-stream.ts',
       'log.ts',
       'mailbox.ts',
+      'origins.ts',
       'process-log.ts',
       'project.ts',
       'tls.ts',

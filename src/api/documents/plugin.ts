@@ -310,12 +310,17 @@ export const documentPlugin = ({
         await next();
       },
       // What grafserv refuses before there is a document: too long, not JSON, no query.
-      async processRequest(next) {
+      async processRequest(next, { requestDigest: { method } }) {
         const result = await next();
         if (result === null || result.type !== 'buffer' || result.statusCode < 400) return result;
         const code = result.statusCode === 413 ? 'BODY_TOO_LARGE' : 'BAD_REQUEST';
         const buffer = addCode(result.buffer, code);
-        const headers = { ...result.headers, 'content-length': String(buffer.length) };
+        const headers: Record<string, string> = {
+          ...result.headers,
+          'content-length': String(buffer.length),
+        };
+        // Of what GET may ask, only a query may.
+        if (result.statusCode === 405) headers.allow = method === 'GET' ? 'POST' : 'GET, POST';
         return { ...result, buffer, headers };
       },
     },

@@ -19,10 +19,12 @@ export const closeCodes = {
   restart: 1012,
   /** Responses are not read fast enough. */
   tooSlow: 1013,
-  /** The token has expired or is not valid, or its session has ended. */
+  /** The token is not valid, its session has ended, or there was none for a minute. */
   unauthorized: 4401,
-  /** Too many sockets, or no token for a minute. */
-  forbidden: 4403,
+  /** The token has expired. Clients of graphql-ws retry after it, and not after 4401. */
+  expired: 4403,
+  /** Too many sockets. */
+  tooMany: 4429,
 } as const;
 
 export interface SocketLimits {
@@ -211,7 +213,7 @@ export class Sockets {
       expiry: undefined,
     };
     this.#peers.add(peer);
-    this.#closeAfter(peer, anonymousMs, closeCodes.forbidden, 'sign in first');
+    this.#closeAfter(peer, anonymousMs, closeCodes.unauthorized, 'sign in first');
     socket.on('error', (error) => this.#options.log.debug({ error: error.message }, 'socket'));
     socket.on('pong', () => {
       peer.isAlive = true;
@@ -279,18 +281,18 @@ export class Sockets {
       this.#dismiss(peer, code, reason);
       return false;
     };
-    if (verified === 'TOKEN_EXPIRED') return turnAway(closeCodes.unauthorized, 'token expired');
+    if (verified === 'TOKEN_EXPIRED') return turnAway(closeCodes.expired, 'token expired');
     if (verified === 'TOKEN_INVALID') return turnAway(closeCodes.unauthorized, 'token not valid');
     if (isRevoked(verified.sid)) return turnAway(closeCodes.unauthorized, 'session ended');
     if (!isUp()) return turnAway(closeCodes.restart, 'the database is away');
     const others = [...this.#peers].filter(({ claims }) => claims?.sub === verified.sub);
     if (others.length >= limits.maxSubscriptions) {
-      return turnAway(closeCodes.forbidden, 'too many sockets');
+      return turnAway(closeCodes.tooMany, 'too many sockets');
     }
     peer.claims = verified;
     this.#claims.set(peer.request, verified);
     const left = verified.exp * 1000 - Date.now();
-    this.#closeAfter(peer, left, closeCodes.unauthorized, 'token expired');
+    this.#closeAfter(peer, left, closeCodes.expired, 'token expired');
     return true;
   }
 

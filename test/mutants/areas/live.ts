@@ -136,7 +136,7 @@ export const mutants: Mutant[] = [
   {
     fault: 'a socket outlives its token',
     file: 'src/api/live/sockets.ts',
-    find: "    this.#closeAfter(peer, left, closeCodes.unauthorized, 'token expired');\n",
+    find: "    this.#closeAfter(peer, left, closeCodes.expired, 'token expired');\n",
     replace: '    void left;\n',
     tests: ['api/live-sockets'],
   },
