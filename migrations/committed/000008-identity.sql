@@ -1,5 +1,5 @@
 --! Previous: sha1:59cca689e08325bd5b0f4061f486b8fbbe5f0986
---! Hash: sha1:276ad6aabf5be07bcb8a54909dc96d1e0ce0ad5b
+--! Hash: sha1:19f540cbfa9198b06231b2a3805b8d23cf41da56
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -181,6 +181,29 @@ comment on column app_public.users.last_login_at is
   'first time.';
 comment on column app_public.users.deleted_at is
   'When the account was closed; null while it is open.';
+comment on constraint users_email_check on app_public.users is
+  'an e-mail address looks like name@example.com and has at most 254 characters';
+comment on constraint users_first_name_check on app_public.users is
+  'a first name has 1 to 100 characters, in one line';
+comment on constraint users_last_name_check on app_public.users is
+  'a last name has at most 100 characters, in one line';
+comment on constraint users_birthday_date_check on app_public.users is
+  'a birthday lies between 1604-01-01 and 2200-01-01';
+comment on constraint users_anniversary_date_check on app_public.users is
+  'an anniversary lies between 1604-01-01 and 2200-01-01';
+comment on constraint users_send_time_check on app_public.users is
+  'a time of day is before 24:00';
+comment on constraint users_leap_day_policy_check on app_public.users is
+  E'@enum LeapDayPolicy\n'
+  '@value feb28 On 28 February.\n'
+  '@value mar1 On 1 March.\n'
+  '@value skip Only in leap years.\n'
+  'a leap day is kept on feb28 or mar1, or is skipped (skip)';
+comment on constraint users_location_city_check on app_public.users is
+  'a city has at most 100 characters';
+comment on constraint users_location_country_check on app_public.users is
+  'a country has at most 100 characters';
+comment on index app_public.users_email_key_where_open is 'this e-mail address is taken';
 
 -- Preferences, one row for each user, created with the user. The time zone is a column
 -- of users instead, because the time of every message depends on it.
@@ -262,3 +285,18 @@ comment on column app_public.user_settings.created_at is
   'When the preferences were created.';
 comment on column app_public.user_settings.updated_at is
   'When the preferences last changed.';
+comment on constraint user_settings_theme_check on app_public.user_settings is
+  E'@enum Theme\n'
+  '@value system As the device has it.\n'
+  '@value light Dark on light.\n'
+  '@value dark Light on dark.\n'
+  'a theme is system, light or dark';
+comment on constraint user_settings_week_starts_on_check on app_public.user_settings is
+  'a week starts on a day from 1 (Monday) to 7 (Sunday)';
+comment on constraint user_settings_default_task_priority_check on app_public.user_settings is
+  E'@enum TaskPriority\n'
+  'a priority is low, medium, high or urgent';
+comment on constraint user_settings_locale_check on app_public.user_settings is
+  'a locale looks like en or en-GB';
+comment on constraint user_settings_quiet_check on app_public.user_settings is
+  'quiet hours have a beginning and an end, which differ and are before 24:00';

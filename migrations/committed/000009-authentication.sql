@@ -1,5 +1,5 @@
---! Previous: sha1:276ad6aabf5be07bcb8a54909dc96d1e0ce0ad5b
---! Hash: sha1:a4455f1755ec5293d8421351219be06b05724a69
+--! Previous: sha1:19f540cbfa9198b06231b2a3805b8d23cf41da56
+--! Hash: sha1:176f258e283e06c4b6a6e7f09b51aa7d38087598
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

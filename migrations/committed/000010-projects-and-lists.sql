@@ -1,5 +1,5 @@
---! Previous: sha1:a4455f1755ec5293d8421351219be06b05724a69
---! Hash: sha1:640dbfc2d4eb3dc5d0e15295d38072083badb4e6
+--! Previous: sha1:176f258e283e06c4b6a6e7f09b51aa7d38087598
+--! Hash: sha1:75eef9fe85df197d27927c6b339e4674bdafecd3
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 
@@ -30,7 +30,9 @@ create table app_public.projects (
   constraint projects_description_check check (length(description) <= 20000),
   constraint projects_context_metadata_check
     check (jsonb_typeof(context_metadata) = 'object'),
-  constraint projects_topics_check check (jsonb_typeof(topics) = 'array')
+  constraint projects_topics_check check (jsonb_typeof(topics) = 'array'),
+  constraint projects_archived_at_check
+    check (archived_at between timestamptz '1970-01-01Z' and timestamptz '9999-12-31Z')
 );
 
 create index projects_user_id_created_at_idx on app_public.projects (user_id, created_at);
@@ -78,6 +80,18 @@ comment on column app_public.projects.archived_at is
   'When the project was archived; null while it is in use.';
 comment on column app_public.projects.created_at is 'When the project was created.';
 comment on column app_public.projects.updated_at is 'When the project last changed.';
+comment on constraint projects_pkey on app_public.projects is
+  'you have a project with this id already';
+comment on constraint projects_name_check on app_public.projects is
+  'a name has 1 to 200 characters, not only white space';
+comment on constraint projects_description_check on app_public.projects is
+  'a description has at most 20,000 characters';
+comment on constraint projects_context_metadata_check on app_public.projects is
+  'the metadata are a JSON object';
+comment on constraint projects_topics_check on app_public.projects is
+  'topics are a JSON array';
+comment on constraint projects_archived_at_check on app_public.projects is
+  'a time lies between the years 1970 and 9999';
 
 -- Lists, in a project or outside all projects. list_order is not unique: moving a list
 -- would otherwise have to write its neighbors too.
@@ -140,3 +154,9 @@ comment on column app_public.lists.list_order is
   'lists may have the same position.';
 comment on column app_public.lists.created_at is 'When the list was created.';
 comment on column app_public.lists.updated_at is 'When the list last changed.';
+comment on constraint lists_pkey on app_public.lists is
+  'you have a list with this id already';
+comment on constraint lists_name_check on app_public.lists is
+  'a name has 1 to 200 characters, not only white space';
+comment on constraint lists_list_order_check on app_public.lists is
+  'a position is 0 or more';

@@ -1,5 +1,5 @@
---! Previous: sha1:640dbfc2d4eb3dc5d0e15295d38072083badb4e6
---! Hash: sha1:d9baaa9a3d24121b2c1a7b317239608523edf36a
+--! Previous: sha1:75eef9fe85df197d27927c6b339e4674bdafecd3
+--! Hash: sha1:a67e8804e0d5a32cf36be57b2cead26b5c36505e
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -165,6 +165,30 @@ comment on column app_public.tasks.updated_at is 'When the task last changed.';
 comment on column app_public.tasks.search is
   E'@behavior -attribute:select -attribute:filterBy -attribute:orderBy -condition:attribute:filterBy\n'
   'The words of title and description, for search_tasks().';
+comment on constraint tasks_pkey on app_public.tasks is
+  'you have a task with this id already';
+comment on constraint tasks_position_in_list_check on app_public.tasks is
+  'a position is 0 or more';
+comment on constraint tasks_title_check on app_public.tasks is
+  'a title has 1 to 500 characters, not only white space';
+comment on constraint tasks_description_check on app_public.tasks is
+  'a description has at most 20,000 characters';
+comment on constraint tasks_status_check on app_public.tasks is
+  E'@enum TaskStatus\n'
+  '@value todo Not begun.\n'
+  '@value in_progress Begun and not done.\n'
+  '@value done Done; completedAt says since when.\n'
+  '@value canceled Will not be done.\n'
+  'a status is todo, in_progress, done or canceled';
+comment on constraint tasks_priority_check on app_public.tasks is
+  E'@enum TaskPriority\n'
+  '@value low Can wait.\n'
+  '@value medium As most tasks are.\n'
+  '@value high Before others.\n'
+  '@value urgent Before all others.\n'
+  'a priority is low, medium, high or urgent';
+comment on constraint tasks_due_date_check on app_public.tasks is
+  'a due date lies between the years 1970 and 9999';
 
 --! Included functions/app_private/tg__release_tasks.sql
 -- The argument is the column of tasks that refers to the deleted row. Definer: a policy

@@ -1,5 +1,5 @@
---! Previous: sha1:d9baaa9a3d24121b2c1a7b317239608523edf36a
---! Hash: sha1:f26811841a1757fa4a22de538bee35aeeb38c320
+--! Previous: sha1:a67e8804e0d5a32cf36be57b2cead26b5c36505e
+--! Hash: sha1:2e604b2305f5a581dd9ab81daf5f3cebb9d75125
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 
@@ -75,6 +75,21 @@ comment on column app_public.goals.target_date is
   'there is none.';
 comment on column app_public.goals.created_at is 'When the goal was created.';
 comment on column app_public.goals.updated_at is 'When the goal last changed.';
+comment on constraint goals_pkey on app_public.goals is
+  'you have a goal with this id already';
+comment on constraint goals_title_check on app_public.goals is
+  'a title has 1 to 500 characters, not only white space';
+comment on constraint goals_description_check on app_public.goals is
+  'a description has at most 20,000 characters';
+comment on constraint goals_status_check on app_public.goals is
+  E'@enum GoalStatus\n'
+  '@value active Worked towards.\n'
+  '@value achieved Reached.\n'
+  '@value paused To be taken up again.\n'
+  '@value abandoned Given up.\n'
+  'a status is active, achieved, paused or abandoned';
+comment on constraint goals_target_date_check on app_public.goals is
+  'a target date lies between the years 1970 and 9999';
 
 -- The tasks that work towards a goal. The key allows a link once.
 create table app_public.goals_tasks (
@@ -116,6 +131,8 @@ comment on column app_public.goals_tasks.goal_id is 'The goal.';
 comment on column app_public.goals_tasks.task_id is
   'The task that works towards the goal.';
 comment on column app_public.goals_tasks.created_at is 'When the link was created.';
+comment on constraint goals_tasks_pkey on app_public.goals_tasks is
+  'this task works towards this goal already';
 
 -- Habits. Archiving keeps the logs, so that a habit can be resumed with its history.
 create table app_public.habits (
@@ -175,6 +192,14 @@ comment on column app_public.habits.archived_at is
   'When the habit was archived; null while the user keeps it.';
 comment on column app_public.habits.created_at is 'When the habit was created.';
 comment on column app_public.habits.updated_at is 'When the habit last changed.';
+comment on constraint habits_pkey on app_public.habits is
+  'you have a habit with this id already';
+comment on constraint habits_name_check on app_public.habits is
+  'a name has 1 to 200 characters, not only white space';
+comment on constraint habits_description_check on app_public.habits is
+  'a description has at most 20,000 characters';
+comment on constraint habits_archived_at_check on app_public.habits is
+  'a time lies between the years 1970 and 9999';
 
 -- The days on which a habit was kept. The key allows one log for each habit and day, so a
 -- client that retries cannot count a day twice.
@@ -226,6 +251,12 @@ comment on column app_public.habit_logs.note is
   'Note about the day, at most 2,000 characters; empty by default.';
 comment on column app_public.habit_logs.created_at is 'When the log was created.';
 comment on column app_public.habit_logs.updated_at is 'When the log last changed.';
+comment on constraint habit_logs_pkey on app_public.habit_logs is
+  'this habit is already logged for that day';
+comment on constraint habit_logs_log_date_check on app_public.habit_logs is
+  'a date lies between the years 1970 and 9999';
+comment on constraint habit_logs_note_check on app_public.habit_logs is
+  'a note has at most 2,000 characters';
 
 --! Included functions/app_public/habits_streak.sql
 -- In a run of days, the date plus the row number from the latest day is constant.

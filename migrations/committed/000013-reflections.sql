@@ -1,5 +1,5 @@
---! Previous: sha1:f26811841a1757fa4a22de538bee35aeeb38c320
---! Hash: sha1:c14d009faa48c80d04897cb68cd2a82d546a1bc7
+--! Previous: sha1:2e604b2305f5a581dd9ab81daf5f3cebb9d75125
+--! Hash: sha1:151827cc519752fd073ee91329725a2c66cd5c7e
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 
@@ -67,6 +67,14 @@ comment on column app_public.reflections.content is
 comment on column app_public.reflections.created_at is 'When the reflection was created.';
 comment on column app_public.reflections.updated_at is
   'When the reflection last changed.';
+comment on constraint reflections_pkey on app_public.reflections is
+  'you have a reflection with this id already';
+comment on constraint reflections_reflection_date_check on app_public.reflections is
+  'a date lies between the years 1970 and 9999';
+comment on constraint reflections_mood_score_check on app_public.reflections is
+  'a mood is 1 (bad) to 5 (good)';
+comment on constraint reflections_content_check on app_public.reflections is
+  'a reflection has at most 100,000 characters';
 
 -- The tasks that a reflection is about. The user adds the links; nothing derives them
 -- from the text.
@@ -111,6 +119,8 @@ comment on column app_public.reflection_tasks.reflection_id is 'The reflection.'
 comment on column app_public.reflection_tasks.task_id is
   'The task that the reflection is about.';
 comment on column app_public.reflection_tasks.created_at is 'When the link was created.';
+comment on constraint reflection_tasks_pkey on app_public.reflection_tasks is
+  'this reflection is about this task already';
 
 -- The goals that a reflection is about. One table for each kind of link, so that foreign
 -- keys hold.
@@ -155,6 +165,8 @@ comment on column app_public.reflection_goals.reflection_id is 'The reflection.'
 comment on column app_public.reflection_goals.goal_id is
   'The goal that the reflection is about.';
 comment on column app_public.reflection_goals.created_at is 'When the link was created.';
+comment on constraint reflection_goals_pkey on app_public.reflection_goals is
+  'this reflection is about this goal already';
 
 -- The habits that a reflection is about.
 create table app_public.reflection_habits (
@@ -198,3 +210,5 @@ comment on column app_public.reflection_habits.reflection_id is 'The reflection.
 comment on column app_public.reflection_habits.habit_id is
   'The habit that the reflection is about.';
 comment on column app_public.reflection_habits.created_at is 'When the link was created.';
+comment on constraint reflection_habits_pkey on app_public.reflection_habits is
+  'this reflection is about this habit already';

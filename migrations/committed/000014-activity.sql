@@ -1,5 +1,5 @@
---! Previous: sha1:c14d009faa48c80d04897cb68cd2a82d546a1bc7
---! Hash: sha1:0a880726024196a2660e2b8018e82b50211fcfb1
+--! Previous: sha1:151827cc519752fd073ee91329725a2c66cd5c7e
+--! Hash: sha1:6ed7859aa97adbbd92e05af23653df185858c73d
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 
@@ -64,3 +64,18 @@ comment on column app_public.user_activity.entity_type is
   'Type of the row that was acted on: task, goal, habit, habit_log or reflection.';
 comment on column app_public.user_activity.entity_id is
   'Id of the row that was acted on; for a habit_log, the id of its habit.';
+comment on constraint user_activity_action_check on app_public.user_activity is
+  E'@enum ActivityAction\n'
+  '@value created Something was made.\n'
+  '@value updated It was changed.\n'
+  '@value completed It was done or reached.\n'
+  '@value deleted It was deleted.\n'
+  'an action is created, updated, completed or deleted';
+comment on constraint user_activity_entity_type_check on app_public.user_activity is
+  E'@enum ActivityEntity\n'
+  '@value task A task.\n'
+  '@value goal A goal.\n'
+  '@value habit A habit.\n'
+  '@value habit_log A day on which a habit was kept.\n'
+  '@value reflection A journal entry.\n'
+  'an entry is about a task, goal, habit, habit_log or reflection';

@@ -1,5 +1,5 @@
---! Previous: sha1:0a880726024196a2660e2b8018e82b50211fcfb1
---! Hash: sha1:1bb27a720752cde483480be0c9ea2dabcc1b61ea
+--! Previous: sha1:6ed7859aa97adbbd92e05af23653df185858c73d
+--! Hash: sha1:84958fc944461c4ebee91181ce1366fe71552ce4
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

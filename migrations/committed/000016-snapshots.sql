@@ -1,5 +1,5 @@
---! Previous: sha1:1bb27a720752cde483480be0c9ea2dabcc1b61ea
---! Hash: sha1:4ffba3c640464a788dba89ed1ac0d52cf3b946ac
+--! Previous: sha1:84958fc944461c4ebee91181ce1366fe71552ce4
+--! Hash: sha1:f1b8d875722af02e51898c2f1d0a7a1c68a78e88
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 
@@ -52,6 +52,8 @@ comment on column app_public.snapshots.content is
   'The counts, a JSON object with tasks_total, tasks_done, tasks_open, goals_total, '
   'goals_achieved, habits_total, habit_days and reflections_total.';
 comment on column app_public.snapshots.taken_at is 'When the snapshot was taken.';
+comment on constraint snapshots_name_check on app_public.snapshots is
+  'a name has 1 to 200 characters';
 
 -- One row of compare_snapshots().
 create type app_public.snapshot_difference as (

@@ -1,5 +1,5 @@
---! Previous: sha1:4ffba3c640464a788dba89ed1ac0d52cf3b946ac
---! Hash: sha1:027691fab42707f171336eb1c79eab2e03f310d8
+--! Previous: sha1:f1b8d875722af02e51898c2f1d0a7a1c68a78e88
+--! Hash: sha1:f43ed172dd483b6118725d8dce032ef119b5df71
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 
@@ -80,3 +80,13 @@ comment on column app_public.integrations.created_at is
   'When the integration was created.';
 comment on column app_public.integrations.updated_at is
   'When the integration last changed.';
+comment on constraint integrations_pkey on app_public.integrations is
+  'you have an integration with this id already';
+comment on constraint integrations_user_id_provider_key on app_public.integrations is
+  'you have an integration of this provider already';
+comment on constraint integrations_provider_check on app_public.integrations is
+  'a provider has 2 to 50 of a to z, 0 to 9, _ and -, and begins with a letter';
+comment on constraint integrations_credential_reference_check on app_public.integrations is
+  'a credential is a reference such as vault://team/google, never the secret itself';
+comment on constraint integrations_settings_check on app_public.integrations is
+  'settings are a JSON object without keys that name a secret';

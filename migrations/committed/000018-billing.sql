@@ -1,5 +1,5 @@
---! Previous: sha1:027691fab42707f171336eb1c79eab2e03f310d8
---! Hash: sha1:650c6ddc5eb4c67a96fc1950d7e6e081395c541a
+--! Previous: sha1:f43ed172dd483b6118725d8dce032ef119b5df71
+--! Hash: sha1:e510e27d68e2e48f3e96f1cdff1444c0d3413433
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
@@ -114,6 +114,23 @@ comment on column app_public.subscriptions.created_at is
   'When the subscription was created.';
 comment on column app_public.subscriptions.updated_at is
   'When the subscription or its usage last changed.';
+comment on constraint subscriptions_tier_check on app_public.subscriptions is
+  E'@enum SubscriptionTier\n'
+  '@value free Without payment.\n'
+  '@value pro For one person.\n'
+  '@value team For several.\n'
+  'a tier is free, pro or team';
+comment on constraint subscriptions_status_check on app_public.subscriptions is
+  E'@enum SubscriptionStatus\n'
+  '@value active Paid, or free.\n'
+  '@value canceled Ended.\n'
+  '@value past_due The last payment failed, and is tried again.\n'
+  '@value trialing On trial.\n'
+  '@value incomplete The first payment is awaited.\n'
+  '@value incomplete_expired The first payment never came.\n'
+  '@value unpaid Payments failed, and are no longer tried.\n'
+  '@value paused On hold: a trial ended without a way to pay.\n'
+  'a status is one of Stripe''s';
 
 -- Events of Stripe about subscriptions. The key makes a second delivery harmless, and
 -- occurred_at shows that an event arrived after a newer one. No user_id: an event of an

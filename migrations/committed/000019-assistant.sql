@@ -1,5 +1,5 @@
---! Previous: sha1:650c6ddc5eb4c67a96fc1950d7e6e081395c541a
---! Hash: sha1:63c338d515208d7e566d98f654d1a338b63b4dbe
+--! Previous: sha1:e510e27d68e2e48f3e96f1cdff1444c0d3413433
+--! Hash: sha1:42a30ad54fd92104c03e53b5a0701ae8ea3e65f6
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 
@@ -54,6 +54,10 @@ comment on column app_public.chats.title is
 comment on column app_public.chats.created_at is 'When the chat was created.';
 comment on column app_public.chats.updated_at is
   'When the title last changed or a message was added.';
+comment on constraint chats_pkey on app_public.chats is
+  'you have a chat with this id already';
+comment on constraint chats_title_check on app_public.chats is
+  'a title has 1 to 200 characters, not only white space';
 
 --! Included functions/app_private/tg_chat_messages__touch_chat.sql
 -- Not definer: a user may update the title of a chat, and tg__timestamps() then sets
@@ -146,6 +150,19 @@ comment on column app_public.chat_messages.metadata is
   'Metadata of the message, such as model and token counts; a JSON object, empty by '
   'default.';
 comment on column app_public.chat_messages.created_at is 'When the message was added.';
+comment on constraint chat_messages_pkey on app_public.chat_messages is
+  'you have a message with this id already';
+comment on constraint chat_messages_role_check on app_public.chat_messages is
+  E'@enum ChatRole\n'
+  '@value user The person.\n'
+  '@value assistant The assistant.\n'
+  '@value system An instruction to the assistant.\n'
+  '@value tool What a tool answered.\n'
+  'a role is user, assistant, system or tool';
+comment on constraint chat_messages_content_check on app_public.chat_messages is
+  'a message has at most 200,000 characters';
+comment on constraint chat_messages_metadata_check on app_public.chat_messages is
+  'the metadata are a JSON object';
 
 -- Texts with their embeddings: pieces of messages, or other texts that belong to a chat.
 --
@@ -221,6 +238,14 @@ comment on column app_public.chat_vectors.metadata is
   'Metadata of the text, a JSON object; empty by default.';
 comment on column app_public.chat_vectors.created_at is 'When the vector was created.';
 comment on column app_public.chat_vectors.updated_at is 'When the vector last changed.';
+comment on constraint chat_vectors_pkey on app_public.chat_vectors is
+  'you have a vector with this id already';
+comment on constraint chat_vectors_content_check on app_public.chat_vectors is
+  'a text has 1 to 200,000 characters';
+comment on constraint chat_vectors_embedding_check on app_public.chat_vectors is
+  'an embedding is not all zeros';
+comment on constraint chat_vectors_metadata_check on app_public.chat_vectors is
+  'the metadata are a JSON object';
 
 -- One row of search_chat_vectors(): a row of chat_vectors without its embedding, and its
 -- similarity to the query.

@@ -1,5 +1,5 @@
---! Previous: sha1:63c338d515208d7e566d98f654d1a338b63b4dbe
---! Hash: sha1:59b6ed3b5ee76be51266026b41bcdf7410434838
+--! Previous: sha1:42a30ad54fd92104c03e53b5a0701ae8ea3e65f6
+--! Hash: sha1:058afbd35ab948db6ac75b19187c693f2a777f06
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 
@@ -61,6 +61,12 @@ comment on column app_public.workspaces.data is
   'State of the visualization, a JSON object; empty by default.';
 comment on column app_public.workspaces.created_at is 'When the workspace was created.';
 comment on column app_public.workspaces.updated_at is 'When the workspace last changed.';
+comment on constraint workspaces_pkey on app_public.workspaces is
+  'you have a workspace with this id already';
+comment on constraint workspaces_name_check on app_public.workspaces is
+  'a name has 1 to 200 characters, not only white space';
+comment on constraint workspaces_data_check on app_public.workspaces is
+  'the data are a JSON object';
 
 -- The slides of a project. The unique constraint on the slide number is checked at the
 -- end of a statement, so that one update can exchange numbers. It is deferrable for that.
@@ -141,6 +147,18 @@ comment on column app_public.project_visualizations.created_at is
   'When the visualization was created.';
 comment on column app_public.project_visualizations.updated_at is
   'When the visualization last changed.';
+comment on constraint project_visualizations_pkey on app_public.project_visualizations is
+  'you have a visualization with this id already';
+comment on constraint project_visualizations_user_id_project_id_slide_number_key on app_public.project_visualizations is
+  'the project has a slide with this number already';
+comment on constraint project_visualizations_slide_number_check on app_public.project_visualizations is
+  'a slide number is 1 or more';
+comment on constraint project_visualizations_title_check on app_public.project_visualizations is
+  'a title has at most 200 characters';
+comment on constraint project_visualizations_data_check on app_public.project_visualizations is
+  'the data are a JSON object';
+comment on constraint project_visualizations_annotations_check on app_public.project_visualizations is
+  'annotations are a JSON array';
 
 --! Included functions/app_public/reorder_visualizations.sql
 create or replace function app_public.reorder_visualizations(

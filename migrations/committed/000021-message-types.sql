@@ -1,5 +1,5 @@
---! Previous: sha1:59b6ed3b5ee76be51266026b41bcdf7410434838
---! Hash: sha1:31831de6d865cc0bf97c721f35cf6c3e45d07b45
+--! Previous: sha1:058afbd35ab948db6ac75b19187c693f2a777f06
+--! Hash: sha1:fb6c7b6f04e0dd3591615e23576c8c8ab7c8ea8d
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:31831de6d865cc0bf97c721f35cf6c3e45d07b45
---! Hash: sha1:39886c0d8d072c42d6a3c75cda977b078ec3af28
+--! Previous: sha1:fb6c7b6f04e0dd3591615e23576c8c8ab7c8ea8d
+--! Hash: sha1:73854c9f3939f359f803b0e353cc08a35d37c7cf
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -176,6 +176,18 @@ comment on column app_public.message_logs.stage is
   'open: planned or on its way. sent. ended: failed, canceled, expired, or unknown. The index holds it instead of the status, which changes more often.';
 comment on column app_public.message_logs.created_at is 'When it was planned.';
 comment on column app_public.message_logs.updated_at is 'When its status last changed.';
+comment on constraint message_logs_status_check on app_public.message_logs is
+  E'@enum MessageStatus\n'
+  '@value SCHEDULED Planned for its time.\n'
+  '@value QUEUED Given to the senders.\n'
+  '@value SENDING On its way to the channel.\n'
+  '@value SENT Accepted by the channel.\n'
+  '@value RETRYING Refused for now, and tried again.\n'
+  '@value FAILED Refused for good.\n'
+  '@value CANCELED Withdrawn before it was sent.\n'
+  '@value EXPIRED Its time was over before it could be sent.\n'
+  '@value UNKNOWN Perhaps sent: the channel did not say.\n'
+  'a status is one of those of a message';
 
 -- One row. How long after its time a message may still be sent. Without the row nothing
 -- is planned or sent, so nobody can delete it.

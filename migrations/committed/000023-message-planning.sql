@@ -1,5 +1,5 @@
---! Previous: sha1:39886c0d8d072c42d6a3c75cda977b078ec3af28
---! Hash: sha1:2a54e572ac0981d8859a02eb678bc490f6e231db
+--! Previous: sha1:73854c9f3939f359f803b0e353cc08a35d37c7cf
+--! Hash: sha1:bd7be0819636ce44ecc69ad7d41450917c0941fb
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2a54e572ac0981d8859a02eb678bc490f6e231db
---! Hash: sha1:35d0f4486aed6737602ff80dd9509112c2fa8edc
+--! Previous: sha1:bd7be0819636ce44ecc69ad7d41450917c0941fb
+--! Hash: sha1:5e7041d44f13a85b132d5308e509d9b42fb2164a
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:35d0f4486aed6737602ff80dd9509112c2fa8edc
---! Hash: sha1:8f0934b2e0c6fb42ea07165ffeb8accf93c0b039
+--! Previous: sha1:5e7041d44f13a85b132d5308e509d9b42fb2164a
+--! Hash: sha1:a7ea892ad9542ee05d2010352db63cae24ecaaf8
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8f0934b2e0c6fb42ea07165ffeb8accf93c0b039
---! Hash: sha1:f3d5d8789a4b17edc624bd96e482606d5b50b916
+--! Previous: sha1:a7ea892ad9542ee05d2010352db63cae24ecaaf8
+--! Hash: sha1:87fc21fb69c8f426454814e50e2e7039f43bf580
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

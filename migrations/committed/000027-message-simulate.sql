@@ -1,5 +1,5 @@
---! Previous: sha1:f3d5d8789a4b17edc624bd96e482606d5b50b916
---! Hash: sha1:2b47063f95c9bafad5dcc697d04a8408dce75a7b
+--! Previous: sha1:87fc21fb69c8f426454814e50e2e7039f43bf580
+--! Hash: sha1:93b5c748555694ed12ef2cb7ae83b3da69ac8b56
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2b47063f95c9bafad5dcc697d04a8408dce75a7b
---! Hash: sha1:5ac093497c2e042842a9fbde9d834dee3586b06e
+--! Previous: sha1:93b5c748555694ed12ef2cb7ae83b3da69ac8b56
+--! Hash: sha1:3bd6780d58e6ccb6b098f13b77aa66d6d7938720
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5ac093497c2e042842a9fbde9d834dee3586b06e
---! Hash: sha1:b7fcbfce1bb80bdf1bcb5539380bf366c3e8b809
+--! Previous: sha1:3bd6780d58e6ccb6b098f13b77aa66d6d7938720
+--! Hash: sha1:df15c7a6746840d7a451db59943fd279c5612299
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

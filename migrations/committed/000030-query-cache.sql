@@ -1,5 +1,5 @@
---! Previous: sha1:b7fcbfce1bb80bdf1bcb5539380bf366c3e8b809
---! Hash: sha1:f56555b0740f558105a9a1bee2c9ca3ea1bd16e8
+--! Previous: sha1:df15c7a6746840d7a451db59943fd279c5612299
+--! Hash: sha1:642880ce2326b9810f77365420e8e895bb14022b
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

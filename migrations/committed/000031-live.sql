@@ -1,5 +1,5 @@
---! Previous: sha1:f56555b0740f558105a9a1bee2c9ca3ea1bd16e8
---! Hash: sha1:bf41b783e2ec6d91ec46be5b9a6fd1303c53a769
+--! Previous: sha1:642880ce2326b9810f77365420e8e895bb14022b
+--! Hash: sha1:af6b80cdb8d596c3ab45786284b3c80387c015c5
 --! Message: live
 --! Baseline: topics/31-live.sql
 

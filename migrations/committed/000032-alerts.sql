@@ -1,5 +1,5 @@
---! Previous: sha1:bf41b783e2ec6d91ec46be5b9a6fd1303c53a769
---! Hash: sha1:5ec4cd325d5508f3b42b784bff571279b5a44705
+--! Previous: sha1:af6b80cdb8d596c3ab45786284b3c80387c015c5
+--! Hash: sha1:094d09bdf2ef8c6d179d692d3b05ff5c63cbf788
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5ec4cd325d5508f3b42b784bff571279b5a44705
---! Hash: sha1:09e24c9a8ad8f2b9ccf5637518ca9341ffbf7ecf
+--! Previous: sha1:094d09bdf2ef8c6d179d692d3b05ff5c63cbf788
+--! Hash: sha1:00b054a131269fdbf15827db26c28e559b3a8a97
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

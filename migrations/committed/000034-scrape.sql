@@ -1,5 +1,5 @@
---! Previous: sha1:09e24c9a8ad8f2b9ccf5637518ca9341ffbf7ecf
---! Hash: sha1:f5c9498cb096651110b3aa7587790262283c81a9
+--! Previous: sha1:00b054a131269fdbf15827db26c28e559b3a8a97
+--! Hash: sha1:e35b94963c6bf3c1d7f2fedae03e18c90cc77570
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

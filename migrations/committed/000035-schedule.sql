@@ -1,5 +1,5 @@
---! Previous: sha1:f5c9498cb096651110b3aa7587790262283c81a9
---! Hash: sha1:a4d19c7812e1fc60f8424053e243253ad6df018f
+--! Previous: sha1:e35b94963c6bf3c1d7f2fedae03e18c90cc77570
+--! Hash: sha1:90ba76b6dd8dfb0f9994d79c151ad2162bb1f04d
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -12,6 +12,8 @@ import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
 import { AggregatesPreset } from './aggregates.ts';
+import { CallerPlugin } from './caller.ts';
+import { CheckEnumsPlugin } from './check-enums.ts';
 import { CompressionPlugin } from './compression.ts';
 import { DescriptionsPlugin } from './descriptions.ts';
 import { documentPlugin } from './documents/plugin.ts';
@@ -107,6 +109,8 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       PartitionedIndexPlugin,
       TenantKeyNamesPlugin,
       LinkTablesPlugin,
+      CallerPlugin,
+      CheckEnumsPlugin,
       OrdersPlugin,
       PageSizePlugin,
       RefusalPlugin,
