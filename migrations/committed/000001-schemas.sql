@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3255c88022740c7508d2f451b3ffeff15535ed69
+--! Hash: sha1:adeda68104e305dadb8e191bc24c539f4b04fa4b
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
@@ -167,3 +167,43 @@ grant execute on function app_hidden.current_traceparent()
 comment on function app_hidden.current_traceparent() is
   'The W3C traceparent of the current request, or null. Jobs carry it in their data.';
 --! EndIncluded functions/app_hidden/current_traceparent.sql
+
+-- For forms: PostgreSQL itself names but the first CHECK that a row breaks.
+--! Included functions/app_private/violated_checks.sql
+-- Definer: the API's login role may not look up names in app_public. It reads no row: what
+-- it evaluates are the table's own CHECKs, on values that the caller has sent.
+create or replace function app_private.violated_checks(relation text, input jsonb)
+returns setof text
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relation_id regclass := relation::regclass;
+  checks text;
+begin
+  select string_agg(format('(%L, %s)', pg_constraint.conname,
+      pg_get_expr(pg_constraint.conbin, pg_constraint.conrelid)), ', ')
+  into checks
+  from pg_constraint
+  inner join pg_attribute on pg_attribute.attrelid = pg_constraint.conrelid
+    and pg_attribute.attnum = pg_constraint.conkey[1]
+  where pg_constraint.conrelid = relation_id
+    and pg_constraint.contype = 'c'
+    and cardinality(pg_constraint.conkey) = 1
+    and violated_checks.input ? pg_attribute.attname;
+  if checks is not null then
+    return query execute format(
+      'select violated.violated_check'
+      ' from jsonb_populate_record(null::%s, $1) as given'
+      ' cross join lateral (values %s) as violated (violated_check, violated_kept)'
+      ' where not violated.violated_kept order by violated.violated_check',
+      relation_id, checks) using violated_checks.input;
+  end if;
+end
+$$;
+
+grant execute on function app_private.violated_checks(text, jsonb) to gw_authenticator;
+comment on function app_private.violated_checks(text, jsonb) is
+  'Names of the CHECKs of one column that these values of a table break, each for itself. '
+  'A column that is not in the input is not looked at.';
+--! EndIncluded functions/app_private/violated_checks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:3255c88022740c7508d2f451b3ffeff15535ed69
---! Hash: sha1:a6ba2d437c913a8f84133c5a7a8c648d48a2d57a
+--! Previous: sha1:adeda68104e305dadb8e191bc24c539f4b04fa4b
+--! Hash: sha1:167d4d5c7e4e5f3e5bafdd1122753a2864bf84b6
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 

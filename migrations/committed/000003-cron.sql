@@ -1,5 +1,5 @@
---! Previous: sha1:a6ba2d437c913a8f84133c5a7a8c648d48a2d57a
---! Hash: sha1:1cb0a10a18a8a2e310a8f2a50663645da090c5ed
+--! Previous: sha1:167d4d5c7e4e5f3e5bafdd1122753a2864bf84b6
+--! Hash: sha1:1be4b47387ae57f59b7fbc4817c0621368d5e8e3
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

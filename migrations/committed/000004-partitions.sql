@@ -1,5 +1,5 @@
---! Previous: sha1:1cb0a10a18a8a2e310a8f2a50663645da090c5ed
---! Hash: sha1:c45e51fb1d28613f7a307a3a26280901f1f6dc30
+--! Previous: sha1:1be4b47387ae57f59b7fbc4817c0621368d5e8e3
+--! Hash: sha1:4be4f13703ec15eddbcde602281f8cad5bd2d91a
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c45e51fb1d28613f7a307a3a26280901f1f6dc30
---! Hash: sha1:7a1e6b88152a56c271b8373384949f9a10e21327
+--! Previous: sha1:4be4f13703ec15eddbcde602281f8cad5bd2d91a
+--! Hash: sha1:64126caffdcfbc727b7bba7a8aac60ef601b19ab
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

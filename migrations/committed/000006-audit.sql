@@ -1,5 +1,5 @@
---! Previous: sha1:7a1e6b88152a56c271b8373384949f9a10e21327
---! Hash: sha1:60ac2547e5b802298e87c2f66456221b3a65a633
+--! Previous: sha1:64126caffdcfbc727b7bba7a8aac60ef601b19ab
+--! Hash: sha1:df57f0dd27dd7de5f59cdea8daab9cecc19b53fa
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:60ac2547e5b802298e87c2f66456221b3a65a633
---! Hash: sha1:59cca689e08325bd5b0f4061f486b8fbbe5f0986
+--! Previous: sha1:df57f0dd27dd7de5f59cdea8daab9cecc19b53fa
+--! Hash: sha1:2c8c0d44c5298dae34ce547dc7467a3951fea903
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:59cca689e08325bd5b0f4061f486b8fbbe5f0986
---! Hash: sha1:19f540cbfa9198b06231b2a3805b8d23cf41da56
+--! Previous: sha1:2c8c0d44c5298dae34ce547dc7467a3951fea903
+--! Hash: sha1:67f6657d87b2c08bbb127b3f87f5926c6ba35f9b
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

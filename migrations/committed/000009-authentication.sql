@@ -1,5 +1,5 @@
---! Previous: sha1:19f540cbfa9198b06231b2a3805b8d23cf41da56
---! Hash: sha1:176f258e283e06c4b6a6e7f09b51aa7d38087598
+--! Previous: sha1:67f6657d87b2c08bbb127b3f87f5926c6ba35f9b
+--! Hash: sha1:b8c910ef2669c6f30456b577f5939821ff8b6702
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:176f258e283e06c4b6a6e7f09b51aa7d38087598
---! Hash: sha1:75eef9fe85df197d27927c6b339e4674bdafecd3
+--! Previous: sha1:b8c910ef2669c6f30456b577f5939821ff8b6702
+--! Hash: sha1:0c5d52518c8fd283e4bdba8daf742dbf64ba15c2
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:75eef9fe85df197d27927c6b339e4674bdafecd3
---! Hash: sha1:a67e8804e0d5a32cf36be57b2cead26b5c36505e
+--! Previous: sha1:0c5d52518c8fd283e4bdba8daf742dbf64ba15c2
+--! Hash: sha1:58b76b8eed70f42fe7ee2dfd4effac307852cc11
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -90,6 +90,10 @@ $partitions$;
 -- compares.
 create index tasks_user_id_status_updated_at_idx
   on app_public.tasks (user_id, status, updated_at);
+
+-- From low to urgent, as the API orders them.
+create index tasks_user_id_priority_place_id_idx on app_public.tasks
+  (user_id, array_position(array['low', 'medium', 'high', 'urgent'], priority), id);
 
 create index tasks_user_id_due_date_idx on app_public.tasks (user_id, due_date);
 

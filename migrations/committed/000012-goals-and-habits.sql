@@ -1,5 +1,5 @@
---! Previous: sha1:a67e8804e0d5a32cf36be57b2cead26b5c36505e
---! Hash: sha1:2e604b2305f5a581dd9ab81daf5f3cebb9d75125
+--! Previous: sha1:58b76b8eed70f42fe7ee2dfd4effac307852cc11
+--! Hash: sha1:2ef7759a952d9c955c9e95b9ff7ff6a1111f5a09
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

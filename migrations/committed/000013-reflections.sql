@@ -1,5 +1,5 @@
---! Previous: sha1:2e604b2305f5a581dd9ab81daf5f3cebb9d75125
---! Hash: sha1:151827cc519752fd073ee91329725a2c66cd5c7e
+--! Previous: sha1:2ef7759a952d9c955c9e95b9ff7ff6a1111f5a09
+--! Hash: sha1:5a797b4659feaa44950f28785e61c183375ae25a
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:151827cc519752fd073ee91329725a2c66cd5c7e
---! Hash: sha1:6ed7859aa97adbbd92e05af23653df185858c73d
+--! Previous: sha1:5a797b4659feaa44950f28785e61c183375ae25a
+--! Hash: sha1:07d683979db8f23b7100d583297d6c86497f5b6b
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6ed7859aa97adbbd92e05af23653df185858c73d
---! Hash: sha1:84958fc944461c4ebee91181ce1366fe71552ce4
+--! Previous: sha1:07d683979db8f23b7100d583297d6c86497f5b6b
+--! Hash: sha1:11119782ed9f01c69f34bb1328ec4f75e90c8917
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 
@@ -68,6 +68,7 @@ comment on column app_public.user_dashboard_aggregates.mood_sum is
 comment on column app_public.user_dashboard_aggregates.mood_count is
   'Number of these reflections that have a mood score.';
 comment on column app_public.user_dashboard_aggregates.avg_mood is
+  E'@name average_mood\n'
   'Average mood score, 1.00 to 5.00; null when no reflection has one.';
 comment on column app_public.user_dashboard_aggregates.last_updated is
   'When the counts last changed.';
@@ -116,7 +117,9 @@ comment on materialized view app_private.mv_user_weekly_summary is
 -- A materialized view has no row-level security, so no role may read it. This view runs
 -- with the rights of its owner and returns only the rows of the current user.
 create view app_public.weekly_summaries with (security_barrier = true) as
-  select user_id, week_start, tasks_completed, tasks_total, avg_mood, reflections_count
+  select user_id, week_start, tasks_completed::integer as tasks_completed,
+    tasks_total::integer as tasks_total, avg_mood,
+    reflections_count::integer as reflections_count
   from app_private.mv_user_weekly_summary
   where user_id = app_hidden.current_app_user_id();
 
@@ -132,13 +135,17 @@ comment on column app_public.weekly_summaries.user_id is
 comment on column app_public.weekly_summaries.week_start is
   'The Monday on which the week began, in UTC.';
 comment on column app_public.weekly_summaries.tasks_completed is
+  E'@notNull\n'
   'Number of tasks that were created in the week and are done now.';
 comment on column app_public.weekly_summaries.tasks_total is
+  E'@notNull\n'
   'Number of tasks created in the week.';
 comment on column app_public.weekly_summaries.avg_mood is
+  E'@name average_mood\n'
   'Average mood score of the week''s reflections, 1.00 to 5.00; null when none has a '
   'score.';
 comment on column app_public.weekly_summaries.reflections_count is
+  E'@notNull\n'
   'Number of reflections about days of the week.';
 
 --! Included functions/app_private/refresh_weekly_summary.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:84958fc944461c4ebee91181ce1366fe71552ce4
---! Hash: sha1:f1b8d875722af02e51898c2f1d0a7a1c68a78e88
+--! Previous: sha1:11119782ed9f01c69f34bb1328ec4f75e90c8917
+--! Hash: sha1:cfb4814e4a84c50679de38d2b5944f56dde13007
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 
@@ -58,9 +58,9 @@ comment on constraint snapshots_name_check on app_public.snapshots is
 -- One row of compare_snapshots().
 create type app_public.snapshot_difference as (
   measure text,
-  before bigint,
-  after bigint,
-  change bigint
+  before integer,
+  after integer,
+  change integer
 );
 
 comment on type app_public.snapshot_difference is
@@ -135,14 +135,14 @@ as $$
     coalesce(newer.value, 0),
     coalesce(newer.value, 0) - coalesce(older.value, 0)
   from (
-    select pair.key, pair.value::bigint as value
+    select pair.key, pair.value::integer as value
     from app_public.snapshots
     cross join lateral jsonb_each_text(snapshots.content) as pair
     where snapshots.user_id = app_hidden.current_app_user_id()
       and snapshots.id = before_id
   ) as older
   full join (
-    select pair.key, pair.value::bigint as value
+    select pair.key, pair.value::integer as value
     from app_public.snapshots
     cross join lateral jsonb_each_text(snapshots.content) as pair
     where snapshots.user_id = app_hidden.current_app_user_id()

@@ -1,5 +1,5 @@
---! Previous: sha1:f1b8d875722af02e51898c2f1d0a7a1c68a78e88
---! Hash: sha1:f43ed172dd483b6118725d8dce032ef119b5df71
+--! Previous: sha1:cfb4814e4a84c50679de38d2b5944f56dde13007
+--! Hash: sha1:77ad94effcb29e741817f1e04836f975c9ee5d04
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

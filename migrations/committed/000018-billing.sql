@@ -1,5 +1,5 @@
---! Previous: sha1:f43ed172dd483b6118725d8dce032ef119b5df71
---! Hash: sha1:e510e27d68e2e48f3e96f1cdff1444c0d3413433
+--! Previous: sha1:77ad94effcb29e741817f1e04836f975c9ee5d04
+--! Hash: sha1:a757091321a0613ca26657c0624d625556293c51
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

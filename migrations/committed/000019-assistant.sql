@@ -1,5 +1,5 @@
---! Previous: sha1:e510e27d68e2e48f3e96f1cdff1444c0d3413433
---! Hash: sha1:42a30ad54fd92104c03e53b5a0701ae8ea3e65f6
+--! Previous: sha1:a757091321a0613ca26657c0624d625556293c51
+--! Hash: sha1:c8ff3501452900b72558a39381a0fef596683078
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

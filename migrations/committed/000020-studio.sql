@@ -1,5 +1,5 @@
---! Previous: sha1:42a30ad54fd92104c03e53b5a0701ae8ea3e65f6
---! Hash: sha1:058afbd35ab948db6ac75b19187c693f2a777f06
+--! Previous: sha1:c8ff3501452900b72558a39381a0fef596683078
+--! Hash: sha1:39fe30bceaae67f4177a134be7e7998d147bb266
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

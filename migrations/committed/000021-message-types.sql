@@ -1,5 +1,5 @@
---! Previous: sha1:058afbd35ab948db6ac75b19187c693f2a777f06
---! Hash: sha1:fb6c7b6f04e0dd3591615e23576c8c8ab7c8ea8d
+--! Previous: sha1:39fe30bceaae67f4177a134be7e7998d147bb266
+--! Hash: sha1:e0acbbd89b7e84955827247e6cde471fac9cafc0
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

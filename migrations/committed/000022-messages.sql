@@ -1,5 +1,5 @@
---! Previous: sha1:fb6c7b6f04e0dd3591615e23576c8c8ab7c8ea8d
---! Hash: sha1:73854c9f3939f359f803b0e353cc08a35d37c7cf
+--! Previous: sha1:e0acbbd89b7e84955827247e6cde471fac9cafc0
+--! Hash: sha1:40e0093b93837001f36991f9279ed97215f72431
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:73854c9f3939f359f803b0e353cc08a35d37c7cf
---! Hash: sha1:bd7be0819636ce44ecc69ad7d41450917c0941fb
+--! Previous: sha1:40e0093b93837001f36991f9279ed97215f72431
+--! Hash: sha1:d2d12042d5b5f1fec890cbd8db63158aa111ad36
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

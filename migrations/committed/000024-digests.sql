@@ -1,5 +1,5 @@
---! Previous: sha1:bd7be0819636ce44ecc69ad7d41450917c0941fb
---! Hash: sha1:5e7041d44f13a85b132d5308e509d9b42fb2164a
+--! Previous: sha1:d2d12042d5b5f1fec890cbd8db63158aa111ad36
+--! Hash: sha1:77f8756ee6ee265bdd434823f229731f37ee020d
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5e7041d44f13a85b132d5308e509d9b42fb2164a
---! Hash: sha1:a7ea892ad9542ee05d2010352db63cae24ecaaf8
+--! Previous: sha1:77f8756ee6ee265bdd434823f229731f37ee020d
+--! Hash: sha1:d501201cfb6d72b0b24ad2d75e40e9e5019ddeb7
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

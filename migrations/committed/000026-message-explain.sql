@@ -1,5 +1,5 @@
---! Previous: sha1:a7ea892ad9542ee05d2010352db63cae24ecaaf8
---! Hash: sha1:87fc21fb69c8f426454814e50e2e7039f43bf580
+--! Previous: sha1:d501201cfb6d72b0b24ad2d75e40e9e5019ddeb7
+--! Hash: sha1:9b52c79edd0c9a8b934d8e0f1c6e3fbb73550719
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:87fc21fb69c8f426454814e50e2e7039f43bf580
---! Hash: sha1:93b5c748555694ed12ef2cb7ae83b3da69ac8b56
+--! Previous: sha1:9b52c79edd0c9a8b934d8e0f1c6e3fbb73550719
+--! Hash: sha1:ff9553b447b947f6b75713c25bc3785f166be67d
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

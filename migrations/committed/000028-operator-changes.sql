@@ -1,5 +1,5 @@
---! Previous: sha1:93b5c748555694ed12ef2cb7ae83b3da69ac8b56
---! Hash: sha1:3bd6780d58e6ccb6b098f13b77aa66d6d7938720
+--! Previous: sha1:ff9553b447b947f6b75713c25bc3785f166be67d
+--! Hash: sha1:d19fb893c64c9dfc6a30b19635fc9ecc5f355d65
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

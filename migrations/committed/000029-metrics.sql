@@ -1,5 +1,5 @@
---! Previous: sha1:3bd6780d58e6ccb6b098f13b77aa66d6d7938720
---! Hash: sha1:df15c7a6746840d7a451db59943fd279c5612299
+--! Previous: sha1:d19fb893c64c9dfc6a30b19635fc9ecc5f355d65
+--! Hash: sha1:aae47a605a6c63f6c81316366ff3a4b81fa34963
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:df15c7a6746840d7a451db59943fd279c5612299
---! Hash: sha1:642880ce2326b9810f77365420e8e895bb14022b
+--! Previous: sha1:aae47a605a6c63f6c81316366ff3a4b81fa34963
+--! Hash: sha1:d1f2252255a49198d1d0bcd66b1def3b44609900
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:642880ce2326b9810f77365420e8e895bb14022b
---! Hash: sha1:af6b80cdb8d596c3ab45786284b3c80387c015c5
+--! Previous: sha1:d1f2252255a49198d1d0bcd66b1def3b44609900
+--! Hash: sha1:37bed84b3b3d31c9783940d8bf836db5582169dd
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:af6b80cdb8d596c3ab45786284b3c80387c015c5
---! Hash: sha1:094d09bdf2ef8c6d179d692d3b05ff5c63cbf788
+--! Previous: sha1:37bed84b3b3d31c9783940d8bf836db5582169dd
+--! Hash: sha1:9eef4fca756650e3f98f9eb6dcc1059f31dc2e01
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:094d09bdf2ef8c6d179d692d3b05ff5c63cbf788
---! Hash: sha1:00b054a131269fdbf15827db26c28e559b3a8a97
+--! Previous: sha1:9eef4fca756650e3f98f9eb6dcc1059f31dc2e01
+--! Hash: sha1:013446dbacc0a0b00c1bc904e5c31ada79e6b5bb
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:00b054a131269fdbf15827db26c28e559b3a8a97
---! Hash: sha1:e35b94963c6bf3c1d7f2fedae03e18c90cc77570
+--! Previous: sha1:013446dbacc0a0b00c1bc904e5c31ada79e6b5bb
+--! Hash: sha1:156afa32c59079f3f6a95166b7b15f116191a62d
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

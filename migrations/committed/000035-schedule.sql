@@ -1,5 +1,5 @@
---! Previous: sha1:e35b94963c6bf3c1d7f2fedae03e18c90cc77570
---! Hash: sha1:90ba76b6dd8dfb0f9994d79c151ad2162bb1f04d
+--! Previous: sha1:156afa32c59079f3f6a95166b7b15f116191a62d
+--! Hash: sha1:9a1cd1bd19bf9c1094b5a789f3da2fe7adf171d9
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -75,9 +75,22 @@ const applies: Record<string, (table: Aggregated) => string[] | undefined> = {
   max: ({ averages }) => averages,
 };
 
+/** PostgreSQL widens sums and averages to types that JSON has only as text; ours are small. */
+const narrow: Record<string, Partial<AggregateSpec>> = {
+  sum: {
+    sqlAggregateWrap: (column) => sql`sum(${column})::integer`,
+    pgTypeCodecModifier: () => TYPES.int,
+  },
+  average: {
+    sqlAggregateWrap: (column) => sql`avg(${column})::double precision`,
+    pgTypeCodecModifier: () => TYPES.float,
+  },
+};
+
 function limited(spec: AggregateSpec): AggregateSpec {
   return {
     ...spec,
+    ...narrow[spec.id],
     shouldApplyToEntity: ({ codec, attributeName }) => {
       const table = of(codec);
       const columns = table && applies[spec.id]?.(table);
@@ -155,11 +168,11 @@ const AggregatesPlugin: GraphileConfig.Plugin = {
       },
       GraphQLObjectType_fields(fields, build, { scope, fieldWithHooks }) {
         if (scope.isPgAggregateContainerType !== true) return fields;
-        const type = build.getGraphQLTypeByPgCodec(TYPES.bigint, 'output') as GraphQLOutputType;
+        const type = build.getGraphQLTypeByPgCodec(TYPES.int, 'output') as GraphQLOutputType;
         const count = fieldWithHooks({ fieldName: 'count' }, () => ({
           description: 'How many rows there are.',
           type: new GraphQLNonNull(type),
-          plan: ($group: PgSelectSingleStep) => $group.select(sql`count(*)`, TYPES.bigint),
+          plan: ($group: PgSelectSingleStep) => $group.select(sql`count(*)::integer`, TYPES.int),
         }));
         return build.extend(fields, { count }, 'AggregatesPlugin adds count');
       },

@@ -62,7 +62,11 @@ const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${tex
 /** The codecs of the columns that have such a CHECK. Those of one name have one codec. */
 const codecs = new WeakMap<Attribute, PgCodec>();
 
-function readEnums(constraints: readonly Constraint[], definitions: readonly Definition[]): void {
+function readEnums(
+  constraints: readonly Constraint[],
+  definitions: readonly Definition[],
+  singularize: (name: string) => string,
+): void {
   const byName = new Map<string, PgCodec & { values: { value: string; description?: string }[] }>();
   const byId = new Map(definitions.map(({ id, definition }) => [id, definition]));
   for (const constraint of constraints) {
@@ -70,21 +74,23 @@ function readEnums(constraints: readonly Constraint[], definitions: readonly Def
     const [attribute] = constraint.getAttributes() ?? [];
     if (values === undefined || attribute === undefined) continue;
     const { tags, description } = constraint.getTagsAndDescription();
-    const name =
-      typeof tags.enum === 'string' ? tags.enum : constraint.conname.replace(/_check$/, '');
+    const table = singularize(constraint.getClass()?.relname ?? '');
+    const name = typeof tags.enum === 'string' ? tags.enum : `${table}_${attribute.attname}`;
     const described = describe(values, tags.value);
     const known = byName.get(name);
     if (known !== undefined && known.values.map(({ value }) => value).join() !== values.join()) {
       throw new Error(`two CHECKs are @enum ${name}, and have different values`);
     }
-    const codec =
-      known ??
-      enumCodec({
+    const codec = known ?? {
+      ...enumCodec({
         name,
         identifier: sql`text`,
         values: described,
         ...(description ? { description: sentence(description) } : {}),
-      });
+      }),
+      // That of the CHECK: see GraphQLEnumType_values below.
+      hasNaturalOrdering: true,
+    };
     // One of the columns describes the values for all.
     if (described.some((value) => value.description !== undefined)) codec.values = described;
     byName.set(name, codec as never);
@@ -121,7 +127,7 @@ export const CheckEnumsPlugin: GraphileConfig.Plugin = {
           service.pgSettingsForIntrospection ?? null,
           (client) => client.query<Definition>({ text: query }),
         );
-        readEnums(introspection.constraints, rows);
+        readEnums(introspection.constraints, rows, (name) => info.inflection.singularize(name));
       },
       pgCodecs_attribute(_info, { attribute, pgAttribute }) {
         const codec = codecs.get(pgAttribute as Attribute);
@@ -130,7 +136,32 @@ export const CheckEnumsPlugin: GraphileConfig.Plugin = {
     },
   },
   schema: {
+    entityBehavior: {
+      pgCodecAttribute: {
+        inferred: {
+          provides: ['checkEnums'],
+          after: ['default'],
+          before: ['postInferred'],
+          // PostGraphile takes enums for values in no order.
+          callback: (behavior, [codec, attributeName]) =>
+            'values' in (codec.attributes[attributeName]?.codec ?? {})
+              ? [behavior, 'attribute:orderBy']
+              : behavior,
+        },
+      },
+    },
     hooks: {
+      // Those compare text, and "high" < "low" there.
+      GraphQLInputObjectType_fields: {
+        after: ['PgConnectionArgFilterOperatorsPlugin'],
+        callback(fields, _build, { scope }) {
+          const { pgConnectionFilterOperators: operators } = scope;
+          if (operators?.pgCodecs.some((codec) => 'values' in codec) !== true) return fields;
+          return Object.fromEntries(
+            Object.entries(fields).filter(([name]) => !/^(less|greater)Than/.test(name)),
+          );
+        },
+      },
       GraphQLEnumType_values(values, build, { scope }) {
         const codec = scope.pgCodec as PgCodecWithAttributes | undefined;
         if (scope.isPgRowSortEnum !== true || codec?.attributes === undefined) return values;

@@ -3,6 +3,7 @@ import { isSafeError } from 'postgraphile/grafast';
 import { GraphQLError } from 'postgraphile/graphql';
 import { codeOf } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
+import type { Constraint } from './constraints.ts';
 import type { FullDisk } from './full-disk.ts';
 
 /** The codes that a frontend may rely on. docs/reference/errors.md lists them. */
@@ -48,8 +49,8 @@ interface PublicError {
   field?: string | undefined;
 }
 
-/** Which column a constraint is about; kept current by ConstraintColumns. */
-export type ColumnOf = (constraint: string) => string | undefined;
+/** What is known of a constraint; kept current by Constraints. */
+export type ConstraintOf = (name: string) => Constraint | undefined;
 
 /** A column's name in GraphQL; "id" is the node id there, the column is rowId. */
 const fieldName = (column: string): string =>
@@ -119,33 +120,64 @@ export const withoutSuggestion = (message: string): string =>
 const isCode = (code: unknown): code is ErrorCode => errorCodes.includes(code as ErrorCode);
 
 /** What a database error means to a frontend; undefined when it must be masked. */
-function translate(error: DatabaseError, columnOf: ColumnOf): PublicError | undefined {
+function translate(
+  error: DatabaseError,
+  constraintOf: ConstraintOf,
+  isAnonymous: boolean,
+): PublicError | undefined {
   const { code, constraint } = error;
-  const column = error.column ?? (constraint === undefined ? undefined : columnOf(constraint));
+  const known = constraint === undefined ? undefined : constraintOf(constraint);
+  const column = error.column ?? known?.column;
+  const words = known?.message;
   const field = column === undefined ? undefined : fieldName(column);
   const subject = field ?? 'this';
   if (code in raised || code.startsWith('22')) {
     return { message: error.message, code: raised[code] ?? 'VALIDATION_FAILED', field };
   }
-  const known = sqlStates[code];
-  switch (known) {
+  const meaning = sqlStates[code];
+  switch (meaning) {
     case 'UNIQUE_VIOLATION':
-      return { message: `${subject} is taken`, code: known, field };
-    case 'CHECK_VIOLATION':
-      return { message: `${subject} is not acceptable (${constraint})`, code: known, field };
-    case 'FOREIGN_KEY_VIOLATION':
-      return { message: `${subject} refers to nothing`, code: known, field };
+      return { message: words ?? `${subject} is taken`, code: meaning, field };
+    case 'CHECK_VIOLATION': {
+      const message = words ?? `${subject} is not acceptable (${constraint})`;
+      return { message, code: meaning, field };
+    }
+    case 'FOREIGN_KEY_VIOLATION': {
+      const message = `there is no such ${field?.replace(/Id$/, '') ?? 'row'}`;
+      return { message, code: meaning, field };
+    }
     case 'VALIDATION_FAILED':
-      return { message: `${subject} must not be empty`, code: known, field };
+      return { message: `${subject} must not be empty`, code: meaning, field };
     case 'FORBIDDEN':
-      return { message: 'you may not do that', code: known };
+      return isAnonymous
+        ? { message: 'sign in first', code: 'UNAUTHENTICATED' }
+        : { message: 'you may not do that', code: meaning };
     case 'CONFLICT':
-      return { message: 'somebody else changed this; try again', code: known };
+      return { message: 'somebody else changed this; try again', code: meaning };
     case 'TIMEOUT':
-      return { message: 'this took longer than 5 seconds', code: known };
+      return { message: 'this took longer than 5 seconds', code: meaning };
     default:
       return undefined;
   }
+}
+
+/** What graphql-js has wrapped into sentences about types. */
+function innermost(error: Error): Error {
+  const inner = error instanceof GraphQLError ? error.originalError : undefined;
+  return inner == null ? error : innermost(inner);
+}
+
+/** The field of a variable that is wrong, as graphql-js names it: "task.dueDate", "ids[2]". */
+const fieldOfVariable = (message: string): string | undefined =>
+  (/^Variable "\$\w+" got invalid value .* at "(?:[^"]*\.)?(\w+)(?:\[\d+\])*"[;.]/s.exec(message) ??
+    /^Variable "\$(\w+)" got invalid value/.exec(message))?.[1];
+
+export interface MaskOptions {
+  disk?: FullDisk;
+  /** Whether a message may propose names of the schema. */
+  showsSchema?: boolean | undefined;
+  /** Whether the request that is answered came without a token. */
+  isAnonymous?: () => boolean;
 }
 
 const brokenConnection = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND']);
@@ -157,8 +189,8 @@ const brokenConnection = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EP
  */
 export function makeMaskError(
   log: Log,
-  columnOf: ColumnOf,
-  { disk, showsSchema = true }: { disk?: FullDisk; showsSchema?: boolean | undefined } = {},
+  constraintOf: ConstraintOf,
+  { disk, showsSchema = true, isAnonymous = () => false }: MaskOptions = {},
 ) {
   return (error: GraphQLError): GraphQLError => {
     const cause = error.originalError ?? undefined;
@@ -173,12 +205,13 @@ export function makeMaskError(
 
     if (cause === undefined || cause instanceof GraphQLError) {
       // A document or a variable that the schema does not allow.
-      const code = typeof error.extensions.code === 'string' ? error.extensions.code : undefined;
-      const { retryAfter } = error.extensions;
+      const { code, retryAfter, field } = error.extensions;
+      const message = code === 'VALIDATION_FAILED' ? innermost(error).message : error.message;
       return show(
         {
-          message: showsSchema ? error.message : withoutSuggestion(error.message),
-          code: (code as ErrorCode | undefined) ?? 'GRAPHQL_VALIDATION_FAILED',
+          message: showsSchema ? message : withoutSuggestion(message),
+          code: isCode(code) ? code : 'GRAPHQL_VALIDATION_FAILED',
+          field: typeof field === 'string' ? field : fieldOfVariable(error.message),
         },
         typeof retryAfter === 'number' ? { retryAfter } : {},
       );
@@ -191,7 +224,7 @@ export function makeMaskError(
     const sqlState = codeOf(cause);
     if (sqlState === '53100') disk?.note();
     if (sqlState !== undefined) {
-      const translated = translate(cause as DatabaseError, columnOf);
+      const translated = translate(cause as DatabaseError, constraintOf, isAnonymous());
       if (translated !== undefined) return show(translated);
     }
 

@@ -27,6 +27,7 @@ import { PageSizePlugin } from './pages/page-size.ts';
 import { assertRepaired } from './pages/repair.ts';
 import type { CountSignIns } from './rates.ts';
 import { NotFoundPlugin, RefusalPlugin } from './refusals.ts';
+import { ScalarsPlugin } from './scalars.ts';
 import { SearchFilterPlugin } from './search-filter.ts';
 import { type Asker, type SharedOptions, shareConnections } from './shares.ts';
 import { telemetryPlugin } from './telemetry/plugin.ts';
@@ -34,6 +35,7 @@ import { observeStatements } from './telemetry/statements.ts';
 import type { Telemetry } from './telemetry/telemetry.ts';
 import { type Claims, tokenAudience, tokenIssuer } from './tokens.ts';
 import { VectorPlugin } from './vector-plugin.ts';
+import type { Violations } from './violations.ts';
 
 export interface PresetOptions {
   pool: Pool;
@@ -49,6 +51,8 @@ export interface PresetOptions {
   operations?: { list: Operations; alone: boolean } | undefined;
   /** Counts fields that sign in; absent where nothing is served. */
   countSignIns?: CountSignIns | undefined;
+  /** Absent where nothing is served. */
+  violations?: Violations | undefined;
   /** Shares of the pool; absent where nothing is served. */
   connections?: Omit<SharedOptions, 'askerOf'> | undefined;
   /** Absent where nothing is served, such as when the schema is printed. */
@@ -110,12 +114,17 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       TenantKeyNamesPlugin,
       LinkTablesPlugin,
       CallerPlugin,
+      ScalarsPlugin,
       CheckEnumsPlugin,
       OrdersPlugin,
       PageSizePlugin,
       RefusalPlugin,
       NotFoundPlugin,
-      documentPlugin({ showsSchema, countSignIns: options.countSignIns }),
+      documentPlugin({
+        showsSchema,
+        countSignIns: options.countSignIns,
+        violations: options.violations,
+      }),
       OutagePlugin,
       CompressionPlugin,
       ...(operations === undefined ? [] : [PersistedPlugin]),

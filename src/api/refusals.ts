@@ -1,4 +1,4 @@
-import { SafeError, type Step, sideEffect } from 'postgraphile/grafast';
+import { SafeError, type Step, sideEffect, TRAP_INHIBITED, trap } from 'postgraphile/grafast';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { wrapPlans } from 'postgraphile/utils';
 import { refusals } from './errors.ts';
@@ -9,7 +9,9 @@ interface Payload extends Step {
 
 /** Fails the mutation, after its transaction has committed, when its result is null. */
 function refuseNull(payload: Payload, message: string): Payload {
-  sideEffect(payload.get('result'), (result) => {
+  // Without a row to look for, as of a global id that is none, it would not even begin.
+  const $result = trap(payload.get('result'), TRAP_INHIBITED, { valueForInhibited: 'NULL' });
+  sideEffect($result, (result) => {
     if (result == null) throw new SafeError(message);
   });
   return payload;
@@ -31,8 +33,8 @@ export const NotFoundPlugin: GraphileConfig.Plugin = {
     hooks: {
       GraphQLObjectType_fields_field(field, _build, { scope }) {
         const { plan } = field;
-        // A delete fails by itself; it has the same message in maskError.
-        if (scope.isPgUpdateMutation !== true || plan === undefined) return field;
+        const isOfRow = scope.isPgUpdateMutation === true || scope.isPgDeleteMutation === true;
+        if (!isOfRow || plan === undefined) return field;
         field.plan = (...args) => refuseNull(plan(...args) as never, refusals.notFound);
         return field;
       },

@@ -12,7 +12,7 @@ import { Listener } from '../postgres/listener.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
 import { Probe } from '../postgres/probe.ts';
 import { Authentication } from './authentication.ts';
-import { ConstraintColumns } from './constraint-columns.ts';
+import { Constraints } from './constraints.ts';
 import { crossOrigin } from './cross-origin.ts';
 import { Drain } from './drain.ts';
 import { makeMaskError } from './errors.ts';
@@ -30,6 +30,7 @@ import { makeRoutes, metricsOnly, metricsRoute, readyRoute } from './routes.ts';
 import { Shares } from './shares.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import { Unread } from './unread.ts';
+import { violationsOf } from './violations.ts';
 
 export interface ApiOptions {
   /** gw_authenticator's connection. */
@@ -128,7 +129,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   });
   const drain = new Drain();
   const disk = new FullDisk();
-  const columns = new ConstraintColumns(pool);
+  const constraints = new Constraints(pool);
   const listener = new Listener({
     url: authenticatorUrl,
     applicationName: 'gw-api-listen',
@@ -136,7 +137,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   });
   const revoked = new RevokedSessions(listener);
   const live = new Live({ listener, jwtSecret, revoked, limits: options.liveLimits, log });
-  await columns.load();
+  await constraints.load();
   await listener.start();
 
   const trust = readTrust(options.trustProxy);
@@ -147,9 +148,13 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   });
   const rates = new Rates(options.rates ?? unlimited);
   const authentication = new Authentication({ jwtSecret, revoked, telemetry });
-  const maskError = makeMaskError(log, columns.columnOf, {
+  const maskError = makeMaskError(log, constraints.of, {
     disk,
     showsSchema: options.showsSchema,
+    isAnonymous: () => {
+      const request = telemetry.current();
+      return request !== undefined && request.userId === undefined;
+    },
   });
   const pgl = postgraphile(
     makePreset({
@@ -172,6 +177,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
         if (count === undefined || !count.isOver) return undefined;
         return { message: tooOften('signIn', count.limit), seconds: count.resetSeconds };
       },
+      violations: violationsOf(pool, constraints),
       showsSchema: options.showsSchema,
       operations: options.operations,
       telemetry: options.metrics === undefined ? undefined : telemetry,

@@ -15,7 +15,7 @@ async function ask(token: string, query: string): Promise<unknown> {
 
 interface Group {
   keys: string[] | null;
-  count: string;
+  count: number;
 }
 
 /** The counts of a grouping, by key. */
@@ -73,26 +73,26 @@ beforeAll(async () => {
 describe('aggregates', () => {
   test('count all pages, and only what the filter leaves', async () => {
     expect(await ask(bob.accessToken, '{ tasks(first: 1) { aggregates { count } } }')).toEqual({
-      tasks: { aggregates: { count: '130' } },
+      tasks: { aggregates: { count: 130 } },
     });
-    const filter = '(filter: { status: { equalTo: "done" } }, first: 1)';
+    const filter = '(filter: { status: { equalTo: done } }, first: 1)';
     expect(await ask(ann.accessToken, `{ tasks${filter} { aggregates { count } } }`)).toEqual({
-      tasks: { aggregates: { count: '3' } },
+      tasks: { aggregates: { count: 3 } },
     });
   });
 
   test('are grouped by status, by priority, by both, by due date, by its week', async () => {
     const by = (groupBy: string) => counts(ann.accessToken, 'tasks', groupBy);
-    expect(await by('STATUS')).toEqual({ todo: '2', done: '3' });
-    expect(await by('PRIORITY')).toEqual({ low: '2', high: '3' });
+    expect(await by('STATUS')).toEqual({ todo: 2, done: 3 });
+    expect(await by('PRIORITY')).toEqual({ low: 2, high: 3 });
     expect(await by('STATUS, PRIORITY')).toEqual({
-      ...{ 'todo,low': '1', 'todo,high': '1', 'done,low': '1', 'done,high': '2' },
+      ...{ 'todo,low': 1, 'todo,high': 1, 'done,low': 1, 'done,high': 2 },
     });
-    expect(await by('DUE_DATE')).toMatchObject({ '2030-01-01': '2', '2030-01-08': '1' });
+    expect(await by('DUE_DATE')).toMatchObject({ '2030-01-01': 2, '2030-01-08': 1 });
     expect(await by('DUE_DATE_TRUNCATED_TO_WEEK')).toEqual({
-      ...{ '2029-12-31': '3', '2030-01-07': '1', '': '1' },
+      ...{ '2029-12-31': 3, '2030-01-07': 1, '': 1 },
     });
-    expect(Object.values(await by('PROJECT_ID')).sort()).toEqual(['2', '3']);
+    expect(Object.values(await by('PROJECT_ID')).sort()).toEqual([2, 3]);
   });
 
   test('are those of one project, below it', async () => {
@@ -101,7 +101,7 @@ describe('aggregates', () => {
       '{ projects { nodes { tasks { groupedAggregates(groupBy: [STATUS]) { keys count } } } } }',
     );
     expect(data).toEqual({
-      projects: { nodes: [{ tasks: { groupedAggregates: [{ keys: ['todo'], count: '2' }] } }] },
+      projects: { nodes: [{ tasks: { groupedAggregates: [{ keys: ['todo'], count: 2 }] } }] },
     });
   });
 
@@ -117,11 +117,11 @@ describe('aggregates', () => {
     }));
     expect(groups.sort((a, b) => String(a.keys).localeCompare(String(b.keys)))).toEqual([
       {
-        ...{ keys: ['2026-01-05'], count: '2', average: 3.5 },
+        ...{ keys: ['2026-01-05'], count: 2, average: 3.5 },
         ...{ min: { moodScore: 2 }, max: { moodScore: 5 } },
       },
       {
-        ...{ keys: ['2026-01-12'], count: '2', average: 4 },
+        ...{ keys: ['2026-01-12'], count: 2, average: 4 },
         ...{ min: { moodScore: 4 }, max: { moodScore: 4 } },
       },
     ]);
@@ -130,13 +130,13 @@ describe('aggregates', () => {
   test('count the logs of each habit and of each day, and messages of each day in UTC', async () => {
     const { accessToken } = ann;
     expect(Object.values(await counts(accessToken, 'habitLogs', 'HABIT_ID')).sort()).toEqual([
-      ...['1', '2'],
+      ...[1, 2],
     ]);
     expect(await counts(accessToken, 'habitLogs', 'LOG_DATE')).toEqual({
-      ...{ '2026-01-05': '1', '2026-01-06': '2' },
+      ...{ '2026-01-05': 1, '2026-01-06': 2 },
     });
     expect(await counts(accessToken, 'chatMessages', 'CREATED_AT_TRUNCATED_TO_DAY')).toEqual({
-      ...{ '2026-01-05': '1', '2026-01-06': '2' },
+      ...{ '2026-01-05': 1, '2026-01-06': 2 },
     });
   });
 
@@ -154,19 +154,19 @@ describe('aggregates', () => {
         groupedAggregates(groupBy: [AGG_DATE_TRUNCATED_TO_WEEK]) { keys ${sums} } } }`,
     )) as { userDashboardAggregates: { aggregates: object; groupedAggregates: object[] } };
     expect(data.userDashboardAggregates.aggregates).toEqual({
-      sum: { tasksCreated: '12', tasksCompleted: '8' },
+      sum: { tasksCreated: 12, tasksCompleted: 8 },
     });
     expect(data.userDashboardAggregates.groupedAggregates).toEqual(
       expect.arrayContaining([
-        { keys: ['2026-01-05'], sum: { tasksCreated: '7', tasksCompleted: '3' } },
-        { keys: ['2026-01-12'], sum: { tasksCreated: '5', tasksCompleted: '5' } },
+        { keys: ['2026-01-05'], sum: { tasksCreated: 7, tasksCompleted: 3 } },
+        { keys: ['2026-01-12'], sum: { tasksCreated: 5, tasksCompleted: 5 } },
       ]),
     );
   });
 
   test("never count another user's rows", async () => {
-    expect(await counts(bob.accessToken, 'tasks', 'STATUS')).toEqual({ todo: '130' });
-    const filter = `(filter: { userId: { equalTo: "${ann.userId}" } })`;
+    expect(await counts(bob.accessToken, 'tasks', 'STATUS')).toEqual({ todo: 130 });
+    const filter = `(filter: { user: { rowId: { equalTo: "${ann.userId}" } } })`;
     expect(await counts(bob.accessToken, 'tasks', 'STATUS', filter)).toEqual({});
     const data = await ask(
       bob.accessToken,
@@ -174,12 +174,12 @@ describe('aggregates', () => {
         count average { moodScore } max { moodScore } } } }`,
     );
     expect(data).toEqual({
-      tasks: { aggregates: { count: '0' } },
+      tasks: { aggregates: { count: 0 } },
       reflections: {
-        aggregates: { count: '0', average: { moodScore: null }, max: { moodScore: null } },
+        aggregates: { count: 0, average: { moodScore: null }, max: { moodScore: null } },
       },
     });
-    expect(await api.codes('{ tasks { aggregates { count } } }')).toEqual(['FORBIDDEN']);
+    expect(await api.codes('{ tasks { aggregates { count } } }')).toEqual(['UNAUTHENTICATED']);
   });
 
   test('are of chosen columns and tables only, and nothing is ordered or filtered by them', async () => {

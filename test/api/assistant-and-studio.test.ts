@@ -23,7 +23,7 @@ test('a chat remembers through the API, which shows no embedding', async () => {
   const chatId = createChat.chat.rowId;
   const { createChatMessage } = await run<{ createChatMessage: { chatMessage: Row } }>(
     `mutation ($chatId: UUID!) {
-      createChatMessage(input: { chatMessage: { chatId: $chatId, role: "user", content: "Where?" } }) {
+      createChatMessage(input: { chatMessage: { chatId: $chatId, role: user, content: "Where?" } }) {
         chatMessage { rowId }
       }
     }`,

@@ -202,9 +202,9 @@ test('the size of a value is that of all in it', () => {
   const limits = { depth: 3, count: 5, length: 4 };
   expect(passedLimit(undefined, { depth: 0, count: 1, length: 0 })).toBe(undefined);
   expect(passedLimit(value, limits)).toBe(undefined);
-  expect(passedLimit(value, { ...limits, depth: 2 })).toBe('depth');
-  expect(passedLimit(value, { ...limits, count: 4 })).toBe('count');
-  expect(passedLimit(value, { ...limits, length: 3 })).toBe('length');
+  expect(passedLimit(value, { ...limits, depth: 2 })).toMatchObject({ limit: 'depth' });
+  expect(passedLimit(value, { ...limits, count: 4 })).toMatchObject({ limit: 'count' });
+  expect(passedLimit(value, { ...limits, length: 3 })).toMatchObject({ limit: 'length' });
 });
 
 test('the limits of a document leave room for each other', () => {

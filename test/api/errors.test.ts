@@ -24,37 +24,42 @@ describe('errors have a code, and a field where there is one', () => {
       'email: "TAKEN@example.com", password: "12345678", firstName: "A"',
       'UNIQUE_VIOLATION',
       'email',
+      /^this e-mail address is taken$/,
     ],
     [
       'an e-mail that is none',
       'email: "nonsense", password: "12345678", firstName: "A"',
       'CHECK_VIOLATION',
       'email',
+      /looks like name@example.com/,
     ],
     [
       'a password too short',
       'email: "a@b.cc", password: "1234567", firstName: "A"',
       'VALIDATION_FAILED',
       'password',
+      /password/,
     ],
     [
       'an empty name',
       'email: "a@b.cc", password: "12345678", firstName: ""',
       'CHECK_VIOLATION',
       'firstName',
+      /^a first name has 1 to 100 characters/,
     ],
     [
       'an unknown zone',
       'email: "a@b.cc", password: "12345678", firstName: "A", timezone: "Mars/X"',
       'FOREIGN_KEY_VIOLATION',
       'timezone',
+      /^there is no such timezone$/,
     ],
-  ])('%s', async (_, fields, code, field) => {
+  ])('%s', async (_, fields, code, field, message) => {
     await api.register('taken@example.com').catch(() => {});
     const { errors } = await api.query(register(fields));
     expect(errors).toHaveLength(1);
     expect(errors[0]?.extensions).toEqual({ code, field });
-    expect(errors[0]?.message).toContain(field === 'password' ? 'password' : field);
+    expect(errors[0]?.message).toMatch(message);
   });
 
   test('a check on a partitioned table names its field', async () => {
@@ -73,7 +78,7 @@ describe('errors have a code, and a field where there is one', () => {
   test('a row that is not there, and a patch that changes nothing', async () => {
     const token = await someone();
     const id = '00000000-0000-4000-8000-000000000000';
-    const on = `userId: "${id}", rowId: "${id}"`;
+    const on = `rowId: "${id}"`;
     const update = `mutation { updateTask(input: { ${on}, patch: { title: "x" } }) { clientMutationId } }`;
     const remove = `mutation { deleteTask(input: { ${on} }) { clientMutationId } }`;
     const empty = `mutation { updateTask(input: { ${on}, patch: {} }) { clientMutationId } }`;
@@ -83,8 +88,8 @@ describe('errors have a code, and a field where there is one', () => {
   });
 
   test('what anonymous may not do', async () => {
-    expect(await api.codes('{ tasks { nodes { title } } }')).toEqual(['FORBIDDEN']);
-    expect(await api.codes(createTask, { task: { title: 'x' } })).toEqual(['FORBIDDEN']);
+    expect(await api.codes('{ tasks { nodes { title } } }')).toEqual(['UNAUTHENTICATED']);
+    expect(await api.codes(createTask, { task: { title: 'x' } })).toEqual(['UNAUTHENTICATED']);
   });
 
   test('a document or variable that the schema does not know', async () => {

@@ -115,7 +115,7 @@ test('and every table of the API can be filtered and ordered', () => {
     const args = found.find(({ path }) => path === `Query.${table}`)?.args ?? [];
     for (const wanted of ['filter', 'orderBy']) {
       const columns = args.find(([name]) => name === wanted)?.[1] ?? [];
-      expect(columns.length, `${table} ${wanted}`).toBeGreaterThan(1);
+      expect(columns.length, `${table} ${wanted}`).toBeGreaterThan(0);
     }
   }
 });

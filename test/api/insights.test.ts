@@ -212,7 +212,7 @@ test('a change during a computation waits for it, and its result is not kept bey
 });
 
 test('without a token, or with an impossible number of weeks, it is refused', async () => {
-  expect(await api.codes(document, { weeks: 4 })).toEqual(['FORBIDDEN']);
+  expect(await api.codes(document, { weeks: 4 })).toEqual(['UNAUTHENTICATED']);
   const { accessToken } = await newUser();
   for (const weeks of [0, 101, -1]) {
     expect(await api.codes(document, { weeks }, accessToken)).toEqual(['VALIDATION_FAILED']);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { GraphQLSchema } from 'graphql';
+import { type GraphQLSchema, isEnumType } from 'graphql';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
@@ -23,11 +23,16 @@ const api = useApi(db);
 let token: string;
 let userId: string;
 let schema: GraphQLSchema;
+/** The values of each enum, in order. */
+let enums: string[][];
 
 beforeAll(async () => {
   ({ accessToken: token, userId } = await api.register('everything@example.com'));
   await giveEverything(db.as('superuser', 1), userId);
   schema = await clientSchema(api);
+  enums = Object.values(schema.getTypeMap())
+    .filter((type) => isEnumType(type))
+    .map((type) => type.getValues().map(({ name }) => name));
 }, patience(60_000));
 
 async function ask<Data>(document: string, variables = {}): Promise<Data> {
@@ -75,9 +80,18 @@ async function asker({ parent, field }: Connection): Promise<Ask> {
 const camel = (name: string): string =>
   name.toLowerCase().replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 
-/** What PostgreSQL says the order of values is. */
+/** What PostgreSQL says the order of values is, and of an enum's the API. */
 async function sorted(values: unknown[], direction: string): Promise<unknown[]> {
   const isText = values.every((value) => value === null || typeof value === 'string');
+  const list = isText
+    ? enums.find((names) => values.every((value) => names.includes(String(value))))
+    : undefined;
+  if (list !== undefined) {
+    const place = (value: unknown) => list.indexOf(String(value));
+    return values.toSorted((one, other) =>
+      direction.toLowerCase() === 'asc' ? place(one) - place(other) : place(other) - place(one),
+    );
+  }
   const rows = await db.as('superuser', 1).unsafe(
     `select value from unnest($1::${isText ? 'text' : 'numeric'}[]) as value
       order by value ${direction}`,

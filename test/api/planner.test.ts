@@ -39,16 +39,15 @@ const titles = async (token: string, filter: string): Promise<string[]> =>
 
 describe('filters', () => {
   test.each([
-    ['equality', '{ status: { equalTo: "done" } }', ['two']],
-    ['one of several', '{ status: { in: ["todo", "done"] } }', ['one', 'two']],
+    ['equality', '{ status: { equalTo: done } }', ['two']],
+    ['one of several', '{ status: { in: [todo, done] } }', ['one', 'two']],
     ['null', '{ dueDate: { isNull: true } }', ['two']],
     ['a range', '{ dueDate: { greaterThan: "2030-01-01", lessThan: "2031-01-01" } }', ['three']],
     [
       'and, or, not',
-      '{ or: [{ status: { equalTo: "todo" } }, { not: { priority: { equalTo: "low" } } }] }',
+      '{ or: [{ status: { equalTo: todo } }, { not: { priority: { equalTo: low } } }] }',
       ['one', 'three', 'two'],
     ],
-    ['rows of others', `{ userId: { isNull: false } }`, ['one', 'three', 'two']],
   ])('%s', async (_, filter, expected) => {
     expect(await titles(ann.accessToken, filter)).toEqual(expected);
   });
@@ -66,7 +65,7 @@ describe('filters', () => {
           ('Paint the fence', 'rose or white', 'todo')) as task (title, description, status)`;
     const found = (filter: string) => titles(accessToken, filter);
     expect(await found('{ search: "rose" }')).toHaveLength(3);
-    expect(await found('{ search: "rose -fence", status: { equalTo: "todo" } }')).toEqual([
+    expect(await found('{ search: "rose -fence", status: { equalTo: todo } }')).toEqual([
       'Buy roses',
     ]);
     expect(await found('{ not: { search: "rose" } }')).toEqual([]);
@@ -77,16 +76,16 @@ describe('filters', () => {
       accessToken,
       `{ projects(filter: { tasks: { some: { search: "fence" } } }) {
           nodes { tasks(filter: { search: "water" }) { nodes { title } aggregates { count } } } }
-        searchTasks(query: "rose", filter: { status: { equalTo: "done" } }) {
+        searchTasks(query: "rose", filter: { status: { equalTo: done } }) {
           totalCount nodes { title } aggregates { count } } }`,
     );
     expect(data).toEqual({
       projects: {
-        nodes: [{ tasks: { nodes: [{ title: 'Water the rose' }], aggregates: { count: '1' } } }],
+        nodes: [{ tasks: { nodes: [{ title: 'Water the rose' }], aggregates: { count: 1 } } }],
       },
       searchTasks: {
         ...{ totalCount: 1, nodes: [{ title: 'Water the rose' }] },
-        aggregates: { count: '1' },
+        aggregates: { count: 1 },
       },
     });
     expect(await titles(bob.accessToken, '{ search: "rose" }')).toEqual([]);
@@ -175,7 +174,7 @@ test('a goal has tasks and a task has goals, a habit a streak, a week a summary'
       habits { nodes { name streak longestStreak habitLogs { totalCount } } }
       searchTasks(query: "shoe") { nodes { title } }
       weeklySummaries { nodes { tasksTotal tasksCompleted reflectionsCount } }
-      userActivities(condition: { userId: "${cleo.userId}" }, last: 1) { nodes { entityType } }
+      userActivities(last: 1) { nodes { entityType } }
     }`,
   );
   expect(data).toEqual({
@@ -194,7 +193,7 @@ test('a goal has tasks and a task has goals, a habit a streak, a week a summary'
     habits: { nodes: [{ name: 'Run', streak: 1, longestStreak: 1, habitLogs: { totalCount: 1 } }] },
     searchTasks: { nodes: [{ title: 'Buy running shoes' }] },
     weeklySummaries: {
-      nodes: [{ tasksTotal: '1', tasksCompleted: '0', reflectionsCount: '0' }],
+      nodes: [{ tasksTotal: 1, tasksCompleted: 0, reflectionsCount: 0 }],
     },
     userActivities: { nodes: [{ entityType: expect.any(String) }] },
   });

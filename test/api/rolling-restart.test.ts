@@ -156,7 +156,7 @@ test('what runs at SIGTERM is answered, and sockets are told to come back one af
     await inner`select from app_public.tasks where id = ${task?.id ?? ''} for update`;
     answer = post(
       replica.port,
-      `mutation { updateTask(input: { userId: "${userId}", rowId: "${task?.id}",
+      `mutation { updateTask(input: { rowId: "${task?.id}",
         patch: { title: "Written" } }) { task { title } } }`,
       agent,
     );

@@ -16,12 +16,11 @@ beforeAll(async () => {
   await giveEverything(db.as('superuser', 1), greedy.userId);
 }, patience(60_000));
 
-const update = `mutation ($id: UUID!, $user: UUID!, $title: String!) {
-  updateTask(input: { userId: $user, rowId: $id, patch: { title: $title } }) { task { title } } }`;
+const update = `mutation ($id: UUID!, $title: String!) {
+  updateTask(input: { rowId: $id, patch: { title: $title } }) { task { title } } }`;
 
 const rename = (title: string) => ({
   id: idOf(greedy.userId, 'task', 1),
-  user: greedy.userId,
   title,
 });
 

@@ -150,6 +150,7 @@ export const borders: Record<string, Borders> = {
   habit_logs_log_date_check: days('log_date'),
   habit_logs_note_check: text('note', 0, 2_000),
   habits_archived_at_check: instants('archived_at'),
+  projects_archived_at_check: instants('archived_at'),
   habits_created_at_check: instants('created_at'),
   habits_description_check: text('description', 0, 20_000),
   habits_name_check: name('name', 200),

@@ -39,7 +39,7 @@ test("a filter by related rows that nobody can list, and that are another user's
 
 test("an aggregate that counts another user's rows", () => {
   expect(leaked('Query.chatMessages')).toEqual(expect.arrayContaining(['B see', 'B infer']));
-  expect(details('Query.chatMessages')).toMatch(/"aggregates":\{"count":"1"\}/);
+  expect(details('Query.chatMessages')).toMatch(/"aggregates":\{"count":1\}/);
 });
 
 test("an input that refers to another user's row, in a create and in an update", () => {

@@ -20,7 +20,9 @@ import { type ErrorCode, refusals, withoutSuggestion } from '../errors.ts';
 import { limits, signInFields } from '../limits.ts';
 import type { CountSignIns } from '../rates.ts';
 import { Turns } from '../turns.ts';
+import { tellAllViolations, type Violations } from '../violations.ts';
 import { type Cost, costOf } from './cost.ts';
+import { explain, noNullBytes, refuseNullBytes } from './literals.ts';
 import { boundPlans } from './plans.ts';
 import { expand, longestChain } from './selections.ts';
 import { isLongerThan, nestingOf, passedLimit } from './sizes.ts';
@@ -65,13 +67,19 @@ function refuseBody(query: unknown, variables: unknown): void {
     length: limits.textLength,
   });
   if (passed === undefined) return;
+  const { limit, field } = passed;
   const sentences = {
     depth: `variables nest at most ${limits.nesting} deep`,
     count: `variables have at most ${limits.variableValues} values`,
     length: `a text has at most ${limits.textLength} characters`,
+    nulls: noNullBytes,
   };
-  const code = passed === 'length' ? 'VALIDATION_FAILED' : 'QUERY_TOO_COMPLEX';
-  throw new SafeError(sentences[passed], { statusCode: 400, code });
+  const isText = limit === 'length' || limit === 'nulls';
+  throw new SafeError(sentences[limit], {
+    statusCode: 400,
+    code: isText ? 'VALIDATION_FAILED' : 'QUERY_TOO_COMPLEX',
+    ...(isText && field !== undefined ? { field } : {}),
+  });
 }
 
 /** An operation of a kind that the schema has not, which graphql-js notices only later. */
@@ -144,7 +152,13 @@ function makeParser(
       return { errors: [error as GraphQLError] };
     }
     const fault = refuseSelections(document) ?? missingRoot(schema, document);
-    const errors = fault === undefined ? validate(schema, document, rules) : [fault];
+    const errors =
+      fault === undefined
+        ? [
+            ...explain(document, validate(schema, document, rules)),
+            ...(text.includes('\\u') ? refuseNullBytes(document) : []),
+          ]
+        : [fault];
     return errors.length > 0 ? { errors } : { document };
   };
   return (text) => {
@@ -197,13 +211,19 @@ const callerOf = ({ contextValue }: ExecutionArgs): string =>
   (contextValue as Grafast.Context).pgSettings?.['app.current_user_id'] ?? '';
 
 interface Bounds {
+  violations?: Violations | undefined;
   countSignIns?: CountSignIns | undefined;
   turns: Turns;
   /** Operations that have been planned; another plan of one, for other variables, is rare. */
   planned: WeakSet<object>;
 }
 
-function bounded(run: Run, { countSignIns, turns, planned }: Bounds): Run {
+function bounded(run: Run, { countSignIns, violations, turns, planned }: Bounds): Run {
+  const telling = async (args: ExecutionArgs) => {
+    const result = (await run(args as never)) as { errors?: readonly GraphQLError[] };
+    if (result.errors === undefined || violations === undefined) return result;
+    return { ...result, errors: await tellAllViolations(result.errors, args, violations) };
+  };
   const attempt = async (args: ExecutionArgs) => {
     const { schema, document, operationName, variableValues } = args;
     const cost = costOf(schema, document, operationName, variableValues);
@@ -225,7 +245,7 @@ function bounded(run: Run, { countSignIns, turns, planned }: Bounds): Run {
         await turns.plan(key);
         planned.add(operation);
       }
-      return withinLength(await run(args as never));
+      return withinLength(await telling(args));
     };
     // A step for a value, and many for an object.
     const weight = cost.values + cost.objects * valuesOfObject;
@@ -254,6 +274,7 @@ export interface DocumentOptions {
   /** Whether callers may ask for the schema, and are told of names like theirs. */
   showsSchema: boolean;
   countSignIns: CountSignIns | undefined;
+  violations: Violations | undefined;
 }
 
 /**
@@ -264,6 +285,7 @@ export interface DocumentOptions {
 export const documentPlugin = ({
   showsSchema,
   countSignIns,
+  violations,
 }: DocumentOptions): GraphileConfig.Plugin => ({
   name: 'DocumentPlugin',
   version: '1.0.0',
@@ -294,7 +316,12 @@ export const documentPlugin = ({
             boundPlans(schema);
             parseAndValidate = makeParser(schema, validationRules, showsSchema);
           }
-          const execute = bounded(config.execute, { countSignIns, turns, planned });
+          const execute = bounded(config.execute, {
+            countSignIns,
+            violations,
+            turns,
+            planned,
+          });
           return {
             ...config,
             parseAndValidate,

@@ -59,19 +59,30 @@ export interface ValueLimits {
   length: number;
 }
 
+export interface PassedLimit {
+  /** Null characters, which PostgreSQL cannot hold, have a limit of none. */
+  limit: keyof ValueLimits | 'nulls';
+  /** The name under which the text stands, or the list that it is in. */
+  field?: string | undefined;
+}
+
 /** Which limit a value of JSON passes, if one; it stops when it knows. */
-export function passedLimit(value: unknown, limits: ValueLimits): keyof ValueLimits | undefined {
+export function passedLimit(value: unknown, limits: ValueLimits): PassedLimit | undefined {
   let count = 0;
-  let level = [value];
+  let level: [value: unknown, field: string | undefined][] = [[value, undefined]];
   for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth > limits.depth) return 'depth';
+    if (depth > limits.depth) return { limit: 'depth' };
     count += level.length;
-    if (count > limits.count) return 'count';
-    const next: unknown[] = [];
-    for (const one of level) {
-      if (typeof one === 'string' && one.length > limits.length) return 'length';
+    if (count > limits.count) return { limit: 'count' };
+    const next: typeof level = [];
+    for (const [one, field] of level) {
+      if (typeof one === 'string' && one.length > limits.length) return { limit: 'length', field };
+      if (typeof one === 'string' && one.includes('\0')) return { limit: 'nulls', field };
       if (typeof one !== 'object' || one === null) continue;
-      for (const inner of Object.values(one)) next.push(inner);
+      for (const [key, inner] of Object.entries(one)) {
+        if (key.includes('\0')) return { limit: 'nulls', field };
+        next.push([inner, Array.isArray(one) ? field : key]);
+      }
     }
     level = next;
   }
