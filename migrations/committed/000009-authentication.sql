@@ -1,5 +1,5 @@
 --! Previous: sha1:67f6657d87b2c08bbb127b3f87f5926c6ba35f9b
---! Hash: sha1:b8c910ef2669c6f30456b577f5939821ff8b6702
+--! Hash: sha1:f8716c4c4da43bfeb48ad24dbdf3d6d143e2db0d
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 
@@ -154,13 +154,18 @@ create type app_public.session_tokens as (
 
 comment on type app_public.session_tokens is
   'The tokens with which a client acts as a user.';
-comment on column app_public.session_tokens.user_id is 'The user who signed in.';
+comment on column app_public.session_tokens.user_id is
+  E'@notNull\n'
+  'The user who signed in.';
 comment on column app_public.session_tokens.access_token is
+  E'@notNull\n'
   'A signed JWT for the Authorization header, valid for 15 minutes.';
 comment on column app_public.session_tokens.refresh_token is
+  E'@notNull\n'
   'Token for refreshSession, which exchanges it once for new tokens. It expires at '
   'expiresAt.';
 comment on column app_public.session_tokens.expires_at is
+  E'@notNull\n'
   'When the refresh token expires: 30 days after it was issued.';
 
 --! Included functions/app_private/hash_password.sql

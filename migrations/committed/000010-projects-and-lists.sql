@@ -1,5 +1,5 @@
---! Previous: sha1:b8c910ef2669c6f30456b577f5939821ff8b6702
---! Hash: sha1:0c5d52518c8fd283e4bdba8daf742dbf64ba15c2
+--! Previous: sha1:f8716c4c4da43bfeb48ad24dbdf3d6d143e2db0d
+--! Hash: sha1:d8938ce90d765fdc85b884766833d8bb184c7c3d
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

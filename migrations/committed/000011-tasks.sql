@@ -1,5 +1,5 @@
---! Previous: sha1:0c5d52518c8fd283e4bdba8daf742dbf64ba15c2
---! Hash: sha1:58b76b8eed70f42fe7ee2dfd4effac307852cc11
+--! Previous: sha1:d8938ce90d765fdc85b884766833d8bb184c7c3d
+--! Hash: sha1:8f2c4f2b56a2380f3573d7f6dcfdc0c62958029d
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:58b76b8eed70f42fe7ee2dfd4effac307852cc11
---! Hash: sha1:2ef7759a952d9c955c9e95b9ff7ff6a1111f5a09
+--! Previous: sha1:8f2c4f2b56a2380f3573d7f6dcfdc0c62958029d
+--! Hash: sha1:9760fa8e9eaaa25d0f25978fa0c8740b8ec7fcbc
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2ef7759a952d9c955c9e95b9ff7ff6a1111f5a09
---! Hash: sha1:5a797b4659feaa44950f28785e61c183375ae25a
+--! Previous: sha1:9760fa8e9eaaa25d0f25978fa0c8740b8ec7fcbc
+--! Hash: sha1:164a362ff97dd16854280eca800a2c79ae68e57c
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5a797b4659feaa44950f28785e61c183375ae25a
---! Hash: sha1:07d683979db8f23b7100d583297d6c86497f5b6b
+--! Previous: sha1:164a362ff97dd16854280eca800a2c79ae68e57c
+--! Hash: sha1:660679e2c4b2af2aadd5ad1ab49aef8e8dcf837a
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:07d683979db8f23b7100d583297d6c86497f5b6b
---! Hash: sha1:11119782ed9f01c69f34bb1328ec4f75e90c8917
+--! Previous: sha1:660679e2c4b2af2aadd5ad1ab49aef8e8dcf837a
+--! Hash: sha1:55e41570534994d4c277633b60a4b7f382b92017
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

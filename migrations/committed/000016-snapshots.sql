@@ -1,5 +1,5 @@
---! Previous: sha1:11119782ed9f01c69f34bb1328ec4f75e90c8917
---! Hash: sha1:cfb4814e4a84c50679de38d2b5944f56dde13007
+--! Previous: sha1:55e41570534994d4c277633b60a4b7f382b92017
+--! Hash: sha1:c886ede76317740a00c7e64d66ad433afdeb0d5c
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 
@@ -66,12 +66,16 @@ create type app_public.snapshot_difference as (
 comment on type app_public.snapshot_difference is
   'The change of one count between two snapshots.';
 comment on column app_public.snapshot_difference.measure is
+  E'@notNull\n'
   'Name of the count, such as tasks_done.';
 comment on column app_public.snapshot_difference.before is
+  E'@notNull\n'
   'The count in the earlier snapshot.';
 comment on column app_public.snapshot_difference.after is
+  E'@notNull\n'
   'The count in the later snapshot.';
 comment on column app_public.snapshot_difference.change is
+  E'@notNull\n'
   'The later count minus the earlier one.';
 
 --! Included functions/app_public/take_snapshot.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:cfb4814e4a84c50679de38d2b5944f56dde13007
---! Hash: sha1:77ad94effcb29e741817f1e04836f975c9ee5d04
+--! Previous: sha1:c886ede76317740a00c7e64d66ad433afdeb0d5c
+--! Hash: sha1:94b47ff285b804493d28ca24add6664d8bcbb80d
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:77ad94effcb29e741817f1e04836f975c9ee5d04
---! Hash: sha1:a757091321a0613ca26657c0624d625556293c51
+--! Previous: sha1:94b47ff285b804493d28ca24add6664d8bcbb80d
+--! Hash: sha1:21eeb981f7f5d21ef6ba987d098c23e59ef77008
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a757091321a0613ca26657c0624d625556293c51
---! Hash: sha1:c8ff3501452900b72558a39381a0fef596683078
+--! Previous: sha1:21eeb981f7f5d21ef6ba987d098c23e59ef77008
+--! Hash: sha1:3bfe39dca76e3acbc7c8e0228e191dc10532c487
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 
@@ -261,18 +261,26 @@ create type app_public.chat_vector_match as (
 
 comment on type app_public.chat_vector_match is
   'A text that searchChatVectors found, and its similarity to the query.';
-comment on column app_public.chat_vector_match.vector_id is 'Id of the vector.';
+comment on column app_public.chat_vector_match.vector_id is
+  E'@notNull\n'
+  'Id of the vector.';
 comment on column app_public.chat_vector_match.chat_id is
+  E'@notNull\n'
   'The chat that the text belongs to.';
 comment on column app_public.chat_vector_match.message_id is
   'The message that the text comes from; null when it comes from no message.';
-comment on column app_public.chat_vector_match.content is 'The text that was embedded.';
+comment on column app_public.chat_vector_match.content is
+  E'@notNull\n'
+  'The text that was embedded.';
 comment on column app_public.chat_vector_match.metadata is
+  E'@notNull\n'
   'Metadata of the text, a JSON object.';
 comment on column app_public.chat_vector_match.similarity is
+  E'@notNull\n'
   'Cosine similarity to the query, from -1 to 1. 1 means the same direction, '
   '0 unrelated.';
 comment on column app_public.chat_vector_match.created_at is
+  E'@notNull\n'
   'When the vector was created.';
 
 --! Included functions/app_hidden/to_embedding.sql

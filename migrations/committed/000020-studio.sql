@@ -1,5 +1,5 @@
---! Previous: sha1:c8ff3501452900b72558a39381a0fef596683078
---! Hash: sha1:39fe30bceaae67f4177a134be7e7998d147bb266
+--! Previous: sha1:3bfe39dca76e3acbc7c8e0228e191dc10532c487
+--! Hash: sha1:f4946d9ec31fc49424289ce722db7128c315985d
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

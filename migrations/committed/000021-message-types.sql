@@ -1,5 +1,5 @@
---! Previous: sha1:39fe30bceaae67f4177a134be7e7998d147bb266
---! Hash: sha1:e0acbbd89b7e84955827247e6cde471fac9cafc0
+--! Previous: sha1:f4946d9ec31fc49424289ce722db7128c315985d
+--! Hash: sha1:9cbf74e9fcb8c28bb5e7141b2145ca0a19bd9bd6
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e0acbbd89b7e84955827247e6cde471fac9cafc0
---! Hash: sha1:40e0093b93837001f36991f9279ed97215f72431
+--! Previous: sha1:9cbf74e9fcb8c28bb5e7141b2145ca0a19bd9bd6
+--! Hash: sha1:da987ff5e572fffa5acdf59c218b775ea79766e2
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

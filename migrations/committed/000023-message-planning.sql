@@ -1,5 +1,5 @@
---! Previous: sha1:40e0093b93837001f36991f9279ed97215f72431
---! Hash: sha1:d2d12042d5b5f1fec890cbd8db63158aa111ad36
+--! Previous: sha1:da987ff5e572fffa5acdf59c218b775ea79766e2
+--! Hash: sha1:0afdccaac4385f47cc94ba817b59ec656c4c3514
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d2d12042d5b5f1fec890cbd8db63158aa111ad36
---! Hash: sha1:77f8756ee6ee265bdd434823f229731f37ee020d
+--! Previous: sha1:0afdccaac4385f47cc94ba817b59ec656c4c3514
+--! Hash: sha1:11e0cd40c3a26ff08fed527519e980c684ca6fd6
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

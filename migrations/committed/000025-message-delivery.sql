@@ -1,5 +1,5 @@
---! Previous: sha1:77f8756ee6ee265bdd434823f229731f37ee020d
---! Hash: sha1:d501201cfb6d72b0b24ad2d75e40e9e5019ddeb7
+--! Previous: sha1:11e0cd40c3a26ff08fed527519e980c684ca6fd6
+--! Hash: sha1:4180604c45ade0d93e2f9cf8be347066758e8cf7
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

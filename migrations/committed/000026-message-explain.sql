@@ -1,5 +1,5 @@
---! Previous: sha1:d501201cfb6d72b0b24ad2d75e40e9e5019ddeb7
---! Hash: sha1:9b52c79edd0c9a8b934d8e0f1c6e3fbb73550719
+--! Previous: sha1:4180604c45ade0d93e2f9cf8be347066758e8cf7
+--! Hash: sha1:b8407b426750d517b633dc248e942ed2a623f605
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9b52c79edd0c9a8b934d8e0f1c6e3fbb73550719
---! Hash: sha1:ff9553b447b947f6b75713c25bc3785f166be67d
+--! Previous: sha1:b8407b426750d517b633dc248e942ed2a623f605
+--! Hash: sha1:4791ede43a40ddb5a10c7680e8386267c5e8a89d
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

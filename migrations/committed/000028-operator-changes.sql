@@ -1,5 +1,5 @@
---! Previous: sha1:ff9553b447b947f6b75713c25bc3785f166be67d
---! Hash: sha1:d19fb893c64c9dfc6a30b19635fc9ecc5f355d65
+--! Previous: sha1:4791ede43a40ddb5a10c7680e8386267c5e8a89d
+--! Hash: sha1:ee327079cca4295356ccd1d475c37cb8b1f19617
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d19fb893c64c9dfc6a30b19635fc9ecc5f355d65
---! Hash: sha1:aae47a605a6c63f6c81316366ff3a4b81fa34963
+--! Previous: sha1:ee327079cca4295356ccd1d475c37cb8b1f19617
+--! Hash: sha1:8dfce0b7f650c59d5a25596a6335a63c1b78cd34
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

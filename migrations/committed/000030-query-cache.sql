@@ -1,5 +1,5 @@
---! Previous: sha1:aae47a605a6c63f6c81316366ff3a4b81fa34963
---! Hash: sha1:d1f2252255a49198d1d0bcd66b1def3b44609900
+--! Previous: sha1:8dfce0b7f650c59d5a25596a6335a63c1b78cd34
+--! Hash: sha1:49e7eceec7691a4dc135028666461d91bf98b8e4
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d1f2252255a49198d1d0bcd66b1def3b44609900
---! Hash: sha1:37bed84b3b3d31c9783940d8bf836db5582169dd
+--! Previous: sha1:49e7eceec7691a4dc135028666461d91bf98b8e4
+--! Hash: sha1:fe47bb2bc39e78953b05685c8b7d7eb1073b0ac6
 --! Message: live
 --! Baseline: topics/31-live.sql
 

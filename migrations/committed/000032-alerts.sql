@@ -1,5 +1,5 @@
---! Previous: sha1:37bed84b3b3d31c9783940d8bf836db5582169dd
---! Hash: sha1:9eef4fca756650e3f98f9eb6dcc1059f31dc2e01
+--! Previous: sha1:fe47bb2bc39e78953b05685c8b7d7eb1073b0ac6
+--! Hash: sha1:9a83836f916636dc557d8fd7dc68b36dbdd1d644
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

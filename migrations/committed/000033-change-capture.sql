@@ -1,5 +1,5 @@
---! Previous: sha1:9eef4fca756650e3f98f9eb6dcc1059f31dc2e01
---! Hash: sha1:013446dbacc0a0b00c1bc904e5c31ada79e6b5bb
+--! Previous: sha1:9a83836f916636dc557d8fd7dc68b36dbdd1d644
+--! Hash: sha1:c79824ea3ab37869ae321e1d70dc152e49429aa6
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:013446dbacc0a0b00c1bc904e5c31ada79e6b5bb
---! Hash: sha1:156afa32c59079f3f6a95166b7b15f116191a62d
+--! Previous: sha1:c79824ea3ab37869ae321e1d70dc152e49429aa6
+--! Hash: sha1:16ff2ac1fcdbe0be662cc4785f5e1a20d33c2a86
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

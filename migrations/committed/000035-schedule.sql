@@ -1,5 +1,5 @@
---! Previous: sha1:156afa32c59079f3f6a95166b7b15f116191a62d
---! Hash: sha1:9a1cd1bd19bf9c1094b5a789f3da2fe7adf171d9
+--! Previous: sha1:16ff2ac1fcdbe0be662cc4785f5e1a20d33c2a86
+--! Hash: sha1:32b745fcba3031dd7d9e9959f537973597b13e6e
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

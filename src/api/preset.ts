@@ -20,6 +20,7 @@ import { documentPlugin } from './documents/plugin.ts';
 import { limits } from './limits.ts';
 import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
+import { NotNullPlugin } from './not-null.ts';
 import type { Operations } from './operations.ts';
 import { OutagePlugin } from './outage-plugin.ts';
 import { OrdersPlugin } from './pages/orders.ts';
@@ -118,6 +119,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       CheckEnumsPlugin,
       OrdersPlugin,
       PageSizePlugin,
+      NotNullPlugin,
       RefusalPlugin,
       NotFoundPlugin,
       documentPlugin({
@@ -142,10 +144,16 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       pgJwtSecret: jwtSecret,
       pgJwtSignOptions: { issuer: tokenIssuer, audience: tokenAudience, algorithm: 'HS256' },
       defaultBehavior: '-query:resource:list',
+      // Nodes and edges are rows, and no row is null.
+      pgForbidSetofFunctionsToReturnNull: true,
       // No index serves a function of a row.
       connectionFilterComputedColumns: false,
     },
-    gather: { pgJwtTypes: 'app_public.access_token' },
+    gather: {
+      pgJwtTypes: 'app_public.access_token',
+      // An argument without a default is required.
+      pgStrictFunctions: true,
+    },
     grafserv: {
       graphqlPath: '/graphql',
       graphiql: showsSchema,

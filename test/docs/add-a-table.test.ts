@@ -42,7 +42,7 @@ describe('the table of the guide', () => {
       bookmarks: { nodes: [{ rowId }] },
     });
     expect((await api.query(list, {}, bob.accessToken)).data).toEqual({ bookmarks: { nodes: [] } });
-    expect(await api.codes(list)).toEqual(['FORBIDDEN']);
+    expect(await api.codes(list)).toEqual(['UNAUTHENTICATED']);
     expect(
       await api.codes(
         'mutation { createBookmark(input: { bookmark: { url: "ftp://a" } }) { clientMutationId } }',
