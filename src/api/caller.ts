@@ -3,7 +3,7 @@ import { access, context, type FieldArgs, lambda, type Step } from 'postgraphile
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 
 /** The column that says whose a row is. It can only be the caller: row-level security sees to it. */
-const tenantKey = 'user_id';
+export const tenantKey = 'user_id';
 
 const isTenantKey = (codec: PgCodecWithAttributes, attributeName: string): boolean =>
   attributeName === tenantKey &&
@@ -11,7 +11,7 @@ const isTenantKey = (codec: PgCodecWithAttributes, attributeName: string): boole
   codec.extensions?.pg?.schemaName === 'app_public';
 
 /** Who asks; null without a token. */
-const callerStep = (): Step<string | null> =>
+export const callerStep = (): Step<string | null> =>
   lambda(
     access<string>(context().get('pgSettings') as Step, 'app.current_user_id'),
     (userId) => (userId === '' ? null : userId),

@@ -194,13 +194,20 @@ export function makeMaskError(
 ) {
   return (error: GraphQLError): GraphQLError => {
     const cause = error.originalError ?? undefined;
+    const { index } = (cause ?? {}) as { index?: unknown };
     const show = ({ message, code, field }: PublicError, extra: object = {}): GraphQLError =>
       new GraphQLError(message, {
         nodes: error.nodes,
         source: error.source,
         positions: error.positions,
         path: error.path,
-        extensions: { code, ...(field === undefined ? {} : { field }), ...extra },
+        extensions: {
+          code,
+          ...(field === undefined ? {} : { field }),
+          // Of many rows, the one that is wrong.
+          ...(typeof index === 'number' ? { index } : {}),
+          ...extra,
+        },
       });
 
     if (cause === undefined || cause instanceof GraphQLError) {

@@ -2,6 +2,8 @@
 export const limits = {
   /** Rows of a page; also how many it has unless fewer are asked for. */
   pageRows: 100,
+  /** Rows that one field of a mutation writes. */
+  bulkRows: 100,
   /** Groups of one response; a caller that needs more filters the rows. */
   groups: 1_000,
   /** How long a statement may run. */

@@ -12,6 +12,7 @@ import type { GraphQLError } from 'postgraphile/graphql';
 import { PostGraphileAmberPreset } from 'postgraphile/presets/amber';
 import { PostGraphileConnectionFilterPreset } from 'postgraphile-plugin-connection-filter';
 import { AggregatesPreset } from './aggregates.ts';
+import { BulkPlugin } from './bulk/plugin.ts';
 import { CallerPlugin } from './caller.ts';
 import { CheckEnumsPlugin } from './check-enums.ts';
 import { CompressionPlugin } from './compression.ts';
@@ -120,6 +121,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       OrdersPlugin,
       PageSizePlugin,
       NotNullPlugin,
+      BulkPlugin,
       RefusalPlugin,
       NotFoundPlugin,
       documentPlugin({

@@ -8,6 +8,7 @@ import {
   Kind,
   type SelectionSetNode,
 } from 'postgraphile/graphql';
+import { BulkError, type RowFailure } from './bulk/write.ts';
 import type { Constraints } from './constraints.ts';
 
 export interface Violations {
@@ -85,6 +86,20 @@ function givenRow(error: GraphQLError, args: ExecutionArgs): Record<string, unkn
   return Object.fromEntries(Object.entries(row).map(([name, value]) => [columnName(name), value]));
 }
 
+/** The errors of many rows, each with its place in the input. */
+function eachRow(error: GraphQLError): GraphQLError[] {
+  const { originalError: cause } = error;
+  if (!(cause instanceof BulkError)) return [error];
+  return cause.failures.map(
+    ({ index, row, cause: own }) =>
+      new GraphQLError(own.message, {
+        nodes: error.nodes ?? null,
+        path: error.path ?? null,
+        originalError: Object.assign(own, { index, row }),
+      }),
+  );
+}
+
 /**
  * PostgreSQL tells of the first CHECK that a row breaks. A form wants to know all of them, so the
  * others are asked for afterwards: each error of that kind becomes one for each CHECK of one column
@@ -95,11 +110,12 @@ export async function tellAllViolations(
   args: ExecutionArgs,
   { find, learn }: Violations,
 ): Promise<GraphQLError[]> {
-  const told = errors.map(async (error) => {
+  const told = errors.flatMap(eachRow).map(async (error) => {
     const cause = error.originalError ?? undefined;
     const { constraint: first } = (cause ?? {}) as { constraint?: string };
     if (first !== undefined) await learn(first).catch(() => {});
-    const row = isCheckViolation(cause) ? givenRow(error, args) : undefined;
+    const { index, row: one } = (cause ?? {}) as Partial<RowFailure>;
+    const row = isCheckViolation(cause) ? (one ?? givenRow(error, args)) : undefined;
     if (!isCheckViolation(cause) || row === undefined) return [error];
     // What was asked for is refused in any case.
     const names = await find(`${cause.schema}.${cause.table}`, row).catch(() => []);
@@ -112,8 +128,8 @@ export async function tellAllViolations(
             nodes: error.nodes ?? null,
             path: error.path ?? null,
             originalError: Object.assign(new Error(cause.message), {
-              code: cause.code,
-              constraint,
+              ...{ code: cause.code, constraint },
+              ...(index === undefined ? {} : { index }),
             }),
           }),
       ),

@@ -111,7 +111,7 @@ describe('what would cost much is refused before it does', () => {
     const text = 'word '.repeat(180_000);
     const filter = 'query ($text: String) { tasks(filter: { search: $text }) { totalCount } }';
     expect(await codes(filter, { text })).toEqual(['VALIDATION_FAILED']);
-    const search = 'query ($text: String) { searchTasks(query: $text) { totalCount } }';
+    const search = 'query ($text: String!) { searchTasks(query: $text) { totalCount } }';
     expect(await codes(search, { text })).toEqual(['VALIDATION_FAILED']);
     const short = 'word '.repeat(200).trim();
     expect(await codes(filter, { text: short })).toEqual([]);

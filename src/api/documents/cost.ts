@@ -68,6 +68,10 @@ function lengthOf(
 const isInnerList = (parent: GraphQLNamedType, name: string): boolean =>
   parent.name.endsWith('Connection') && (name === 'nodes' || name === 'edges');
 
+/** The rows that a mutation of many has written. */
+const isBulk = (parent: GraphQLNamedType, type: unknown): boolean =>
+  parent.name.endsWith('Payload') && isListType(getNullableType(type as never));
+
 /**
  * Estimates what an operation asks for, from its document and variables alone: before anything is
  * planned. Fragments are written out, so what they select has been counted before.
@@ -107,7 +111,9 @@ export function costOf(
     const isConnection = type.name.endsWith('Connection');
     const asked = isInnerList(parent, field.name.value)
       ? length
-      : lengthOf(field, definition, values);
+      : isBulk(parent, definition.type)
+        ? limits.bulkRows
+        : lengthOf(field, definition, values);
     const times = isConnection ? 1 : asked;
     const inner = ofSet(field.selectionSet, type, asked);
     const own = times > 1 ? times : 0;

@@ -32,14 +32,14 @@ interface Place {
   isList: boolean;
 }
 
-/** Inputs that can refer to a row; the key of the row that is updated or deleted does not. */
+/** Inputs that can refer to a row; the keys of rows that are updated or deleted do not. */
 function placesOf(field: Field, type: GraphQLInputObjectType, path: string[] = []): Place[] {
   const changes = /^(update|delete)/.test(field.name);
   return Object.values(type.getFields()).flatMap((input): Place[] => {
     const inner = getNamedType(input.type);
     const here = [...path, input.name];
     if (isInputObjectType(inner)) return placesOf(field, inner, here);
-    if (inner.name !== 'UUID' || (changes && path.length === 0)) return [];
+    if (inner.name !== 'UUID' || (changes && path.at(-1) !== 'patch')) return [];
     const bare = isNonNullType(input.type) ? input.type.ofType : input.type;
     return [{ path: here, isList: isListType(bare) }];
   });
@@ -49,15 +49,15 @@ function placesOf(field: Field, type: GraphQLInputObjectType, path: string[] = [
 function withValue(input: JsonObject, [name, ...rest]: string[], value: Json): JsonObject {
   if (name === undefined) return input;
   const inner = input[name];
-  const next =
-    rest.length === 0
-      ? value
-      : withValue(
-          typeof inner === 'object' && !Array.isArray(inner) ? { ...inner } : {},
-          rest,
-          value,
-        );
-  return { ...input, [name]: next };
+  if (rest.length === 0) return { ...input, [name]: value };
+  const isList = Array.isArray(inner);
+  const one = isList ? inner[0] : inner;
+  const next = withValue(
+    typeof one === 'object' && !Array.isArray(one) ? { ...one } : {},
+    rest,
+    value,
+  );
+  return { ...input, [name]: isList ? [next] : next };
 }
 
 const outcome = (response: GraphqlResponse): string =>
@@ -87,7 +87,8 @@ export async function proveInputs(
     // Other words each time, or what must be unique would be refused for that.
     const source = sourceFor(context, ofB, world.b, new Disguise(world.marksOfB));
     let input = inputValue(argument.type, argument.name, source) as JsonObject;
-    if (isUpdate) input = { ...input, patch: {} };
+    if (isUpdate)
+      input = withValue(input, 'patches' in input ? ['patches', 'patch'] : ['patch'], {});
     const own = source.values(place.path.at(-1) ?? '') ?? null;
     const given = value ?? (place.isList && !Array.isArray(own) ? [own] : own);
     const variables = { [argument.name]: withValue(input, place.path, given) };
@@ -121,10 +122,10 @@ export async function proveInputs(
       const [one, other] = [existing, nothing].map(({ codes }) => codes.join() || 'done');
       const detail = `${at}: A's: ${one}; nobody's: ${other}`;
       report.leak(object, who, 'infer', detail, existing.codes);
-      if (existing.codes.length === 0 && /^(create|update)/.test(field.name)) {
+      if (existing.codes.length === 0 && /^(create|update|upsert)/.test(field.name)) {
         report.leak(object, who, 'reference', `refers to A's row: ${at}`, [at]);
       }
-    } else if (!/^(create|update)/.test(field.name) || existing.codes.length === 0) {
+    } else if (!/^(create|update|upsert)/.test(field.name) || existing.codes.length === 0) {
       // A function may refuse for many reasons, as long as it is for the same.
     } else if (at.endsWith('.rowId')) {
       // The new row's own key, which refers to nothing.
