@@ -1,5 +1,5 @@
 --! Previous: sha1:49e7eceec7691a4dc135028666461d91bf98b8e4
---! Hash: sha1:fe47bb2bc39e78953b05685c8b7d7eb1073b0ac6
+--! Hash: sha1:3311c11b34823ebd19e01e90f219167839ddb76a
 --! Message: live
 --! Baseline: topics/31-live.sql
 
@@ -78,7 +78,9 @@ as $$
   where pg_locks.locktype = 'relation'
     and pg_locks.database = (
       select pg_database.oid from pg_database where datname = current_database())
-    and pg_locks.relation in ('app_public.tasks'::regclass,
+    and pg_locks.relation in ('app_public.tasks'::regclass, 'app_public.goals'::regclass,
+      'app_public.habits'::regclass, 'app_public.habit_logs'::regclass,
+      'app_public.reflections'::regclass, 'app_public.chat_messages'::regclass,
       'app_public.user_dashboard_aggregates'::regclass, 'app_public.message_logs'::regclass)
     and pg_locks.mode = 'RowExclusiveLock'
 $$;
@@ -219,6 +221,12 @@ create trigger _900_notify_update after update on app_public.message_logs
   for each statement
   execute function app_private.tg__notify('message', 'id,scheduled_send_time', 'status');
 
+-- A message of a chat is never changed, and whoever deletes one knows it.
+create trigger _900_notify_insert after insert on app_public.chat_messages
+  referencing new table as new_rows
+  for each statement
+  execute function app_private.tg__notify('chat_message', 'chat_id,id');
+
 -- One trigger for each event: it writes the activity, deletes cached insights, and notifies.
 -- insights() counts the activity too, so both follow the same tables. Statement-level: a
 -- statement of a thousand rows writes the activity with one insert.
@@ -317,6 +325,8 @@ set enable_seqscan = off
 as $$
 declare
   changed uuid[];
+  watched uuid[];
+  keys text[];
 begin
   if tg_op = 'INSERT' then
     changed := array(select distinct new_rows.user_id from new_rows);
@@ -339,16 +349,39 @@ begin
       and old_rows.log_date = new_rows.log_date
     where old_rows.note <> new_rows.note;
   end if;
-  if cardinality(changed) > 0 then
-    perform app_private.invalidate_insights(changed);
+  if cardinality(changed) = 0 then
+    return null;
+  end if;
+  perform app_private.invalidate_insights(changed);
+
+  -- Nobody who is not watched sends anything: see tg__changes().
+  if exists (select from app_private.live_users) then
+    if tg_op = 'DELETE' then
+      select array_agg(old_rows.user_id),
+        array_agg(old_rows.habit_id || ' ' || to_char(old_rows.log_date, 'YYYY-MM-DD'))
+      into watched, keys
+      from old_rows
+      where (select live_users.expires_at from app_private.live_users
+          where live_users.user_id = old_rows.user_id) > now();
+    else
+      select array_agg(new_rows.user_id),
+        array_agg(new_rows.habit_id || ' ' || to_char(new_rows.log_date, 'YYYY-MM-DD'))
+      into watched, keys
+      from new_rows
+      where (select live_users.expires_at from app_private.live_users
+          where live_users.user_id = new_rows.user_id) > now();
+    end if;
+    if watched is not null then
+      perform app_private.notify_live('habit_log', tg_op, watched, keys);
+    end if;
   end if;
   return null;
 end
 $$;
 
 comment on function app_private.tg_habit_logs__changes() is
-  'Records the rows of a statement on habit_logs in user_activity, and deletes the cached '
-  'insights of their users.';
+  'Records the rows of a statement on habit_logs in user_activity, deletes the cached '
+  'insights of their users, and notifies those who watch.';
 --! EndIncluded functions/app_private/tg_habit_logs__changes.sql
 
 create trigger _900_changes_insert after insert on app_public.tasks
@@ -365,27 +398,27 @@ create trigger _900_changes_delete after delete on app_public.tasks
 
 create trigger _900_changes_insert after insert on app_public.goals
   referencing new table as new_rows
-  for each statement execute function app_private.tg__changes('goal');
+  for each statement execute function app_private.tg__changes('goal', 'live');
 
 create trigger _900_changes_update after update on app_public.goals
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__changes('goal');
+  for each statement execute function app_private.tg__changes('goal', 'live');
 
 create trigger _900_changes_delete after delete on app_public.goals
   referencing old table as old_rows
-  for each statement execute function app_private.tg__changes('goal');
+  for each statement execute function app_private.tg__changes('goal', 'live');
 
 create trigger _900_changes_insert after insert on app_public.habits
   referencing new table as new_rows
-  for each statement execute function app_private.tg__changes('habit');
+  for each statement execute function app_private.tg__changes('habit', 'live');
 
 create trigger _900_changes_update after update on app_public.habits
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__changes('habit');
+  for each statement execute function app_private.tg__changes('habit', 'live');
 
 create trigger _900_changes_delete after delete on app_public.habits
   referencing old table as old_rows
-  for each statement execute function app_private.tg__changes('habit');
+  for each statement execute function app_private.tg__changes('habit', 'live');
 
 create trigger _900_changes_insert after insert on app_public.habit_logs
   referencing new table as new_rows
@@ -401,12 +434,12 @@ create trigger _900_changes_delete after delete on app_public.habit_logs
 
 create trigger _900_changes_insert after insert on app_public.reflections
   referencing new table as new_rows
-  for each statement execute function app_private.tg__changes('reflection');
+  for each statement execute function app_private.tg__changes('reflection', 'live');
 
 create trigger _900_changes_update after update on app_public.reflections
   referencing old table as old_rows new table as new_rows
-  for each statement execute function app_private.tg__changes('reflection');
+  for each statement execute function app_private.tg__changes('reflection', 'live');
 
 create trigger _900_changes_delete after delete on app_public.reflections
   referencing old table as old_rows
-  for each statement execute function app_private.tg__changes('reflection');
+  for each statement execute function app_private.tg__changes('reflection', 'live');

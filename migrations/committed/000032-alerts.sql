@@ -1,5 +1,5 @@
---! Previous: sha1:fe47bb2bc39e78953b05685c8b7d7eb1073b0ac6
---! Hash: sha1:9a83836f916636dc557d8fd7dc68b36dbdd1d644
+--! Previous: sha1:3311c11b34823ebd19e01e90f219167839ddb76a
+--! Hash: sha1:fba5ea9dd453e38ae079b198831dfcff446261eb
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

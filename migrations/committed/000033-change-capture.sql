@@ -1,5 +1,5 @@
---! Previous: sha1:9a83836f916636dc557d8fd7dc68b36dbdd1d644
---! Hash: sha1:c79824ea3ab37869ae321e1d70dc152e49429aa6
+--! Previous: sha1:fba5ea9dd453e38ae079b198831dfcff446261eb
+--! Hash: sha1:09bfc033c699bdf7a9bc0a72c6c02e805345da2f
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c79824ea3ab37869ae321e1d70dc152e49429aa6
---! Hash: sha1:16ff2ac1fcdbe0be662cc4785f5e1a20d33c2a86
+--! Previous: sha1:09bfc033c699bdf7a9bc0a72c6c02e805345da2f
+--! Hash: sha1:f6c12731dd244f483055830fad2ca11c1b8d2a63
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

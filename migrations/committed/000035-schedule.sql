@@ -1,5 +1,5 @@
---! Previous: sha1:16ff2ac1fcdbe0be662cc4785f5e1a20d33c2a86
---! Hash: sha1:32b745fcba3031dd7d9e9959f537973597b13e6e
+--! Previous: sha1:f6c12731dd244f483055830fad2ca11c1b8d2a63
+--! Hash: sha1:c73bd8eb42c559771555bde7971cf30b550cc208
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

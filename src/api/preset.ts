@@ -19,7 +19,9 @@ import { CompressionPlugin } from './compression.ts';
 import { DescriptionsPlugin } from './descriptions.ts';
 import { documentPlugin } from './documents/plugin.ts';
 import { limits } from './limits.ts';
-import { LivePlugin, type LiveSource, SubscriptionTransportPlugin } from './live/plugin.ts';
+import type { LiveSource } from './live/follow.ts';
+import { LivePlugin, SubscriptionTransportPlugin } from './live/plugin.ts';
+import { liveRowPlugins } from './live/rows.ts';
 import { LinkTablesPlugin, PartitionedIndexPlugin, TenantKeyNamesPlugin } from './naming.ts';
 import { NotNullPlugin } from './not-null.ts';
 import type { Operations } from './operations.ts';
@@ -136,6 +138,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
       SearchFilterPlugin,
       DescriptionsPlugin,
       LivePlugin,
+      ...liveRowPlugins,
       SubscriptionTransportPlugin,
       ...(telemetry === undefined ? [] : [telemetryPlugin(telemetry)]),
     ],

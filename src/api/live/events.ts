@@ -1,6 +1,13 @@
 import { z } from 'zod';
 
-export type Topic = 'task' | 'dashboard' | 'message';
+export const topics = [
+  ...(['task', 'goal', 'habit', 'habit_log', 'reflection'] as const),
+  ...(['chat_message', 'dashboard', 'message'] as const),
+] as const;
+export type Topic = (typeof topics)[number];
+
+/** Topics whose subscribers may ask for a part of the key: of a habit's logs, a chat's messages. */
+export const partTopics: readonly Topic[] = ['habit_log', 'chat_message'];
 
 /** What happened to a row; MANY when there were too many to name. */
 export type ChangeKind = 'INSERT' | 'UPDATE' | 'DELETE' | 'MANY';
@@ -15,7 +22,7 @@ export interface Change {
 
 /** What app_private.notify_live() sends. */
 const notification = z.object({
-  topic: z.enum(['task', 'dashboard', 'message']),
+  topic: z.enum(topics),
   event: z.enum(['INSERT', 'UPDATE', 'DELETE']),
   users: z.array(z.tuple([z.uuid(), z.array(z.string()).nullable()])),
 });

@@ -1,4 +1,11 @@
-import { type Change, type ChangeKind, merge, type Notification, type Topic } from './events.ts';
+import {
+  type Change,
+  type ChangeKind,
+  merge,
+  type Notification,
+  partTopics,
+  type Topic,
+} from './events.ts';
 
 /** Rows that wait for one subscriber; with more, it hears only that there are many. */
 export const maxWaiting = 100;
@@ -13,7 +20,7 @@ const ended = { done: true, value: undefined } as const;
 export class Subscription implements AsyncIterableIterator<Change> {
   readonly topic: Topic;
   readonly userId: string;
-  /** The only row that it is about; undefined for all. */
+  /** The only row that it is about, or the first part of its rows' keys; undefined for all. */
   readonly #only: string | undefined;
   readonly #onEnd: (subscription: Subscription) => void;
   readonly #waiting = new Map<string, ChangeKind>();
@@ -39,11 +46,11 @@ export class Subscription implements AsyncIterableIterator<Change> {
     if (this.#isOver) return;
     if (keys === null) {
       // It is one of many, perhaps: whoever follows one row is told to look again.
-      if (this.#only === undefined) this.#many = true;
+      if (this.#only === undefined || partTopics.includes(this.topic)) this.#many = true;
       else this.#waiting.set(this.#only, 'UPDATE');
     } else {
       for (const key of keys) {
-        if (this.#only !== undefined && key !== this.#only) continue;
+        if (this.#only !== undefined && key !== this.#only && !this.#isPart(key)) continue;
         const before = this.#waiting.get(key);
         this.#waiting.set(key, before === undefined ? kind : merge(before, kind));
       }
@@ -52,6 +59,10 @@ export class Subscription implements AsyncIterableIterator<Change> {
     // Many includes each.
     if (this.#many) this.#waiting.clear();
     if (this.#many || this.#waiting.size > 0) this.#wake?.();
+  }
+
+  #isPart(key: string): boolean {
+    return partTopics.includes(this.topic) && key.startsWith(`${this.#only} `);
   }
 
   /** Says that what was handed out has been sent: the next may be. */
@@ -121,7 +132,7 @@ export class Hub {
     return this.#byUser.has(userId);
   }
 
-  /** @param only the key of the only row that it is about */
+  /** @param only the key of the only row that it is about, or what its rows' keys begin with */
   subscribe(topic: Topic, userId: string, only?: string): Subscription {
     const subscription = new Subscription(topic, userId, only, (over) => this.#remove(over));
     const known = this.#byUser.get(userId);

@@ -4,9 +4,9 @@ import type { Log } from '../../log.ts';
 import type { Listener } from '../../postgres/listener.ts';
 import type { RevokedSessions } from '../revoked-sessions.ts';
 import { type Claims, verifyAuthorization } from '../tokens.ts';
+import { LiveSource } from './follow.ts';
 import { Hub } from './hub.ts';
 import { Leases } from './leases.ts';
-import { LiveSource } from './plugin.ts';
 import { closeCodes, defaultLimits, type SocketLimits, Sockets } from './sockets.ts';
 
 export interface LiveOptions {

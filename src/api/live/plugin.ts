@@ -1,78 +1,13 @@
 import { TYPES } from 'postgraphile/@dataplan/pg';
-import {
-  access,
-  constant,
-  context,
-  type GrafastSubscriber,
-  lambda,
-  listen,
-  type Step,
-} from 'postgraphile/grafast';
+import { access, constant, type Step } from 'postgraphile/grafast';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { GraphQLError, getOperationAST } from 'postgraphile/graphql';
 import { extendSchema, gql } from 'postgraphile/utils';
-import type { Change, Topic } from './events.ts';
-import type { Hub, Subscription } from './hub.ts';
-
-declare global {
-  namespace Grafast {
-    interface Context {
-      /** Where this user's changes come from; only a socket of a user has it. */
-      live?: LiveSource | undefined;
-    }
-  }
-}
+import type { Change } from './events.ts';
+import { follow, followOnly, keyOf, partOfKey, plan, query, userOf } from './follow.ts';
 
 /** The most days that dashboardChanged reads again at once. */
 export const maxDays = 31;
-
-/** The changes of one user, for Grafast's listen() in one operation; a topic is "task" or "task <key>". */
-export class LiveSource implements GrafastSubscriber<Record<string, Change>> {
-  readonly #hub: Hub;
-  readonly #userId: string;
-  #subscription: Subscription | undefined;
-
-  constructor(hub: Hub, userId: string) {
-    this.#hub = hub;
-    this.#userId = userId;
-  }
-
-  subscribe(topic: string): Subscription {
-    const [name, only] = topic.split(' ', 2);
-    this.#subscription = this.#hub.subscribe(name as Topic, this.#userId, only);
-    return this.#subscription;
-  }
-
-  /** Paces an operation: a change is handed out when the one before has been sent. */
-  pace<Result>(results: AsyncIterableIterator<Result>): AsyncIterableIterator<Result> {
-    const paced: AsyncIterableIterator<Result> = {
-      next: () => {
-        this.#subscription?.ready();
-        return results.next();
-      },
-      return: async (value) => (await results.return?.(value)) ?? { done: true, value },
-      [Symbol.asyncIterator]: () => paced,
-    };
-    return paced;
-  }
-}
-
-const follow = (topic: Step<string> | Topic) =>
-  listen<Record<string, Change>, string, Step<Change>>(
-    context().get('live') as Step<LiveSource>,
-    topic,
-    ($change) => $change,
-  );
-
-const keyOf = ($change: Step<Change>) => access<string | null>($change, 'key');
-const userOf = ($change: Step<Change>) => access<string>($change, 'userId');
-
-/** A message's key is its id and its instant, which its partition needs. */
-const partOfKey = ($change: Step<Change>, index: 0 | 1) =>
-  lambda(keyOf($change), (key) => key?.split(' ')[index] ?? null, true);
-
-const plan = <Parent>($change: Parent): Parent => $change;
-const query = () => constant(true);
 
 /**
  * The subscriptions. An event names a row; the row is read again, in a transaction of the
@@ -81,10 +16,15 @@ const query = () => constant(true);
  */
 export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
   const { sql } = build;
-  const { tasks, user_dashboard_aggregates: days, message_logs: messages } = build.pgResources;
-  if (tasks === undefined || days === undefined || messages === undefined) {
-    throw new Error('a table that has subscriptions is not in the schema');
-  }
+  const resourceOf = (name: string) => {
+    const resource = build.pgResources[name as keyof typeof build.pgResources];
+    if (resource !== undefined) return resource as (typeof build.pgResources)['tasks'];
+    throw new Error(`${name} has subscriptions, and is not in the schema`);
+  };
+  const days = resourceOf('user_dashboard_aggregates');
+  const messages = resourceOf('message_logs');
+  const chatMessages = resourceOf('chat_messages');
+  const logs = resourceOf('habit_logs');
   return {
     typeDefs: gql`
       extend type Subscription {
@@ -93,17 +33,24 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
         """
         dashboardChanged: DashboardChange
         """
-        Your tasks that were made, changed or deleted, as they are now; with rowId, that task
-        alone.
-        """
-        taskChanged(
-          "The task to hear of; all of yours when it is left out."
-          rowId: UUID
-        ): TaskChange
-        """
         Your messages whose status changed, as they are now.
         """
         messageStatusChanged: MessageStatusChange
+        """
+        Your days of habits that were made, changed or deleted, as they are now; with habitId,
+        those of that habit alone.
+        """
+        habitLogChanged(
+          "The habit whose days are told; all of yours when it is left out."
+          habitId: UUID
+        ): HabitLogChange
+        """
+        Your messages of chats that were added; with chatId, those of that chat alone.
+        """
+        chatMessageAdded(
+          "The chat whose messages are told; all of yours when it is left out."
+          chatId: UUID
+        ): ChatMessageAddition
       }
 
       """
@@ -127,9 +74,9 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
       }
 
       """
-      What happened to a task.
+      What happened to a row.
       """
-      enum TaskChangeEvent {
+      enum ChangeEvent {
         """
         It was made.
         """
@@ -143,27 +90,53 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
         """
         DELETE
         """
-        So many tasks changed that they are not named: all are to be read again.
+        So many rows changed that they are not named: all are to be read again.
         """
         MANY
       }
 
       """
-      A task changed.
+      A day of a habit changed.
       """
-      type TaskChange {
+      type HabitLogChange {
         """
         What happened.
         """
-        event: TaskChangeEvent!
+        event: ChangeEvent!
         """
-        Which task; null when event is MANY.
+        Of which habit; null when event is MANY.
+        """
+        habitId: UUID
+        """
+        Which day; null when event is MANY.
+        """
+        logDate: Date
+        """
+        The day as it is now; null when there is none any more.
+        """
+        habitLog: HabitLog
+        """
+        Everything else, read at the same moment.
+        """
+        query: Query
+      }
+
+      """
+      A message was added to a chat.
+      """
+      type ChatMessageAddition {
+        """
+        Which chat; null when more than can be told were added: they are to be read again.
+        """
+        chatId: UUID
+        """
+        Which message; null when more than can be told were added.
         """
         rowId: UUID
         """
-        The task as it is now; null when there is none any more.
+        The message; null when it has been deleted since.
         """
-        task: Task
+        chatMessage: ChatMessage
         """
         Everything else, read at the same moment.
         """
@@ -192,13 +165,12 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
       Subscription: {
         plans: {
           dashboardChanged: { subscribePlan: () => follow('dashboard'), plan },
-          taskChanged: {
-            subscribePlan: (_$root, { $rowId }) =>
-              follow(
-                lambda($rowId as Step<string | null | undefined>, (id) =>
-                  id == null ? 'task' : `task ${id.toLowerCase()}`,
-                ),
-              ),
+          habitLogChanged: {
+            subscribePlan: (_$root, { $habitId }) => followOnly('habit_log', $habitId),
+            plan,
+          },
+          chatMessageAdded: {
+            subscribePlan: (_$root, { $chatId }) => followOnly('chat_message', $chatId),
             plan,
           },
           messageStatusChanged: { subscribePlan: () => follow('message'), plan },
@@ -218,12 +190,26 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
           query,
         },
       },
-      TaskChange: {
+      HabitLogChange: {
         plans: {
           event: ($change: Step<Change>) => access($change, 'kind'),
-          rowId: ($change: Step<Change>) => keyOf($change),
-          task: ($change: Step<Change>) =>
-            tasks.get({ user_id: userOf($change), id: keyOf($change) } as never),
+          habitId: ($change: Step<Change>) => partOfKey($change, 0),
+          logDate: ($change: Step<Change>) => partOfKey($change, 1),
+          habitLog: ($change: Step<Change>) =>
+            logs.get({
+              user_id: userOf($change),
+              habit_id: partOfKey($change, 0),
+              log_date: partOfKey($change, 1),
+            } as never),
+          query,
+        },
+      },
+      ChatMessageAddition: {
+        plans: {
+          chatId: ($change: Step<Change>) => partOfKey($change, 0),
+          rowId: ($change: Step<Change>) => partOfKey($change, 1),
+          chatMessage: ($change: Step<Change>) =>
+            chatMessages.get({ user_id: userOf($change), id: partOfKey($change, 1) } as never),
           query,
         },
       },

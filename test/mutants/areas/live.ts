@@ -60,7 +60,7 @@ export const mutants: Mutant[] = [
   {
     fault: 'a change of a habit log leaves the cached insights',
     file: sqlFunction('app_private/tg_habit_logs__changes'),
-    find: '    perform app_private.invalidate_insights(changed);\n',
+    find: '  perform app_private.invalidate_insights(changed);\n',
     replace: '    null;\n',
     tests: ['db/planner/activity', 'api/insights'],
   },
