@@ -11,7 +11,7 @@ set -euo pipefail
 exec 3>&1 1>&2
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C
 
-wanted="server pg_cron vector plpgsql_check pgcrypto pg_stat_statements wal2json"
+wanted="server pg_cron vector plpgsql_check pgcrypto btree_gin pg_stat_statements wal2json"
 
 step() { echo "provision: $*"; }
 fail() {
@@ -149,7 +149,7 @@ packages() {
   local major=$1 name
   for name in $(missing "$major"); do
     case $name in
-      server | pgcrypto | pg_stat_statements) echo "postgresql-$major" ;;
+      server | pgcrypto | btree_gin | pg_stat_statements) echo "postgresql-$major" ;;
       pg_cron) echo "postgresql-$major-cron" ;;
       wal2json) echo "postgresql-$major-wal2json" ;;
       plpgsql_check) echo "postgresql-$major-plpgsql-check" ;;

@@ -1,5 +1,5 @@
 --! Previous: sha1:d8938ce90d765fdc85b884766833d8bb184c7c3d
---! Hash: sha1:8f2c4f2b56a2380f3573d7f6dcfdc0c62958029d
+--! Hash: sha1:51414d5a16acd7ce0c02bfc7abd5e0c10426ba01
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -107,9 +107,14 @@ create index tasks_user_id_project_id_priority_created_at_idx_where_known
   on app_public.tasks (user_id, project_id, priority, created_at)
   where project_id is not null;
 
--- No GIN index on search. The operator @@ is not leakproof, so row-level security lets it
--- run only on rows that an index on user_id has found. For the rows of one user that is
--- fast, and a GIN index would make every write slower.
+-- The operator @@ is not leakproof, so under row-level security this index serves user_id
+-- alone. matching_tasks() reaches all of it, for its caller's rows.
+create index tasks_user_id_search_idx on app_public.tasks using gin (user_id, search);
+
+-- For pages in the order of the title, or of when tasks were done.
+create index tasks_user_id_title_id_idx on app_public.tasks (user_id, title, id);
+
+create index tasks_user_id_completed_at_id_idx on app_public.tasks (user_id, completed_at, id);
 
 alter table app_public.tasks enable row level security;
 
@@ -253,10 +258,28 @@ comment on function app_hidden.to_search_query(text, text) is
   '"or" and a minus sign; the last word matches words that begin with it. Raises GW002, '
   'naming the argument, above 1000 characters.';
 --! EndIncluded functions/app_hidden/to_search_query.sql
+--! Included functions/app_hidden/matching_tasks.sql
+-- Definer: only so can the index on search be used, because @@ is not leakproof. It looks at
+-- its caller's rows only, and tells ids that the caller could read.
+create or replace function app_hidden.matching_tasks(query tsquery) returns setof uuid
+language sql stable parallel safe strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select tasks.id
+  from app_public.tasks
+  where tasks.user_id = app_hidden.current_app_user_id()
+    and tasks.search @@ query
+$$;
+
+grant execute on function app_hidden.matching_tasks(tsquery) to app_user;
+comment on function app_hidden.matching_tasks(tsquery) is
+  'Ids of the current user''s tasks that match. The filter of the API by text calls it.';
+--! EndIncluded functions/app_hidden/matching_tasks.sql
 --! Included functions/app_public/search_tasks.sql
+-- Definer, for the reason of matching_tasks(): it reads its caller's rows only.
 create or replace function app_public.search_tasks(query text)
 returns setof app_public.tasks
-language sql stable
+language sql stable strict security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select tasks.*

@@ -1,5 +1,5 @@
---! Previous: sha1:8f2c4f2b56a2380f3573d7f6dcfdc0c62958029d
---! Hash: sha1:9760fa8e9eaaa25d0f25978fa0c8740b8ec7fcbc
+--! Previous: sha1:51414d5a16acd7ce0c02bfc7abd5e0c10426ba01
+--! Hash: sha1:1351666332e9f2c8e9ab47d646bfe27646b50393
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

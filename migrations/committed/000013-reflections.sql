@@ -1,5 +1,5 @@
---! Previous: sha1:9760fa8e9eaaa25d0f25978fa0c8740b8ec7fcbc
---! Hash: sha1:164a362ff97dd16854280eca800a2c79ae68e57c
+--! Previous: sha1:1351666332e9f2c8e9ab47d646bfe27646b50393
+--! Hash: sha1:913d2a9351a1f7620115b765744bcb6994efdd82
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:164a362ff97dd16854280eca800a2c79ae68e57c
---! Hash: sha1:660679e2c4b2af2aadd5ad1ab49aef8e8dcf837a
+--! Previous: sha1:913d2a9351a1f7620115b765744bcb6994efdd82
+--! Hash: sha1:e359cdbd1ac06a24af0fe0008a39a35aedfb4e54
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:660679e2c4b2af2aadd5ad1ab49aef8e8dcf837a
---! Hash: sha1:55e41570534994d4c277633b60a4b7f382b92017
+--! Previous: sha1:e359cdbd1ac06a24af0fe0008a39a35aedfb4e54
+--! Hash: sha1:4581bd9c4d2c6100b31f803922f8ca8ed7c57d93
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

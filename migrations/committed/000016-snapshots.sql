@@ -1,5 +1,5 @@
---! Previous: sha1:55e41570534994d4c277633b60a4b7f382b92017
---! Hash: sha1:c886ede76317740a00c7e64d66ad433afdeb0d5c
+--! Previous: sha1:4581bd9c4d2c6100b31f803922f8ca8ed7c57d93
+--! Hash: sha1:9c83861a4e543eb3f5e856a42d97854b9c8f9cac
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c886ede76317740a00c7e64d66ad433afdeb0d5c
---! Hash: sha1:94b47ff285b804493d28ca24add6664d8bcbb80d
+--! Previous: sha1:9c83861a4e543eb3f5e856a42d97854b9c8f9cac
+--! Hash: sha1:7fda44f760992483069fcf8072a0ce8a17fd5b4f
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:94b47ff285b804493d28ca24add6664d8bcbb80d
---! Hash: sha1:21eeb981f7f5d21ef6ba987d098c23e59ef77008
+--! Previous: sha1:7fda44f760992483069fcf8072a0ce8a17fd5b4f
+--! Hash: sha1:f1b9305c55c9ca791c541a55a749499a47d1ecdc
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

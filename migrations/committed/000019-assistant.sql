@@ -1,5 +1,5 @@
---! Previous: sha1:21eeb981f7f5d21ef6ba987d098c23e59ef77008
---! Hash: sha1:3bfe39dca76e3acbc7c8e0228e191dc10532c487
+--! Previous: sha1:f1b9305c55c9ca791c541a55a749499a47d1ecdc
+--! Hash: sha1:8f6e4296c8235b2e88e0ebbaff941225470357b7
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

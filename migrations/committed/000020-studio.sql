@@ -1,5 +1,5 @@
---! Previous: sha1:3bfe39dca76e3acbc7c8e0228e191dc10532c487
---! Hash: sha1:f4946d9ec31fc49424289ce722db7128c315985d
+--! Previous: sha1:8f6e4296c8235b2e88e0ebbaff941225470357b7
+--! Hash: sha1:755a05e4533b833f2b13bc73db85e755745d7185
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f4946d9ec31fc49424289ce722db7128c315985d
---! Hash: sha1:9cbf74e9fcb8c28bb5e7141b2145ca0a19bd9bd6
+--! Previous: sha1:755a05e4533b833f2b13bc73db85e755745d7185
+--! Hash: sha1:50b775b6ca6aa4838363c27cd5d4054a17ed9e6f
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9cbf74e9fcb8c28bb5e7141b2145ca0a19bd9bd6
---! Hash: sha1:da987ff5e572fffa5acdf59c218b775ea79766e2
+--! Previous: sha1:50b775b6ca6aa4838363c27cd5d4054a17ed9e6f
+--! Hash: sha1:ab2b0f2aac984513ef824fd0b5772559104500ce
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:da987ff5e572fffa5acdf59c218b775ea79766e2
---! Hash: sha1:0afdccaac4385f47cc94ba817b59ec656c4c3514
+--! Previous: sha1:ab2b0f2aac984513ef824fd0b5772559104500ce
+--! Hash: sha1:2df4cfad19a620eb437c88743f6be0e60dc3a42c
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

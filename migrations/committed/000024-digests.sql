@@ -1,5 +1,5 @@
---! Previous: sha1:0afdccaac4385f47cc94ba817b59ec656c4c3514
---! Hash: sha1:11e0cd40c3a26ff08fed527519e980c684ca6fd6
+--! Previous: sha1:2df4cfad19a620eb437c88743f6be0e60dc3a42c
+--! Hash: sha1:a4a027c042ea881b2c0181f75041501483659d1f
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

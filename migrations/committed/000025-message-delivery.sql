@@ -1,5 +1,5 @@
---! Previous: sha1:11e0cd40c3a26ff08fed527519e980c684ca6fd6
---! Hash: sha1:4180604c45ade0d93e2f9cf8be347066758e8cf7
+--! Previous: sha1:a4a027c042ea881b2c0181f75041501483659d1f
+--! Hash: sha1:daa2b70f74ec1b9cebb55e14c4a95e70ae3ecbf2
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4180604c45ade0d93e2f9cf8be347066758e8cf7
---! Hash: sha1:b8407b426750d517b633dc248e942ed2a623f605
+--! Previous: sha1:daa2b70f74ec1b9cebb55e14c4a95e70ae3ecbf2
+--! Hash: sha1:f60377d2922174f9066c6bc639af8b11661041e2
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

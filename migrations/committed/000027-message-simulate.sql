@@ -1,5 +1,5 @@
---! Previous: sha1:b8407b426750d517b633dc248e942ed2a623f605
---! Hash: sha1:4791ede43a40ddb5a10c7680e8386267c5e8a89d
+--! Previous: sha1:f60377d2922174f9066c6bc639af8b11661041e2
+--! Hash: sha1:7b6f9bff0b710bdba549ea18897909e7b33eb7a8
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

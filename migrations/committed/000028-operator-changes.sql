@@ -1,5 +1,5 @@
---! Previous: sha1:4791ede43a40ddb5a10c7680e8386267c5e8a89d
---! Hash: sha1:ee327079cca4295356ccd1d475c37cb8b1f19617
+--! Previous: sha1:7b6f9bff0b710bdba549ea18897909e7b33eb7a8
+--! Hash: sha1:e302dbfbee4c21944094d33646c72423e2c9f474
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ee327079cca4295356ccd1d475c37cb8b1f19617
---! Hash: sha1:8dfce0b7f650c59d5a25596a6335a63c1b78cd34
+--! Previous: sha1:e302dbfbee4c21944094d33646c72423e2c9f474
+--! Hash: sha1:365a44cbd783832b871aa1677c1b8c7bb12e4eb2
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8dfce0b7f650c59d5a25596a6335a63c1b78cd34
---! Hash: sha1:49e7eceec7691a4dc135028666461d91bf98b8e4
+--! Previous: sha1:365a44cbd783832b871aa1677c1b8c7bb12e4eb2
+--! Hash: sha1:409fad97f1d14393ba6c92dd324b25950d048344
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:49e7eceec7691a4dc135028666461d91bf98b8e4
---! Hash: sha1:3311c11b34823ebd19e01e90f219167839ddb76a
+--! Previous: sha1:409fad97f1d14393ba6c92dd324b25950d048344
+--! Hash: sha1:b0a55cf3f12b4d4fbf8e073b97c6e23181639cb8
 --! Message: live
 --! Baseline: topics/31-live.sql
 

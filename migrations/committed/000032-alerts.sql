@@ -1,5 +1,5 @@
---! Previous: sha1:3311c11b34823ebd19e01e90f219167839ddb76a
---! Hash: sha1:fba5ea9dd453e38ae079b198831dfcff446261eb
+--! Previous: sha1:b0a55cf3f12b4d4fbf8e073b97c6e23181639cb8
+--! Hash: sha1:0cc19358dd9608333e8adf70057c20435e801c2f
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

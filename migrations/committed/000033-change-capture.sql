@@ -1,5 +1,5 @@
---! Previous: sha1:fba5ea9dd453e38ae079b198831dfcff446261eb
---! Hash: sha1:09bfc033c699bdf7a9bc0a72c6c02e805345da2f
+--! Previous: sha1:0cc19358dd9608333e8adf70057c20435e801c2f
+--! Hash: sha1:85ef9240ae906c0335bc4b88de79980d2c3eaf33
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:09bfc033c699bdf7a9bc0a72c6c02e805345da2f
---! Hash: sha1:f6c12731dd244f483055830fad2ca11c1b8d2a63
+--! Previous: sha1:85ef9240ae906c0335bc4b88de79980d2c3eaf33
+--! Hash: sha1:3d304fe506e26de69a17509fc3bad3c06b0271c7
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

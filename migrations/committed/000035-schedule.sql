@@ -1,5 +1,5 @@
---! Previous: sha1:f6c12731dd244f483055830fad2ca11c1b8d2a63
---! Hash: sha1:c73bd8eb42c559771555bde7971cf30b550cc208
+--! Previous: sha1:3d304fe506e26de69a17509fc3bad3c06b0271c7
+--! Hash: sha1:a20ef11e385508e34db6f67ecacc8982b2b707b0
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -21,10 +21,11 @@ exception when insufficient_privilege then
 end
 $function$;
 
--- Extensions. pgcrypto is required; the others are created where the server has them,
+-- Extensions. pgcrypto and btree_gin are required; the others are created where the server has them,
 -- because the shadow database and the databases of tests must migrate without pg_cron,
 -- which lives in one database of a cluster only.
 create extension if not exists pgcrypto with schema public;
+create extension if not exists btree_gin with schema public;
 
 do $extensions$
 declare

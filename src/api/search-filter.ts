@@ -5,8 +5,8 @@ import { sql } from 'postgraphile/pg-sql2';
 
 /**
  * A table with a column of type tsvector can be filtered by text, alone or with all else that
- * a filter has, in lists of related rows too. Like search_tasks(), it reads the tenant's rows
- * by the index on user_id: under row-level security no index can serve the operator @@.
+ * a filter has, in lists of related rows too. The function app_hidden.matching_<table> finds the
+ * ids of the caller's rows by an index: under row-level security none can serve the operator @@.
  */
 export const SearchFilterPlugin: GraphileConfig.Plugin = {
   name: 'SearchFilterPlugin',
@@ -19,7 +19,7 @@ export const SearchFilterPlugin: GraphileConfig.Plugin = {
         if (isPgConnectionFilter !== true || codec?.attributes === undefined) return fields;
         for (const [attributeName, attribute] of Object.entries(codec.attributes)) {
           if (attribute.codec !== TYPES.tsvector) continue;
-          const column = sql.identifier(attributeName);
+          const matching = sql.identifier('app_hidden', `matching_${codec.extensions?.pg?.name}`);
           const fieldName = build.inflection.attribute({ codec: codec as never, attributeName });
           const field = fieldWithHooks({ fieldName }, () => ({
             description:
@@ -29,7 +29,7 @@ export const SearchFilterPlugin: GraphileConfig.Plugin = {
               if (words == null) return;
               const query = sqlValueWithCodec(words, TYPES.text);
               condition.where(
-                sql`${condition.alias}.${column} @@ (select app_hidden.to_search_query(${query}, ${sql.literal(fieldName)}))`,
+                sql`${condition.alias}.id in (select ${matching}((select app_hidden.to_search_query(${query}, ${sql.literal(fieldName)}))))`,
               );
             },
           }));

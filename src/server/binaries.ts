@@ -6,7 +6,14 @@ import { GwError } from '../errors.ts';
 import { projectRoot } from '../project.ts';
 
 /** What Groundwork needs of a PostgreSQL installation, as extension control files. */
-const neededExtensions = ['pgcrypto', 'pg_cron', 'pg_stat_statements', 'vector', 'plpgsql_check'];
+const neededExtensions = [
+  'pgcrypto',
+  'btree_gin',
+  'pg_cron',
+  'pg_stat_statements',
+  'vector',
+  'plpgsql_check',
+];
 
 export interface Installation {
   /** The directory of initdb, postgres, pg_ctl. */

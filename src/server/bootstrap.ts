@@ -166,8 +166,9 @@ async function checkBootstrapped(sql: Sql): Promise<string> {
     from unnest(${roleNames}::text[]) as wanted
     where not exists (select from pg_roles where rolname = wanted)
     union all
-    select 'extension pgcrypto'
-    where not exists (select from pg_extension where extname = 'pgcrypto')`;
+    select 'extension ' || needed
+    from unnest(array['pgcrypto', 'btree_gin']) as needed
+    where not exists (select from pg_extension where extname = needed)`;
   if (missing.length === 0) return 'roles and extensions are there';
   throw new GwError(`the database lacks ${missing.map(({ name }) => name).join(', ')}`, {
     hint: "Run once with ROOT_DATABASE_URL set to a superuser's URL, or run sql/bootstrap/*.sql.",

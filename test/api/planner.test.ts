@@ -104,15 +104,14 @@ describe('filters', () => {
       '{ __type(name: "TaskFilter") { inputFields { name } } }',
     );
     const filters = (filter.__type.inputFields ?? []).map(({ name }) => name);
-    expect(filters).toEqual(expect.arrayContaining(['status', 'dueDate', 'listId', 'projectId']));
+    expect(filters).toEqual(expect.arrayContaining(['status', 'dueDate', 'title', 'completedAt']));
     expect(filters).not.toContain('description');
-    expect(filters).not.toContain('title');
     const order = await ask<Fields>(
       ann.accessToken,
       '{ __type(name: "TaskOrderBy") { enumValues { name } } }',
     );
     const orders = (order.__type.enumValues ?? []).map(({ name }) => name);
-    expect(orders).toEqual(expect.arrayContaining(['DUE_DATE_ASC', 'CREATED_AT_DESC']));
+    expect(orders).toEqual(expect.arrayContaining(['DUE_DATE_ASC', 'TITLE_ASC', 'COMPLETED_AT_DESC']));
     expect(orders).not.toContain('DESCRIPTION_ASC');
   });
 
