@@ -29,6 +29,7 @@ import { OutagePlugin } from './outage-plugin.ts';
 import { OrdersPlugin } from './pages/orders.ts';
 import { PageSizePlugin } from './pages/page-size.ts';
 import { assertRepaired } from './pages/repair.ts';
+import { prepareAnew } from './prepared.ts';
 import type { CountSignIns } from './rates.ts';
 import { NotFoundPlugin, RefusalPlugin } from './refusals.ts';
 import { ScalarsPlugin } from './scalars.ts';
@@ -90,11 +91,13 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
   } = options;
   const askers = new WeakMap<object, Asker>();
   const showsSchema = options.showsSchema ?? true;
-  const pgService = makePgService({
-    pool,
-    schemas: ['app_public'],
-    ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
-  });
+  const pgService = prepareAnew(
+    makePgService({
+      pool,
+      schemas: ['app_public'],
+      ...(watchUrl === undefined ? {} : { superuserConnectionString: watchUrl }),
+    }),
+  );
   const observed = telemetry === undefined ? pgService : observeStatements(pgService, telemetry);
   const served =
     connections === undefined

@@ -23,6 +23,7 @@ import { listen, portOf } from './listening.ts';
 import { Live } from './live/live.ts';
 import type { SocketLimits } from './live/sockets.ts';
 import type { Operations } from './operations.ts';
+import { refuseTransactionPooler } from './pooler.ts';
 import { makePreset } from './preset.ts';
 import { type RateOptions, Rates, tooOften } from './rates.ts';
 import { RevokedSessions } from './revoked-sessions.ts';
@@ -121,6 +122,7 @@ function openPool({ authenticatorUrl, poolSize, log }: ApiOptions): MeasuredPool
  */
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { authenticatorUrl, watchUrl, jwtSecret, host, corsOrigins, log } = options;
+  await refuseTransactionPooler(authenticatorUrl);
   const pool = openPool(options);
   const probe = new Probe({
     url: authenticatorUrl,

@@ -111,7 +111,9 @@ describe('filters', () => {
       '{ __type(name: "TaskOrderBy") { enumValues { name } } }',
     );
     const orders = (order.__type.enumValues ?? []).map(({ name }) => name);
-    expect(orders).toEqual(expect.arrayContaining(['DUE_DATE_ASC', 'TITLE_ASC', 'COMPLETED_AT_DESC']));
+    expect(orders).toEqual(
+      expect.arrayContaining(['DUE_DATE_ASC', 'TITLE_ASC', 'COMPLETED_AT_DESC']),
+    );
     expect(orders).not.toContain('DESCRIPTION_ASC');
   });
 
