@@ -15,7 +15,7 @@ let api: Report;
 
 beforeAll(async () => {
   await db.as('superuser').unsafe(fields);
-  const objects = /tasksOf|rename|claim|topics|chatMessages$|Link$/;
+  const objects = /tasksOf|rename|claim|topics|chatMessages$|MessageAdded$|Link$/;
   api = await prove(db.database, startTrialApi, proveOptions({ objects }), 'graphql');
 }, patience(240_000));
 afterAll(() => checkout.remove());
@@ -40,6 +40,12 @@ test("a filter by related rows that nobody can list, and that are another user's
 test("an aggregate that counts another user's rows", () => {
   expect(leaked('Query.chatMessages')).toEqual(expect.arrayContaining(['B see', 'B infer']));
   expect(details('Query.chatMessages')).toMatch(/"aggregates":\{"count":1\}/);
+});
+
+test('a subscription reads rows of its own user, even where a policy shows those of others', () => {
+  const { cells } = api.objects.get('Subscription.chatMessageAdded') ?? {};
+  expect(cells).toMatchObject({ 'anonymous see': 'refused', 'B see': 'own rows only' });
+  expect(leaked('Subscription.chatMessageAdded')).toEqual([]);
 });
 
 test("an input that refers to another user's row, in a create and in an update", () => {

@@ -1,3 +1,4 @@
+import { createClient } from 'graphql-ws';
 import type { Json, JsonObject } from './graphql-documents.ts';
 
 /** An API that is served for this alone. */
@@ -15,6 +16,17 @@ export interface GraphqlResponse {
   errorMessages: string[];
   /** The whole response as text, with node ids readable. */
   text: string;
+}
+
+/** A subscription, and what it was told so far. */
+export interface Followed {
+  /** Its events as text, with node ids readable. */
+  readonly texts: string[];
+  readonly codes: string[];
+  isOver: boolean;
+  /** Resolves when it has ended, or when it takes longer than that. */
+  over(milliseconds: number): Promise<void>;
+  stop(): void;
 }
 
 /** Node ids are base64 of JSON; whose they are must be readable. */
@@ -47,6 +59,52 @@ export class GraphqlClient {
       errorMessages: errors.map(({ message }) => message),
       text: readable(JSON.stringify(received)),
     };
+  }
+
+  /** Subscribes, as a user or as nobody. */
+  async follow(document: string, variables: JsonObject, as: string | null): Promise<Followed> {
+    this.asked += 1;
+    const client = createClient({
+      url: this.#api.url.replace(/^http/, 'ws'),
+      retryAttempts: 0,
+      connectionParams:
+        as === null ? {} : { authorization: `Bearer ${await this.#api.tokenOf(as)}` },
+    });
+    let end = (): void => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const followed: Followed = {
+      ...{ texts: [], codes: [], isOver: false },
+      over: (milliseconds) =>
+        Promise.race([
+          ended,
+          new Promise<void>((resolve) => setTimeout(resolve, milliseconds).unref()),
+        ]),
+      stop: () => void client.dispose(),
+    };
+    const note = (errors: readonly { extensions?: { code?: unknown } }[]): void => {
+      followed.codes.push(...errors.map(({ extensions }) => String(extensions?.code ?? '')));
+    };
+    const over = (): void => {
+      followed.isOver = true;
+      end();
+    };
+    client.subscribe(
+      { query: document, variables },
+      {
+        next: (result) => {
+          followed.texts.push(readable(JSON.stringify(result)));
+          note(result.errors ?? []);
+        },
+        error: (error) => {
+          note(Array.isArray(error) ? error : []);
+          over();
+        },
+        complete: over,
+      },
+    );
+    return followed;
   }
 }
 

@@ -150,7 +150,7 @@ export function inputValue(
 /** A document that calls one field with variables for the arguments that are given. */
 export function documentFor(
   schema: GraphQLSchema,
-  kind: 'query' | 'mutation',
+  kind: 'query' | 'mutation' | 'subscription',
   field: Field,
   given: JsonObject,
   depth = 1,

@@ -29,6 +29,7 @@ import {
 } from './graphql-documents.ts';
 import { proveConnection } from './graphql-filters.ts';
 import { proveInputs } from './graphql-inputs.ts';
+import { proveLive } from './graphql-live.ts';
 import type { ProveOptions } from './options.ts';
 import { Report, type Who } from './report.ts';
 import { makeWorld, strangers } from './world.ts';
@@ -139,6 +140,11 @@ async function proveSchema(context: Context): Promise<void> {
       await proveField(context, 'query', field, who, as);
     }
   }
+  const subscriptions = Object.values(schema.getSubscriptionType()?.getFields() ?? {}).filter(
+    (field) => isWanted(field, 'Subscription'),
+  );
+  for (const field of subscriptions) report.add(`Subscription.${field.name}`, 'subscription');
+  await proveLive(context, subscriptions);
   // A key names a row of whoever asks. Later, when B has tried to create rows with A's ids, it may
   // have some of its own under them.
   const isByKey = ({ name }: Field) => /^(update|delete)/.test(name);
