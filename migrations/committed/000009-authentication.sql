@@ -1,5 +1,5 @@
 --! Previous: sha1:67f6657d87b2c08bbb127b3f87f5926c6ba35f9b
---! Hash: sha1:f8716c4c4da43bfeb48ad24dbdf3d6d143e2db0d
+--! Hash: sha1:889d73b7fa09d71c8047f997b7c61cf4a0fbd3b9
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 
@@ -251,6 +251,7 @@ $$;
 
 grant execute on function app_public.continue_as_guest(text) to app_anonymous;
 comment on function app_public.continue_as_guest(text) is
+  E'@notNull\n'
   'Creates an account without an e-mail and signs in. Keep the refresh token: no other '
   'way leads back to the account. Error: FOREIGN_KEY_VIOLATION (timezone).';
 --! EndIncluded functions/app_public/continue_as_guest.sql
@@ -292,6 +293,7 @@ $$;
 
 grant execute on function app_public.upgrade_guest(text, text, text, text) to app_user;
 comment on function app_public.upgrade_guest(text, text, text, text) is
+  E'@notNull\n'
   'Gives a guest''s account an e-mail and a password, and keeps everything in the '
   'account. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION (email, firstName, '
   'lastName), VALIDATION_FAILED (password), NOT_A_GUEST.';
@@ -346,6 +348,7 @@ $$;
 
 grant execute on function app_public.refresh_session(text) to app_anonymous, app_user;
 comment on function app_public.refresh_session(text) is
+  E'@notNull\n'
   'Exchanges a refresh token for new tokens. Each refresh token works once; using it '
   'again ends the session. Error: INVALID_REFRESH_TOKEN.';
 --! EndIncluded functions/app_public/refresh_session.sql
@@ -468,6 +471,7 @@ $$;
 
 grant execute on function app_public.login(text, text) to app_anonymous, app_user;
 comment on function app_public.login(text, text) is
+  E'@notNull\n'
   'Signs in with e-mail and password. Error: INVALID_CREDENTIALS, also for 15 minutes '
   'after 20 wrong passwords. An unknown e-mail gets the same error after the same time.';
 --! EndIncluded functions/app_public/login.sql
@@ -499,6 +503,7 @@ $$;
 grant execute on function app_public.register(text, text, text, text, text)
   to app_anonymous, app_user;
 comment on function app_public.register(text, text, text, text, text) is
+  E'@notNull\n'
   'Creates an account and signs in. Errors: UNIQUE_VIOLATION (email), CHECK_VIOLATION '
   '(email, firstName, lastName), FOREIGN_KEY_VIOLATION (timezone), VALIDATION_FAILED '
   '(password).';

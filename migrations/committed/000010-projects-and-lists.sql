@@ -1,5 +1,5 @@
---! Previous: sha1:f8716c4c4da43bfeb48ad24dbdf3d6d143e2db0d
---! Hash: sha1:d8938ce90d765fdc85b884766833d8bb184c7c3d
+--! Previous: sha1:889d73b7fa09d71c8047f997b7c61cf4a0fbd3b9
+--! Hash: sha1:5d11357dc6cd9127326dc5abd1403d261aacf7c4
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d8938ce90d765fdc85b884766833d8bb184c7c3d
---! Hash: sha1:51414d5a16acd7ce0c02bfc7abd5e0c10426ba01
+--! Previous: sha1:5d11357dc6cd9127326dc5abd1403d261aacf7c4
+--! Hash: sha1:bbaf6c46dda98777b4164067396c05f9fbdbfdf3
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

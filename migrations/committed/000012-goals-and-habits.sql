@@ -1,5 +1,5 @@
---! Previous: sha1:51414d5a16acd7ce0c02bfc7abd5e0c10426ba01
---! Hash: sha1:1351666332e9f2c8e9ab47d646bfe27646b50393
+--! Previous: sha1:bbaf6c46dda98777b4164067396c05f9fbdbfdf3
+--! Hash: sha1:25cdba042bf008abaf80bcc4e6a44a276e4bad7c
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

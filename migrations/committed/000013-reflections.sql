@@ -1,5 +1,5 @@
---! Previous: sha1:1351666332e9f2c8e9ab47d646bfe27646b50393
---! Hash: sha1:913d2a9351a1f7620115b765744bcb6994efdd82
+--! Previous: sha1:25cdba042bf008abaf80bcc4e6a44a276e4bad7c
+--! Hash: sha1:12cb4a2a550f24513a6594c54acd97198fa0f1f7
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:913d2a9351a1f7620115b765744bcb6994efdd82
---! Hash: sha1:e359cdbd1ac06a24af0fe0008a39a35aedfb4e54
+--! Previous: sha1:12cb4a2a550f24513a6594c54acd97198fa0f1f7
+--! Hash: sha1:e84e860f1ed6cb10e1edac0560b5657ab5b04f5d
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

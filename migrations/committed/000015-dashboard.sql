@@ -1,5 +1,5 @@
---! Previous: sha1:e359cdbd1ac06a24af0fe0008a39a35aedfb4e54
---! Hash: sha1:4581bd9c4d2c6100b31f803922f8ca8ed7c57d93
+--! Previous: sha1:e84e860f1ed6cb10e1edac0560b5657ab5b04f5d
+--! Hash: sha1:c4625e11ff76b230f5830c8a4f03c560d622d69e
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

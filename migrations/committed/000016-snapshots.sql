@@ -1,5 +1,5 @@
---! Previous: sha1:4581bd9c4d2c6100b31f803922f8ca8ed7c57d93
---! Hash: sha1:9c83861a4e543eb3f5e856a42d97854b9c8f9cac
+--! Previous: sha1:c4625e11ff76b230f5830c8a4f03c560d622d69e
+--! Hash: sha1:d1626fba2bef4c5c0166726b056428690a7df908
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 
@@ -125,6 +125,7 @@ $$;
 
 grant execute on function app_public.take_snapshot(text) to app_user;
 comment on function app_public.take_snapshot(text) is
+  E'@notNull\n'
   'Counts your tasks, goals, habits and reflections now, and stores the counts as a '
   'snapshot. Error: CHECK_VIOLATION (name).';
 --! EndIncluded functions/app_public/take_snapshot.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9c83861a4e543eb3f5e856a42d97854b9c8f9cac
---! Hash: sha1:7fda44f760992483069fcf8072a0ce8a17fd5b4f
+--! Previous: sha1:d1626fba2bef4c5c0166726b056428690a7df908
+--! Hash: sha1:f024f00b3a1ca9886dbcf42b4cb7a6eab917acb0
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7fda44f760992483069fcf8072a0ce8a17fd5b4f
---! Hash: sha1:f1b9305c55c9ca791c541a55a749499a47d1ecdc
+--! Previous: sha1:f024f00b3a1ca9886dbcf42b4cb7a6eab917acb0
+--! Hash: sha1:4dfe4411ddcf28934ea2e879576d524862736c55
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
@@ -309,6 +309,7 @@ $$;
 
 grant execute on function app_public.consume_usage(integer) to app_user;
 comment on function app_public.consume_usage(integer) is
+  E'@notNull\n'
   'Counts n units (1 by default) as used by the signed-in user; counts nothing when they '
   'would exceed the limit of the period. Errors: USAGE_LIMIT_REACHED, VALIDATION_FAILED '
   '(n).';

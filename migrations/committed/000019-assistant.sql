@@ -1,5 +1,5 @@
---! Previous: sha1:f1b9305c55c9ca791c541a55a749499a47d1ecdc
---! Hash: sha1:8f6e4296c8235b2e88e0ebbaff941225470357b7
+--! Previous: sha1:4dfe4411ddcf28934ea2e879576d524862736c55
+--! Hash: sha1:90d18a89c77ab7004b0ecc90f15d57d0350f06e9
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 
@@ -342,6 +342,7 @@ grant execute on function
   app_public.add_chat_vector(uuid, text, double precision[], uuid, jsonb) to app_user;
 comment on function
   app_public.add_chat_vector(uuid, text, double precision[], uuid, jsonb) is
+  E'@notNull\n'
   'Adds a text and its embedding of 1,536 numbers to a chat. Errors: VALIDATION_FAILED '
   '(embedding), FOREIGN_KEY_VIOLATION (chatId, messageId), CHECK_VIOLATION (content, '
   'metadata).';

@@ -1,5 +1,5 @@
---! Previous: sha1:8f6e4296c8235b2e88e0ebbaff941225470357b7
---! Hash: sha1:755a05e4533b833f2b13bc73db85e755745d7185
+--! Previous: sha1:90d18a89c77ab7004b0ecc90f15d57d0350f06e9
+--! Hash: sha1:79f3f428bc587c28d0a3041312fc1876f6e3d140
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

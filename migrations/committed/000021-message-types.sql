@@ -1,5 +1,5 @@
---! Previous: sha1:755a05e4533b833f2b13bc73db85e755745d7185
---! Hash: sha1:50b775b6ca6aa4838363c27cd5d4054a17ed9e6f
+--! Previous: sha1:79f3f428bc587c28d0a3041312fc1876f6e3d140
+--! Hash: sha1:26fe47fe48caf5eee00a92dfa79a41b866e17f1a
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:50b775b6ca6aa4838363c27cd5d4054a17ed9e6f
---! Hash: sha1:ab2b0f2aac984513ef824fd0b5772559104500ce
+--! Previous: sha1:26fe47fe48caf5eee00a92dfa79a41b866e17f1a
+--! Hash: sha1:38bfd528def6d7eaba6d4d1151a9cd3d150dffd0
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ab2b0f2aac984513ef824fd0b5772559104500ce
---! Hash: sha1:2df4cfad19a620eb437c88743f6be0e60dc3a42c
+--! Previous: sha1:38bfd528def6d7eaba6d4d1151a9cd3d150dffd0
+--! Hash: sha1:6ce8c5fd3a24015f547848caeafd1fc5cc186c08
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

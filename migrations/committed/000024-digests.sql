@@ -1,5 +1,5 @@
---! Previous: sha1:2df4cfad19a620eb437c88743f6be0e60dc3a42c
---! Hash: sha1:a4a027c042ea881b2c0181f75041501483659d1f
+--! Previous: sha1:6ce8c5fd3a24015f547848caeafd1fc5cc186c08
+--! Hash: sha1:a3f51a4864adeb9c310863173d2f80bf698afb1b
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

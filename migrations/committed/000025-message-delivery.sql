@@ -1,5 +1,5 @@
---! Previous: sha1:a4a027c042ea881b2c0181f75041501483659d1f
---! Hash: sha1:daa2b70f74ec1b9cebb55e14c4a95e70ae3ecbf2
+--! Previous: sha1:a3f51a4864adeb9c310863173d2f80bf698afb1b
+--! Hash: sha1:cfa8c8006f47ee22c0c378e7fa540cfe8936dfaf
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

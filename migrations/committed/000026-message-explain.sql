@@ -1,5 +1,5 @@
---! Previous: sha1:daa2b70f74ec1b9cebb55e14c4a95e70ae3ecbf2
---! Hash: sha1:f60377d2922174f9066c6bc639af8b11661041e2
+--! Previous: sha1:cfa8c8006f47ee22c0c378e7fa540cfe8936dfaf
+--! Hash: sha1:05c6473d153f4d1cdcf47a4095e2faa50469d655
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f60377d2922174f9066c6bc639af8b11661041e2
---! Hash: sha1:7b6f9bff0b710bdba549ea18897909e7b33eb7a8
+--! Previous: sha1:05c6473d153f4d1cdcf47a4095e2faa50469d655
+--! Hash: sha1:35d835c9ac1c2db3bc7b6673b8b61fb7c80cfb37
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

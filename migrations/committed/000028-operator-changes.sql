@@ -1,5 +1,5 @@
---! Previous: sha1:7b6f9bff0b710bdba549ea18897909e7b33eb7a8
---! Hash: sha1:e302dbfbee4c21944094d33646c72423e2c9f474
+--! Previous: sha1:35d835c9ac1c2db3bc7b6673b8b61fb7c80cfb37
+--! Hash: sha1:0b0c1cadcb23176c9578ced4380417482b1ad87d
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

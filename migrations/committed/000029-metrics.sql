@@ -1,5 +1,5 @@
---! Previous: sha1:e302dbfbee4c21944094d33646c72423e2c9f474
---! Hash: sha1:365a44cbd783832b871aa1677c1b8c7bb12e4eb2
+--! Previous: sha1:0b0c1cadcb23176c9578ced4380417482b1ad87d
+--! Hash: sha1:e1407e8385b54a197957ebea35aa04949cd606af
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

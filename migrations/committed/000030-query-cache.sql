@@ -1,5 +1,5 @@
---! Previous: sha1:365a44cbd783832b871aa1677c1b8c7bb12e4eb2
---! Hash: sha1:409fad97f1d14393ba6c92dd324b25950d048344
+--! Previous: sha1:e1407e8385b54a197957ebea35aa04949cd606af
+--! Hash: sha1:269c701dc428a3f867143a26048c8854ccf511bc
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

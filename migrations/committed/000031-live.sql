@@ -1,5 +1,5 @@
---! Previous: sha1:409fad97f1d14393ba6c92dd324b25950d048344
---! Hash: sha1:b0a55cf3f12b4d4fbf8e073b97c6e23181639cb8
+--! Previous: sha1:269c701dc428a3f867143a26048c8854ccf511bc
+--! Hash: sha1:d5728b9bc077632ecae877b763415b9f73844654
 --! Message: live
 --! Baseline: topics/31-live.sql
 

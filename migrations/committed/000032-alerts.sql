@@ -1,5 +1,5 @@
---! Previous: sha1:b0a55cf3f12b4d4fbf8e073b97c6e23181639cb8
---! Hash: sha1:0cc19358dd9608333e8adf70057c20435e801c2f
+--! Previous: sha1:d5728b9bc077632ecae877b763415b9f73844654
+--! Hash: sha1:0d8876530c7393391db28fb4eeccd4e6cba2502b
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

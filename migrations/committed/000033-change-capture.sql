@@ -1,5 +1,5 @@
---! Previous: sha1:0cc19358dd9608333e8adf70057c20435e801c2f
---! Hash: sha1:85ef9240ae906c0335bc4b88de79980d2c3eaf33
+--! Previous: sha1:0d8876530c7393391db28fb4eeccd4e6cba2502b
+--! Hash: sha1:a67eeb2da509196bcbe496f54dae5df2368f6248
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

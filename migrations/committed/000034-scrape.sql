@@ -1,5 +1,5 @@
---! Previous: sha1:85ef9240ae906c0335bc4b88de79980d2c3eaf33
---! Hash: sha1:3d304fe506e26de69a17509fc3bad3c06b0271c7
+--! Previous: sha1:a67eeb2da509196bcbe496f54dae5df2368f6248
+--! Hash: sha1:60f81a08ab2eb43dcbe4e4d998833b28f9e36e64
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

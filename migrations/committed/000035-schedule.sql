@@ -1,5 +1,5 @@
---! Previous: sha1:3d304fe506e26de69a17509fc3bad3c06b0271c7
---! Hash: sha1:a20ef11e385508e34db6f67ecacc8982b2b707b0
+--! Previous: sha1:60f81a08ab2eb43dcbe4e4d998833b28f9e36e64
+--! Hash: sha1:27f396e751ad381f3a7e1426301ebe9c037f9540
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -25,9 +25,15 @@ export const NotNullPlugin: GraphileConfig.Plugin = {
         after: ['NotFoundPlugin'],
         callback(field, _build, { scope }) {
           if (scope.isMutationPayload !== true) return field;
-          const isOfClient = scope.fieldName === 'clientMutationId';
+          const { fieldName } = scope;
           const type = withoutNulls(field.type);
-          return { ...field, type: isOfClient ? type : required(type) };
+          // A function may answer with null, unless the tag @notNull of its comment says otherwise.
+          const isOfRow =
+            scope.isPgCreatePayloadType === true ||
+            scope.isPgUpdatePayloadType === true ||
+            scope.isPgDeletePayloadType === true;
+          const isThere = fieldName === 'query' || (isOfRow && fieldName !== 'clientMutationId');
+          return { ...field, type: isThere ? required(type) : type };
         },
       },
       GraphQLInputObjectType_fields_field(field, _build, { scope }) {

@@ -35,7 +35,7 @@ test('a chat remembers through the API, which shows no embedding', async () => {
     ['far', embedding(0, 1)],
   ]) {
     const added = await run(
-      `mutation ($chatId: UUID!, $messageId: UUID, $content: String!, $embedding: [Float]!) {
+      `mutation ($chatId: UUID!, $messageId: UUID, $content: String!, $embedding: [Float!]!) {
         addChatVector(input: {
           chatId: $chatId, messageId: $messageId, content: $content, embedding: $embedding
         }) { result { content chatId messageId } }
@@ -44,7 +44,7 @@ test('a chat remembers through the API, which shows no embedding', async () => {
     );
     expect(added).toEqual({ addChatVector: { result: { content, chatId, messageId } } });
   }
-  const search = `query ($of: [Float]!, $chatId: UUID, $count: Int) {
+  const search = `query ($of: [Float!]!, $chatId: UUID, $count: Int) {
     searchChatVectors(queryEmbedding: $of, chatId: $chatId, matchCount: $count) {
       nodes { content messageId similarity }
     }
@@ -86,7 +86,7 @@ test('slides are reordered through the API, and a wrong list names its field', a
   }
   const reorder = (visualizationIds: string[]) =>
     api.query<{ reorderVisualizations: { result: object[] } }>(
-      `mutation ($projectId: UUID!, $visualizationIds: [UUID]!) {
+      `mutation ($projectId: UUID!, $visualizationIds: [UUID!]!) {
         reorderVisualizations(input: { projectId: $projectId, visualizationIds: $visualizationIds }) {
           result { rowId slideNumber }
         }

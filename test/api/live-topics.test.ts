@@ -36,6 +36,8 @@ describe('what is followed besides tasks', () => {
       const make = `mutation { create${type}(input: { ${row} }) { ${topic} { rowId } } }`;
       const made = await ask(make, accessToken);
       const id = (made[`create${type}`] as Record<string, { rowId: string }>)[topic]?.rowId;
+      // Or its making would be told to whoever subscribes now.
+      await eventually(async () => followed.events.length > 0);
       const alone = await connect({ token: accessToken }).follow<Event>(subscription, { id });
       await ask(make, accessToken);
       await ask(
@@ -148,6 +150,27 @@ describe('what is followed besides tasks', () => {
     await eventually(async () => alone.events.length === 2);
     expect(alone.events[1]).toEqual(added(one, 'again'));
     expect(foreign.events).toEqual([]);
+  });
+
+  test('an event is no longer than a response may be', async () => {
+    const { userId, accessToken } = await someone();
+    await db.as('owner')`
+      with chat as (
+        insert into app_public.chats (user_id) values (${userId}) returning user_id, id
+      )
+      insert into app_public.chat_messages (user_id, chat_id, role, content)
+      select user_id, id, 'user', repeat('x', 200000) from chat`;
+    const aliases = Array.from({ length: 100 }, (_, n) => `c${n}: content`).join(' ');
+    const followed = await connect({ token: accessToken }).follow<Event>(
+      `subscription { goalChanged { rowId query { chatMessages(first: 1) { nodes { ${aliases} } } } } }`,
+    );
+    await ask(
+      'mutation { createGoal(input: { goal: { title: "x" } }) { clientMutationId } }',
+      accessToken,
+    );
+    await eventually(async () => followed.errors.length > 0);
+    expect(followed.codes()).toEqual(['RESPONSE_TOO_LARGE']);
+    expect(followed.events).toEqual([]);
   });
 
   test('a notification shows nothing of another user', async () => {

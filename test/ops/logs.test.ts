@@ -153,7 +153,7 @@ test('a day of a user leaves no secret in any log', { timeout: patience(90_000) 
 
   // Works, and fails in every way that a database has.
   const title = keep('Divorce lawyer at four');
-  const tasks = `mutation ($title: String!, $status: String) {
+  const tasks = `mutation ($title: String!, $status: TaskStatus) {
     createTask(input: { task: { title: $title, status: $status } }) { task { rowId } } }`;
   expect((await gql(tasks, { title }, token)).errors).toBeUndefined();
   expect((await gql(tasks, { title, status: 'nonsense' }, token)).errors?.length).toBe(1);

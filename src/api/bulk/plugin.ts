@@ -296,7 +296,9 @@ function writtenRows(build: Build, { target, tableType, kind }: Mutation, name: 
     [name]: {
       description:
         kind === 'upsert' ? 'The row, as it is now.' : 'The rows, in the order of the input.',
-      type: kind === 'upsert' ? type : new GraphQLList(new GraphQLNonNull(type)),
+      type: new GraphQLNonNull(
+        kind === 'upsert' ? type : new GraphQLList(new GraphQLNonNull(type)),
+      ),
       plan($payload: Step) {
         const $rows = rowsByKeys(target, access<Written[]>($payload, 'result') as never);
         return kind === 'upsert' ? $rows.single() : $rows;
@@ -311,7 +313,7 @@ function deletedIds(build: Build, { target, tableType }: Mutation) {
   return {
     [name]: {
       description: 'Node ids of the deleted rows, in the order of the input.',
-      type: new GraphQLList(new GraphQLNonNull(GraphQLID)),
+      type: new GraphQLNonNull(new GraphQLList(new GraphQLNonNull(GraphQLID))),
       plan: ($payload: Step) =>
         lambda(access<Written[]>($payload, 'result'), (rows) =>
           rows.map((row) =>

@@ -16,16 +16,17 @@ import {
   Source,
   validate,
 } from 'postgraphile/graphql';
-import { type ErrorCode, refusals, withoutSuggestion } from '../errors.ts';
+import { type ErrorCode, withoutSuggestion } from '../errors.ts';
 import { limits, signInFields } from '../limits.ts';
 import type { CountSignIns } from '../rates.ts';
 import { Turns } from '../turns.ts';
 import { tellAllViolations, type Violations } from '../violations.ts';
 import { type Cost, costOf } from './cost.ts';
+import { withinLength } from './length.ts';
 import { explain, noNullBytes, refuseNullBytes } from './literals.ts';
 import { boundPlans } from './plans.ts';
 import { expand, longestChain } from './selections.ts';
-import { isLongerThan, nestingOf, passedLimit } from './sizes.ts';
+import { nestingOf, passedLimit } from './sizes.ts';
 
 type Parsed = ReturnType<ExecutionConfig['parseAndValidate']>;
 
@@ -190,13 +191,6 @@ const asError = (error: unknown): { errors: GraphQLError[] } => ({
         }),
   ],
 });
-
-/** Answers with an error in place of what is too long. */
-function withinLength<Result>(result: Result): Result | { errors: GraphQLError[] } {
-  const { data } = (result ?? {}) as { data?: unknown };
-  if (data == null || !isLongerThan(data, limits.responseBytes)) return result;
-  return { errors: [refusal('RESPONSE_TOO_LARGE', refusals.responseTooLarge)] };
-}
 
 type Run = ExecutionConfig['execute'];
 

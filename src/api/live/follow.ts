@@ -7,6 +7,7 @@ import {
   listen,
   type Step,
 } from 'postgraphile/grafast';
+import { withinLength } from '../documents/length.ts';
 import type { Change, Topic } from './events.ts';
 import type { Hub, Subscription } from './hub.ts';
 
@@ -39,9 +40,10 @@ export class LiveSource implements GrafastSubscriber<Record<string, Change>> {
   /** Paces an operation: a change is handed out when the one before has been sent. */
   pace<Result>(results: AsyncIterableIterator<Result>): AsyncIterableIterator<Result> {
     const paced: AsyncIterableIterator<Result> = {
-      next: () => {
+      next: async () => {
         this.#subscription?.ready();
-        return results.next();
+        const { done, value } = await results.next();
+        return done ? { done, value } : { done, value: withinLength(value) as Result };
       },
       return: async (value) => (await results.return?.(value)) ?? { done: true, value },
       [Symbol.asyncIterator]: () => paced,
