@@ -16,7 +16,7 @@ const longest = [
   ...['docs/tutorial', 'worker/alive', 'cli/up', 'worker/failover', 'cli/failures'],
   ...['db/operations/cron', 'cdc/reconcile', 'worker/recovery', 'cdc/killed', 'worker/shutdown'],
   ...['cli/migration-failures', 'worker/chaos', 'cli/schema', 'cdc/lease', 'ops/superuser'],
-  ...['api/rolling-restart', 'ops/prove'],
+  ...['api/rolling-restart', 'ops/prove', 'cli/messages', 'cli/migration-conflicts'],
 ];
 
 class LongestFirst extends BaseSequencer {
@@ -37,9 +37,9 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/helpers/global-setup.ts'],
-    // Every file has a database of its own. Some only wait: three fill two cores.
+    // Every file has a database of its own. Many only wait: four fill two cores.
     fileParallelism: true,
-    maxWorkers: 3,
+    maxWorkers: 4,
     // Files leave nothing behind in their process, so the next one need not load all anew.
     isolate: false,
     // Tests must not depend on their order.

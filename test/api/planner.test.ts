@@ -89,6 +89,9 @@ describe('filters', () => {
       },
     });
     expect(await titles(bob.accessToken, '{ search: "rose" }')).toEqual([]);
+    expect(await ask(bob.accessToken, '{ searchTasks(query: "rose") { totalCount } }')).toEqual({
+      searchTasks: { totalCount: 0 },
+    });
   });
 
   test('reach no row of another user, through relations either', async () => {

@@ -143,7 +143,7 @@ export const mutants: Mutant[] = [
     "a search finds another user's tasks",
     'where tasks.user_id = app_hidden.current_app_user_id()\n    -- In a query of its own, which runs once and not for each row.\n    and tasks',
     'where tasks',
-    ['api/planner', 'ops/prove'],
+    ['api/planner'],
   ),
   change(
     'src/api/prepared.ts',
@@ -155,8 +155,8 @@ export const mutants: Mutant[] = [
   change(
     'src/api/pooler.ts',
     'a pooler in transaction mode is taken for a server',
-    'const isShared = new Set(backends).size < backends.length;',
-    'const isShared = new Set(backends).size > backends.length;',
+    'if (!isShared && (await backendOf(first)) === before) return;',
+    'if (!isShared || (await backendOf(first)) !== before) return;',
     pooler,
   ),
 ];
