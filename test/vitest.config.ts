@@ -37,9 +37,9 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/helpers/global-setup.ts'],
-    // Every file has a database of its own. Many only wait: four fill two cores.
+    // Every file has a database of its own. Some only wait: three fill two cores.
     fileParallelism: true,
-    maxWorkers: 4,
+    maxWorkers: 3,
     // Files leave nothing behind in their process, so the next one need not load all anew.
     isolate: false,
     // Tests must not depend on their order.
