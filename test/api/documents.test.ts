@@ -82,6 +82,23 @@ describe('what would cost much is refused before it does', () => {
     expect(await codes(document)).toEqual(['QUERY_TOO_COMPLEX']);
   });
 
+  test.each([
+    [
+      'fields that have fields',
+      `{ ${Array.from({ length: 40 }, (_, n) => `t${n}: tasks(first: 1) { nodes { rowId } edges { node { rowId } } pageInfo { hasNextPage } }`).join(' ')} }`,
+    ],
+    [
+      'rows asked for',
+      `{ a: tasks { nodes { list { tasks { nodes { rowId } } } } }
+        b: tasks(first: 30) { nodes { list { tasks { nodes { rowId } } } } } }`,
+    ],
+  ])('and the limit that is passed is told: %s', async (limit, document) => {
+    const { errors } = await api.query(document, {}, token);
+    expect(errors.map(({ message }) => message)).toEqual([
+      expect.stringMatching(new RegExp(`^${limit}: `)),
+    ]);
+  });
+
   test('fields deep in a fragment that nobody spreads', async () => {
     const document = `{ __typename } fragment f on Query { tasks { nodes { ${'title '.repeat(4_000)} } } }`;
     expect(await codes(document)).toEqual(['QUERY_TOO_COMPLEX']);

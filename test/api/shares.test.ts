@@ -1,4 +1,5 @@
 import { beforeAll, expect, test } from 'vitest';
+import { limits } from '../../src/api/limits.ts';
 import { type Session, useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { giveEverything, idOf } from '../helpers/everything.ts';
@@ -91,8 +92,11 @@ test('what nobody waits for any more is ended', async () => {
     );
     await eventually(async () => (await waiting()) === 2);
     controller.abort();
+    const aborted = performance.now();
     await Promise.allSettled(requests);
     await eventually(async () => (await waiting()) === 0);
+    // Sooner than they would have ended by themselves.
+    expect(performance.now() - aborted).toBeLessThan(1_000 * (limits.statementSeconds - 1));
   });
   // Those that waited for their turn did not begin.
   expect(await api.codes('{ tasks { totalCount } }', {}, greedy.accessToken)).toEqual([]);

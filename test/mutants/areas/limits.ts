@@ -289,13 +289,6 @@ export const mutants: Mutant[] = [
   ),
   change(
     'api/pages/orders.ts',
-    'orders by the first column of a key have no tie-breaker',
-    'attributes.length === 1 && attributes[0]',
-    'attributes[0]',
-    ['api/pages'],
-  ),
-  change(
-    'api/pages/orders.ts',
     'a connection has no order of its own',
     "typeof text !== 'string'",
     "typeof text !== 'number'",
