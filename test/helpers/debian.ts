@@ -1,4 +1,6 @@
 import { execFile } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import process from 'node:process';
 import { promisify } from 'node:util';
 
@@ -13,6 +15,13 @@ const find = async (names: readonly string[]): Promise<string | undefined> => {
   return found?.stdout.trim();
 };
 
+/** Runs apt-get; of several tests that install something, one after the other does. */
+export const aptGet = (args: readonly string[], cwd?: string) =>
+  run('flock', ['--timeout', '300', join(tmpdir(), 'groundwork-apt.lock'), 'apt-get', ...args], {
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    ...(cwd === undefined ? {} : { cwd }),
+  });
+
 /**
  * The path of a program that the machine has under one of these names, or that its package brings:
  * it is installed where that can be done.
@@ -25,11 +34,9 @@ export async function findProgram(
   if (found !== undefined) return found;
   if (process.getuid?.() === 0) {
     const install = () =>
-      run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', debianPackage], {
-        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      });
+      aptGet(['install', '-y', '-qq', '--no-install-recommends', debianPackage]);
     await install().catch(async () => {
-      await run('apt-get', ['update', '-qq']);
+      await aptGet(['update', '-qq']);
       await install();
     });
   }

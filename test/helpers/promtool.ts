@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { promisify } from 'node:util';
 import { projectRoot } from '../../src/project.ts';
+import { aptGet } from './debian.ts';
 
 const run = promisify(execFile);
 const cache = join(projectRoot, 'node_modules', '.cache');
@@ -16,10 +17,10 @@ async function findPromtool(): Promise<string> {
   if (existsSync(kept)) return kept;
   mkdirSync(cache, { recursive: true });
   const folder = mkdtempSync(join(cache, 'prometheus-'));
-  const download = () => run('apt-get', ['download', 'prometheus'], { cwd: folder });
+  const download = () => aptGet(['download', 'prometheus'], folder);
   try {
     await download().catch(async () => {
-      if (process.getuid?.() === 0) await run('apt-get', ['update', '-qq']);
+      if (process.getuid?.() === 0) await aptGet(['update', '-qq']);
       await download();
     });
     const archive = readdirSync(folder).find((name) => name.endsWith('.deb')) ?? '';
