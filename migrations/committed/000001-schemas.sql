@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:adeda68104e305dadb8e191bc24c539f4b04fa4b
+--! Hash: sha1:673dcc43798074e0593fa2b71ca5de0e61911b15
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
@@ -172,16 +172,17 @@ comment on function app_hidden.current_traceparent() is
 --! Included functions/app_private/violated_checks.sql
 -- Definer: the API's login role may not look up names in app_public. It reads no row: what
 -- it evaluates are the table's own CHECKs, on values that the caller has sent.
-create or replace function app_private.violated_checks(relation text, input jsonb)
-returns setof text
+create or replace function app_private.violated_checks(relation text, inputs jsonb)
+returns jsonb
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   relation_id regclass := relation::regclass;
   checks text;
+  violated jsonb;
 begin
-  select string_agg(format('(%L, %s)', pg_constraint.conname,
+  select string_agg(format('(%L, %L, %s)', pg_constraint.conname, pg_attribute.attname,
       pg_get_expr(pg_constraint.conbin, pg_constraint.conrelid)), ', ')
   into checks
   from pg_constraint
@@ -189,21 +190,25 @@ begin
     and pg_attribute.attnum = pg_constraint.conkey[1]
   where pg_constraint.conrelid = relation_id
     and pg_constraint.contype = 'c'
-    and cardinality(pg_constraint.conkey) = 1
-    and violated_checks.input ? pg_attribute.attname;
+    and cardinality(pg_constraint.conkey) = 1;
   if checks is not null then
-    return query execute format(
-      'select violated.violated_check'
-      ' from jsonb_populate_record(null::%s, $1) as given'
-      ' cross join lateral (values %s) as violated (violated_check, violated_kept)'
-      ' where not violated.violated_kept order by violated.violated_check',
-      relation_id, checks) using violated_checks.input;
+    execute format(
+      'select jsonb_agg(by_row_.names_ order by by_row_.place_) from ('
+      ' select list_.place_, coalesce(jsonb_agg(check_.name_ order by check_.name_)'
+      '     filter (where not check_.is_kept_ and list_.row_ ? check_.column_), ''[]'') as names_'
+      ' from jsonb_array_elements($1) with ordinality as list_ (row_, place_)'
+      ' cross join lateral jsonb_populate_record(null::%s, list_.row_) as given_'
+      ' cross join lateral (values %s) as check_ (name_, column_, is_kept_)'
+      ' group by list_.place_) as by_row_', relation_id, checks)
+    into violated
+    using inputs;
   end if;
+  return violated;
 end
 $$;
 
 grant execute on function app_private.violated_checks(text, jsonb) to gw_authenticator;
 comment on function app_private.violated_checks(text, jsonb) is
-  'Names of the CHECKs of one column that these values of a table break, each for itself. '
-  'A column that is not in the input is not looked at.';
+  'For each of these rows of a table the names of the CHECKs of one column that it breaks; '
+  'null when the table has none. A column that a row does not have is not looked at.';
 --! EndIncluded functions/app_private/violated_checks.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:adeda68104e305dadb8e191bc24c539f4b04fa4b
---! Hash: sha1:167d4d5c7e4e5f3e5bafdd1122753a2864bf84b6
+--! Previous: sha1:673dcc43798074e0593fa2b71ca5de0e61911b15
+--! Hash: sha1:f320351d66d2cfdd14809cbc80a6a77ab0e52deb
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:167d4d5c7e4e5f3e5bafdd1122753a2864bf84b6
---! Hash: sha1:1be4b47387ae57f59b7fbc4817c0621368d5e8e3
+--! Previous: sha1:f320351d66d2cfdd14809cbc80a6a77ab0e52deb
+--! Hash: sha1:d30634b2efa6aa0d35fe43bcb42847404b16d656
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

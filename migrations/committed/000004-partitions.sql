@@ -1,5 +1,5 @@
---! Previous: sha1:1be4b47387ae57f59b7fbc4817c0621368d5e8e3
---! Hash: sha1:4be4f13703ec15eddbcde602281f8cad5bd2d91a
+--! Previous: sha1:d30634b2efa6aa0d35fe43bcb42847404b16d656
+--! Hash: sha1:c5237b0c1176fcdc2b4bc6a08ef0b91a579e20a5
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

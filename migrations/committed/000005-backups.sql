@@ -1,5 +1,5 @@
---! Previous: sha1:4be4f13703ec15eddbcde602281f8cad5bd2d91a
---! Hash: sha1:64126caffdcfbc727b7bba7a8aac60ef601b19ab
+--! Previous: sha1:c5237b0c1176fcdc2b4bc6a08ef0b91a579e20a5
+--! Hash: sha1:6b770d8519e2181bb3f1da1e01f65ce4ca97a6d4
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:64126caffdcfbc727b7bba7a8aac60ef601b19ab
---! Hash: sha1:df57f0dd27dd7de5f59cdea8daab9cecc19b53fa
+--! Previous: sha1:6b770d8519e2181bb3f1da1e01f65ce4ca97a6d4
+--! Hash: sha1:228fd378fbabc7b3f909ef78541d7cb459b8f7d1
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

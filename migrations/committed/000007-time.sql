@@ -1,5 +1,5 @@
---! Previous: sha1:df57f0dd27dd7de5f59cdea8daab9cecc19b53fa
---! Hash: sha1:2c8c0d44c5298dae34ce547dc7467a3951fea903
+--! Previous: sha1:228fd378fbabc7b3f909ef78541d7cb459b8f7d1
+--! Hash: sha1:c42255599b9730780ffa32e171238ab601579a45
 --! Message: time
 --! Baseline: topics/07-time.sql
 

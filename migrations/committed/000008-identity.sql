@@ -1,5 +1,5 @@
---! Previous: sha1:2c8c0d44c5298dae34ce547dc7467a3951fea903
---! Hash: sha1:67f6657d87b2c08bbb127b3f87f5926c6ba35f9b
+--! Previous: sha1:c42255599b9730780ffa32e171238ab601579a45
+--! Hash: sha1:802ba033cc8b3863f0964f745aa4a9a113157920
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

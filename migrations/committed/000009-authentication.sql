@@ -1,5 +1,5 @@
---! Previous: sha1:67f6657d87b2c08bbb127b3f87f5926c6ba35f9b
---! Hash: sha1:889d73b7fa09d71c8047f997b7c61cf4a0fbd3b9
+--! Previous: sha1:802ba033cc8b3863f0964f745aa4a9a113157920
+--! Hash: sha1:9c0febf99938e175fb6c09098e5158a948c5636e
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:889d73b7fa09d71c8047f997b7c61cf4a0fbd3b9
---! Hash: sha1:5d11357dc6cd9127326dc5abd1403d261aacf7c4
+--! Previous: sha1:9c0febf99938e175fb6c09098e5158a948c5636e
+--! Hash: sha1:a25dddbf7ae8c4d00d7b8b9ca4e6cfab11cd73ec
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

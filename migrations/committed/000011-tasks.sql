@@ -1,5 +1,5 @@
---! Previous: sha1:5d11357dc6cd9127326dc5abd1403d261aacf7c4
---! Hash: sha1:bbaf6c46dda98777b4164067396c05f9fbdbfdf3
+--! Previous: sha1:a25dddbf7ae8c4d00d7b8b9ca4e6cfab11cd73ec
+--! Hash: sha1:bd607a00dcf4303a02c5fc04746b7a701d4fd210
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

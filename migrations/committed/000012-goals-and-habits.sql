@@ -1,5 +1,5 @@
---! Previous: sha1:bbaf6c46dda98777b4164067396c05f9fbdbfdf3
---! Hash: sha1:25cdba042bf008abaf80bcc4e6a44a276e4bad7c
+--! Previous: sha1:bd607a00dcf4303a02c5fc04746b7a701d4fd210
+--! Hash: sha1:5b5525f1f37b66b3ff8b7b2cdab6cf7f36c886f5
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

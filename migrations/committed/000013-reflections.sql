@@ -1,5 +1,5 @@
---! Previous: sha1:25cdba042bf008abaf80bcc4e6a44a276e4bad7c
---! Hash: sha1:12cb4a2a550f24513a6594c54acd97198fa0f1f7
+--! Previous: sha1:5b5525f1f37b66b3ff8b7b2cdab6cf7f36c886f5
+--! Hash: sha1:30ae0d170dcc09fcf5bdf8feaaea81bbd1bc6496
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

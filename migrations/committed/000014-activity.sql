@@ -1,5 +1,5 @@
---! Previous: sha1:12cb4a2a550f24513a6594c54acd97198fa0f1f7
---! Hash: sha1:e84e860f1ed6cb10e1edac0560b5657ab5b04f5d
+--! Previous: sha1:30ae0d170dcc09fcf5bdf8feaaea81bbd1bc6496
+--! Hash: sha1:de90dd6f8d2bbae1a9930bcb1050e07375594014
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

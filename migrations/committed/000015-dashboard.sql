@@ -1,5 +1,5 @@
---! Previous: sha1:e84e860f1ed6cb10e1edac0560b5657ab5b04f5d
---! Hash: sha1:c4625e11ff76b230f5830c8a4f03c560d622d69e
+--! Previous: sha1:de90dd6f8d2bbae1a9930bcb1050e07375594014
+--! Hash: sha1:537b39b999d07283ecde841a8ee59faed63a69cd
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c4625e11ff76b230f5830c8a4f03c560d622d69e
---! Hash: sha1:d1626fba2bef4c5c0166726b056428690a7df908
+--! Previous: sha1:537b39b999d07283ecde841a8ee59faed63a69cd
+--! Hash: sha1:758b4694e83c4804b6e932312d9655172a16a49e
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d1626fba2bef4c5c0166726b056428690a7df908
---! Hash: sha1:f024f00b3a1ca9886dbcf42b4cb7a6eab917acb0
+--! Previous: sha1:758b4694e83c4804b6e932312d9655172a16a49e
+--! Hash: sha1:84c88cc22dd199de4914ea01b973dac769283091
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

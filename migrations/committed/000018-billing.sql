@@ -1,5 +1,5 @@
---! Previous: sha1:f024f00b3a1ca9886dbcf42b4cb7a6eab917acb0
---! Hash: sha1:4dfe4411ddcf28934ea2e879576d524862736c55
+--! Previous: sha1:84c88cc22dd199de4914ea01b973dac769283091
+--! Hash: sha1:e55a59645bc7241e45679d53af884e812522f779
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

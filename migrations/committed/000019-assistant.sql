@@ -1,5 +1,5 @@
---! Previous: sha1:4dfe4411ddcf28934ea2e879576d524862736c55
---! Hash: sha1:90d18a89c77ab7004b0ecc90f15d57d0350f06e9
+--! Previous: sha1:e55a59645bc7241e45679d53af884e812522f779
+--! Hash: sha1:e7c42125ff24c97dc0eeeea929c48e1105f3834f
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

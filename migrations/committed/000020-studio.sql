@@ -1,5 +1,5 @@
---! Previous: sha1:90d18a89c77ab7004b0ecc90f15d57d0350f06e9
---! Hash: sha1:79f3f428bc587c28d0a3041312fc1876f6e3d140
+--! Previous: sha1:e7c42125ff24c97dc0eeeea929c48e1105f3834f
+--! Hash: sha1:0c09792b356101da72e84c13acc5c205b20bc547
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

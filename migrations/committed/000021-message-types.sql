@@ -1,5 +1,5 @@
---! Previous: sha1:79f3f428bc587c28d0a3041312fc1876f6e3d140
---! Hash: sha1:26fe47fe48caf5eee00a92dfa79a41b866e17f1a
+--! Previous: sha1:0c09792b356101da72e84c13acc5c205b20bc547
+--! Hash: sha1:0d679797d606670162fe04df5ebb5b277ed6c06a
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

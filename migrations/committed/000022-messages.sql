@@ -1,5 +1,5 @@
---! Previous: sha1:26fe47fe48caf5eee00a92dfa79a41b866e17f1a
---! Hash: sha1:38bfd528def6d7eaba6d4d1151a9cd3d150dffd0
+--! Previous: sha1:0d679797d606670162fe04df5ebb5b277ed6c06a
+--! Hash: sha1:16125197a0759bca5925c60c056b5b8609728ef4
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:38bfd528def6d7eaba6d4d1151a9cd3d150dffd0
---! Hash: sha1:6ce8c5fd3a24015f547848caeafd1fc5cc186c08
+--! Previous: sha1:16125197a0759bca5925c60c056b5b8609728ef4
+--! Hash: sha1:d4bbcf4b9a6d10057cc7a4031341fb4bc1869a24
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6ce8c5fd3a24015f547848caeafd1fc5cc186c08
---! Hash: sha1:a3f51a4864adeb9c310863173d2f80bf698afb1b
+--! Previous: sha1:d4bbcf4b9a6d10057cc7a4031341fb4bc1869a24
+--! Hash: sha1:f0f74d54b21f4befc4d702dc9be6969222352fb6
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a3f51a4864adeb9c310863173d2f80bf698afb1b
---! Hash: sha1:cfa8c8006f47ee22c0c378e7fa540cfe8936dfaf
+--! Previous: sha1:f0f74d54b21f4befc4d702dc9be6969222352fb6
+--! Hash: sha1:a1efe00f27636b6827e90b6b613e2f6f2b62970d
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cfa8c8006f47ee22c0c378e7fa540cfe8936dfaf
---! Hash: sha1:05c6473d153f4d1cdcf47a4095e2faa50469d655
+--! Previous: sha1:a1efe00f27636b6827e90b6b613e2f6f2b62970d
+--! Hash: sha1:1b0145018e0e059c9d90a7c59a6db4a292fb31ae
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:05c6473d153f4d1cdcf47a4095e2faa50469d655
---! Hash: sha1:35d835c9ac1c2db3bc7b6673b8b61fb7c80cfb37
+--! Previous: sha1:1b0145018e0e059c9d90a7c59a6db4a292fb31ae
+--! Hash: sha1:48ffe37a2ea6f7ecad1d4f8217854fb0a34ff593
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:35d835c9ac1c2db3bc7b6673b8b61fb7c80cfb37
---! Hash: sha1:0b0c1cadcb23176c9578ced4380417482b1ad87d
+--! Previous: sha1:48ffe37a2ea6f7ecad1d4f8217854fb0a34ff593
+--! Hash: sha1:8d0262e1bbc0bb2073718e6ef6f774b017164781
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0b0c1cadcb23176c9578ced4380417482b1ad87d
---! Hash: sha1:e1407e8385b54a197957ebea35aa04949cd606af
+--! Previous: sha1:8d0262e1bbc0bb2073718e6ef6f774b017164781
+--! Hash: sha1:4a4dcf26486c386fd1d49419287be9ac2dfba2b6
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e1407e8385b54a197957ebea35aa04949cd606af
---! Hash: sha1:269c701dc428a3f867143a26048c8854ccf511bc
+--! Previous: sha1:4a4dcf26486c386fd1d49419287be9ac2dfba2b6
+--! Hash: sha1:81c27cdd045d606057d2a1ac91174aafcb49012a
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

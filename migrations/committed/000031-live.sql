@@ -1,5 +1,5 @@
---! Previous: sha1:269c701dc428a3f867143a26048c8854ccf511bc
---! Hash: sha1:d5728b9bc077632ecae877b763415b9f73844654
+--! Previous: sha1:81c27cdd045d606057d2a1ac91174aafcb49012a
+--! Hash: sha1:4cb98867185ab66ccde142dc823a5599203753b2
 --! Message: live
 --! Baseline: topics/31-live.sql
 

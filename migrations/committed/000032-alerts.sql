@@ -1,5 +1,5 @@
---! Previous: sha1:d5728b9bc077632ecae877b763415b9f73844654
---! Hash: sha1:0d8876530c7393391db28fb4eeccd4e6cba2502b
+--! Previous: sha1:4cb98867185ab66ccde142dc823a5599203753b2
+--! Hash: sha1:67b70045cc5b5e873fd7795d6b9be687d7d9e6f6
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0d8876530c7393391db28fb4eeccd4e6cba2502b
---! Hash: sha1:a67eeb2da509196bcbe496f54dae5df2368f6248
+--! Previous: sha1:67b70045cc5b5e873fd7795d6b9be687d7d9e6f6
+--! Hash: sha1:b351b17e8751dd24c843418a77317096656c28df
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a67eeb2da509196bcbe496f54dae5df2368f6248
---! Hash: sha1:60f81a08ab2eb43dcbe4e4d998833b28f9e36e64
+--! Previous: sha1:b351b17e8751dd24c843418a77317096656c28df
+--! Hash: sha1:22141590c1fad5b640018db78665819b887a4a0e
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:60f81a08ab2eb43dcbe4e4d998833b28f9e36e64
---! Hash: sha1:27f396e751ad381f3a7e1426301ebe9c037f9540
+--! Previous: sha1:22141590c1fad5b640018db78665819b887a4a0e
+--! Hash: sha1:81974c7b40b7964de54330384b86430c22004c4b
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

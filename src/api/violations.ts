@@ -11,11 +11,13 @@ import {
 import { BulkError, type RowFailure } from './bulk/write.ts';
 import type { Constraints } from './constraints.ts';
 
+type Row = Record<string, unknown>;
+
 export interface Violations {
-  /** Names of the CHECKs of a table that values break, each for itself. */
-  find(table: string, row: Record<string, unknown>): Promise<string[]>;
-  /** Reads what a constraint says, if it is not known: its table may be new. */
-  learn(constraint: string): Promise<unknown>;
+  /** Names of the CHECKs of a table that each of these rows breaks. */
+  find(table: string, rows: readonly Row[]): Promise<string[][]>;
+  /** Reads what constraints say, if one is not known: its table may be new. */
+  learn(constraints: readonly string[]): Promise<unknown>;
 }
 
 interface CheckViolation extends Error {
@@ -29,15 +31,15 @@ const isCheckViolation = (error: Error | undefined): error is CheckViolation =>
   (error as { code?: unknown } | undefined)?.code === '23514';
 
 export const violationsOf = (pool: Pool, constraints: Constraints): Violations => ({
-  async find(table, row) {
-    const { rows } = await pool.query<{ name: string }>(
-      'select app_private.violated_checks($1, $2) as name',
-      [table, row],
+  async find(table, rows) {
+    const { rows: found } = await pool.query<{ names: string[][] | null }>(
+      'select app_private.violated_checks($1, $2) as names',
+      [table, JSON.stringify(rows)],
     );
-    return rows.map(({ name }) => name);
+    return found[0]?.names ?? [];
   },
-  async learn(constraint) {
-    if (constraints.of(constraint) === undefined) await constraints.load();
+  async learn(names) {
+    if (names.some((name) => constraints.of(name) === undefined)) await constraints.load();
   },
 });
 
@@ -74,7 +76,7 @@ const columnName = (field: string): string =>
   field === 'rowId' ? 'id' : field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 /** What a mutation was given for a row, by the names of its columns; undefined without any. */
-function givenRow(error: GraphQLError, args: ExecutionArgs): Record<string, unknown> | undefined {
+function givenRow(error: GraphQLError, args: ExecutionArgs): Row | undefined {
   const operation = getOperationAST(args.document, args.operationName);
   const field = operation && rootField(error.path?.[0], operation.selectionSet, args);
   const type = operation && args.schema.getRootType(operation.operation)?.getFields();
@@ -100,40 +102,55 @@ function eachRow(error: GraphQLError): GraphQLError[] {
   );
 }
 
+/** The same error of another CHECK. */
+function ofCheck(error: GraphQLError, cause: CheckViolation, constraint: string): GraphQLError {
+  const { index } = cause as Partial<RowFailure>;
+  return new GraphQLError(error.message, {
+    nodes: error.nodes ?? null,
+    path: error.path ?? null,
+    originalError: Object.assign(new Error(cause.message), {
+      ...{ code: cause.code, constraint },
+      ...(index === undefined ? {} : { index }),
+    }),
+  });
+}
+
 /**
  * PostgreSQL tells of the first CHECK that a row breaks. A form wants to know all of them, so the
- * others are asked for afterwards: each error of that kind becomes one for each CHECK of one column
- * that the given values break.
+ * others are asked for afterwards, once for all rows of a table: each error of that kind becomes
+ * one for each CHECK of one column that the given values break.
  */
 export async function tellAllViolations(
   errors: readonly GraphQLError[],
   args: ExecutionArgs,
   { find, learn }: Violations,
 ): Promise<GraphQLError[]> {
-  const told = errors.flatMap(eachRow).map(async (error) => {
-    const cause = error.originalError ?? undefined;
-    const { constraint: first } = (cause ?? {}) as { constraint?: string };
-    if (first !== undefined) await learn(first).catch(() => {});
-    const { index, row: one } = (cause ?? {}) as Partial<RowFailure>;
-    const row = isCheckViolation(cause) ? (one ?? givenRow(error, args)) : undefined;
-    if (!isCheckViolation(cause) || row === undefined) return [error];
-    // What was asked for is refused in any case.
-    const names = await find(`${cause.schema}.${cause.table}`, row).catch(() => []);
-    const others = names.filter((name) => name !== cause.constraint);
-    return [
-      error,
-      ...others.map(
-        (constraint) =>
-          new GraphQLError(error.message, {
-            nodes: error.nodes ?? null,
-            path: error.path ?? null,
-            originalError: Object.assign(new Error(cause.message), {
-              ...{ code: cause.code, constraint },
-              ...(index === undefined ? {} : { index }),
-            }),
-          }),
-      ),
-    ];
+  const all = errors.flatMap(eachRow);
+  const constraints = all.flatMap(({ originalError }) => {
+    const { constraint } = (originalError ?? {}) as { constraint?: string };
+    return constraint === undefined ? [] : [constraint];
   });
-  return (await Promise.all(told)).flat();
+  // What was asked for is refused in any case.
+  if (constraints.length > 0) await learn(constraints).catch(() => {});
+  const byTable = new Map<string, { error: GraphQLError; row: Row }[]>();
+  for (const error of all) {
+    const cause = error.originalError ?? undefined;
+    if (!isCheckViolation(cause)) continue;
+    const row = (cause as Partial<RowFailure>).row ?? givenRow(error, args);
+    const table = `${cause.schema}.${cause.table}`;
+    if (row !== undefined) byTable.set(table, [...(byTable.get(table) ?? []), { error, row }]);
+  }
+  const names = new Map<GraphQLError, string[]>();
+  for (const [table, broken] of byTable) {
+    const found = await find(
+      table,
+      broken.map(({ row }) => row),
+    ).catch(() => []);
+    for (const [place, { error }] of broken.entries()) names.set(error, found[place] ?? []);
+  }
+  return all.flatMap((error) => {
+    const cause = error.originalError as CheckViolation;
+    const others = names.get(error)?.filter((name) => name !== cause.constraint) ?? [];
+    return [error, ...others.map((constraint) => ofCheck(error, cause, constraint))];
+  });
 }

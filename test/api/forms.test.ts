@@ -135,6 +135,7 @@ describe('a form is told', () => {
     ]);
     const literal = String.raw`mutation { createTask(input: { task: { title: "a\u0000b" } }) { clientMutationId } }`;
     expect(await told(literal)).toEqual([['title', sentence, invalid]]);
+    expect(await told(literal.replace('\\u0000', '\0'))).toEqual([['title', sentence, invalid]]);
     const search = 'query ($words: String!) { searchTasks(query: $words) { totalCount } }';
     expect(await told(search, { words: '\0' })).toEqual([['words', sentence, invalid]]);
     const data = { name: 'x', data: { 'a\0': 1 } };

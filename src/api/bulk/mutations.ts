@@ -41,12 +41,15 @@ export function* mutationsOf(build: Build): Generator<Mutation> {
     // A user has one row of such a table.
     if (primary === undefined || primary.attributes.length < 2) continue;
     const tableType = inflection.tableType(codec);
+    const allowed = (what: 'attribute:insert' | 'attribute:update') =>
+      Object.keys(attributes).filter((name) =>
+        behavior.pgCodecAttributeMatches([codec, name], what),
+      );
     const target = (key: readonly string[]): Target => ({
       resource,
       columns: attributes,
-      updatable: Object.keys(attributes).filter((name) =>
-        behavior.pgCodecAttributeMatches([codec, name], 'attribute:update'),
-      ),
+      insertable: allowed('attribute:insert'),
+      updatable: allowed('attribute:update'),
       key: key.filter((column) => column !== tenantKey),
       primaryKey: [...primary.attributes],
       tenantKey,

@@ -5,7 +5,8 @@ import { type SQL, sql } from 'postgraphile/pg-sql2';
 export interface Target {
   resource: PgResource;
   columns: Record<string, { codec: PgCodec }>;
-  /** Those that a user may change. */
+  /** Those that a user may give to a new row, and those that it may change. */
+  insertable: string[];
   updatable: string[];
   /** The columns by which a row is found, without the tenant's. */
   key: string[];
@@ -38,8 +39,9 @@ const columnsOf = (rows: readonly Row[]): string[] =>
 /** Inserts rows in one statement. What a row does not have is the column's default. */
 export function insertRows(target: Target, rows: readonly Row[], onConflict: SQL = sql.blank): SQL {
   const { resource, primaryKey } = target;
-  // A row of nothing but defaults has at least one of them.
-  const columns = [...new Set([...columnsOf(rows), ...target.key.slice(0, 1)])];
+  const given = columnsOf(rows);
+  // Rows of nothing but defaults name one of them.
+  const columns = given.length > 0 ? given : target.insertable.slice(0, 1);
   const cell = (row: Row, column: string): SQL =>
     Object.hasOwn(row, column) ? typed(target, column, row[column]) : sql`default`;
   const tuples = rows.map(

@@ -157,7 +157,7 @@ function makeParser(
       fault === undefined
         ? [
             ...explain(document, validate(schema, document, rules)),
-            ...(text.includes('\\u') ? refuseNullBytes(document) : []),
+            ...(/\\u|\0/.test(text) ? refuseNullBytes(document) : []),
           ]
         : [fault];
     return errors.length > 0 ? { errors } : { document };

@@ -71,8 +71,8 @@ export const mutants: Mutant[] = [
   change(
     'src/api/violations.ts',
     'only the first wrong field is told',
-    'const others = names.filter((name) => name !== cause.constraint);',
-    'const others = names.filter((name) => name === "");',
+    'names.get(error)?.filter((name) => name !== cause.constraint)',
+    'names.get(error)?.filter((name) => name === "")',
     forms,
   ),
   change(
@@ -155,8 +155,8 @@ export const mutants: Mutant[] = [
   change(
     'src/api/pooler.ts',
     'a pooler in transaction mode is taken for a server',
-    'if (!isShared && (await backendOf(first)) === before) return;',
-    'if (!isShared || (await backendOf(first)) !== before) return;',
+    'if (isOwn) return;',
+    'if (isOwn || before > 0) return;',
     pooler,
   ),
 ];
