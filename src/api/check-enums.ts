@@ -37,6 +37,10 @@ export function valuesOf(definition: string): string[] | undefined {
   return values?.map((value) => value.slice(1, -"'::text".length).replaceAll("''", "'"));
 }
 
+/** Whether GraphQL can call a value by its name: a list with another one stays text. */
+const isName = (value: string): boolean =>
+  /^(?!__)[_a-z][_a-z0-9]*$/i.test(value) && !['true', 'false', 'null'].includes(value);
+
 /** What "@value todo Not begun." says of a value. */
 function describe(
   values: readonly string[],
@@ -72,7 +76,7 @@ function readEnums(
   for (const constraint of constraints) {
     const values = valuesOf(byId.get(constraint._id) ?? '');
     const [attribute] = constraint.getAttributes() ?? [];
-    if (values === undefined || attribute === undefined) continue;
+    if (values === undefined || attribute === undefined || !values.every(isName)) continue;
     const { tags, description } = constraint.getTagsAndDescription();
     const table = singularize(constraint.getClass()?.relname ?? '');
     const name = typeof tags.enum === 'string' ? tags.enum : `${table}_${attribute.attname}`;
@@ -110,7 +114,7 @@ type Apply = (query: PgSelectQueryBuilder) => void;
 /**
  * A column of text whose CHECK lists its values is an enum: `column in ('low', 'high')`. The tags
  * of the constraint's comment name it (`@enum TaskPriority`), and describe its values
- * (`@value low Can wait.`). Its order is that of the CHECK.
+ * (`@value low Can wait.`). Its order is that of the CHECK. Values that are no names stay text.
  */
 export const CheckEnumsPlugin: GraphileConfig.Plugin = {
   name: 'CheckEnumsPlugin',

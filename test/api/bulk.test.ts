@@ -313,6 +313,25 @@ describe('an upsert', () => {
   });
 });
 
+test('a hundred rows that are wrong cost one question, and leave connections to others', async () => {
+  const asked = async () => {
+    const [row] = await db.as('superuser')<{ calls: string }[]>`
+      select coalesce(sum(calls), 0) as calls from pg_stat_statements
+      inner join pg_database on pg_database.oid = dbid and datname = current_database()
+      where query like 'select app_private.violated_checks%'`;
+    return Number(row?.calls);
+  };
+  const before = await asked();
+  const tasks = Array.from({ length: 100 }, () => ({ title: '', positionInList: -1 }));
+  const { errors } = await api.query(
+    'mutation ($tasks: [TaskInput!]!) { createTasks(input: { tasks: $tasks }) { clientMutationId } }',
+    { tasks },
+    ann.accessToken,
+  );
+  expect(errors).toHaveLength(200);
+  expect((await asked()) - before).toBe(1);
+});
+
 test('each table that has a single mutation has one of many, and asks who it is', async () => {
   const { data } = await api.query<{ __type: { fields: { name: string }[] } }>(
     '{ __type(name: "Mutation") { fields { name } } }',
