@@ -82,14 +82,16 @@ export function registerServe(program: Command): void {
           ? error
           : connectionError(error, urls.authenticator, 'DATABASE_URL');
       });
+      const graceMs = graceOf(config);
+      // Before anybody is told that it is ready: whoever is told may stop it at once.
+      const stopped = untilStopped(log, graceMs, async () => {
+        await api.close({ drainMs: drainOf(config), graceMs });
+        await stopTracing();
+      });
       log.info({ port: api.port }, 'listening');
       sayReady({ port: api.port });
       // Building the schema anew takes a while.
       if (options.watch !== true) startWatchdog('api');
-      const graceMs = graceOf(config);
-      await untilStopped(log, graceMs, async () => {
-        await api.close({ drainMs: drainOf(config), graceMs });
-        await stopTracing();
-      });
+      await stopped;
     });
 }

@@ -60,12 +60,13 @@ export function registerWorker(program: Command): void {
         checks: () => figures.checks(),
       });
       log.info({ channel: channel.description, metrics_port: open?.port }, 'working');
-      sayReady();
       const graceMs = graceOf(config);
-      await untilStopped(log, graceMs, async () => {
+      const stopped = untilStopped(log, graceMs, async () => {
         await worker.close(graceMs);
         await stopTracing();
         open?.close();
       });
+      sayReady();
+      await stopped;
     });
 }

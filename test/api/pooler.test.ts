@@ -91,7 +91,8 @@ test('a pooler in transaction mode is refused with a sentence, one in session mo
   expect(refused.output).not.toContain(jwtSecret);
   const served = await serve(await startPooler('session'));
   await served.ready();
-  await served.stop();
+  // It was told to stop as soon as it was ready, and stopped in order.
+  expect(await served.stop()).toBe(0);
 });
 
 const settings = '{ userSetting { theme } }';
