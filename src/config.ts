@@ -216,6 +216,10 @@ export const variables = z.object({
   GW_DELIVERY_SECRET: webhookSecret
     .optional()
     .describe('signs what is posted to an http or https delivery URL'),
+  GW_DELIVERY_STATUS_URL: httpUrl
+    .refine((text) => text.includes('{key}'), 'must have {key} where the idempotency key goes')
+    .optional()
+    .describe('where the receiver says whether it has a message: 200 yes, 404 no'),
   GW_DELIVERY_CONCURRENCY: z.coerce
     .number()
     .int()

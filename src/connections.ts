@@ -18,18 +18,18 @@ export interface Budget {
 export const budgetOf = ({ GW_POOL_SIZE: pool }: Config): Budget[] => [
   {
     process: 'serve',
-    total: pool + 4,
-    are: `${pool} for requests, 2 for metrics, 1 listens, 1 for /readyz`,
+    total: pool + 5,
+    are: `${pool} for requests, 2 for metrics, 1 listens, 1 for /readyz, 1 for the fence`,
   },
   {
     process: 'worker',
-    total: workerPool + 1,
-    are: `${workerPool} for the queue, 1 by which it lives`,
+    total: workerPool + 2,
+    are: `${workerPool} for the queue, 1 by which it lives, 1 for the fence`,
   },
   {
     process: 'cdc',
-    total: 4,
-    are: '2 for statements, 1 for its lease, 1 reads the log (of max_wal_senders)',
+    total: 5,
+    are: '2 for statements, 1 for its lease, 1 for the fence, 1 reads the log (of max_wal_senders)',
   },
 ];
 

@@ -1,5 +1,5 @@
 --! Previous: sha1:f320351d66d2cfdd14809cbc80a6a77ab0e52deb
---! Hash: sha1:d30634b2efa6aa0d35fe43bcb42847404b16d656
+--! Hash: sha1:c306770072ff5a5aedf03fee99d3bbcd223dd67c
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 
@@ -17,10 +17,21 @@ create table ops.cron_jobs (
   command text not null,
   is_active boolean not null default true,
   description text not null,
+  -- In a copy that nobody has adopted, pg_cron starts it and nothing happens, also while it is
+  -- being restored. A procedure that commits cannot be called from within a function.
+  scheduled_command text not null generated always as (
+    case when command like 'call %'
+      then 'do $fence$ begin if not ops.is_fenced() then ' || command
+        || '; end if; end $fence$'
+      else command || ' where not ops.is_fenced()'
+    end
+  ) stored,
   constraint cron_jobs_pkey primary key (job_name),
   constraint cron_jobs_job_name_check check (job_name ~ '^[a-z][a-z0-9-]{1,60}$'),
   constraint cron_jobs_schedule_check
-    check (schedule ~ '^\s*(\S+\s+){4}\S+\s*$' or schedule ~ '^[1-5]?[0-9] seconds$')
+    check (schedule ~ '^\s*(\S+\s+){4}\S+\s*$' or schedule ~ '^[1-5]?[0-9] seconds$'),
+  constraint cron_jobs_command_check
+    check (command ~ '^(select|call) [a-z0-9_]+[.][a-z0-9_]+[(][^;]*[)]$')
 );
 
 grant select on ops.cron_jobs to gw_monitor;
@@ -59,7 +70,7 @@ begin
         select from ops.cron_jobs
         where cron_jobs.job_name = job.jobname
           and cron_jobs.schedule = job.schedule
-          and cron_jobs.command = job.command
+          and cron_jobs.scheduled_command = job.command
           and cron_jobs.is_active
           and job.active
       )
@@ -67,7 +78,8 @@ begin
 
   execute $sync$
     select
-      count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule, cron_jobs.command)),
+      count(cron.schedule(cron_jobs.job_name, cron_jobs.schedule,
+        cron_jobs.scheduled_command)),
       array_agg(cron_jobs.job_name order by cron_jobs.job_name)
     from ops.cron_jobs
     where cron_jobs.is_active

@@ -1,5 +1,5 @@
---! Previous: sha1:d30634b2efa6aa0d35fe43bcb42847404b16d656
---! Hash: sha1:c5237b0c1176fcdc2b4bc6a08ef0b91a579e20a5
+--! Previous: sha1:c306770072ff5a5aedf03fee99d3bbcd223dd67c
+--! Hash: sha1:cf6d45859730782249da853d2342f26dcd7b61c3
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 
@@ -1085,7 +1085,7 @@ declare
   obstacle text;
   dropped integer := 0;
 begin
-  if pg_is_in_recovery() then
+  if pg_is_in_recovery() or ops.is_fenced() then
     return 0;
   end if;
   -- The lock of ops.ensure_partitions(): one at a time, whatever is done to partitions.

@@ -1,5 +1,5 @@
---! Previous: sha1:6b770d8519e2181bb3f1da1e01f65ce4ca97a6d4
---! Hash: sha1:228fd378fbabc7b3f909ef78541d7cb459b8f7d1
+--! Previous: sha1:74d211256a1f48babec75d9f96d596dd518540d3
+--! Hash: sha1:38e2aa64e7bed2072df5ef98328a0fc8ccf58ea3
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:228fd378fbabc7b3f909ef78541d7cb459b8f7d1
---! Hash: sha1:c42255599b9730780ffa32e171238ab601579a45
+--! Previous: sha1:38e2aa64e7bed2072df5ef98328a0fc8ccf58ea3
+--! Hash: sha1:527931e09af0a271bde6c9c8b9b783c28b30578b
 --! Message: time
 --! Baseline: topics/07-time.sql
 

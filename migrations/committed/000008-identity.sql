@@ -1,5 +1,5 @@
---! Previous: sha1:c42255599b9730780ffa32e171238ab601579a45
---! Hash: sha1:802ba033cc8b3863f0964f745aa4a9a113157920
+--! Previous: sha1:527931e09af0a271bde6c9c8b9b783c28b30578b
+--! Hash: sha1:ffd09f55a0e317177f370d95ae72c38a00885eda
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:802ba033cc8b3863f0964f745aa4a9a113157920
---! Hash: sha1:9c0febf99938e175fb6c09098e5158a948c5636e
+--! Previous: sha1:ffd09f55a0e317177f370d95ae72c38a00885eda
+--! Hash: sha1:0ad7a04485f7af2ae6dafc78d7f173db147020c3
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

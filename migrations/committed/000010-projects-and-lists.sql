@@ -1,5 +1,5 @@
---! Previous: sha1:9c0febf99938e175fb6c09098e5158a948c5636e
---! Hash: sha1:a25dddbf7ae8c4d00d7b8b9ca4e6cfab11cd73ec
+--! Previous: sha1:0ad7a04485f7af2ae6dafc78d7f173db147020c3
+--! Hash: sha1:405c3bddc0ee3a4f1ec11045c72b55d2e9c50797
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

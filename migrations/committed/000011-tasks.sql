@@ -1,5 +1,5 @@
---! Previous: sha1:a25dddbf7ae8c4d00d7b8b9ca4e6cfab11cd73ec
---! Hash: sha1:bd607a00dcf4303a02c5fc04746b7a701d4fd210
+--! Previous: sha1:405c3bddc0ee3a4f1ec11045c72b55d2e9c50797
+--! Hash: sha1:a4ec881cc4f2e2e0b97e4b3b652763e8e1a8b411
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

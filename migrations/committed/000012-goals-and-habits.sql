@@ -1,5 +1,5 @@
---! Previous: sha1:bd607a00dcf4303a02c5fc04746b7a701d4fd210
---! Hash: sha1:5b5525f1f37b66b3ff8b7b2cdab6cf7f36c886f5
+--! Previous: sha1:a4ec881cc4f2e2e0b97e4b3b652763e8e1a8b411
+--! Hash: sha1:7613c28f043f0c829c1ffe1e5c12ff3e3e4fd5da
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

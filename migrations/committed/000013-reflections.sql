@@ -1,5 +1,5 @@
---! Previous: sha1:5b5525f1f37b66b3ff8b7b2cdab6cf7f36c886f5
---! Hash: sha1:30ae0d170dcc09fcf5bdf8feaaea81bbd1bc6496
+--! Previous: sha1:7613c28f043f0c829c1ffe1e5c12ff3e3e4fd5da
+--! Hash: sha1:25b55af461c4d9b0feb2c9d122c209106401e0cf
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:30ae0d170dcc09fcf5bdf8feaaea81bbd1bc6496
---! Hash: sha1:de90dd6f8d2bbae1a9930bcb1050e07375594014
+--! Previous: sha1:25b55af461c4d9b0feb2c9d122c209106401e0cf
+--! Hash: sha1:330561f5cdb8ad0c5e3abe172c9cf120c6c80f26
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

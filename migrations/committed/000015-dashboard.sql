@@ -1,5 +1,5 @@
---! Previous: sha1:de90dd6f8d2bbae1a9930bcb1050e07375594014
---! Hash: sha1:537b39b999d07283ecde841a8ee59faed63a69cd
+--! Previous: sha1:330561f5cdb8ad0c5e3abe172c9cf120c6c80f26
+--! Hash: sha1:383ec4d49e7becb3bc0e9fcc39405b2ca6b5425a
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:537b39b999d07283ecde841a8ee59faed63a69cd
---! Hash: sha1:758b4694e83c4804b6e932312d9655172a16a49e
+--! Previous: sha1:383ec4d49e7becb3bc0e9fcc39405b2ca6b5425a
+--! Hash: sha1:3aae501e11f7cd20a6de3a202c9b0e5d0739351a
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:758b4694e83c4804b6e932312d9655172a16a49e
---! Hash: sha1:84c88cc22dd199de4914ea01b973dac769283091
+--! Previous: sha1:3aae501e11f7cd20a6de3a202c9b0e5d0739351a
+--! Hash: sha1:16f0869c6aa25201e95d525af4595fefce27c501
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

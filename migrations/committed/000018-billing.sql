@@ -1,5 +1,5 @@
---! Previous: sha1:84c88cc22dd199de4914ea01b973dac769283091
---! Hash: sha1:e55a59645bc7241e45679d53af884e812522f779
+--! Previous: sha1:16f0869c6aa25201e95d525af4595fefce27c501
+--! Hash: sha1:6307984d1d42276a3979217f2632ebf214dce386
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

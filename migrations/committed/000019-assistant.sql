@@ -1,5 +1,5 @@
---! Previous: sha1:e55a59645bc7241e45679d53af884e812522f779
---! Hash: sha1:e7c42125ff24c97dc0eeeea929c48e1105f3834f
+--! Previous: sha1:6307984d1d42276a3979217f2632ebf214dce386
+--! Hash: sha1:a0ba413d84007337658c08682c0d6a848d347ba7
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e7c42125ff24c97dc0eeeea929c48e1105f3834f
---! Hash: sha1:0c09792b356101da72e84c13acc5c205b20bc547
+--! Previous: sha1:a0ba413d84007337658c08682c0d6a848d347ba7
+--! Hash: sha1:c7963ce10b9578958bb20f7af115fe976fed9162
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0c09792b356101da72e84c13acc5c205b20bc547
---! Hash: sha1:0d679797d606670162fe04df5ebb5b277ed6c06a
+--! Previous: sha1:c7963ce10b9578958bb20f7af115fe976fed9162
+--! Hash: sha1:e24e5b6421bea4016cd49bf7cbf8932dad6b57a5
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0d679797d606670162fe04df5ebb5b277ed6c06a
---! Hash: sha1:16125197a0759bca5925c60c056b5b8609728ef4
+--! Previous: sha1:e24e5b6421bea4016cd49bf7cbf8932dad6b57a5
+--! Hash: sha1:57c0c921d778ef48382ebbb28cc4a8cc32c5dd5d
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

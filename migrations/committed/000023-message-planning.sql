@@ -1,5 +1,5 @@
---! Previous: sha1:16125197a0759bca5925c60c056b5b8609728ef4
---! Hash: sha1:d4bbcf4b9a6d10057cc7a4031341fb4bc1869a24
+--! Previous: sha1:57c0c921d778ef48382ebbb28cc4a8cc32c5dd5d
+--! Hash: sha1:bc49fde8bf2751718fb0d6270553459e764ba940
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -255,6 +255,8 @@ language sql volatile
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 as $$
+  select ops.refuse_when_fenced();
+
   with queued as (
     update app_public.message_logs
     set status = case message_logs.status
@@ -716,6 +718,8 @@ declare
   due_users uuid[];
   planned integer;
 begin
+  perform ops.note_promotion();
+  perform ops.refuse_when_fenced();
   perform app_private.message_queue();
   perform app_private.late_window();
   perform app_private.replan_message_types(p_now);
@@ -746,7 +750,7 @@ end
 $$;
 
 comment on function app_private.plan_due_messages(timestamptz, integer) is
-  'Plans the messages of the next 24 hours, the earliest first, up to a limit; then queues those that are due. Returns how many were planned. Raises GW011 when configuration is missing.';
+  'Plans the messages of the next 24 hours, the earliest first, up to a limit; then queues those that are due. Returns how many were planned. Raises GW011 when configuration is missing, GW070 in a copy that nobody has adopted.';
 --! EndIncluded functions/app_private/plan_due_messages.sql
 --! Included functions/app_private/tg_users__replan.sql
 -- Definer: a user may change the profile, and has no right to plan. Only columns that the

@@ -1,5 +1,5 @@
---! Previous: sha1:d4bbcf4b9a6d10057cc7a4031341fb4bc1869a24
---! Hash: sha1:f0f74d54b21f4befc4d702dc9be6969222352fb6
+--! Previous: sha1:bc49fde8bf2751718fb0d6270553459e764ba940
+--! Hash: sha1:c21450927b115d64de9d3016bbaff05570be20fa
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f0f74d54b21f4befc4d702dc9be6969222352fb6
---! Hash: sha1:a1efe00f27636b6827e90b6b613e2f6f2b62970d
+--! Previous: sha1:c21450927b115d64de9d3016bbaff05570be20fa
+--! Hash: sha1:c2ce78605f9280d07ec00ee3d9b8d4f449c8ca60
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 
@@ -40,6 +40,7 @@ as $$
 declare
   worker integer;
 begin
+  perform ops.refuse_when_fenced();
   insert into app_private.send_workers default values returning key into worker;
   perform pg_advisory_lock(26488, worker);
   return worker;
@@ -67,6 +68,7 @@ as $$
       and due.state < 'active'
       and not due.blocked
       and due.start_after <= now()
+      and not ops.is_fenced()
     order by due.priority desc, due.created_on, due.id
     limit p_limit
     for update skip locked
@@ -563,6 +565,7 @@ declare
   empty_digests constant uuid[] := app_private.compose_due_digests(jobs, p_channel);
   returned integer;
 begin
+  perform ops.refuse_when_fenced();
   return query
   with decided as materialized (
     select * from app_private.decide_claims(jobs, p_channel, empty_digests)

@@ -1,5 +1,5 @@
---! Previous: sha1:a1efe00f27636b6827e90b6b613e2f6f2b62970d
---! Hash: sha1:1b0145018e0e059c9d90a7c59a6db4a292fb31ae
+--! Previous: sha1:c2ce78605f9280d07ec00ee3d9b8d4f449c8ca60
+--! Hash: sha1:f371b06d8a94220f7213031c060f04e1c196d513
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1b0145018e0e059c9d90a7c59a6db4a292fb31ae
---! Hash: sha1:48ffe37a2ea6f7ecad1d4f8217854fb0a34ff593
+--! Previous: sha1:f371b06d8a94220f7213031c060f04e1c196d513
+--! Hash: sha1:28fcef2f73017709c8e26d6fb64da1b811f9c2a3
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,11 +1,11 @@
---! Previous: sha1:48ffe37a2ea6f7ecad1d4f8217854fb0a34ff593
---! Hash: sha1:8d0262e1bbc0bb2073718e6ef6f774b017164781
+--! Previous: sha1:28fcef2f73017709c8e26d6fb64da1b811f9c2a3
+--! Hash: sha1:e74f3923440eb837a39ffcb87dadbf0024b1923f
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 
 /*
  * Changes that a person on call may make: redrive, cancel, resolve, replan, limit a
- * channel.
+ * channel, adopt a copy.
  *
  * Each one is in the audit log, and those that select messages by filters have a dry run.
  */
@@ -610,3 +610,82 @@ $$;
 comment on function ops.limit_channel(text, double precision) is
   'Limits a channel to a number of messages a second, for all workers together; null means no limit.';
 --! EndIncluded functions/ops/limit_channel.sql
+--! Included functions/ops/messages_in_doubt.sql
+create or replace function ops.messages_in_doubt(p_until timestamptz default now())
+returns table (
+  user_id uuid, message_id uuid, scheduled_send_time timestamptz, message_type text,
+  delivery_date date, status text, idempotency_key text
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select user_id, id, scheduled_send_time, message_type, delivery_date, status,
+    idempotency_key
+  from app_public.message_logs
+  where stage = 'open'
+    and scheduled_send_time <= p_until
+    -- A bound that lets PostgreSQL skip partitions.
+    and scheduled_send_time > p_until - interval '1 year'
+  order by scheduled_send_time, user_id, id
+$$;
+
+comment on function ops.messages_in_doubt(timestamptz) is
+  'Messages that were due until an instant and, as far as this copy knows, not sent. The original may have sent them since the copy was made.';
+--! EndIncluded functions/ops/messages_in_doubt.sql
+--! Included functions/ops/settle_messages.sql
+-- Only what a copy does not know for itself. The job goes too: nobody is to send it.
+create or replace function ops.settle_messages(
+  p_keys text[], p_status text, p_reason text, p_until timestamptz default now()
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  settled integer;
+begin
+  if p_status is null or p_status not in ('SENT', 'UNKNOWN', 'CANCELED') then
+    raise exception 'a message in doubt can become SENT, UNKNOWN or CANCELED, not %', p_status
+      using errcode = 'GW041';
+  end if;
+  with doubtful as materialized (
+    select doubt.*
+    from ops.messages_in_doubt(p_until) as doubt
+    where doubt.idempotency_key = any (p_keys)
+  ),
+  changed as (
+    update app_public.message_logs
+    set status = p_status,
+      actual_send_time = case p_status
+        when 'SENT' then coalesce(message_logs.attempted_at, doubtful.scheduled_send_time) end,
+      uncertain_since = case p_status
+        when 'UNKNOWN' then coalesce(message_logs.uncertain_since,
+          message_logs.attempted_at, doubtful.scheduled_send_time) end,
+      error_message = case when p_status <> 'SENT' then p_reason end,
+      attempts = coalesce(message_logs.attempts, '[]') || jsonb_build_array(
+        jsonb_build_object(
+          'change', 'adopted as ' || p_status,
+          'changed_at', now(),
+          'changed_by', session_user,
+          'status', message_logs.status,
+          'error', p_reason))
+    from doubtful
+    where message_logs.user_id = doubtful.user_id
+      and message_logs.id = doubtful.message_id
+      and message_logs.scheduled_send_time = doubtful.scheduled_send_time
+    returning message_logs.job_id
+  ),
+  removed as (
+    delete from pgboss.job
+    using changed
+    where job.name = 'message-send'
+      and job.id = changed.job_id
+  )
+  select count(*) into settled from changed;
+  return settled;
+end
+$$;
+
+comment on function ops.settle_messages(text[], text, text, timestamptz) is
+  'Records what became of messages in doubt, by their idempotency keys: SENT, UNKNOWN or CANCELED, and why. Returns how many. For "gw adopt".';
+--! EndIncluded functions/ops/settle_messages.sql

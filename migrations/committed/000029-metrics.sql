@@ -1,5 +1,5 @@
---! Previous: sha1:8d0262e1bbc0bb2073718e6ef6f774b017164781
---! Hash: sha1:4a4dcf26486c386fd1d49419287be9ac2dfba2b6
+--! Previous: sha1:e74f3923440eb837a39ffcb87dadbf0024b1923f
+--! Hash: sha1:94237ed0256119a36cf081c3edf5280ad9c6b6d5
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4a4dcf26486c386fd1d49419287be9ac2dfba2b6
---! Hash: sha1:81c27cdd045d606057d2a1ac91174aafcb49012a
+--! Previous: sha1:94237ed0256119a36cf081c3edf5280ad9c6b6d5
+--! Hash: sha1:7c80e02a3a647e611397c1001f8c2f57fbeb4bd5
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:81c27cdd045d606057d2a1ac91174aafcb49012a
---! Hash: sha1:4cb98867185ab66ccde142dc823a5599203753b2
+--! Previous: sha1:7c80e02a3a647e611397c1001f8c2f57fbeb4bd5
+--! Hash: sha1:c2d29fe36c2dbc21686b96e49af58bea2f30490e
 --! Message: live
 --! Baseline: topics/31-live.sql
 

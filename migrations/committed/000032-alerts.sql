@@ -1,5 +1,5 @@
---! Previous: sha1:4cb98867185ab66ccde142dc823a5599203753b2
---! Hash: sha1:67b70045cc5b5e873fd7795d6b9be687d7d9e6f6
+--! Previous: sha1:c2d29fe36c2dbc21686b96e49af58bea2f30490e
+--! Hash: sha1:c91f0063585610eedacc154a950ea374cf62e29e
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 
@@ -224,6 +224,11 @@ as $$
 declare
   level_before text;
 begin
+  -- A copy would tell people of what the original does.
+  if ops.is_fenced() then
+    return false;
+  end if;
+
   select level
   into level_before
   from ops.alerts
@@ -251,7 +256,7 @@ $$;
 grant execute on function ops.raise_alert(text, text, text, text, text)
   to gw_worker, gw_cdc;
 comment on function ops.raise_alert(text, text, text, text, text) is
-  'Opens an alert, or updates the open alert of this check and object. Returns true when it is new or its level changed.';
+  'Opens an alert, or updates the open alert of this check and object. Returns true when it is new or its level changed. Does nothing in a copy that nobody has adopted.';
 --! EndIncluded functions/ops/raise_alert.sql
 --! Included functions/ops/resolve_alert.sql
 -- Definer: see raise_alert().
@@ -284,7 +289,8 @@ set search_path = pg_catalog, pg_temp
 as $$
   with notice as (
     insert into ops.alert_notices (alert_id, check_name, object, state)
-    values (p_alert.id, p_alert.check_name, p_alert.object, p_state)
+    select p_alert.id, p_alert.check_name, p_alert.object, p_state
+    where not ops.is_fenced()
     returning alert_notices.id, alert_notices.created_at
   ),
   queued as (
@@ -314,7 +320,7 @@ as $$
 $$;
 
 comment on function ops.notify_alert(ops.alerts, text) is
-  'Records a notice of an alert and queues its delivery. Returns the id of the notice.';
+  'Records a notice of an alert and queues its delivery. Returns the id of the notice; null in a copy that nobody has adopted.';
 --! EndIncluded functions/ops/notify_alert.sql
 --! Included functions/app_private/tg_alerts__notify.sql
 create or replace function app_private.tg_alerts__notify() returns trigger
@@ -457,6 +463,7 @@ declare
 begin
   -- A run that takes longer than a minute does not hold up the next one.
   if pg_is_in_recovery()
+    or ops.is_fenced()
     or not pg_try_advisory_xact_lock(hashtextextended('ops.check_health', 0))
   then
     return 0;

@@ -1,5 +1,5 @@
---! Previous: sha1:67b70045cc5b5e873fd7795d6b9be687d7d9e6f6
---! Hash: sha1:b351b17e8751dd24c843418a77317096656c28df
+--! Previous: sha1:c91f0063585610eedacc154a950ea374cf62e29e
+--! Hash: sha1:72a8f9295821fd304eff13f17bfaf02673e81368
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 
@@ -701,6 +701,7 @@ declare
   capture ops.change_capture;
   changes app_private.capture_expectations[];
 begin
+  perform ops.refuse_when_fenced();
   select *
   into capture
   from ops.change_capture
@@ -782,6 +783,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform ops.refuse_when_fenced();
   delete from ops.change_capture where slot_name <> p_slot;
   insert into ops.change_capture (slot_name, plugin, state)
   values (p_slot, p_plugin, 'snapshotting')

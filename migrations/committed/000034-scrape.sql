@@ -1,5 +1,5 @@
---! Previous: sha1:b351b17e8751dd24c843418a77317096656c28df
---! Hash: sha1:22141590c1fad5b640018db78665819b887a4a0e
+--! Previous: sha1:72a8f9295821fd304eff13f17bfaf02673e81368
+--! Hash: sha1:43c2608238aebf7542415a77bfa8fcb62a3bb60f
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

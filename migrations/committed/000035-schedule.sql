@@ -1,5 +1,5 @@
---! Previous: sha1:22141590c1fad5b640018db78665819b887a4a0e
---! Hash: sha1:81974c7b40b7964de54330384b86430c22004c4b
+--! Previous: sha1:43c2608238aebf7542415a77bfa8fcb62a3bb60f
+--! Hash: sha1:d68601c39b8d4e1b1222c27a984a6a026bb8b0c7
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 
@@ -298,7 +298,8 @@ begin
   return query execute $sql$
     select coalesce(cron_jobs.job_name, job.jobname, job.jobid::text),
       coalesce(job.schedule, cron_jobs.schedule),
-      coalesce(job.command, cron_jobs.command),
+      case when job.command <> cron_jobs.scheduled_command then job.command
+        else coalesce(cron_jobs.command, job.command) end,
       coalesce(cron_jobs.description, ''), cron_jobs.job_name is not null,
       coalesce(job.active, false), latest.start_time, latest.end_time, latest.status,
       latest.return_message, history.run_seconds, history.failed

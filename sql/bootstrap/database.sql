@@ -89,6 +89,34 @@ begin
 end
 $extensions$;
 
+-- Where the files of this server are, which only a superuser may look up: the machine's number,
+-- and since when one of the files is there that PostgreSQL never writes again. A copy of the
+-- files has another one. Where it is not there (a managed server), what it tells is not compared.
+do $place$
+begin
+  if not (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+    return;
+  end if;
+  create or replace function public.groundwork_place(
+    out machine text, out files_since timestamptz
+  )
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  as $function$
+  begin
+    files_since := (pg_stat_file('PG_VERSION')).change;
+    machine := nullif(btrim(pg_read_file('/etc/machine-id', 0, 64, true), E' \n'), '');
+  exception when insufficient_privilege then
+    null; -- restored under a lesser owner
+  end
+  $function$;
+  comment on function public.groundwork_place() is
+    'Which machine this server runs on (/etc/machine-id), and since when its files are there.';
+  revoke all on function public.groundwork_place() from public;
+  grant execute on function public.groundwork_place() to gw_owner;
+end
+$place$;
+
 -- Nobody writes large objects, which every role may else: also one that may only read.
 do $large_objects$
 declare

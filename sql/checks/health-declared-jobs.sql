@@ -25,7 +25,7 @@ from ops.cron_jobs
 left join jobs on jobs.jobname = cron_jobs.job_name
 where cron_jobs.is_active
   and (jobs.schedule, jobs.command, jobs.active)
-    is distinct from (cron_jobs.schedule, cron_jobs.command, true)
+    is distinct from (cron_jobs.schedule, cron_jobs.scheduled_command, true)
 union all
 select
   'warning',

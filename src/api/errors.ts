@@ -30,6 +30,7 @@ export const errorCodes = [
   'BODY_TOO_LARGE',
   'SIGNATURE_INVALID',
   'CONFLICT',
+  'READ_ONLY',
   'TIMEOUT',
   'UNAVAILABLE',
   'INTERNAL',
@@ -100,6 +101,7 @@ export const refusals = {
   notFound: 'there is no such row',
   pageSize: 'a page has between 0 and 100 rows',
   tooManyAtOnce: 'too many of your requests run at once; try again',
+  readOnly: 'this is a copy of the database, which can only be read',
   responseTooLarge: 'the response would be longer than 10 MB; ask for less',
 } as const;
 
@@ -174,6 +176,8 @@ const fieldOfVariable = (message: string): string | undefined =>
 
 export interface MaskOptions {
   disk?: FullDisk;
+  /** Whether the database is a copy, of which nothing may be changed. */
+  readsOnly?: () => boolean;
   /** Whether a message may propose names of the schema. */
   showsSchema?: boolean | undefined;
   /** Whether the request that is answered came without a token. */
@@ -190,7 +194,12 @@ const brokenConnection = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EP
 export function makeMaskError(
   log: Log,
   constraintOf: ConstraintOf,
-  { disk, showsSchema = true, isAnonymous = () => false }: MaskOptions = {},
+  {
+    disk,
+    readsOnly = () => false,
+    showsSchema = true,
+    isAnonymous = () => false,
+  }: MaskOptions = {},
 ) {
   return (error: GraphQLError): GraphQLError => {
     const cause = error.originalError ?? undefined;
@@ -230,6 +239,9 @@ export function makeMaskError(
     }
     const sqlState = codeOf(cause);
     if (sqlState === '53100') disk?.note();
+    if (sqlState === '25006' && readsOnly()) {
+      return show({ message: refusals.readOnly, code: 'READ_ONLY' });
+    }
     if (sqlState !== undefined) {
       const translated = translate(cause as DatabaseError, constraintOf, isAnonymous());
       if (translated !== undefined) return show(translated);

@@ -1,6 +1,7 @@
 import { codeOf } from '../errors.ts';
 import { readCommitted } from '../migrations/committed.ts';
 import { type MigrationRow, migrationColumns, migrationState } from '../migrations/wait.ts';
+import { type Fence, fencedText } from '../postgres/fence.ts';
 import type { Probe } from '../postgres/probe.ts';
 import { isAlive, readPids } from '../server/processes.ts';
 import type { Drain } from './drain.ts';
@@ -54,12 +55,18 @@ function checkProcesses(): Record<string, string> {
   );
 }
 
-/** Whether requests should be sent here: database, migrations, role and sibling processes. */
-export async function readiness(probe: Probe, drain: Drain, disk: FullDisk): Promise<Readiness> {
+/** Whether requests should be sent here: database, migrations, role, fence and sibling processes. */
+export async function readiness(
+  probe: Probe,
+  drain: Drain,
+  disk: FullDisk,
+  fence: Pick<Fence, 'reason'>,
+): Promise<Readiness> {
   const checks = {
     ...(drain.hasBegun ? { process: 'is about to end' } : {}),
     ...(await checkDatabase(probe)),
     ...(disk.isFull ? { disk: 'the database refuses to write: its disk is full' } : {}),
+    ...(fence.reason === undefined ? {} : { fence: fencedText(fence.reason) }),
     ...checkProcesses(),
   };
   return { ready: Object.values(checks).every((text) => text === 'ok'), checks };

@@ -56,6 +56,8 @@ export interface PresetOptions {
   operations?: { list: Operations; alone: boolean } | undefined;
   /** Counts fields that sign in; absent where nothing is served. */
   countSignIns?: CountSignIns | undefined;
+  /** Whether nothing may be changed, which is asked at each request. */
+  readsOnly?: (() => boolean) | undefined;
   /** Absent where nothing is served. */
   violations?: Violations | undefined;
   /** Shares of the pool; absent where nothing is served. */
@@ -74,6 +76,20 @@ function goneSignal(response: ServerResponse): AbortSignal {
   });
   return controller.signal;
 }
+
+/** Set with set_config(…, true) inside the transaction of each operation. */
+const settingsOf = (
+  claims: Claims | undefined,
+  traceparent: string | undefined,
+  readsOnly: boolean,
+) => ({
+  role: claims === undefined ? 'app_anonymous' : 'app_user',
+  'app.current_user_id': claims?.sub ?? '',
+  'app.current_session_id': claims?.sid ?? '',
+  'app.traceparent': traceparent ?? '',
+  statement_timeout: `${limits.statementSeconds}s`,
+  ...(readsOnly ? { transaction_read_only: 'on' } : {}),
+});
 
 /** Everything that PostGraphile is told. */
 export function makePreset(options: PresetOptions): GraphileConfig.Preset {
@@ -190,14 +206,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
         const claims = request === undefined ? undefined : claimsOf(request);
         const traceparent =
           request === undefined ? undefined : telemetry?.infoOf(request)?.traceparent;
-        // Set with set_config(…, true) inside the transaction of each operation.
-        const pgSettings = {
-          role: claims === undefined ? 'app_anonymous' : 'app_user',
-          'app.current_user_id': claims?.sub ?? '',
-          'app.current_session_id': claims?.sid ?? '',
-          'app.traceparent': traceparent ?? '',
-          statement_timeout: `${limits.statementSeconds}s`,
-        };
+        const pgSettings = settingsOf(claims, traceparent, options.readsOnly?.() === true);
         askers.set(pgSettings, {
           key: claims?.sub ?? '',
           gone: node === undefined ? undefined : goneSignal(node.res),

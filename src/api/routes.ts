@@ -4,6 +4,7 @@ import type { Log } from '../log.ts';
 import { mayReadMetrics } from '../metrics/access.ts';
 import type { Authentication } from './authentication.ts';
 import type { CrossOrigin } from './cross-origin.ts';
+import { refusals } from './errors.ts';
 import type { Readiness } from './health.ts';
 import { limits } from './limits.ts';
 import type { Handler } from './listening.ts';
@@ -48,6 +49,8 @@ export function readyRoute(ask: () => Promise<Readiness>): Handler {
 export interface RouteOptions {
   pool: Pool;
   ready: Handler;
+  /** Whether the database is a copy, of which nothing may be changed. */
+  readsOnly: () => boolean;
   /** Requests that may wait for a connection of the pool. */
   maxWaiting: number;
   jwtSecret: string;
@@ -86,6 +89,10 @@ export function makeRoutes(options: RouteOptions): Handler {
       // Whoever waits behind so many would give up before it is their turn.
       response.setHeader('retry-after', '1');
       return sendError(response, 503, 'UNAVAILABLE', 'too many requests wait already; try again');
+    }
+    if (options.readsOnly() && (path === stripeWebhookPath || path === unsubscribePath)) {
+      // Stripe, and people, try again.
+      return sendError(response, 503, 'READ_ONLY', refusals.readOnly);
     }
     if (path === stripeWebhookPath) {
       const { status, body } = await stripe(request);

@@ -8,6 +8,7 @@ import { grafserv } from 'postgraphile/grafserv/node';
 import { clientAddress, readTrust } from '../client-address.ts';
 import { errorText, type Log } from '../log.ts';
 import { readOrigins } from '../origins.ts';
+import { Fence } from '../postgres/fence.ts';
 import { Listener } from '../postgres/listener.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
 import { Probe } from '../postgres/probe.ts';
@@ -114,6 +115,17 @@ function openPool({ authenticatorUrl, poolSize, log }: ApiOptions): MeasuredPool
   return pool;
 }
 
+async function watchFence({ authenticatorUrl: url, log }: ApiOptions): Promise<Fence> {
+  const fence = await Fence.watch({ url, applicationName: 'gw-api-fence', log });
+  const { reason } = fence;
+  if (reason !== undefined) log.warn({ reason }, 'the database is a copy: it is only read');
+  return fence;
+}
+
+/** A probe that is answered within a second, or not at all. */
+const openProbe = ({ authenticatorUrl: url }: ApiOptions): Probe =>
+  new Probe({ url, applicationName: 'gw-api-probe', timeoutMs: 1_000 });
+
 /**
  * Starts the API: GraphQL at /graphql, GraphiQL at /, /unsubscribe, /healthz, /readyz and
  * /metrics. Resolves when it accepts requests.
@@ -124,11 +136,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const { authenticatorUrl, watchUrl, jwtSecret, host, corsOrigins, log } = options;
   await refuseTransactionPooler(authenticatorUrl);
   const pool = openPool(options);
-  const probe = new Probe({
-    url: authenticatorUrl,
-    applicationName: 'gw-api-probe',
-    timeoutMs: 1_000,
-  });
+  const probe = openProbe(options);
   const drain = new Drain();
   const disk = new FullDisk();
   const constraints = new Constraints(pool);
@@ -141,17 +149,20 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   const live = new Live({ listener, jwtSecret, revoked, limits: options.liveLimits, log });
   await constraints.load();
   await listener.start();
+  const fence = await watchFence(options);
+  const readsOnly = () => fence.reason !== undefined;
 
   const trust = readTrust(options.trustProxy);
   const { token, port: metricsPort, ...measuring } = options.metrics ?? unmeasured;
   const telemetry = new Telemetry({
-    ...{ authenticatorUrl, pool, live, log, trust },
+    ...{ authenticatorUrl, pool, live, log, trust, readsOnly },
     ...measuring,
   });
   const rates = new Rates(options.rates ?? unlimited);
   const authentication = new Authentication({ jwtSecret, revoked, telemetry });
   const maskError = makeMaskError(log, constraints.of, {
     disk,
+    readsOnly,
     showsSchema: options.showsSchema,
     isAnonymous: () => {
       const request = telemetry.current();
@@ -180,6 +191,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
         return { message: tooOften('signIn', count.limit), seconds: count.resetSeconds };
       },
       violations: violationsOf(pool, constraints),
+      readsOnly,
       showsSchema: options.showsSchema,
       operations: options.operations,
       telemetry: options.metrics === undefined ? undefined : telemetry,
@@ -190,10 +202,11 @@ export async function startApi(options: ApiOptions): Promise<Api> {
   await pgl.getSchema();
 
   const metrics = metricsRoute(telemetry, token);
-  const ready = readyRoute(() => readiness(probe, drain, disk));
+  const ready = readyRoute(() => readiness(probe, drain, disk, fence));
   const handle = makeRoutes({
     pool,
     ready,
+    readsOnly,
     maxWaiting: options.maxWaiting ?? 10 * options.poolSize,
     jwtSecret,
     stripeWebhookSecret: options.stripeWebhookSecret,
@@ -235,6 +248,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     metricsServer?.close();
     metricsServer?.closeAllConnections();
     revoked.stop();
+    await fence.stop();
     await probe.close();
     await listener.stop();
     await telemetry.close();

@@ -33,7 +33,7 @@ export function isTransient(error: unknown): boolean {
     // file that is gone; a transaction that the server ended; a standby that is not promoted yet;
     // ours: somebody else was here.
     /^(08|53|57)/.test(code) ||
-    ['25006', '55000', '55006', '58P01', '25P02', '25P03', 'GW060'].includes(code) ||
+    ['25006', '55000', '55006', '58P01', '25P02', '25P03', 'GW060', 'GW070'].includes(code) ||
     (code === '' && /Connection terminated|not queryable|timeout expired/.test(messageOf(error)))
   );
 }

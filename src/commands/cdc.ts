@@ -10,7 +10,15 @@ import { locateDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { formatRecord } from '../terminal/table.ts';
-import { graceOf, openPort, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
+import {
+  endWhenFenced,
+  graceOf,
+  openPort,
+  sayReady,
+  untilMigrated,
+  untilStopped,
+  waitHelp,
+} from './process.ts';
 
 interface Target {
   config: Config;
@@ -37,7 +45,7 @@ async function consume({ wait = false }: { wait?: boolean }): Promise<void> {
   const { config, url, slot } = target();
   log.level = config.GW_LOG_LEVEL;
   await untilMigrated(
-    { url, forServer: wait, log },
+    { url, forServer: wait, forAdoption: true, log },
     { host: config.GW_HOST, ports: [config.GW_METRICS_PORT] },
   );
   const consumer = new Consumer({
@@ -54,8 +62,13 @@ async function consume({ wait = false }: { wait?: boolean }): Promise<void> {
     isAlive: () => true,
     checks: () => figures.checks(),
   });
+  const fence = await endWhenFenced(url, log).catch((error: unknown) => explain(error, url));
   const running = consumer.run().catch((error: unknown) => explain(error, url));
-  await Promise.race([running, untilStopped(log, graceOf(config), () => consumer.stop())]);
+  const stop = async () => {
+    await fence.stop();
+    await consumer.stop();
+  };
+  await Promise.race([running, untilStopped(log, graceOf(config), stop)]);
   open?.close();
 }
 

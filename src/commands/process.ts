@@ -6,6 +6,7 @@ import { type MetricsPort, openMetricsPort, type PortOptions } from '../metrics/
 import { openWaitingRoom } from '../metrics/waiting-room.ts';
 import { type WaitOptions, waitForMigrations } from '../migrations/wait.ts';
 import { connectionError } from '../postgres/connect.ts';
+import { Fence } from '../postgres/fence.ts';
 
 /** Recording, and closing connections, after the grace. */
 const lastMs = 3_000;
@@ -103,6 +104,22 @@ function reload(log: Log): void {
     log.error({ error: messageOf(error) }, 'kept the log level');
   }
 }
+
+/**
+ * Ends a process in order when its database turns out to be a copy, such as a standby that was
+ * promoted: whoever starts it again has it wait until somebody adopts the copy.
+ */
+export const endWhenFenced = (url: string, log: Log): Promise<Fence> =>
+  Fence.watch({
+    url,
+    applicationName: 'gw fence',
+    log,
+    onChange: (reason) => {
+      if (reason === undefined) return;
+      process.exitCode = EXIT.unavailable;
+      process.kill(process.pid, 'SIGTERM');
+    },
+  });
 
 /** What `--wait` does. */
 export const waitHelp = 'wait for a database that cannot be reached yet';

@@ -4,6 +4,8 @@ import { type Config, loadConfigOf } from '../config.ts';
 import { messageOf } from '../errors.ts';
 import { migrate, migrationUrls } from '../migrations/run.ts';
 import { isEmpty, seed } from '../migrations/seed.ts';
+import { withSql } from '../postgres/connect.ts';
+import { fencedText } from '../postgres/fence.ts';
 import type { Database } from '../postgres/urls.ts';
 import { canCapture, hasCron, wakeCron } from '../server/bootstrap.ts';
 import { runningPort, serverPid, startCluster } from '../server/cluster.ts';
@@ -117,7 +119,17 @@ const stopRequest = (): Promise<string> =>
     }
   });
 
-/** Starts API, worker and cdc, the last one only where changes can be captured. */
+/** Why the database is a copy that nobody has adopted; undefined when it is none. */
+const fenceOf = (database: Database): Promise<string | undefined> =>
+  withSql(database.urls.owner, async (sql) => {
+    const [row] = await sql<{ reason: string | null }[]>`select ops.fence_reason() as reason`;
+    return row?.reason ?? undefined;
+  });
+
+/**
+ * Starts API, worker and cdc: the last one only where changes can be captured, and nothing but the
+ * API on a copy that nobody has adopted.
+ */
 async function startProcesses(
   { config, database, apiPort }: { config: Config; database: Database; apiPort: number },
   supervisor: Supervisor,
@@ -128,7 +140,12 @@ async function startProcesses(
     progress.say('!', 'cdc', 'wal_level is not logical: the dashboard will not be kept current.');
     progress.say(' ', '', "ALTER SYSTEM SET wal_level = 'logical', and restart the server.");
   }
-  const background = captures ? ['worker', 'cdc'] : ['worker'];
+  const reason = await fenceOf(database);
+  if (reason !== undefined) {
+    progress.say('!', 'fence', fencedText(reason));
+    progress.say(' ', '', 'Nothing but the API runs, which only reads. To let it work: gw adopt.');
+  }
+  const background = reason !== undefined ? [] : captures ? ['worker', 'cdc'] : ['worker'];
   const isProduction = config.NODE_ENV === 'production';
   const env = {
     GW_PORT: String(apiPort),
@@ -152,7 +169,7 @@ async function startProcesses(
         supervisor.start({ name, args: [name], env: { ...env, GW_METRICS_PORT: '' } }),
       ),
     ]);
-    return captures ? 'api, worker and cdc run' : 'api and worker run';
+    return `${['api', ...background].join(', ').replace(/, (\w+)$/, ' and $1')} ${background.length === 0 ? 'runs' : 'run'}`;
   });
 }
 

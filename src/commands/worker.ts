@@ -7,7 +7,15 @@ import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { ensureStateDirectory, paths, readSecrets } from '../server/state.ts';
 import { startTracing } from '../tracing.ts';
-import { graceOf, openPort, sayReady, untilMigrated, untilStopped, waitHelp } from './process.ts';
+import {
+  endWhenFenced,
+  graceOf,
+  openPort,
+  sayReady,
+  untilMigrated,
+  untilStopped,
+  waitHelp,
+} from './process.ts';
 
 function sealsOf({ GW_AUDIT_KEY: key, GW_AUDIT_SEALS: url }: Config) {
   return key === undefined || url === undefined ? undefined : { key, url };
@@ -37,7 +45,7 @@ export function registerWorker(program: Command): void {
           ? undefined
           : unsubscribeLinks(publicUrl, config.GW_JWT_SECRET ?? readSecrets().jwt);
       await untilMigrated(
-        { url: urls.worker, forServer: options.wait === true, log },
+        { url: urls.worker, forServer: options.wait === true, forAdoption: true, log },
         { host: config.GW_HOST, ports: [config.GW_METRICS_PORT] },
       );
       const worker = await startWorker({
@@ -61,7 +69,9 @@ export function registerWorker(program: Command): void {
       });
       log.info({ channel: channel.description, metrics_port: open?.port }, 'working');
       const graceMs = graceOf(config);
+      const fence = await endWhenFenced(urls.worker, log);
       const stopped = untilStopped(log, graceMs, async () => {
+        await fence.stop();
         await worker.close(graceMs);
         await stopTracing();
         open?.close();

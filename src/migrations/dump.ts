@@ -93,8 +93,8 @@ export async function dumpObjects(
   return objects;
 }
 
-/** Logs of what was done to a database, not part of what it is. */
-const logs = ['ops.audit_log', 'ops.audit_log_head'];
+/** What was done to a database, and where it is: not part of what it is. */
+const logs = ['ops.audit_log', 'ops.audit_log_head', 'ops.identity'];
 
 /**
  * The rows that migrations insert, by table, each as JSON in one order. Columns that the

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { fencedText } from '../postgres/fence.ts';
 import { Probe } from '../postgres/probe.ts';
 import { type Committed, conflictOfFiles, readCommitted } from './committed.ts';
 
@@ -39,6 +40,8 @@ export interface WaitOptions {
   url: string;
   /** Also wait for a server that does not answer, or has no such role or database. */
   forServer: boolean;
+  /** Also wait until a copy is adopted. */
+  forAdoption?: boolean;
   log: Log;
   /** Told what is waited for, each time that it changes. */
   onWait?: (what: string) => void;
@@ -54,12 +57,12 @@ const sayMs = 30_000;
  * @throws what the connection says, unless that is waited for
  */
 export async function waitForMigrations(options: WaitOptions): Promise<void> {
-  const { url, forServer, log, onWait } = options;
+  const { url, forServer, forAdoption = false, log, onWait } = options;
   const probe = new Probe({ url, applicationName: 'gw wait', timeoutMs: 5_000 });
   let [said, saidAt] = ['', 0];
   try {
     for (;;) {
-      const state = await ask(probe, forServer);
+      const state = await ask(probe, forServer, forAdoption);
       if (state === 'ok') break;
       if (state !== said || Date.now() - saidAt > sayMs) {
         log.warn({ reason: state }, 'waiting for the database');
@@ -74,14 +77,19 @@ export async function waitForMigrations(options: WaitOptions): Promise<void> {
   }
 }
 
-async function ask(probe: Probe, forServer: boolean): Promise<string> {
+async function ask(probe: Probe, forServer: boolean, forAdoption: boolean): Promise<string> {
   const wanted = readCommitted().at(-1);
   try {
     const [row] = await probe.ask<MigrationRow>({
       text: `select ${migrationColumns}`,
       values: [wanted?.name],
     });
-    return migrationState(wanted, row ?? { last: null, ran: null });
+    const state = migrationState(wanted, row ?? { last: null, ran: null });
+    if (state !== 'ok' || !forAdoption) return state;
+    const [fence] = await probe.ask<{ reason: string | null }>({
+      text: 'select ops.fence_reason() as reason',
+    });
+    return fence?.reason == null ? 'ok' : fencedText(fence.reason);
   } catch (error) {
     const code = codeOf(error) ?? '';
     if (isEmpty(code)) return 'the database has no migrations yet';

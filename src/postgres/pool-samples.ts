@@ -12,6 +12,8 @@ export interface SampleOptions {
   /** What the samples are written with, when not with the pool itself. */
   writer?: Pool;
   log: Log;
+  /** Whether nothing may be written. */
+  readsOnly?: () => boolean;
 }
 
 /**
@@ -20,8 +22,15 @@ export interface SampleOptions {
  *
  * @returns what ends it
  */
-export function samplePool({ pool, name, writer = pool, log }: SampleOptions): () => void {
+export function samplePool({
+  pool,
+  name,
+  writer = pool,
+  log,
+  readsOnly = () => false,
+}: SampleOptions): () => void {
   const timer = setInterval(() => {
+    if (readsOnly()) return;
     const sample = pool.sample();
     writer
       .query({

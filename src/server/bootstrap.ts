@@ -191,7 +191,7 @@ export async function hasCron(ownerUrl: string): Promise<boolean> {
 export async function wakeCron(ownerUrl: string): Promise<void> {
   await withSql(ownerUrl, async (sql) => {
     await sql`
-      select cron.schedule(job_name, schedule, command) from ops.cron_jobs
+      select cron.schedule(job_name, schedule, scheduled_command) from ops.cron_jobs
       where is_active order by job_name limit 1`;
   });
 }

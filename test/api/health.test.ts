@@ -67,7 +67,7 @@ test('a role that may not become a user is not ready, and strangers are not told
   await db.as('owner')`grant execute on function ops.last_migration() to gw_monitor`;
   const probe = new Probe({ url: db.url('monitor'), applicationName: 'test', timeoutMs: 5_000 });
   try {
-    expect(await readiness(probe, new Drain(), new FullDisk())).toEqual({
+    expect(await readiness(probe, new Drain(), new FullDisk(), { reason: undefined })).toEqual({
       ready: false,
       checks: {
         // gw_monitor's sessions are read-only.

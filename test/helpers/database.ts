@@ -62,6 +62,8 @@ export function useDatabase(): TestDatabase {
         where template.datname = ${template} and made.datname = ${name}`;
     });
     test.database = databaseAt(changeUrl(inject('superuserUrl'), {}), name);
+    // A copy of the template, which is to work.
+    await test.as('owner')`select ops.take_identity('test')`;
   });
   afterAll(async () => {
     await test.close();

@@ -47,6 +47,22 @@ export async function followWithoutReplay(
   };
 }
 
+/** Declares a standby, as `gw fence standby` does: it goes on after its promotion. */
+export async function declareStandby(primaryOwnerUrl: string, standby: Standby): Promise<void> {
+  const there = new URL(primaryOwnerUrl);
+  there.port = String(standby.port);
+  const [place] = await withSql(
+    there.href,
+    (sql) => sql`select system_identifier, machine, data_directory, files_since
+      from ops.present_place()`,
+  );
+  await withSql(
+    primaryOwnerUrl,
+    (sql) => sql`select ops.declare_standby(${place?.system_identifier}, ${place?.machine},
+      ${place?.data_directory}, ${place?.files_since})`,
+  );
+}
+
 /** A second server that follows a first one, and can take its place. */
 export interface Standby {
   port: number;

@@ -26,7 +26,15 @@ export class Vendor {
   readonly deliveries: Delivery[] = [];
   /** The key of every request that was answered with success. */
   readonly accepted: string[] = [];
+  /** Whether it says what it has, at statusUrl. */
+  tells = true;
   readonly #server = createServer((request, response) => {
+    if (request.method === 'GET') {
+      const key = decodeURIComponent((request.url ?? '').split('/').at(-1) ?? '');
+      const status = !this.tells ? 501 : this.accepted.includes(key) ? 200 : 404;
+      response.writeHead(status).end();
+      return;
+    }
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', async () => {
@@ -63,6 +71,11 @@ export class Vendor {
 
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/messages`;
+  }
+
+  /** For GW_DELIVERY_STATUS_URL. */
+  get statusUrl(): string {
+    return `${this.url}/{key}`;
   }
 
   keys(): string[] {

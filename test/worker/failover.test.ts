@@ -12,7 +12,7 @@ import { Address } from '../helpers/address.ts';
 import { WorkerProcess } from '../helpers/gw-process.ts';
 import { createDue, type DueUser, hurryQueue } from '../helpers/messages.ts';
 import { patience } from '../helpers/patience.ts';
-import { type Standby, startStandby } from '../helpers/standby.ts';
+import { declareStandby, type Standby, startStandby } from '../helpers/standby.ts';
 import { Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
@@ -52,6 +52,7 @@ beforeEach(async () => {
   await address.start();
   database = await createMigrated(primary.superuserUrl, name);
   standby = await startStandby(primary.superuserUrl, 'standby');
+  await declareStandby(database.urls.owner, standby);
   owner = connect(throughAddress(database.urls.owner), { max: 2, connect_timeout: 2 });
   vendor = new Vendor();
   await vendor.start();

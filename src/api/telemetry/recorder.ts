@@ -23,6 +23,8 @@ export interface RecorderOptions {
   /** Of gw_authenticator, and not the one that requests use. */
   pool: Pool;
   log: Log;
+  /** Whether nothing may be written: measurements are dropped then, and not counted. */
+  readsOnly?: () => boolean;
   /** Measurements that wait to be written; more are dropped and counted. */
   capacity?: number;
   /** Milliseconds between writes. */
@@ -39,6 +41,7 @@ export class Recorder {
   readonly #pool: Pool;
   readonly #log: Log;
   readonly #capacity: number;
+  readonly #readsOnly: () => boolean;
   readonly #timer: NodeJS.Timeout;
   #waiting: Measurement[] = [];
   #writing: Promise<void> | undefined;
@@ -46,10 +49,17 @@ export class Recorder {
   /** Since the process began. */
   readonly counts = { written: 0, dropped: 0 };
 
-  constructor({ pool, log, capacity = 10_000, intervalMs = 1_000 }: RecorderOptions) {
+  constructor({
+    pool,
+    log,
+    readsOnly = () => false,
+    capacity = 10_000,
+    intervalMs = 1_000,
+  }: RecorderOptions) {
     this.#pool = pool;
     this.#log = log;
     this.#capacity = capacity;
+    this.#readsOnly = readsOnly;
     this.#timer = setInterval(() => this.#start(), intervalMs).unref();
   }
 
@@ -59,6 +69,7 @@ export class Recorder {
   }
 
   add(measurement: Measurement): void {
+    if (this.#readsOnly()) return;
     if (this.#waiting.length >= this.#capacity) {
       this.counts.dropped += 1;
       return;

@@ -31,6 +31,8 @@ export interface TelemetryOptions {
   capacity?: number | undefined;
   /** Which proxies are believed when they say for whom they ask. */
   trust: Trust;
+  /** Whether the database is a copy: nothing is written then. */
+  readsOnly: () => boolean;
 }
 
 /** Paths that have a label of their own; others, which anybody may invent, share one. */
@@ -78,10 +80,11 @@ export class Telemetry {
     });
     // Whatever needs it next connects again.
     this.#pool.on('error', () => {});
-    const { log, capacity } = options;
+    const { log, capacity, readsOnly } = options;
     this.#recorder = new Recorder({
       pool: this.#pool,
       log,
+      readsOnly,
       ...(capacity === undefined ? {} : { capacity }),
     });
     this.#figures = new DatabaseFigures(this.#pool);
@@ -130,7 +133,13 @@ export class Telemetry {
     this.#measureRecorder(registers);
     this.#measureSockets(registers);
     measurePool(this.#registry, options.pool);
-    this.#stopSampling = samplePool({ pool: options.pool, name: 'api', writer: this.#pool, log });
+    this.#stopSampling = samplePool({
+      pool: options.pool,
+      name: 'api',
+      writer: this.#pool,
+      log,
+      readsOnly,
+    });
   }
 
   /**

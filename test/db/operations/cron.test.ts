@@ -33,6 +33,7 @@ beforeAll(async () => {
   await bootstrapDatabase(urls.superuser ?? '');
   superuser = connect(urls.superuser ?? '', { max: 2 });
   owner = connect(urls.owner, { max: 2 });
+  await owner`select ops.take_identity('test')`;
   const [tomorrow] = await owner`
     select to_char(now() + interval '1 day', '"1992-"MM-DD') as date`;
   const user = await createUser(owner, { birthday_date: tomorrow?.date, send_time: '00:00' });
@@ -60,7 +61,8 @@ const scheduled = async (sql: Sql | Transaction): Promise<Job[]> => [
 
 const declared = async (sql: Sql | Transaction): Promise<Job[]> => [
   ...(await sql<Job[]>`
-    select job_name as name, schedule, command from ops.cron_jobs where is_active
+    select job_name as name, schedule, scheduled_command as command
+    from ops.cron_jobs where is_active
     order by job_name`),
 ];
 
@@ -85,7 +87,11 @@ describe('sync_cron_jobs', () => {
       "update ops.cron_jobs set schedule = '*/7 * * * *' where job_name = $1",
       2,
     ],
-    ['another command', "update ops.cron_jobs set command = 'select 1' where job_name = $1", 2],
+    [
+      'another command',
+      "update ops.cron_jobs set command = 'select ops.is_fenced()' where job_name = $1",
+      2,
+    ],
     [
       'a job that is not active',
       'update ops.cron_jobs set is_active = false where job_name = $1',
@@ -95,7 +101,7 @@ describe('sync_cron_jobs', () => {
     [
       'a new job',
       `insert into ops.cron_jobs (job_name, schedule, command, description)
-        values ($1 || '-again', '1 2 3 4 5', 'select 2', 'x')`,
+        values ($1 || '-again', '1 2 3 4 5', 'select ops.is_fenced()', 'x')`,
       1,
     ],
   ])('follows %s', async (_what, statement, changes) => {
@@ -187,10 +193,11 @@ describe('ops.cron_jobs', () => {
 
   test('holds only commands that the owner can run', async () => {
     const commands = await owner<Job[]>`
-      select job_name as name, command from ops.cron_jobs order by job_name`;
+      select job_name as name, scheduled_command as command
+      from ops.cron_jobs order by job_name`;
     for (const { command } of commands) {
       // A procedure that commits.
-      if (command.startsWith('call ')) await owner.unsafe(command);
+      if (command.startsWith('do ')) await owner.unsafe(command);
       else
         await rolledBack(owner, async (sql) => {
           await sql.unsafe(command);
