@@ -250,6 +250,11 @@ export const variables = z.object({
     .min(32, 'must have at least 32 characters')
     .optional()
     .describe('seals the audit log; kept from the database and its administrators'),
+  GW_BACKUP_DIR: z
+    .string()
+    .startsWith('/', 'must be an absolute path')
+    .optional()
+    .describe('where `gw backup` keeps backups'),
   GW_AUDIT_SEALS: z
     .url({ protocol: /^(file|https?)$/, error: 'must be a file:///, http:// or https:// URL' })
     .optional()

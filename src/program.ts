@@ -38,6 +38,11 @@ const modules: { names: string[]; load: () => Promise<Register> }[] = [
   { names: ['prove'], load: async () => (await import('./commands/prove.ts')).registerProve },
   { names: ['report'], load: async () => (await import('./commands/report.ts')).registerReport },
   { names: ['check'], load: async () => (await import('./commands/check.ts')).registerCheck },
+  { names: ['backup'], load: async () => (await import('./commands/backup.ts')).registerBackup },
+  {
+    names: ['restore'],
+    load: async () => (await import('./commands/restore.ts')).registerRestore,
+  },
   { names: ['fence'], load: async () => (await import('./commands/fence.ts')).registerFence },
   { names: ['adopt'], load: async () => (await import('./commands/adopt.ts')).registerAdopt },
   { names: ['audit'], load: async () => (await import('./commands/audit.ts')).registerAudit },

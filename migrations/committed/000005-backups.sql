@@ -1,5 +1,5 @@
 --! Previous: sha1:cf6d45859730782249da853d2342f26dcd7b61c3
---! Hash: sha1:74d211256a1f48babec75d9f96d596dd518540d3
+--! Hash: sha1:feaf689d445f25bfd1e643453dde498b3ce54280
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -8,8 +8,8 @@
  * verified backup holds it. A copy is fenced: it does nothing until somebody adopts it.
  */
 
--- The program that makes a backup writes its row three times: at the beginning, at the
--- end (finished_at), and after a trial restore (verified_at).
+-- "gw backup" enters a backup when it is complete, and again after each trial restore. Other
+-- programs may enter theirs at the beginning, at the end (finished_at), and after a trial.
 create table ops.backups (
   id uuid not null default gen_random_uuid(),
   kind text not null,
@@ -19,6 +19,8 @@ create table ops.backups (
   started_at timestamptz not null default now(),
   finished_at timestamptz,
   verified_at timestamptz,
+  failure text,
+  pinned text,
   constraint backups_pkey primary key (id),
   constraint backups_kind_check check (kind in ('logical', 'physical')),
   constraint backups_tables_check
@@ -27,7 +29,10 @@ create table ops.backups (
   constraint backups_bytes_check check (bytes >= 0),
   constraint backups_finished_at_check check (finished_at >= started_at),
   constraint backups_verified_at_check
-    check (verified_at is null or finished_at is not null and verified_at >= finished_at)
+    check (verified_at is null or finished_at is not null and verified_at >= finished_at),
+  constraint backups_failure_check
+    check (failure is null or failure <> '' and verified_at is null),
+  constraint backups_pinned_check check (pinned <> '')
 );
 
 create index backups_started_at_idx on ops.backups (started_at);
@@ -43,7 +48,9 @@ comment on column ops.backups.started_at is
   'When the backup began. It holds nothing that was written later.';
 comment on column ops.backups.finished_at is 'When the backup ended; null while it runs, and when it failed.';
 comment on column ops.backups.verified_at is
-  'When a trial restore of it last succeeded; null without one.';
+  'When a trial restore of it last succeeded; null without one, and when the latest has failed.';
+comment on column ops.backups.failure is 'What the latest trial restore found; null when it succeeded.';
+comment on column ops.backups.pinned is 'Why it is not to be pruned; null when it may be.';
 
 --! Included functions/ops/is_backed_up.sql
 create or replace function ops.is_backed_up(
@@ -154,21 +161,21 @@ comment on column ops.identity.adopted_by is
 -- A promotion is a new timeline elsewhere, as a copy is. Which standbys may take over is
 -- declared beforehand.
 create table ops.standbys (
-  machine text,
-  data_directory text,
+  machine text not null,
+  data_directory text not null,
   files_since timestamptz,
   declared_at timestamptz not null default now(),
   declared_by text not null default session_user,
-  constraint standbys_machine_check check (coalesce(machine, data_directory) is not null)
+  constraint standbys_pkey primary key (machine, data_directory),
+  constraint standbys_machine_check check (machine <> '' or data_directory <> '')
 );
-
-create unique index standbys_coalesce_coalesce1_idx
-  on ops.standbys (coalesce(machine, ''), coalesce(data_directory, ''));
 
 grant select on ops.standbys to gw_monitor;
 
 comment on table ops.standbys is
   'Standbys that go on after a promotion without being adopted, by machine and folder. Another is fenced.';
+comment on column ops.standbys.machine is 'As in ops.identity; empty: cannot tell.';
+comment on column ops.standbys.data_directory is 'As in ops.identity; empty: cannot tell.';
 
 --! Included functions/ops/present_place.sql
 -- Definer: settings of the server's files are the owner's to read, as a member of pg_monitor.
@@ -227,7 +234,7 @@ begin
   elsif here.timeline > own.timeline and exists (
     select from ops.standbys
     where (standbys.machine, standbys.data_directory, standbys.files_since)
-      is not distinct from (here.machine, here.data_directory,
+      is not distinct from (coalesce(here.machine, ''), coalesce(here.data_directory, ''),
         case when own.watches_files then here.files_since else standbys.files_since end)
   ) then
     return null;
@@ -387,8 +394,8 @@ begin
     raise exception 'a standby must tell its machine or its folder' using errcode = 'GW071';
   end if;
   insert into ops.standbys (machine, data_directory, files_since)
-  values (p_machine, p_data_directory, p_files_since)
-  on conflict (coalesce(machine, ''), coalesce(data_directory, '')) do update
+  values (coalesce(p_machine, ''), coalesce(p_data_directory, ''), p_files_since)
+  on conflict (machine, data_directory) do update
   set files_since = excluded.files_since, declared_at = now(), declared_by = session_user;
   perform ops.audit('standby.declared', jsonb_build_object(
     'machine', p_machine, 'data_directory', p_data_directory));

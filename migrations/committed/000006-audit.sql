@@ -1,5 +1,5 @@
---! Previous: sha1:74d211256a1f48babec75d9f96d596dd518540d3
---! Hash: sha1:38e2aa64e7bed2072df5ef98328a0fc8ccf58ea3
+--! Previous: sha1:feaf689d445f25bfd1e643453dde498b3ce54280
+--! Hash: sha1:0c2e4a71288a86d5ecd34c589121efdee26591b3
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

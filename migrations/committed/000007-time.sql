@@ -1,5 +1,5 @@
---! Previous: sha1:38e2aa64e7bed2072df5ef98328a0fc8ccf58ea3
---! Hash: sha1:527931e09af0a271bde6c9c8b9b783c28b30578b
+--! Previous: sha1:0c2e4a71288a86d5ecd34c589121efdee26591b3
+--! Hash: sha1:a872664181d178878daf2257c2ca5d577ccdcc93
 --! Message: time
 --! Baseline: topics/07-time.sql
 

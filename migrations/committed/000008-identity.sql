@@ -1,5 +1,5 @@
---! Previous: sha1:527931e09af0a271bde6c9c8b9b783c28b30578b
---! Hash: sha1:ffd09f55a0e317177f370d95ae72c38a00885eda
+--! Previous: sha1:a872664181d178878daf2257c2ca5d577ccdcc93
+--! Hash: sha1:54a4e311782933906ade55ca7f60218143d8676a
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

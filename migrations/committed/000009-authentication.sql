@@ -1,5 +1,5 @@
---! Previous: sha1:ffd09f55a0e317177f370d95ae72c38a00885eda
---! Hash: sha1:0ad7a04485f7af2ae6dafc78d7f173db147020c3
+--! Previous: sha1:54a4e311782933906ade55ca7f60218143d8676a
+--! Hash: sha1:7c4fb10a802fdecf736057672f23e601c6181cb7
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

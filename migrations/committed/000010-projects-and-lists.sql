@@ -1,5 +1,5 @@
---! Previous: sha1:0ad7a04485f7af2ae6dafc78d7f173db147020c3
---! Hash: sha1:405c3bddc0ee3a4f1ec11045c72b55d2e9c50797
+--! Previous: sha1:7c4fb10a802fdecf736057672f23e601c6181cb7
+--! Hash: sha1:530842336393af99ba62c61f68b19979d6cb2d5e
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

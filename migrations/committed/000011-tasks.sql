@@ -1,5 +1,5 @@
---! Previous: sha1:405c3bddc0ee3a4f1ec11045c72b55d2e9c50797
---! Hash: sha1:a4ec881cc4f2e2e0b97e4b3b652763e8e1a8b411
+--! Previous: sha1:530842336393af99ba62c61f68b19979d6cb2d5e
+--! Hash: sha1:4dd225c3b8c798fc4f0f97ac5d1cb466f22946aa
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a4ec881cc4f2e2e0b97e4b3b652763e8e1a8b411
---! Hash: sha1:7613c28f043f0c829c1ffe1e5c12ff3e3e4fd5da
+--! Previous: sha1:4dd225c3b8c798fc4f0f97ac5d1cb466f22946aa
+--! Hash: sha1:37af859629f054714649e1c851d02033b62e27a7
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

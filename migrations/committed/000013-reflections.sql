@@ -1,5 +1,5 @@
---! Previous: sha1:7613c28f043f0c829c1ffe1e5c12ff3e3e4fd5da
---! Hash: sha1:25b55af461c4d9b0feb2c9d122c209106401e0cf
+--! Previous: sha1:37af859629f054714649e1c851d02033b62e27a7
+--! Hash: sha1:4bbcbfeaefbe56c7a94bb673d8c55577f2fa4ce1
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:25b55af461c4d9b0feb2c9d122c209106401e0cf
---! Hash: sha1:330561f5cdb8ad0c5e3abe172c9cf120c6c80f26
+--! Previous: sha1:4bbcbfeaefbe56c7a94bb673d8c55577f2fa4ce1
+--! Hash: sha1:5171a157ad2aa8b57657c8da797644d141d7f705
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:330561f5cdb8ad0c5e3abe172c9cf120c6c80f26
---! Hash: sha1:383ec4d49e7becb3bc0e9fcc39405b2ca6b5425a
+--! Previous: sha1:5171a157ad2aa8b57657c8da797644d141d7f705
+--! Hash: sha1:9d1800f6cfba2b92657a36f81e6cd261ba4b14bb
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:383ec4d49e7becb3bc0e9fcc39405b2ca6b5425a
---! Hash: sha1:3aae501e11f7cd20a6de3a202c9b0e5d0739351a
+--! Previous: sha1:9d1800f6cfba2b92657a36f81e6cd261ba4b14bb
+--! Hash: sha1:774351e2c705c8a73e3cb7d69a0c1566f0ad4e9f
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3aae501e11f7cd20a6de3a202c9b0e5d0739351a
---! Hash: sha1:16f0869c6aa25201e95d525af4595fefce27c501
+--! Previous: sha1:774351e2c705c8a73e3cb7d69a0c1566f0ad4e9f
+--! Hash: sha1:5e126977fb60999a39261e6f239c304991c23d7c
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

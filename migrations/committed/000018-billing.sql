@@ -1,5 +1,5 @@
---! Previous: sha1:16f0869c6aa25201e95d525af4595fefce27c501
---! Hash: sha1:6307984d1d42276a3979217f2632ebf214dce386
+--! Previous: sha1:5e126977fb60999a39261e6f239c304991c23d7c
+--! Hash: sha1:d123873c272d680643633bb98bffcaf1d39378d3
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

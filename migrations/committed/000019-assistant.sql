@@ -1,5 +1,5 @@
---! Previous: sha1:6307984d1d42276a3979217f2632ebf214dce386
---! Hash: sha1:a0ba413d84007337658c08682c0d6a848d347ba7
+--! Previous: sha1:d123873c272d680643633bb98bffcaf1d39378d3
+--! Hash: sha1:516ab340c79e697056c477bd3ebdf0eb78fb11b7
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a0ba413d84007337658c08682c0d6a848d347ba7
---! Hash: sha1:c7963ce10b9578958bb20f7af115fe976fed9162
+--! Previous: sha1:516ab340c79e697056c477bd3ebdf0eb78fb11b7
+--! Hash: sha1:6d7e847f6e28010bcd4da974c0410f275f5c1359
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c7963ce10b9578958bb20f7af115fe976fed9162
---! Hash: sha1:e24e5b6421bea4016cd49bf7cbf8932dad6b57a5
+--! Previous: sha1:6d7e847f6e28010bcd4da974c0410f275f5c1359
+--! Hash: sha1:82f1087a6b8684560afcf2a84011617e4809a55a
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e24e5b6421bea4016cd49bf7cbf8932dad6b57a5
---! Hash: sha1:57c0c921d778ef48382ebbb28cc4a8cc32c5dd5d
+--! Previous: sha1:82f1087a6b8684560afcf2a84011617e4809a55a
+--! Hash: sha1:007694a4ca3a1d260205fb20bba0f113dde692a7
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

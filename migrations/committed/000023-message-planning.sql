@@ -1,5 +1,5 @@
---! Previous: sha1:57c0c921d778ef48382ebbb28cc4a8cc32c5dd5d
---! Hash: sha1:bc49fde8bf2751718fb0d6270553459e764ba940
+--! Previous: sha1:007694a4ca3a1d260205fb20bba0f113dde692a7
+--! Hash: sha1:c1a044ba6525d17c76c1815c608c604288013e39
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bc49fde8bf2751718fb0d6270553459e764ba940
---! Hash: sha1:c21450927b115d64de9d3016bbaff05570be20fa
+--! Previous: sha1:c1a044ba6525d17c76c1815c608c604288013e39
+--! Hash: sha1:ca5dbfef5fe399bc139bbfce8d3b7eac5e67c79c
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

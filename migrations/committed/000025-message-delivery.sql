@@ -1,5 +1,5 @@
---! Previous: sha1:c21450927b115d64de9d3016bbaff05570be20fa
---! Hash: sha1:c2ce78605f9280d07ec00ee3d9b8d4f449c8ca60
+--! Previous: sha1:ca5dbfef5fe399bc139bbfce8d3b7eac5e67c79c
+--! Hash: sha1:f5244c43effca8bcb3f3ca9464d59b5ca64b6617
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

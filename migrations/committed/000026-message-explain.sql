@@ -1,5 +1,5 @@
---! Previous: sha1:c2ce78605f9280d07ec00ee3d9b8d4f449c8ca60
---! Hash: sha1:f371b06d8a94220f7213031c060f04e1c196d513
+--! Previous: sha1:f5244c43effca8bcb3f3ca9464d59b5ca64b6617
+--! Hash: sha1:cd9433153eedc89f5ff9b5edf9bdf002e4caef48
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f371b06d8a94220f7213031c060f04e1c196d513
---! Hash: sha1:28fcef2f73017709c8e26d6fb64da1b811f9c2a3
+--! Previous: sha1:cd9433153eedc89f5ff9b5edf9bdf002e4caef48
+--! Hash: sha1:34e7d6a021c04dfb390f98212fc7b604dc62bd82
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:28fcef2f73017709c8e26d6fb64da1b811f9c2a3
---! Hash: sha1:e74f3923440eb837a39ffcb87dadbf0024b1923f
+--! Previous: sha1:34e7d6a021c04dfb390f98212fc7b604dc62bd82
+--! Hash: sha1:b69cfe67cf785ee60650392b167f31078d6cfac5
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e74f3923440eb837a39ffcb87dadbf0024b1923f
---! Hash: sha1:94237ed0256119a36cf081c3edf5280ad9c6b6d5
+--! Previous: sha1:b69cfe67cf785ee60650392b167f31078d6cfac5
+--! Hash: sha1:dd4d97c41c29eb7ecf6f659e2f2b73b88d1f04f9
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:94237ed0256119a36cf081c3edf5280ad9c6b6d5
---! Hash: sha1:7c80e02a3a647e611397c1001f8c2f57fbeb4bd5
+--! Previous: sha1:dd4d97c41c29eb7ecf6f659e2f2b73b88d1f04f9
+--! Hash: sha1:deddfffde957b2e2eb69fab2cb41bff6eda9f690
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7c80e02a3a647e611397c1001f8c2f57fbeb4bd5
---! Hash: sha1:c2d29fe36c2dbc21686b96e49af58bea2f30490e
+--! Previous: sha1:deddfffde957b2e2eb69fab2cb41bff6eda9f690
+--! Hash: sha1:e345677f49be3e5af60d7beda82598121f9e7b0e
 --! Message: live
 --! Baseline: topics/31-live.sql
 

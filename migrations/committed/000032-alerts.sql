@@ -1,5 +1,5 @@
---! Previous: sha1:c2d29fe36c2dbc21686b96e49af58bea2f30490e
---! Hash: sha1:c91f0063585610eedacc154a950ea374cf62e29e
+--! Previous: sha1:e345677f49be3e5af60d7beda82598121f9e7b0e
+--! Hash: sha1:0f7006c6d05eb6192eea24b290d0283cd8d94f9d
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c91f0063585610eedacc154a950ea374cf62e29e
---! Hash: sha1:72a8f9295821fd304eff13f17bfaf02673e81368
+--! Previous: sha1:0f7006c6d05eb6192eea24b290d0283cd8d94f9d
+--! Hash: sha1:b13134412258515073dffe9ad9442f92e67b3de8
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

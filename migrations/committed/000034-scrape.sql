@@ -1,5 +1,5 @@
---! Previous: sha1:72a8f9295821fd304eff13f17bfaf02673e81368
---! Hash: sha1:43c2608238aebf7542415a77bfa8fcb62a3bb60f
+--! Previous: sha1:b13134412258515073dffe9ad9442f92e67b3de8
+--! Hash: sha1:f829ccb8ea8ec0581b47b3c9ee9805822d44ec1c
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

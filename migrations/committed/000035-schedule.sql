@@ -1,5 +1,5 @@
---! Previous: sha1:43c2608238aebf7542415a77bfa8fcb62a3bb60f
---! Hash: sha1:d68601c39b8d4e1b1222c27a984a6a026bb8b0c7
+--! Previous: sha1:f829ccb8ea8ec0581b47b3c9ee9805822d44ec1c
+--! Hash: sha1:5f6f0294c04da881bd39ee774d93e02fb71ede49
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -92,7 +92,7 @@ export function makeRoutes(options: RouteOptions): Handler {
     }
     if (options.readsOnly() && (path === stripeWebhookPath || path === unsubscribePath)) {
       // Stripe, and people, try again.
-      return sendError(response, 503, 'READ_ONLY', refusals.readOnly);
+      return sendError(response, 503, 'UNAVAILABLE', refusals.readOnly);
     }
     if (path === stripeWebhookPath) {
       const { status, body } = await stripe(request);

@@ -74,6 +74,7 @@ async function status({ json }: { json?: boolean }): Promise<void> {
 
 async function standby(url: string): Promise<void> {
   const target = givenUrl(url);
+  await reachDatabase(loadConfig());
   const place = await withSql(target.url, async (sql) => {
     const [row] = await sql`select pg_is_in_recovery() as standby`;
     if (row?.standby !== true) {

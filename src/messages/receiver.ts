@@ -33,11 +33,17 @@ export function httpReceiver(
   template: string,
   { concurrency, timeoutMs }: { concurrency: number; timeoutMs: number },
 ): Receiver {
+  const { username, password } = new URL(template);
+  const given = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  const headers = username === '' ? {} : { authorization: `Basic ${btoa(given)}` };
   async function receiptOf(key: string, dispatcher: Agent): Promise<Receipt> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const response = await request(template.replaceAll('{key}', encodeURIComponent(key)), {
+        const url = new URL(template.replaceAll('{key}', encodeURIComponent(key)));
+        [url.username, url.password] = ['', ''];
+        const response = await request(url, {
           dispatcher,
+          headers,
           signal: AbortSignal.timeout(timeoutMs),
         });
         await response.body.dump();

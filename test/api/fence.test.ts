@@ -42,7 +42,7 @@ describe('a database that becomes a copy under the API', () => {
         const response = await fetch(`${api.origin}${path}`, { method: 'POST', body: '{}' });
         expect([response.status, await response.text()]).toEqual([
           503,
-          expect.stringContaining('READ_ONLY'),
+          expect.stringContaining('this is a copy of the database'),
         ]);
       }
       expect(await ready()).toEqual({

@@ -19,10 +19,13 @@ afterAll(() => checkout.remove());
 
 /** What each command is called with. A command that needs no arguments has none here. */
 const samples: Record<string, string[]> = {
+  adopt: ['--reason', 'x', '--yes'],
   commit: ['-m', 'topic'],
   'db psql': ['--', '-Atc', 'select 1'],
   'db reset': ['--yes'],
   'db url': ['--role', 'owner'],
+  'fence files': ['on'],
+  'fence standby': ['postgres://gw_owner@127.0.0.1:1/standby'],
   lint: ['--no-migrations'],
   'messages cancel': ['--type', 'BIRTHDAY', '--reason', 'x', '--yes'],
   'messages explain': ['nobody@example.com', 'BIRTHDAY', '2026-05-01'],

@@ -22,6 +22,12 @@ const someone = (digit: number): string => `00000000-0000-4000-8000-00000000000$
 
 export const healthFaults: HealthFault[] = [
   {
+    check: 'fence',
+    title: 'a copy that nobody has adopted',
+    violate: 'update ops.identity set timeline = timeline + 1',
+    findings: ['critical '],
+  },
+  {
     check: 'connections',
     title: 'a server whose connections are taken',
     violate: '',

@@ -298,9 +298,10 @@ describe('monitoring', () => {
     return findings.map(({ level, object, detail }) => `${level} ${object}: ${detail}`);
   };
 
+  const failed = { status: 'failed', minutesAgo: 1 };
+  const done = { status: 'succeeded', minutesAgo: 1 };
+
   test('finds a job whose latest run failed, and one that failed three times', async () => {
-    const failed = { status: 'failed', minutesAgo: 1 };
-    const done = { status: 'succeeded', minutesAgo: 1 };
     await withRuns([done, failed], async (sql) => {
       expect(await found(sql)).toEqual([
         'warning plan-due-messages: the latest run failed: said failed',
@@ -354,11 +355,7 @@ describe('monitoring', () => {
   });
 
   test('reports jobs and their runs', async () => {
-    const runs = [
-      { status: 'succeeded', minutesAgo: 2 },
-      { status: 'failed', minutesAgo: 1 },
-    ];
-    await withRuns(runs, async (sql) => {
+    await withRuns([{ ...done, minutesAgo: 2 }, failed], async (sql) => {
       const ask = async (name: string) => {
         const file = sqlFiles.readSqlFiles('reports').find((each) => each.name === name);
         const answer = await sqlFiles.runSqlFile(sql, file as sqlFiles.SqlFile);
