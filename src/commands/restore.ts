@@ -2,7 +2,9 @@ import process from 'node:process';
 import type { Command } from 'commander';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
+import { withSuperuser } from '../postgres/connect.ts';
 import { changeUrl, databaseName } from '../postgres/urls.ts';
+import { bootstrapDatabase } from '../server/bootstrap.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
@@ -62,8 +64,9 @@ async function restore(asked: string, options: Options): Promise<void> {
       before = made.folder;
       process.stderr.write(`  its present state is in ${before}\n`);
     }
-    // Beside the old one, which stays until the new one is whole.
-    const building = exists ? `${name}_restoring_${process.pid}` : name;
+    // Under a name of its own until it is whole; the old one stays until then.
+    const building = `${name}_restoring_${process.pid}`;
+    await tools.dropAbandoned(url, `${name}_restoring_`);
     const missing = await tools.restoreBackup({ backup, url, database: building, jobs, progress });
     const faults = await tools.compareRows(backup, changeUrl(url, { database: building }), {
       jobs,
@@ -81,18 +84,44 @@ async function restore(asked: string, options: Options): Promise<void> {
       await tools.renameDatabase(url, name, old);
       await tools.renameDatabase(url, building, name);
       await tools.dropDatabase(url, old);
+    } else {
+      await tools.renameDatabase(url, building, name);
     }
+    const left = await finish(changeUrl(url, { database: name }), exists);
     const lines = [
       `database "${name}" is as it was at ${backup.manifest.startedAt}. It is a copy, and does nothing until gw adopt.`,
       ...(missing.length === 0
         ? []
         : [`roles without a password: ${missing.join(', ')}. Set them with \\password in psql.`]),
+      ...left,
       ...(before === null ? [] : [`what it replaced is in ${before}`]),
     ];
     const { manifest } = backup;
     const result = { dryRun, database: name, backup: manifest.id, replaced: before, missing };
     print(json, result, `${lines.join('\n')}\n`);
   });
+}
+
+/**
+ * Puts in place what no dump has: pg_cron, where it can be.
+ *
+ * @returns what a person has to do
+ */
+async function finish(url: string, isReplaced: boolean): Promise<string[]> {
+  const [found] = await withSuperuser(
+    url,
+    (sql) => sql<{ ours: boolean; cron: boolean }[]>`
+      select to_regclass('ops.identity') is not null as ours,
+        current_setting('cron.database_name', true) = current_database() as cron`,
+  );
+  if (found?.ours !== true) return [];
+  const left = await bootstrapDatabase(url);
+  return [
+    ...left.map((statement) => `a superuser must run: ${statement}`),
+    ...(found.cron && isReplaced
+      ? ['pg_cron ends with the database that it lives in: restart the server, and it is back']
+      : []),
+  ];
 }
 
 export function registerRestore(program: Command): void {

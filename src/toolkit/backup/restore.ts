@@ -254,6 +254,20 @@ export async function renameDatabase(url: string, from: string, to: string): Pro
   });
 }
 
+/** Deletes what restores left that were killed: nobody is connected to it. */
+export async function dropAbandoned(url: string, prefix: string): Promise<void> {
+  const names = await withSuperuser(
+    atPostgres(url),
+    (sql) => sql<{ name: string }[]>`
+      select datname as name from pg_database
+      where starts_with(datname, ${prefix})
+        and not exists (
+          select from pg_stat_activity where pg_stat_activity.datname = pg_database.datname
+        )`,
+  );
+  for (const { name } of names) await dropDatabase(url, name);
+}
+
 /** Deletes a database. */
 export const dropDatabase = (url: string, name: string): Promise<unknown> =>
   withSql(atPostgres(url), (sql) =>
