@@ -19,6 +19,7 @@ import {
   verifiedName,
 } from '../toolkit/backup/manifest.ts';
 import { decide, deleteBackup, pin } from '../toolkit/backup/prune.ts';
+import { registerPitr } from './pitr.ts';
 import { givenUrl } from './urls.ts';
 
 interface Where {
@@ -257,4 +258,5 @@ export function registerBackup(program: Command): void {
     .argument('<backup>', which)
     .option('--dir <folder>', dirHelp)
     .action((asked: string, options: Where) => setPin(asked, undefined, options));
+  registerPitr(backup);
 }

@@ -1,17 +1,28 @@
+import { resolve } from 'node:path';
 import process from 'node:process';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { withSuperuser } from '../postgres/connect.ts';
-import { changeUrl, databaseName } from '../postgres/urls.ts';
+import { changeUrl, databaseName, parseUrl } from '../postgres/urls.ts';
 import { bootstrapDatabase } from '../server/bootstrap.ts';
+import { locateDatabase } from '../server/locate.ts';
+import { randomPort } from '../server/scratch.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
 import { findBackup } from '../toolkit/backup/manifest.ts';
+import type { Target } from '../toolkit/backup/recover.ts';
 import { backupDirectory, explained, parseJobs, superuserConnections } from './backup.ts';
 
 interface Options {
+  toTime?: Date;
+  toLsn?: string;
+  latest?: boolean;
+  directory?: string;
+  port?: number;
+  config?: string;
+  repo?: number;
   database?: string;
   replace?: boolean;
   dir?: string;
@@ -102,6 +113,106 @@ async function restore(asked: string, options: Options): Promise<void> {
   });
 }
 
+function targetOf({ toTime, toLsn, latest }: Options): Target | undefined {
+  const targets: Target[] = [
+    ...(toTime === undefined ? [] : [{ kind: 'time' as const, at: toTime }]),
+    ...(toLsn === undefined ? [] : [{ kind: 'lsn' as const, lsn: toLsn }]),
+    ...(latest === true ? [{ kind: 'latest' as const }] : []),
+  ];
+  if (targets.length < 2) return targets[0];
+  throw new GwError('one of --to-time, --to-lsn and --latest', {
+    hint: 'Each says where recovery ends.',
+    exitCode: EXIT.usage,
+  });
+}
+
+/** The server as it was, in a folder of its own. */
+async function recoverTo(target: Target, options: Options): Promise<void> {
+  const { recover, fenceOf, formatRecovered, describeTarget } = await import(
+    '../toolkit/backup/recover.ts'
+  );
+  const { configPath } = await import('../toolkit/backup/pgbackrest.ts');
+  const { directory, replace = false, dryRun = false, json } = options;
+  if (directory === undefined) {
+    throw new GwError('where is the server to be restored?', {
+      hint: 'Name a folder with --directory.',
+      exitCode: EXIT.usage,
+    });
+  }
+  const home = resolve(directory);
+  if (replace && !dryRun) {
+    await confirm(`Move what is in ${home}/data aside, and restore there?`, options.yes);
+  }
+  const { urls } = locateDatabase(loadConfig());
+  const known = parseUrl(options.url ?? urls.superuser ?? urls.owner);
+  const port = options.port ?? (await randomPort());
+  const recovered = await recover({
+    config: configPath(options.config),
+    target,
+    home,
+    replace,
+    dryRun,
+    port,
+    user: decodeURIComponent(known.username),
+    password: decodeURIComponent(known.password),
+    ...(options.repo === undefined ? {} : { repository: options.repo }),
+    progress: new Progress(json),
+  });
+  if (recovered === undefined) {
+    const would = `would restore to ${describeTarget(target)} into ${home}\n`;
+    print(json, { dryRun, directory: home }, would);
+    return;
+  }
+  const owner = new URL(urls.owner);
+  [owner.hostname, owner.port] = ['127.0.0.1', String(port)];
+  const reason = await fenceOf(owner.href).catch(() => null);
+  const lines = [
+    `${formatRecovered(recovered)}`,
+    `the server runs in ${home}, on port ${port}`,
+    reason === null ? '' : `its database is a copy, and does nothing until gw adopt: ${reason}`,
+    recovered.movedTo === undefined ? '' : `what was there is in ${recovered.movedTo}`,
+  ];
+  print(
+    json,
+    {
+      dryRun,
+      directory: home,
+      port,
+      lsn: recovered.lsn,
+      lastCommit: recovered.lastCommit,
+      seconds: recovered.seconds,
+      fenced: reason,
+      movedTo: recovered.movedTo ?? null,
+    },
+    `${lines.filter((line) => line !== '').join('\n')}\n`,
+  );
+}
+
+async function run(asked: string | undefined, options: Options): Promise<void> {
+  const target = targetOf(options);
+  if (target === undefined) {
+    if (asked !== undefined) return restore(asked, options);
+  } else if (asked === undefined) {
+    return recoverTo(target, options);
+  }
+  throw new GwError('what is to be restored?', {
+    hint: 'Name a backup (gw backup list), or an instant with --to-time, --to-lsn or --latest.',
+    exitCode: EXIT.usage,
+  });
+}
+
+function parseInstant(text: string): Date {
+  // Without a zone it is UTC, as in messages.
+  const at = new Date(/(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text.replace(' ', 'T')}Z`);
+  if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(at.getTime())) return at;
+  throw new InvalidArgumentError('Such as 2026-12-24T18:00:00Z.');
+}
+
+function parsePort(text: string): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) > 0 && Number(text) < 65_536) return Number(text);
+  throw new InvalidArgumentError('A number from 1 to 65535.');
+}
+
 /**
  * Puts in place what no dump has: pg_cron, where it can be.
  *
@@ -128,14 +239,24 @@ export function registerRestore(program: Command): void {
   program
     .command('restore')
     .description('restore a backup into a new database, which is fenced until it is adopted')
-    .argument('<backup>', '"latest", an id or its beginning, or a path')
+    .argument('[backup]', 'a logical backup: "latest", an id or its beginning, or a path')
+    .option('--to-time <instant>', 'the server as it was then, from physical backups', parseInstant)
+    .option('--to-lsn <position>', 'the same, up to a position in the log')
+    .option('--latest', 'the same, up to the end of the archived log')
+    .option('--directory <folder>', 'the folder for the server of --to-time, --to-lsn, --latest')
+    .option('--port <n>', 'where that server listens (default: a free port)', parsePort)
+    .option('--repo <n>', 'the repository to read (default: the first that can be)', parsePort)
+    .option(
+      '--config <file>',
+      "pgBackRest's settings (default: beside the cluster of this checkout)",
+    )
     .option('--database <name>', 'the database to make (default: with _restored after its name)')
-    .option('--replace', 'when there is such a database: make a backup of it, then replace it')
+    .option('--replace', 'what is in the way is backed up, or moved aside, and replaced')
     .option('--dir <folder>', 'where backups are, instead of GW_BACKUP_DIR')
     .option('--url <url>', "a superuser's URL of the server (default: this checkout's)")
     .option('--jobs <n>', 'tables at the same time; as many as processors, up to 4', parseJobs)
     .option('--dry-run', 'say what would be done')
     .option('--yes', 'do not ask')
     .option('--json', 'print JSON')
-    .action(restore);
+    .action(run);
 }

@@ -31,7 +31,7 @@ export interface Cluster {
 }
 
 /** PostgreSQL refuses to run as root, so root runs it as this user. */
-function postgresUser(): { uid: number; gid: number } | undefined {
+export function postgresUser(): { uid: number; gid: number } | undefined {
   if (process.getuid?.() !== 0) return undefined;
   const line = readFileSync('/etc/passwd', 'utf8')
     .split('\n')
@@ -63,6 +63,15 @@ export function scratchHome(name: string): string {
   const folder = process.env.GW_SCRATCH_DIR;
   return folder ? join(resolve(folder), checkoutName(), name) : clusterHome(name);
 }
+
+/**
+ * The folder of the server's socket, by which pgBackRest connects. Undefined where the path would be
+ * too long for one.
+ */
+export const socketDirectory = (cluster: Cluster): string | undefined => {
+  const folder = join(cluster.home, 'socket');
+  return folder.length + '/.s.PGSQL.65535.lock'.length < 107 ? folder : undefined;
+};
 
 export const dataDirectory = (cluster: Cluster): string => join(cluster.home, 'data');
 
@@ -150,6 +159,27 @@ export const clusterMajor = (cluster: Cluster): number =>
   Number(readFileSync(join(dataDirectory(cluster), 'PG_VERSION'), 'utf8'));
 
 /**
+ * Makes the folder that holds a cluster, for the server's user alone.
+ *
+ * @throws GwError when it cannot be made
+ */
+export function prepareHome(cluster: Cluster): void {
+  const user = postgresUser();
+  try {
+    // The folders above must let the server's user through.
+    mkdirSync(dirname(cluster.home), { recursive: true, mode: user ? 0o755 : 0o700 });
+    mkdirSync(cluster.home, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new GwError(`cannot make the folder ${cluster.home}: ${codeOf(error)}`, {
+      hint: 'Name a folder that can be made.',
+      exitCode: EXIT.usage,
+      cause: error,
+    });
+  }
+  if (user) chownSync(cluster.home, user.uid, user.gid);
+}
+
+/**
  * Makes the data directory. It is built beside its place and renamed, so that a crash
  * leaves nothing that looks complete.
  *
@@ -164,17 +194,7 @@ export async function createCluster(
 ): Promise<void> {
   const user = postgresUser();
   const building = join(cluster.home, 'building');
-  try {
-    // The folders above must let the server's user through.
-    mkdirSync(dirname(cluster.home), { recursive: true, mode: user ? 0o755 : 0o700 });
-    mkdirSync(cluster.home, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new GwError(`cannot make the folder ${cluster.home}: ${codeOf(error)}`, {
-      exitCode: EXIT.usage,
-      cause: error,
-    });
-  }
-  if (user) chownSync(cluster.home, user.uid, user.gid);
+  prepareHome(cluster);
   rmSync(building, { recursive: true, force: true });
 
   const passwordFile = join(cluster.home, 'initial-password');
@@ -279,6 +299,16 @@ function serverState(cluster: Cluster): string {
   }
 }
 
+/** For the server's user alone: clients of ours connect by address. */
+function makeSocketDirectory(cluster: Cluster): string | undefined {
+  const folder = socketDirectory(cluster);
+  if (folder === undefined) return undefined;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const user = postgresUser();
+  if (user) chownSync(folder, user.uid, user.gid);
+  return folder;
+}
+
 /**
  * Starts the server and waits until it accepts connections. It is a child of this process,
  * so that nobody else has to collect it, but lives on when this process ends.
@@ -297,8 +327,7 @@ export async function startCluster(cluster: Cluster, port: number): Promise<void
     join(cluster.bin, 'postgres'),
     [
       ...['-D', dataDirectory(cluster), '-c', `port=${port}`, '-c', 'listen_addresses=127.0.0.1'],
-      // No socket: its path would have to be short, and enterable by both users.
-      ...['-c', 'unix_socket_directories='],
+      ...['-c', `unix_socket_directories=${makeSocketDirectory(cluster) ?? ''}`],
       ...options,
     ],
     { ...user, cwd: '/', env: serverEnv(cluster), detached: true, stdio: ['ignore', log, log] },

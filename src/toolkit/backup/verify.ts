@@ -2,7 +2,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { audit } from '../../postgres/audit.ts';
 import { type Sql, withSql, withSuperuser } from '../../postgres/connect.ts';
-import { changeUrl } from '../../postgres/urls.ts';
+import { changeUrl, type Database } from '../../postgres/urls.ts';
 import { databaseAt, startScratch } from '../../server/scratch.ts';
 import type { Progress } from '../../terminal/progress.ts';
 import { humanBytes } from '../../terminal/values.ts';
@@ -29,7 +29,7 @@ export interface Verdict {
 const trial = 'gw_trial';
 
 /** Every page of every table, and every row in every B-tree. */
-async function checkPages(sql: Sql): Promise<string[]> {
+export async function checkPages(sql: Sql): Promise<string[]> {
   await sql`create extension if not exists amcheck with schema pg_catalog`;
   const rows = await sql<{ fault: string }[]>`
     select format('table %s: block %s: %s', pg_class.oid::regclass, blkno, msg) as fault
@@ -86,19 +86,17 @@ async function jobFaults(sql: Sql, { manifest }: Backup): Promise<string[]> {
 }
 
 /** Whether one user still cannot reach another's rows. */
-async function provedFaults(url: string): Promise<string[] | undefined> {
+async function provedFaults({ urls }: Database): Promise<string[] | undefined> {
+  const url = urls.superuser ?? '';
   const isOurs = await withSql(url, async (sql) => {
     const [found] = await sql`
       select to_regprocedure('ops.take_identity(text)') is not null as ours`;
     if (found?.ours !== true) return false;
-    // On this server nothing is sent, and functions are tried as they work.
-    await sql.begin(async (transaction) => {
-      await transaction`set local role gw_owner`;
-      await transaction`select ops.take_identity('trial')`;
-    });
     return true;
   });
   if (!isOurs) return undefined;
+  // On this server nothing is sent, and functions are tried as they work.
+  await withSql(urls.owner, (sql) => sql`select ops.take_identity('trial')`);
   const { findings } = await proveSql(
     url,
     proveOptions({ ownerColumn: 'user_id', usersTable: 'app_public.users' }),
@@ -145,9 +143,7 @@ export async function verifyBackup({ backup, jobs, progress }: VerifyOptions): P
       return found.length === 0 ? 'amcheck finds nothing' : `${found.length} are damaged`;
     });
     await progress.step('prove', async () => {
-      const found = await provedFaults(
-        databaseAt(scratch.superuserUrl, trial).urls.superuser ?? '',
-      );
+      const found = await provedFaults(databaseAt(scratch.superuserUrl, trial));
       if (found === undefined) {
         untold.push('whether users are kept apart: this is no database of Groundwork');
         return 'cannot tell: this is no database of Groundwork';
