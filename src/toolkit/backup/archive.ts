@@ -62,10 +62,13 @@ export interface Archive {
   logs: { repository: number; id: string; oldest: string; newest: string }[];
 }
 
+/** pgBackRest does not escape the line breaks of a message. */
+const parseJson = (text: string): unknown => JSON.parse(text.replace(/\p{Cc}+/gu, ' '));
+
 /** What the repositories have. */
 export async function readArchive(config: string): Promise<Archive> {
   const text = await mustRun(config, 'info', ['--output=json']);
-  const parsed = infoShape.safeParse(JSON.parse(text));
+  const parsed = infoShape.safeParse(parseJson(text));
   if (!parsed.success) throw new GwError('what pgBackRest says of its backups cannot be read');
   const found = parsed.data.find(({ name }) => name === stanza);
   return {
@@ -135,7 +138,7 @@ export async function archivedFiles(
   const text = await mustRun(config, 'repo-ls', [
     ...['--output=json', '--recurse', `--repo=${repository}`, `archive/${stanza}/${id}`],
   ]);
-  const files = JSON.parse(text) as Record<string, { type: string; time?: number }>;
+  const files = parseJson(text) as Record<string, { type: string; time?: number }>;
   return Object.entries(files)
     .flatMap(([path, { type, time }]) => {
       const name = /(?:^|\/)([0-9A-F]{24})-[0-9a-f]{40}/.exec(path)?.[1];

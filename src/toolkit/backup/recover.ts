@@ -113,7 +113,8 @@ async function cover(
   if (set === undefined) throw refuse('its oldest backup is younger');
   const isLater =
     target.kind === 'time'
-      ? target.at > window.to
+      ? // Repositories tell whole seconds.
+        target.at.getTime() >= window.to.getTime() + 1_000
       : segmentOf(target.lsn) > segmentNumber(window.newest);
   if (isLater) throw refuse('it ends before');
   return target.kind === 'time'
