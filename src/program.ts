@@ -43,6 +43,7 @@ const modules: { names: string[]; load: () => Promise<Register> }[] = [
     names: ['restore'],
     load: async () => (await import('./commands/restore.ts')).registerRestore,
   },
+  { names: ['drill'], load: async () => (await import('./commands/drill.ts')).registerDrill },
   { names: ['fence'], load: async () => (await import('./commands/fence.ts')).registerFence },
   { names: ['adopt'], load: async () => (await import('./commands/adopt.ts')).registerAdopt },
   { names: ['audit'], load: async () => (await import('./commands/audit.ts')).registerAudit },

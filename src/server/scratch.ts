@@ -26,6 +26,7 @@ import { readSecrets } from './state.ts';
 export interface Scratch {
   /** A superuser's connection to the database "postgres". */
   superuserUrl: string;
+  cluster: Cluster;
   /** Connections of every role to a database of this server. */
   database(name: string): Database;
   /** Stops it, cleanly or as a crash would, and starts it on the same port. */
@@ -150,6 +151,7 @@ export async function startScratch(
   }
   return {
     superuserUrl,
+    cluster,
     database: (name) => databaseAt(superuserUrl, name),
     async restart(how) {
       // No patience: a client that holds a clean stop up shows as one that does not end.

@@ -33,7 +33,7 @@ const floors = [
   ['migrations/'],
   ['messages/', 'audit/', 'metrics/'],
   ['toolkit/'],
-  ['api/', 'worker/', 'cdc/', 'up/'],
+  ['api/', 'worker/', 'cdc/', 'up/', 'drill/'],
   ['commands/'],
   ['program.ts'],
   ['cli.ts'],

@@ -18,7 +18,7 @@ import {
 } from './pgbackrest.ts';
 
 /** How long log may wait in an idle file until it is archived. */
-const archiveTimeout = '60s';
+const archiveTimeout = '30s';
 
 const commandOf = (config: string): string =>
   `pgbackrest --config=${config} --stanza=${stanza} archive-push %p`;
@@ -285,34 +285,23 @@ async function repositoryFindings(
   return { findings, window };
 }
 
-/**
- * Looks at the server and at every repository, and has one more file of the log archived, which has to
- * arrive.
- */
-export async function checkPitr(config: string, url: string): Promise<Checked> {
+/** What is wrong with the repositories, and what each can restore. */
+export async function checkRepositories(config: string): Promise<Checked> {
   const findings: PitrFinding[] = [];
   const windows: Checked['windows'] = {};
-  findings.push(...serverFindings(await withSuperuser(url, waitingOf)));
+  const say = (object: string, detail: string, remediation: string) =>
+    findings.push({ level: 'critical', object, detail, remediation });
+  const remedy = 'Is it there, and does the configuration have its key?';
   let archive: Archive;
   try {
     archive = await readArchive(config);
   } catch (error) {
-    findings.push({
-      level: 'critical',
-      object: 'repository',
-      detail: `cannot be read: ${messageOf(error)}`,
-      remediation: 'Is it there, and does the configuration have its key?',
-    });
+    say('repository', `cannot be read: ${messageOf(error)}`, remedy);
     return { findings, windows };
   }
   for (const { key, fault } of archive.repositories) {
     if (fault !== undefined) {
-      findings.push({
-        level: 'critical',
-        object: `repo${key}`,
-        detail: `cannot be used: ${fault}`,
-        remediation: 'Is it there, and does the configuration have its key?',
-      });
+      say(`repo${key}`, `cannot be used: ${fault}`, remedy);
       continue;
     }
     const found = await repositoryFindings(config, archive, key, new Date());
@@ -320,14 +309,19 @@ export async function checkPitr(config: string, url: string): Promise<Checked> {
     windows[`repo${key}`] = found.window;
   }
   if (archive.repositories.length === 0) {
-    findings.push({
-      level: 'critical',
-      object: 'repository',
-      detail: 'there is none that can be read',
-      remediation: 'gw backup pitr setup',
-    });
-    return { findings, windows };
+    say('repository', 'there is none that can be read', 'gw backup pitr setup');
   }
+  return { findings, windows };
+}
+
+/**
+ * Looks at the server and at every repository, and has one more file of the log archived, which has to
+ * arrive.
+ */
+export async function checkPitr(config: string, url: string): Promise<Checked> {
+  const { findings, windows } = await checkRepositories(config);
+  findings.unshift(...serverFindings(await withSuperuser(url, waitingOf)));
+  if (Object.keys(windows).length === 0) return { findings, windows };
   const tried = await pgbackrest(config, 'check', [], passwordOf(url));
   if (tried.code !== 0) {
     findings.push({

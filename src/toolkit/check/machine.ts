@@ -1,6 +1,7 @@
-import { readFile, readlink, statfs } from 'node:fs/promises';
+import { access, constants, readFile, readlink, statfs } from 'node:fs/promises';
 import { codeOf } from '../../errors.ts';
 import type { Transaction } from '../../postgres/connect.ts';
+import { checkRepositories } from '../backup/pitr.ts';
 import type { HealthFinding } from './health.ts';
 
 type Answer = HealthFinding[] | { needs: string };
@@ -86,8 +87,32 @@ async function checkProgram(sql: Transaction): Promise<Answer> {
   }
 }
 
+/**
+ * Whether the archive of the log has what a restore needs: asked of pgBackRest, by the configuration that
+ * the server archives with.
+ *
+ * @returns findings, or why it cannot be seen
+ */
+async function checkArchive(sql: Transaction): Promise<Answer> {
+  const [server] = await sql<{ pid: number; command: string }[]>`
+    select pg_backend_pid() as pid, current_setting('archive_command') as command
+    where pg_has_role('pg_read_all_settings', 'usage')`;
+  if (server === undefined) return { needs: 'role pg_read_all_settings' };
+  const config = /^pgbackrest --config=(\S+) /.exec(server.command)?.[1];
+  if (config === undefined) return { needs: 'an archive that gw backup pitr setup has made' };
+  if (!(await isHere(server.pid))) return elsewhere;
+  try {
+    await access(config, constants.R_OK);
+  } catch (error) {
+    return { needs: `to read ${config} (${codeOf(error) ?? 'refused'})` };
+  }
+  const { findings } = await checkRepositories(config);
+  return findings.map((finding) => ({ name: 'archive', ...finding }));
+}
+
 /** Checks that ask the machine, and not the database. */
 export const machineChecks: Record<string, (sql: Transaction) => Promise<Answer>> = {
+  archive: checkArchive,
   'disk-free': checkDisk,
   'server-program': checkProgram,
 };
