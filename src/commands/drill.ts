@@ -23,7 +23,10 @@ async function run({ json, ...options }: Options): Promise<void> {
   const text = formatRecord({
     database: humanBytes(report.bytes),
     'time to recover (RTO)': humanSeconds(report.rtoSeconds),
-    'the same for 10 GB': `${humanSeconds(report.secondsFor10Gb)}, at the same rate`,
+    'the same for 10 GB':
+      report.secondsFor10Gb === null
+        ? 'cannot tell from so little'
+        : `${humanSeconds(report.secondsFor10Gb)}, at the same rate`,
     'loss in time (RPO)': humanSeconds(report.rpoSeconds),
     'rows lost': `${report.rowsLost} of ${report.rowsAcknowledged} that were acknowledged`,
     'copy was fenced': report.fenced ?? 'NO',

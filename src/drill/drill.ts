@@ -50,8 +50,8 @@ export interface DrillReport {
   messagesSentBefore: number;
   messagesDoubled: number;
   messagesLost: number;
-  /** What the restore is expected to take for 10 GB, by the rate of this one. */
-  secondsFor10Gb: number;
+  /** What it would take for 10 GB, by the rate of this one; null: too small to tell. */
+  secondsFor10Gb: number | null;
   isWell: boolean;
 }
 
@@ -118,10 +118,8 @@ interface Stage {
 }
 
 /** A server with data, an archive and a full backup. */
-async function prepare(
-  { users, messages, progress }: DrillOptions,
-  folder: string,
-): Promise<Stage> {
+async function prepare(options: DrillOptions, folder: string): Promise<Stage> {
+  const { users, progress } = options;
   const config = join(folder, 'conf', 'pgbackrest.conf');
   const receiver = await startReceiver(20);
   const primary = await startScratch(name, {
@@ -292,7 +290,8 @@ export async function drill(options: DrillOptions): Promise<DrillReport> {
       messagesSentBefore: sentBefore,
       messagesDoubled: receiver.accepted.length - sent.size,
       messagesLost: due.filter((key) => !sent.has(key)).length,
-      secondsFor10Gb: (rtoSeconds * 10 * 1_024 ** 3) / stage.bytes,
+      secondsFor10Gb:
+        stage.bytes < 500 * 1_024 ** 2 ? null : (rtoSeconds * 10 * 1_024 ** 3) / stage.bytes,
     };
     return {
       ...report,
