@@ -23,6 +23,8 @@ interface Options {
   port?: number;
   config?: string;
   repo?: number;
+  table?: string[];
+  user?: string;
   database?: string;
   replace?: boolean;
   dir?: string;
@@ -191,7 +193,10 @@ async function recoverTo(target: Target, options: Options): Promise<void> {
 async function run(asked: string | undefined, options: Options): Promise<void> {
   const target = targetOf(options);
   if (target === undefined) {
-    if (asked !== undefined) return restore(asked, options);
+    if (asked !== undefined) {
+      const isPart = options.table !== undefined || options.user !== undefined;
+      return isPart ? extractFrom(asked, options) : restore(asked, options);
+    }
   } else if (asked === undefined) {
     return recoverTo(target, options);
   }
@@ -200,6 +205,42 @@ async function run(asked: string | undefined, options: Options): Promise<void> {
     exitCode: EXIT.usage,
   });
 }
+
+/** Tables, or one user's rows, beside what is there. */
+async function extractFrom(asked: string, options: Options): Promise<void> {
+  const { extract } = await import('../toolkit/backup/extract.ts');
+  const config = loadConfig();
+  const backup = findBackup(backupDirectory(config, options.dir), asked);
+  const target = superuserConnections(config, options.url);
+  const result = await explained(target, () =>
+    extract({
+      backup,
+      url: target.url,
+      tables: options.table,
+      user: options.user,
+      ownerColumn: 'user_id',
+      usersTable: 'app_public.users',
+      jobs: options.jobs,
+      progress: new Progress(options.json),
+    }),
+  );
+  const { tables, schema, statements } = result;
+  const lines = [
+    ...tables.map(({ table, copy, rows }) => `${table}: ${rows} rows in ${copy}`),
+    ...(tables.length === 0
+      ? ['the backup has no such row']
+      : ['', '-- To put back what is missing, as gw_owner:', 'begin;', ...statements, 'commit;']),
+    ...(tables.length === 0 ? [] : [`-- At the end: drop schema ${schema} cascade;`]),
+  ];
+  print(options.json, result, `${lines.join('\n')}\n`);
+}
+
+function parseId(text: string): string {
+  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) return text.toLowerCase();
+  throw new InvalidArgumentError('The id of a user.');
+}
+
+const collect = (text: string, before: string[] = []): string[] => [...before, text];
 
 function parseInstant(text: string): Date {
   // Without a zone it is UTC, as in messages.
@@ -250,6 +291,8 @@ export function registerRestore(program: Command): void {
       '--config <file>',
       "pgBackRest's settings (default: beside the cluster of this checkout)",
     )
+    .option('--table <name>', 'only this table, into a schema beside; may be repeated', collect)
+    .option('--user <id>', "only this user's rows, into a schema beside", parseId)
     .option('--database <name>', 'the database to make (default: with _restored after its name)')
     .option('--replace', 'what is in the way is backed up, or moved aside, and replaced')
     .option('--dir <folder>', 'where backups are, instead of GW_BACKUP_DIR')
