@@ -226,9 +226,9 @@ async function extractFrom(asked: string, options: Options): Promise<void> {
   );
   const { tables, schema, statements } = result;
   const lines = [
-    ...tables.map(({ table, copy, rows }) => `${table}: ${rows} rows in ${copy}`),
+    ...tables.map(({ table, copy, rows }) => `-- ${table}: ${rows} rows in ${copy}`),
     ...(tables.length === 0
-      ? ['the backup has no such row']
+      ? ['-- the backup has no such row']
       : ['', '-- To put back what is missing, as gw_owner:', 'begin;', ...statements, 'commit;']),
     ...(tables.length === 0 ? [] : [`-- At the end: drop schema ${schema} cascade;`]),
   ];

@@ -20,6 +20,9 @@ afterAll(() => checkout.remove());
 /** What each command is called with. A command that needs no arguments has none here. */
 const samples: Record<string, string[]> = {
   adopt: ['--reason', 'x', '--yes'],
+  'backup pin': ['latest', '--reason', 'x'],
+  'backup pitr setup': ['--repo', '/tmp/gw-no-repository'],
+  'backup unpin': ['latest'],
   commit: ['-m', 'topic'],
   'db psql': ['--', '-Atc', 'select 1'],
   'db reset': ['--yes'],
@@ -27,6 +30,7 @@ const samples: Record<string, string[]> = {
   'fence files': ['on'],
   'fence standby': ['postgres://gw_owner@127.0.0.1:1/standby'],
   lint: ['--no-migrations'],
+  restore: ['--latest', '--directory', '/tmp/gw-no-server'],
   'messages cancel': ['--type', 'BIRTHDAY', '--reason', 'x', '--yes'],
   'messages explain': ['nobody@example.com', 'BIRTHDAY', '2026-05-01'],
   'messages limit': ['file', '5'],
@@ -40,7 +44,10 @@ const samples: Record<string, string[]> = {
 const asked = ['--yes'];
 
 /** Work on no database that DATABASE_URL or --url names. */
-const independent = ['baseline', 'schema'];
+const independent = [
+  ...['baseline', 'schema', 'drill', 'backup list', 'backup verify', 'backup prune'],
+  ...['backup pin', 'backup unpin', 'backup pitr info', 'backup pitr verify', 'restore'],
+];
 
 interface Leaf {
   name: string;

@@ -422,7 +422,7 @@ describe('a part of a backup', () => {
     async () => {
       const found = await gw(['restore', made.id, '--table', 'app_public.message_logs']);
       expect(found.code, found.stderr).toBe(0);
-      expect(found.stdout).toMatch(/^app_public\.message_logs: 50 rows in restored_/m);
+      expect(found.stdout).toMatch(/^-- app_public\.message_logs: 50 rows in restored_/m);
       await db.as('owner').unsafe(`drop schema ${schema()} cascade`);
       const refused = await gw(['restore', made.id, '--table', 'app_public.nothing']);
       expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('has no table') });
