@@ -173,6 +173,7 @@ describe.for([
 describe('in a database that is not ours', { timeout: patience(60_000) }, () => {
   /** Tell nothing of our tables, or say of each that it is not there. */
   const works = [
+    'backup pitr check',
     'check',
     'config',
     'db psql',

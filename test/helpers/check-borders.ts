@@ -165,7 +165,6 @@ export const borders: Record<string, Borders> = {
     ['ab', `a${'9'.repeat(50)}`],
     ['', 'a', 'A-b', '9a', 'a_b', `a${'9'.repeat(51)}`],
   ),
-  identity_is_only_check: { inside: [{ is_only: 'true' }], outside: [{ is_only: 'false' }] },
   integrations_credential_reference_check: matches(
     'credential_reference',
     ['vault://a', 'env://STRIPE', 'aws-sm://prod/x', 'gcp-sm://a', 'azure-kv://a/b.c'],
@@ -292,13 +291,6 @@ export const borders: Record<string, Borders> = {
   set_aside_users_task_check: oneOf('task', 'plan', 'schedule', 'replan'),
   snapshots_content_check: json('content', 'object'),
   snapshots_name_check: text('name', 1, 200),
-  standbys_machine_check: {
-    inside: [
-      { machine: "'a'", data_directory: "''" },
-      { machine: "''", data_directory: "'/a'" },
-    ],
-    outside: [{ machine: "''", data_directory: "''" }],
-  },
   stripe_events_event_id_check: matches(
     'event_id',
     ['evt_1', `evt_${'a'.repeat(250)}`],

@@ -226,6 +226,8 @@ describe('the checks', () => {
       ...['invalid-index', 'partition-default', 'long-transactions', 'disk-free'],
       // In test/cli/old-cluster.test.ts: it needs a server of its own.
       ...['oldest-xmin', 'never-analyzed', 'server-program'],
+      // In test/ops/pitr.test.ts.
+      'archive',
     ];
     const ownServer = ['wal-archiver'];
     // The two of pg_cron are tried where it is, in test/db/operations/cron.test.ts.
@@ -255,8 +257,8 @@ describe('the checks', () => {
     expect(health.findings.filter(({ detail }) => detail.includes('failed:'))).toEqual([]);
     const skipped = health.skipped.map(({ name }) => name);
     // Neither pg_cron nor change capture is in this database.
-    expect(['cron-jobs', 'declared-jobs', 'change-capture', 'disk-free', 'server-program']).toEqual(
-      expect.arrayContaining(skipped),
-    );
+    expect([
+      ...['cron-jobs', 'declared-jobs', 'change-capture', 'disk-free', 'server-program', 'archive'],
+    ]).toEqual(expect.arrayContaining(skipped));
   });
 });

@@ -298,6 +298,8 @@ describe('an archive that is not whole', () => {
       expect(await findings()).toContainEqual(
         expect.stringMatching(`^critical repo1: the archived log lacks ${gone.slice(0, 24)}`),
       );
+      const checked = await gw(['check', 'archive']);
+      expect(checked).toMatchObject({ code: 2, stdout: expect.stringContaining('log lacks') });
       const refused = await restore(homeOf('r6'), '--latest');
       expect(refused).toMatchObject({
         code: 2,

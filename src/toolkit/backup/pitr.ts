@@ -162,8 +162,9 @@ export async function rememberPhysical(
       update ops.backups
       set verified_at = case when ${failure}::text is null then now() end, failure = ${failure}
       where kind = 'physical' and location = ${locationOf(repository, label)}`;
-    const location = locationOf(repository, label);
-    await audit(sql, faults.length === 0 ? 'backup.verified' : 'backup.failed', { location });
+    const details = { location: locationOf(repository, label) };
+    if (failure === null) await audit(sql, 'backup.verified', details);
+    else await audit(sql, 'backup.failed', details);
   });
 }
 
@@ -174,6 +175,7 @@ export async function runBackup(
   url: string,
   ownerUrl: string | undefined,
 ): Promise<Archive> {
+  await withSuperuser(url, (sql) => sql`select 1`);
   const { repositories } = await readArchive(config);
   const keys = repositories.length === 0 ? [1] : repositories.map(({ key }) => key);
   for (const key of keys) {

@@ -180,9 +180,8 @@ export async function remember(
       set verified_at = ${isWell ? at : null},
         failure = ${isWell ? null : faults.slice(0, 3).join('; ')}
       where id = ${manifest.id}`;
-    await audit(sql, isWell ? 'backup.verified' : 'backup.failed', {
-      id: manifest.id,
-      faults: faults.length,
-    });
+    const details = { id: manifest.id, faults: faults.length };
+    if (isWell) await audit(sql, 'backup.verified', details);
+    else await audit(sql, 'backup.failed', details);
   });
 }
