@@ -1,5 +1,5 @@
 --! Previous: sha1:cf6d45859730782249da853d2342f26dcd7b61c3
---! Hash: sha1:feaf689d445f25bfd1e643453dde498b3ce54280
+--! Hash: sha1:f76c41278ee979de71301c0e97bd482be0bb67ee
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -52,74 +52,6 @@ comment on column ops.backups.verified_at is
 comment on column ops.backups.failure is 'What the latest trial restore found; null when it succeeded.';
 comment on column ops.backups.pinned is 'Why it is not to be pruned; null when it may be.';
 
---! Included functions/ops/is_backed_up.sql
-create or replace function ops.is_backed_up(
-  p_table regclass, p_since timestamptz default '-infinity'
-) returns boolean
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-  select exists (
-    select from ops.backups
-    where backups.started_at >= p_since
-      and backups.verified_at is not null
-      and (backups.tables is null or exists (
-        select
-        from (
-          select p_table
-          union
-          select pg_partition_ancestors(p_table)
-        ) as holder (relation)
-        inner join pg_class on pg_class.oid = holder.relation
-        where pg_class.relnamespace::regnamespace || '.' || quote_ident(pg_class.relname)
-          = any (backups.tables)
-      ))
-  )
-$$;
-
-grant execute on function ops.is_backed_up(regclass, timestamptz) to gw_monitor;
-comment on function ops.is_backed_up(regclass, timestamptz) is
-  'Whether a verified backup that began at or after an instant holds a table. To hold every row, the instant must be after the last write.';
---! EndIncluded functions/ops/is_backed_up.sql
---! Included functions/ops/partitions_to_drop.sql
-create or replace function ops.partitions_to_drop()
-returns table (
-  parent_table text, partition_name text, relation regclass, bytes bigint,
-  detached_at timestamptz, obstacle text
-)
-language sql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-  select latest.parent_table, latest.partition_name, pg_class.oid::regclass,
-    pg_total_relation_size(pg_class.oid), latest.occurred_at,
-    case
-      when partition_policies.require_backup
-        and not ops.is_backed_up(pg_class.oid::regclass, latest.occurred_at)
-        then 'no verified backup began after it was detached'
-      when not ops.is_confirmed_by_cdc(latest.wal_position)
-        then 'a logical replication slot has not confirmed its last changes'
-    end
-  from (
-    select distinct on (partition_events.partition_name) partition_events.*
-    from ops.partition_events
-    where partition_events.event <> 'skipped'
-    order by partition_events.partition_name, partition_events.id desc
-  ) as latest
-  inner join pg_catalog.pg_class on pg_class.oid = to_regclass(latest.partition_name)
-  -- The policy must still say drop.
-  inner join ops.partition_policies
-    on partition_policies.parent_table = to_regclass(latest.parent_table)
-  where latest.event = 'detached'
-    and latest.will_drop
-    and partition_policies.retention_action = 'drop'
-    -- Somebody may have attached it again.
-    and not pg_class.relispartition
-  order by latest.id
-$$;
-
-comment on function ops.partitions_to_drop() is
-  'Detached partitions whose policy says drop, oldest first, and what each still waits for: null when nothing.';
---! EndIncluded functions/ops/partitions_to_drop.sql
 
 -- Who this database is. A copy brings these rows along, and is somewhere else. Each fact can be
 -- told without a connection to the original: a copy has no other way to know.
@@ -405,5 +337,77 @@ $$;
 comment on function ops.declare_standby(text, text, text, timestamptz) is
   'Declares a standby: when it is promoted, it goes on without being adopted. The arguments are what ops.present_place() says on it.';
 --! EndIncluded functions/ops/declare_standby.sql
+--! Included functions/ops/is_backed_up.sql
+create or replace function ops.is_backed_up(
+  p_table regclass, p_since timestamptz default '-infinity'
+) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from ops.backups
+    where backups.started_at >= p_since
+      and backups.verified_at is not null
+      and (backups.tables is null or exists (
+        select
+        from (
+          select p_table
+          union
+          select pg_partition_ancestors(p_table)
+        ) as holder (relation)
+        inner join pg_class on pg_class.oid = holder.relation
+        where pg_class.relnamespace::regnamespace || '.' || quote_ident(pg_class.relname)
+          = any (backups.tables)
+      ))
+  )
+$$;
+
+grant execute on function ops.is_backed_up(regclass, timestamptz) to gw_monitor;
+comment on function ops.is_backed_up(regclass, timestamptz) is
+  'Whether a verified backup that began at or after an instant holds a table. To hold every row, the instant must be after the last write.';
+--! EndIncluded functions/ops/is_backed_up.sql
+--! Included functions/ops/partitions_to_drop.sql
+create or replace function ops.partitions_to_drop()
+returns table (
+  parent_table text, partition_name text, relation regclass, bytes bigint,
+  detached_at timestamptz, obstacle text
+)
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select latest.parent_table, latest.partition_name, pg_class.oid::regclass,
+    pg_total_relation_size(pg_class.oid), latest.occurred_at,
+    case
+      when partition_policies.require_backup
+        and not ops.is_backed_up(pg_class.oid::regclass, latest.occurred_at)
+        then 'no verified backup began after it was detached'
+      when not ops.is_confirmed_by_cdc(
+        -- Of another server's log: here every slot was made later.
+        case when latest.occurred_at < adoption.adopted_at then '0/0'
+          else latest.wal_position end)
+        then 'a logical replication slot has not confirmed its last changes'
+    end
+  from (
+    select distinct on (partition_events.partition_name) partition_events.*
+    from ops.partition_events
+    where partition_events.event <> 'skipped'
+    order by partition_events.partition_name, partition_events.id desc
+  ) as latest
+  inner join pg_catalog.pg_class on pg_class.oid = to_regclass(latest.partition_name)
+  -- The policy must still say drop.
+  inner join ops.partition_policies
+    on partition_policies.parent_table = to_regclass(latest.parent_table)
+  left join ops.identity as adoption on adoption.adopted_by <> 'promotion'
+  where latest.event = 'detached'
+    and latest.will_drop
+    and partition_policies.retention_action = 'drop'
+    -- Somebody may have attached it again.
+    and not pg_class.relispartition
+  order by latest.id
+$$;
+
+comment on function ops.partitions_to_drop() is
+  'Detached partitions whose policy says drop, oldest first, and what each still waits for: null when nothing.';
+--! EndIncluded functions/ops/partitions_to_drop.sql
 
 select ops.take_identity('migration');

@@ -1,5 +1,5 @@
---! Previous: sha1:feaf689d445f25bfd1e643453dde498b3ce54280
---! Hash: sha1:0c2e4a71288a86d5ecd34c589121efdee26591b3
+--! Previous: sha1:f76c41278ee979de71301c0e97bd482be0bb67ee
+--! Hash: sha1:6061deccb8cdff3758c5aeab9be7cb719c2e5109
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

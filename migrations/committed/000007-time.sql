@@ -1,5 +1,5 @@
---! Previous: sha1:0c2e4a71288a86d5ecd34c589121efdee26591b3
---! Hash: sha1:a872664181d178878daf2257c2ca5d577ccdcc93
+--! Previous: sha1:6061deccb8cdff3758c5aeab9be7cb719c2e5109
+--! Hash: sha1:9d15de1ec5599220528a13e9eb5e9f6368c15f0f
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a872664181d178878daf2257c2ca5d577ccdcc93
---! Hash: sha1:54a4e311782933906ade55ca7f60218143d8676a
+--! Previous: sha1:9d15de1ec5599220528a13e9eb5e9f6368c15f0f
+--! Hash: sha1:6596f39c5a70c48f9e88ac0d48fbf435961de8d4
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:54a4e311782933906ade55ca7f60218143d8676a
---! Hash: sha1:7c4fb10a802fdecf736057672f23e601c6181cb7
+--! Previous: sha1:6596f39c5a70c48f9e88ac0d48fbf435961de8d4
+--! Hash: sha1:007e1419037e26fe8107f802f4251da691b9b9d2
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

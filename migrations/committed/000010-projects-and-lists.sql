@@ -1,5 +1,5 @@
---! Previous: sha1:7c4fb10a802fdecf736057672f23e601c6181cb7
---! Hash: sha1:530842336393af99ba62c61f68b19979d6cb2d5e
+--! Previous: sha1:007e1419037e26fe8107f802f4251da691b9b9d2
+--! Hash: sha1:69f36c63543fe81008af360ee5b0d6667ed0cfc4
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

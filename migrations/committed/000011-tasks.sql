@@ -1,5 +1,5 @@
---! Previous: sha1:530842336393af99ba62c61f68b19979d6cb2d5e
---! Hash: sha1:4dd225c3b8c798fc4f0f97ac5d1cb466f22946aa
+--! Previous: sha1:69f36c63543fe81008af360ee5b0d6667ed0cfc4
+--! Hash: sha1:c0600d7251f23ba9849779d5539adb2c748ac984
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

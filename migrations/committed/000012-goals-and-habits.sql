@@ -1,5 +1,5 @@
---! Previous: sha1:4dd225c3b8c798fc4f0f97ac5d1cb466f22946aa
---! Hash: sha1:37af859629f054714649e1c851d02033b62e27a7
+--! Previous: sha1:c0600d7251f23ba9849779d5539adb2c748ac984
+--! Hash: sha1:7e1482b7423c767d787008b698d3c3c6e51f85e5
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

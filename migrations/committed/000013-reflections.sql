@@ -1,5 +1,5 @@
---! Previous: sha1:37af859629f054714649e1c851d02033b62e27a7
---! Hash: sha1:4bbcbfeaefbe56c7a94bb673d8c55577f2fa4ce1
+--! Previous: sha1:7e1482b7423c767d787008b698d3c3c6e51f85e5
+--! Hash: sha1:63cb96c159967901740be4ca9817e553e361552e
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

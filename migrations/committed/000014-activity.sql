@@ -1,5 +1,5 @@
---! Previous: sha1:4bbcbfeaefbe56c7a94bb673d8c55577f2fa4ce1
---! Hash: sha1:5171a157ad2aa8b57657c8da797644d141d7f705
+--! Previous: sha1:63cb96c159967901740be4ca9817e553e361552e
+--! Hash: sha1:6d91ed316f200bfb70bc906e0a02a490639cf0a5
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5171a157ad2aa8b57657c8da797644d141d7f705
---! Hash: sha1:9d1800f6cfba2b92657a36f81e6cd261ba4b14bb
+--! Previous: sha1:6d91ed316f200bfb70bc906e0a02a490639cf0a5
+--! Hash: sha1:9ae6d3e440e3028c9adf476a8ab293483789e9a6
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9d1800f6cfba2b92657a36f81e6cd261ba4b14bb
---! Hash: sha1:774351e2c705c8a73e3cb7d69a0c1566f0ad4e9f
+--! Previous: sha1:9ae6d3e440e3028c9adf476a8ab293483789e9a6
+--! Hash: sha1:5ab05e5464fb9d8e5175aee89f7bf905080c5b90
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

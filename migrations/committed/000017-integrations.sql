@@ -1,5 +1,5 @@
---! Previous: sha1:774351e2c705c8a73e3cb7d69a0c1566f0ad4e9f
---! Hash: sha1:5e126977fb60999a39261e6f239c304991c23d7c
+--! Previous: sha1:5ab05e5464fb9d8e5175aee89f7bf905080c5b90
+--! Hash: sha1:24fea522d008e69c03b58424bcf5a1cfc39f90f8
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5e126977fb60999a39261e6f239c304991c23d7c
---! Hash: sha1:d123873c272d680643633bb98bffcaf1d39378d3
+--! Previous: sha1:24fea522d008e69c03b58424bcf5a1cfc39f90f8
+--! Hash: sha1:8da9682c23ab158844cecd0cfa133b1d04b103cc
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d123873c272d680643633bb98bffcaf1d39378d3
---! Hash: sha1:516ab340c79e697056c477bd3ebdf0eb78fb11b7
+--! Previous: sha1:8da9682c23ab158844cecd0cfa133b1d04b103cc
+--! Hash: sha1:63ef36f948ae665c7a2bbc9ba126173600924ef8
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

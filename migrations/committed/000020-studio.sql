@@ -1,5 +1,5 @@
---! Previous: sha1:516ab340c79e697056c477bd3ebdf0eb78fb11b7
---! Hash: sha1:6d7e847f6e28010bcd4da974c0410f275f5c1359
+--! Previous: sha1:63ef36f948ae665c7a2bbc9ba126173600924ef8
+--! Hash: sha1:a1cdb23a86544fce9dc0f9a7be3b1ee6d4a02243
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

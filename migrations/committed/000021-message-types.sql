@@ -1,5 +1,5 @@
---! Previous: sha1:6d7e847f6e28010bcd4da974c0410f275f5c1359
---! Hash: sha1:82f1087a6b8684560afcf2a84011617e4809a55a
+--! Previous: sha1:a1cdb23a86544fce9dc0f9a7be3b1ee6d4a02243
+--! Hash: sha1:65b212972c4fc779d119814513320d938f15dc6a
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:82f1087a6b8684560afcf2a84011617e4809a55a
---! Hash: sha1:007694a4ca3a1d260205fb20bba0f113dde692a7
+--! Previous: sha1:65b212972c4fc779d119814513320d938f15dc6a
+--! Hash: sha1:4d47dc5e31dc9070d8f779867c9f21f012f29b86
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:007694a4ca3a1d260205fb20bba0f113dde692a7
---! Hash: sha1:c1a044ba6525d17c76c1815c608c604288013e39
+--! Previous: sha1:4d47dc5e31dc9070d8f779867c9f21f012f29b86
+--! Hash: sha1:972c9a29167f85a3876709b5dc823f1a362b380f
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

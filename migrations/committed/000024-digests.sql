@@ -1,5 +1,5 @@
---! Previous: sha1:c1a044ba6525d17c76c1815c608c604288013e39
---! Hash: sha1:ca5dbfef5fe399bc139bbfce8d3b7eac5e67c79c
+--! Previous: sha1:972c9a29167f85a3876709b5dc823f1a362b380f
+--! Hash: sha1:647a9c315f1e94bdf4af06e16f2eadbfe95ba38d
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

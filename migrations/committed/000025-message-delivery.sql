@@ -1,5 +1,5 @@
---! Previous: sha1:ca5dbfef5fe399bc139bbfce8d3b7eac5e67c79c
---! Hash: sha1:f5244c43effca8bcb3f3ca9464d59b5ca64b6617
+--! Previous: sha1:647a9c315f1e94bdf4af06e16f2eadbfe95ba38d
+--! Hash: sha1:13eb39d360e1c0bd5318a2e326be363fb88884af
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f5244c43effca8bcb3f3ca9464d59b5ca64b6617
---! Hash: sha1:cd9433153eedc89f5ff9b5edf9bdf002e4caef48
+--! Previous: sha1:13eb39d360e1c0bd5318a2e326be363fb88884af
+--! Hash: sha1:570f7aa049eb2b536f11a180c864cb8e40f53848
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cd9433153eedc89f5ff9b5edf9bdf002e4caef48
---! Hash: sha1:34e7d6a021c04dfb390f98212fc7b604dc62bd82
+--! Previous: sha1:570f7aa049eb2b536f11a180c864cb8e40f53848
+--! Hash: sha1:501b9c0f6bc3f99ae460148f64c891bb3f7564db
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:34e7d6a021c04dfb390f98212fc7b604dc62bd82
---! Hash: sha1:b69cfe67cf785ee60650392b167f31078d6cfac5
+--! Previous: sha1:501b9c0f6bc3f99ae460148f64c891bb3f7564db
+--! Hash: sha1:8dc4dda4e4c5df0f604692b44ffbb4377994f570
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

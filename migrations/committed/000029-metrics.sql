@@ -1,5 +1,5 @@
---! Previous: sha1:b69cfe67cf785ee60650392b167f31078d6cfac5
---! Hash: sha1:dd4d97c41c29eb7ecf6f659e2f2b73b88d1f04f9
+--! Previous: sha1:8dc4dda4e4c5df0f604692b44ffbb4377994f570
+--! Hash: sha1:4fd4b678626f638e9ae223347c6bbcfb27af2689
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

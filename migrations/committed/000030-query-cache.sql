@@ -1,5 +1,5 @@
---! Previous: sha1:dd4d97c41c29eb7ecf6f659e2f2b73b88d1f04f9
---! Hash: sha1:deddfffde957b2e2eb69fab2cb41bff6eda9f690
+--! Previous: sha1:4fd4b678626f638e9ae223347c6bbcfb27af2689
+--! Hash: sha1:231a7f0829ac912976d8458076da7c910d564b80
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:deddfffde957b2e2eb69fab2cb41bff6eda9f690
---! Hash: sha1:e345677f49be3e5af60d7beda82598121f9e7b0e
+--! Previous: sha1:231a7f0829ac912976d8458076da7c910d564b80
+--! Hash: sha1:b8a952ba18e192a1ddef94d9a71fc63d1adb9686
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e345677f49be3e5af60d7beda82598121f9e7b0e
---! Hash: sha1:0f7006c6d05eb6192eea24b290d0283cd8d94f9d
+--! Previous: sha1:b8a952ba18e192a1ddef94d9a71fc63d1adb9686
+--! Hash: sha1:0040439bbdf798be2a720f96d97ade61a2bb9704
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

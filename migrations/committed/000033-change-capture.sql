@@ -1,5 +1,5 @@
---! Previous: sha1:0f7006c6d05eb6192eea24b290d0283cd8d94f9d
---! Hash: sha1:b13134412258515073dffe9ad9442f92e67b3de8
+--! Previous: sha1:0040439bbdf798be2a720f96d97ade61a2bb9704
+--! Hash: sha1:b518665248c8ba7d4ebc66b699f5926e483f8a59
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b13134412258515073dffe9ad9442f92e67b3de8
---! Hash: sha1:f829ccb8ea8ec0581b47b3c9ee9805822d44ec1c
+--! Previous: sha1:b518665248c8ba7d4ebc66b699f5926e483f8a59
+--! Hash: sha1:bec583b9c63681332fbc653e16facd72dd1967c1
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

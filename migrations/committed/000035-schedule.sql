@@ -1,5 +1,5 @@
---! Previous: sha1:f829ccb8ea8ec0581b47b3c9ee9805822d44ec1c
---! Hash: sha1:5f6f0294c04da881bd39ee774d93e02fb71ede49
+--! Previous: sha1:bec583b9c63681332fbc653e16facd72dd1967c1
+--! Hash: sha1:86bfe2ffb1d801feb6a1c3abdbdb5a1a2e6f64b0
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

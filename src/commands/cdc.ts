@@ -62,7 +62,9 @@ async function consume({ wait = false }: { wait?: boolean }): Promise<void> {
     isAlive: () => true,
     checks: () => figures.checks(),
   });
-  const fence = await endWhenFenced(url, log).catch((error: unknown) => explain(error, url));
+  const fence = await endWhenFenced(url, 'gw cdc fence', log).catch((error: unknown) =>
+    explain(error, url),
+  );
   const running = consumer.run().catch((error: unknown) => explain(error, url));
   const stop = async () => {
     await fence.stop();

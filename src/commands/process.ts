@@ -109,10 +109,10 @@ function reload(log: Log): void {
  * Ends a process in order when its database turns out to be a copy, such as a standby that was
  * promoted: whoever starts it again has it wait until somebody adopts the copy.
  */
-export const endWhenFenced = (url: string, log: Log): Promise<Fence> =>
+export const endWhenFenced = (url: string, applicationName: string, log: Log): Promise<Fence> =>
   Fence.watch({
     url,
-    applicationName: 'gw fence',
+    applicationName,
     log,
     onChange: (reason) => {
       if (reason === undefined) return;

@@ -16,7 +16,7 @@ import type { Target } from '../toolkit/backup/recover.ts';
 import { backupDirectory, explained, parseJobs, superuserConnections } from './backup.ts';
 
 interface Options {
-  toTime?: Date;
+  toTime?: { at: Date; text: string };
   toLsn?: string;
   latest?: boolean;
   directory?: string;
@@ -117,7 +117,7 @@ async function restore(asked: string, options: Options): Promise<void> {
 
 function targetOf({ toTime, toLsn, latest }: Options): Target | undefined {
   const targets: Target[] = [
-    ...(toTime === undefined ? [] : [{ kind: 'time' as const, at: toTime }]),
+    ...(toTime === undefined ? [] : [{ kind: 'time' as const, ...toTime }]),
     ...(toLsn === undefined ? [] : [{ kind: 'lsn' as const, lsn: toLsn }]),
     ...(latest === true ? [{ kind: 'latest' as const }] : []),
   ];
@@ -242,11 +242,18 @@ function parseId(text: string): string {
 
 const collect = (text: string, before: string[] = []): string[] => [...before, text];
 
-function parseInstant(text: string): Date {
-  // Without a zone it is UTC, as in messages.
-  const at = new Date(/(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text.replace(' ', 'T')}Z`);
-  if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(at.getTime())) return at;
-  throw new InvalidArgumentError('Such as 2026-12-24T18:00:00Z.');
+/** An instant to the microsecond; without a zone it is UTC, as in messages. */
+function parseInstant(text: string): { at: Date; text: string } {
+  const [, date, time = '00:00', sign, hours, minutes = '00'] =
+    /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.]\d{1,6})?)?)(?:Z|([+-])(\d\d):?(\d\d)?)?)?$/.exec(
+      text,
+    ) ?? [];
+  const zone = hours === undefined ? '+00:00' : `${sign}${hours}:${minutes}`;
+  const at = new Date(`${date}T${time}${zone}`);
+  if (date === undefined || Number.isNaN(at.getTime())) {
+    throw new InvalidArgumentError('Such as 2026-12-24T18:00:00Z.');
+  }
+  return { at, text: `${date} ${time}${zone}` };
 }
 
 function parsePort(text: string): number {

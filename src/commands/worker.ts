@@ -69,7 +69,7 @@ export function registerWorker(program: Command): void {
       });
       log.info({ channel: channel.description, metrics_port: open?.port }, 'working');
       const graceMs = graceOf(config);
-      const fence = await endWhenFenced(urls.worker, log);
+      const fence = await endWhenFenced(urls.worker, 'gw-worker-fence', log);
       const stopped = untilStopped(log, graceMs, async () => {
         await fence.stop();
         await worker.close(graceMs);

@@ -57,11 +57,11 @@ describe('gw config', () => {
         { variable: 'GW_METRICS_TOKEN', value: '', from: 'unset' },
       ]),
     );
-    expect(connections[0]).toMatchObject({ process: 'serve', total: 11 });
-    expect(formula).toBe('max_connections ≥ serve × 11 + worker × 9 + cdc × 3 + 13');
+    expect(connections[0]).toMatchObject({ process: 'serve', total: 12 });
+    expect(formula).toBe('max_connections ≥ serve × 12 + worker × 10 + cdc × 4 + 13');
     const shown = await checkout.run(['config'], {});
     expect(shown.stdout).toMatch(/^GW_POOL_SIZE +20 +default$/m);
-    expect(shown.stdout).toContain('serve × 24');
+    expect(shown.stdout).toContain('serve × 25');
   });
 
   test('says with --for what production lacks, all at once', async () => {
@@ -154,7 +154,7 @@ test('with everything given nothing is written, and the log level is read again 
       .filter(([name]) => pattern.test(name))
       .reduce((sum, [, count]) => sum + count, 0);
   // Many that begin at once leave room for others.
-  expect(total(await connections(), /^gw-api/)).toBeLessThanOrEqual(5);
+  expect(total(await connections(), /^gw-api/)).toBeLessThanOrEqual(6);
 
   // As many connections as gw config says, and no more.
   const ask = () =>

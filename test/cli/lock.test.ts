@@ -81,5 +81,7 @@ test('what a killed gw up left behind is ended, however little it listens', {
   );
   const next = run(take);
   await next.said('has it');
+  // Its parent, which is this test, may not have been told yet.
+  await left.ended;
   expect(isAlive(left.child.pid)).toBe(false);
 });

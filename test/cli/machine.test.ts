@@ -63,11 +63,14 @@ test('whoever connects has a password, and takes no copy of the cluster as gw_cd
   expect(new Set(methods)).toEqual(new Set(['scram-sha-256']));
 });
 
-test('the server listens on loopback, and nowhere else', async () => {
+test('the server listens on loopback, and for its own user alone by a socket', async () => {
   const [row] = await superuser`
     select current_setting('listen_addresses') as addresses,
       current_setting('unix_socket_directories') as sockets`;
-  expect(row).toEqual({ addresses: '127.0.0.1', sockets: '' });
+  expect(row?.addresses).toBe('127.0.0.1');
+  const { uid, mode } = statSync(row?.sockets);
+  expect(mode & 0o777).toBe(0o700);
+  expect(uid).toBe(statSync(join(row?.sockets, '..', 'data')).uid);
 });
 
 test('psql has its password where nobody sees it', async () => {

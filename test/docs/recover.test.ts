@@ -166,12 +166,12 @@ test(
     // Deleted rows, from the dump and from just before.
     await owner`update app_public.lists set name = 'renamed' where user_id = ${user.id}`;
     await owner`insert into app_public.lists (user_id, name) values (${user.id}, 'young')`;
-    const [moment] = await owner<{ at: Date }[]>`select clock_timestamp() as at`;
+    const [moment] = await owner<{ at: string }[]>`select clock_timestamp()::text as at`;
     await owner`delete from app_public.lists where user_id = ${user.id}`;
     await succeeds('deleted rows: from a dump');
     expect(await listsOf(owner, user.id)).toEqual([{ name: 'kept' }]);
     await archiveNow();
-    await succeeds('deleted rows: just before', { BEFORE: moment?.at.toISOString() });
+    await succeeds('deleted rows: just before', { BEFORE: moment?.at });
     await withSql(atPort(database.urls.owner, '5434'), async (sql) => {
       expect(await listsOf(sql, user.id)).toEqual([{ name: 'renamed' }, { name: 'young' }]);
     });

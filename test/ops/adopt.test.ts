@@ -4,7 +4,7 @@ import { type Database, databaseName } from '../../src/postgres/urls.ts';
 import { databaseAt } from '../../src/server/scratch.ts';
 import { Checkout, type Finished } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
-import { WorkerProcess } from '../helpers/gw-process.ts';
+import { GwProcess, WorkerProcess } from '../helpers/gw-process.ts';
 import { createDue, hurryQueue } from '../helpers/messages.ts';
 import { patience } from '../helpers/patience.ts';
 import { Vendor } from '../helpers/vendor.ts';
@@ -21,6 +21,7 @@ const before = 600;
 let vendor: Vendor;
 let copy: Database;
 let worker: WorkerProcess | undefined;
+let capture: GwProcess | undefined;
 const checkout = new Checkout();
 
 const administer = (statement: string) =>
@@ -81,10 +82,16 @@ beforeEach(async () => {
 }, patience(60_000));
 
 afterEach(async () => {
-  await worker?.kill();
-  worker = undefined;
+  await Promise.all([worker?.kill(), capture?.kill()]);
+  [worker, capture] = [undefined, undefined];
   await vendor.stop();
-  await administer(`drop database if exists ${databaseName(copy.urls.owner)} with (force)`);
+  const name = databaseName(copy.urls.owner);
+  await withSql(inject('superuserUrl'), async (sql) => {
+    await sql`
+      select pg_drop_replication_slot(slot_name) from pg_replication_slots
+      where database = ${name} and not active`;
+  });
+  await administer(`drop database if exists ${name} with (force)`);
 });
 
 /** Starts a worker on the copy; resolves when every message that it knows of is settled. */
@@ -108,6 +115,13 @@ describe('a copy of before 1,000 messages were sent', () => {
       worker = new WorkerProcess(copy.urls.owner, vendor.url, { GW_LOG_LEVEL: 'warn' });
       await eventually(async () => worker?.output.includes('waiting for the database') === true);
       expect(worker.output).toContain('a copy that nobody has adopted');
+      const { cdc } = copy.urls;
+      capture = new GwProcess(['cdc'], {
+        DATABASE_URL: copy.urls.owner,
+        GW_CDC_PASSWORD: new URL(cdc).password,
+        GW_LOG_LEVEL: 'warn',
+      });
+      await eventually(async () => capture?.output.includes('waiting for the database') === true);
 
       const sent = vendor.accepted.length;
       const rehearsed = await onCopy(['adopt', '--dry-run', '--json']);
@@ -122,8 +136,8 @@ describe('a copy of before 1,000 messages were sent', () => {
       expect(fatesOf(adopted)).toEqual(fatesOf(rehearsed));
       expect(await statusesOf()).toEqual({ SENT: sent, QUEUED: messages - sent });
 
-      // The worker that waited goes on by itself.
-      await worker.ready();
+      // What waited goes on by itself.
+      await Promise.all([worker.ready(), capture.ready()]);
       await eventually(async () => vendor.accepted.length === messages);
       expect(new Set(vendor.accepted).size).toBe(messages);
       await eventually(async () => (await statusesOf()).SENT === messages);

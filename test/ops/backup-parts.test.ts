@@ -2,6 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { withSql } from '../../src/postgres/connect.ts';
+import { roleNames } from '../../src/postgres/roles.ts';
+import { changeUrl } from '../../src/postgres/urls.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 import { Checkout, type Finished } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { planDue } from '../helpers/messages.ts';
@@ -87,3 +91,44 @@ describe('a part of a backup', () => {
     patience(60_000),
   );
 });
+
+test(
+  'on a server that never had the roles they are made, without passwords',
+  async () => {
+    const bare = await startScratch('none', { topic: 'bare' });
+    try {
+      await withSql(bare.superuserUrl, async (sql) => {
+        for (const name of roleNames) {
+          await sql.unsafe(`drop owned by ${name} cascade; drop role ${name}`).simple();
+        }
+      });
+      const done = await gw(['restore', made.id, '--url', bare.superuserUrl, '--json']);
+      expect(done.code, done.stderr).toBe(0);
+      const { database, missing } = JSON.parse(done.stdout) as {
+        database: string;
+        missing: string[];
+      };
+      expect(missing.sort()).toEqual([...roleNames].sort());
+      const url = changeUrl(bare.superuserUrl, { database });
+      await withSql(url, async (sql) => {
+        const [row] = await sql`
+          select pg_has_role('gw_authenticator', 'app_user', 'member') as becomes,
+            (select rolreplication from pg_roles where rolname = 'gw_cdc') as replicates,
+            (select setconfig from pg_db_role_setting where setdatabase = 0
+              and setrole = 'gw_readonly'::regrole) as settings,
+            (select count(*)::integer from pg_authid where rolpassword is not null) as passwords,
+            has_table_privilege('app_user', 'app_public.tasks', 'select') as reads`;
+        expect(row).toMatchObject({
+          becomes: true,
+          replicates: true,
+          settings: expect.arrayContaining(['default_transaction_read_only=on']),
+          passwords: 1,
+          reads: true,
+        });
+      });
+    } finally {
+      await bare.stop();
+    }
+  },
+  patience(60_000),
+);

@@ -88,9 +88,10 @@ const onRestored = <Result>(port: number, work: (sql: Sql) => Promise<Result>) =
   return withSql(url.href, work);
 };
 
+/** To the microsecond, which a Date has not. */
 const now = async (): Promise<string> => {
-  const [row] = await owner<{ at: Date }[]>`select clock_timestamp() as at`;
-  return row?.at.toISOString() ?? '';
+  const [row] = await owner<{ at: string }[]>`select clock_timestamp()::text as at`;
+  return row?.at ?? '';
 };
 
 const findings = async (): Promise<string[]> => {

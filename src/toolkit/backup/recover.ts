@@ -36,13 +36,16 @@ import {
 import { mustRun } from './pgbackrest.ts';
 
 /** Where recovery ends. */
-export type Target = { kind: 'latest' } | { kind: 'time'; at: Date } | { kind: 'lsn'; lsn: string };
+export type Target =
+  | { kind: 'latest' }
+  | { kind: 'time'; at: Date /** To the microsecond, as PostgreSQL reads it. */; text: string }
+  | { kind: 'lsn'; lsn: string };
 
 export const describeTarget = (target: Target): string =>
   target.kind === 'latest'
     ? 'the end of the archive'
     : target.kind === 'time'
-      ? target.at.toISOString()
+      ? target.text
       : target.lsn;
 
 export interface RecoverOptions {
@@ -118,12 +121,7 @@ async function cover(
       : segmentOf(target.lsn) > segmentNumber(window.newest);
   if (isLater) throw refuse('it ends before');
   return target.kind === 'time'
-    ? [
-        '--type=time',
-        `--target=${target.at.toISOString().replace('T', ' ').replace('Z', '+00')}`,
-        `--set=${set.label}`,
-        '--target-action=promote',
-      ]
+    ? ['--type=time', `--target=${target.text}`, `--set=${set.label}`, '--target-action=promote']
     : ['--type=lsn', `--target=${target.lsn}`, `--set=${set.label}`, '--target-action=promote'];
 }
 

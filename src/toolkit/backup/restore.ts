@@ -54,10 +54,13 @@ async function restoreRoles(sql: Sql, backup: Backup): Promise<string[]> {
   const known = new Set(existing.map(({ name }) => name));
   const missing = names.filter((name) => !known.has(name));
   const isOfMissing = (line: string): boolean =>
-    missing.some((name) =>
-      [`CREATE ROLE ${name};`, `ALTER ROLE ${name} `, ` TO ${name};`, ` TO ${name} `].some((part) =>
-        line.includes(part),
-      ),
+    missing.some(
+      (name) =>
+        [`CREATE ROLE ${name};`, `ALTER ROLE ${name} `, `GRANT ${name} TO `].some((start) =>
+          line.startsWith(start),
+        ) ||
+        line.includes(` TO ${name};`) ||
+        line.includes(` TO ${name} `),
     );
   for (const line of statements.filter(isOfMissing)) {
     // Who granted it may be another superuser here.
