@@ -61,7 +61,8 @@ export function clusterHome(name = 'cluster'): string {
  */
 export function scratchHome(name: string): string {
   const folder = process.env.GW_SCRATCH_DIR;
-  return folder ? join(resolve(folder), checkoutName(), name) : clusterHome(name);
+  // A short path: the socket's has to fit.
+  return folder ? join(resolve(folder), checkoutName().slice(-10), name) : clusterHome(name);
 }
 
 /**

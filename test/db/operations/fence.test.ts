@@ -104,10 +104,15 @@ describe('a copy', () => {
     await rolledBack(copy, async (sql) => {
       await sql`set local role gw_owner`;
       await expectRefusal(sql, 'GW071', (inner) => inner`select ops.adopt(' ')`);
+      // A position in the log of another server.
+      await sql`insert into ops.change_capture (slot_name, plugin, state, applied_lsn)
+        values ('original', 'pgoutput', 'stopped', 'FF/0')`;
       const [adopted] = await sql`select ops.adopt('a test') as was`;
       expect(adopted?.was).toMatch(/another database/);
       const [again] = await sql`select ops.adopt('again') as was`;
       expect(again?.was).toBeNull();
+      const captures = await sql`select resnapshot_requested from ops.change_capture`;
+      expect(captures).toEqual([{ resnapshot_requested: true }]);
       await sql`select app_private.plan_due_messages()`;
       expect(await sql`select * from app_private.take_send_jobs(10, 1)`).toHaveLength(1);
       const [entry] = await sql`
