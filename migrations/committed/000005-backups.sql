@@ -1,5 +1,5 @@
 --! Previous: sha1:cf6d45859730782249da853d2342f26dcd7b61c3
---! Hash: sha1:f76c41278ee979de71301c0e97bd482be0bb67ee
+--! Hash: sha1:36fb95c7565b3cda47bf5d8794986fa6930c2b71
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -64,10 +64,12 @@ create table ops.identity (
   data_directory text,
   files_since timestamptz,
   watches_files boolean not null default true,
+  closed text,
   adopted_at timestamptz not null default now(),
   adopted_by text not null,
   constraint identity_pkey primary key (is_only),
-  constraint identity_is_only_check check (is_only)
+  constraint identity_is_only_check check (is_only),
+  constraint identity_closed_check check (closed <> '')
 );
 
 grant select on ops.identity to gw_monitor;
@@ -87,6 +89,8 @@ comment on column ops.identity.files_since is
   'Since when the files are there: when PG_VERSION was last copied, or changed its owner or mode. Null: cannot tell, and is not compared.';
 comment on column ops.identity.watches_files is
   'Whether files_since is compared. Off where the platform gives files another owner at each start.';
+comment on column ops.identity.closed is
+  'Why a person has fenced it, such as before a volume is rolled back in its place; null otherwise.';
 comment on column ops.identity.adopted_by is
   'The role that adopted it; "migration" in a new database, "promotion" for a declared standby.';
 
@@ -156,6 +160,9 @@ begin
   select * into own from ops.identity;
   if not found then
     return 'it is being restored, or was restored without its identity';
+  end if;
+  if own.closed is not null then
+    return 'it was fenced by hand: ' || own.closed;
   end if;
   select * into here from ops.present_place();
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f76c41278ee979de71301c0e97bd482be0bb67ee
---! Hash: sha1:6061deccb8cdff3758c5aeab9be7cb719c2e5109
+--! Previous: sha1:36fb95c7565b3cda47bf5d8794986fa6930c2b71
+--! Hash: sha1:1fc76df8a255a333390adc27e04d8d6a8f3c5f64
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6061deccb8cdff3758c5aeab9be7cb719c2e5109
---! Hash: sha1:9d15de1ec5599220528a13e9eb5e9f6368c15f0f
+--! Previous: sha1:1fc76df8a255a333390adc27e04d8d6a8f3c5f64
+--! Hash: sha1:118c0e67e719a68961d3c0b8c48a7a1e9be25f7f
 --! Message: time
 --! Baseline: topics/07-time.sql
 

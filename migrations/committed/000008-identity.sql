@@ -1,5 +1,5 @@
---! Previous: sha1:9d15de1ec5599220528a13e9eb5e9f6368c15f0f
---! Hash: sha1:6596f39c5a70c48f9e88ac0d48fbf435961de8d4
+--! Previous: sha1:118c0e67e719a68961d3c0b8c48a7a1e9be25f7f
+--! Hash: sha1:1203a2be1c9e44299c46b8c5a91c672ead4172d8
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

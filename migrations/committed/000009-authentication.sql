@@ -1,5 +1,5 @@
---! Previous: sha1:6596f39c5a70c48f9e88ac0d48fbf435961de8d4
---! Hash: sha1:007e1419037e26fe8107f802f4251da691b9b9d2
+--! Previous: sha1:1203a2be1c9e44299c46b8c5a91c672ead4172d8
+--! Hash: sha1:bb7544bd48034983002fb4d8248f759301f98c17
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:007e1419037e26fe8107f802f4251da691b9b9d2
---! Hash: sha1:69f36c63543fe81008af360ee5b0d6667ed0cfc4
+--! Previous: sha1:bb7544bd48034983002fb4d8248f759301f98c17
+--! Hash: sha1:d39d851dfea814e74cf74553e227aa8de7aaa0da
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:69f36c63543fe81008af360ee5b0d6667ed0cfc4
---! Hash: sha1:c0600d7251f23ba9849779d5539adb2c748ac984
+--! Previous: sha1:d39d851dfea814e74cf74553e227aa8de7aaa0da
+--! Hash: sha1:36ee74e1898b3d36c6c544bf7e06ad74eed85f22
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c0600d7251f23ba9849779d5539adb2c748ac984
---! Hash: sha1:7e1482b7423c767d787008b698d3c3c6e51f85e5
+--! Previous: sha1:36ee74e1898b3d36c6c544bf7e06ad74eed85f22
+--! Hash: sha1:777f3cb89623bb44dccbb32caf2be2857cf5160c
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7e1482b7423c767d787008b698d3c3c6e51f85e5
---! Hash: sha1:63cb96c159967901740be4ca9817e553e361552e
+--! Previous: sha1:777f3cb89623bb44dccbb32caf2be2857cf5160c
+--! Hash: sha1:5a586f963847d2544aab9e78b51293ad60114f07
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:63cb96c159967901740be4ca9817e553e361552e
---! Hash: sha1:6d91ed316f200bfb70bc906e0a02a490639cf0a5
+--! Previous: sha1:5a586f963847d2544aab9e78b51293ad60114f07
+--! Hash: sha1:7495cc7de1cb6a0006d0e3aed10a8f405f8b6188
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

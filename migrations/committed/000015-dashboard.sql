@@ -1,5 +1,5 @@
---! Previous: sha1:6d91ed316f200bfb70bc906e0a02a490639cf0a5
---! Hash: sha1:9ae6d3e440e3028c9adf476a8ab293483789e9a6
+--! Previous: sha1:7495cc7de1cb6a0006d0e3aed10a8f405f8b6188
+--! Hash: sha1:178d93ead9e3503a13806b3f3092d4769add2860
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

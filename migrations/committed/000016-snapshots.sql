@@ -1,5 +1,5 @@
---! Previous: sha1:9ae6d3e440e3028c9adf476a8ab293483789e9a6
---! Hash: sha1:5ab05e5464fb9d8e5175aee89f7bf905080c5b90
+--! Previous: sha1:178d93ead9e3503a13806b3f3092d4769add2860
+--! Hash: sha1:0f42d26405f928ead74403b43f1bfd0624602212
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

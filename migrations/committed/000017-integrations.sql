@@ -1,5 +1,5 @@
---! Previous: sha1:5ab05e5464fb9d8e5175aee89f7bf905080c5b90
---! Hash: sha1:24fea522d008e69c03b58424bcf5a1cfc39f90f8
+--! Previous: sha1:0f42d26405f928ead74403b43f1bfd0624602212
+--! Hash: sha1:d109d8e0e6cd9017698ad8fac0be976633adc67a
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

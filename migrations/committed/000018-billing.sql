@@ -1,5 +1,5 @@
---! Previous: sha1:24fea522d008e69c03b58424bcf5a1cfc39f90f8
---! Hash: sha1:8da9682c23ab158844cecd0cfa133b1d04b103cc
+--! Previous: sha1:d109d8e0e6cd9017698ad8fac0be976633adc67a
+--! Hash: sha1:79a41fd24667e4950f55a24da3427a57b5cdbd6d
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8da9682c23ab158844cecd0cfa133b1d04b103cc
---! Hash: sha1:63ef36f948ae665c7a2bbc9ba126173600924ef8
+--! Previous: sha1:79a41fd24667e4950f55a24da3427a57b5cdbd6d
+--! Hash: sha1:a5b8ddb9c59225ef81a9d8a069fb03386ba3998f
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

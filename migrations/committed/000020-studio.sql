@@ -1,5 +1,5 @@
---! Previous: sha1:63ef36f948ae665c7a2bbc9ba126173600924ef8
---! Hash: sha1:a1cdb23a86544fce9dc0f9a7be3b1ee6d4a02243
+--! Previous: sha1:a5b8ddb9c59225ef81a9d8a069fb03386ba3998f
+--! Hash: sha1:862145f9489ba5f83ecbd86a7945feddb79e34c3
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

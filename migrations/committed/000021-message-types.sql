@@ -1,5 +1,5 @@
---! Previous: sha1:a1cdb23a86544fce9dc0f9a7be3b1ee6d4a02243
---! Hash: sha1:65b212972c4fc779d119814513320d938f15dc6a
+--! Previous: sha1:862145f9489ba5f83ecbd86a7945feddb79e34c3
+--! Hash: sha1:e4bb328c5c912d3cb97d0ed5e5fbee0cf6b599e9
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:65b212972c4fc779d119814513320d938f15dc6a
---! Hash: sha1:4d47dc5e31dc9070d8f779867c9f21f012f29b86
+--! Previous: sha1:e4bb328c5c912d3cb97d0ed5e5fbee0cf6b599e9
+--! Hash: sha1:010436f88383c78f9607b36594a2d8636ced3dd1
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

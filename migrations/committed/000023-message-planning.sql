@@ -1,5 +1,5 @@
---! Previous: sha1:4d47dc5e31dc9070d8f779867c9f21f012f29b86
---! Hash: sha1:972c9a29167f85a3876709b5dc823f1a362b380f
+--! Previous: sha1:010436f88383c78f9607b36594a2d8636ced3dd1
+--! Hash: sha1:155e1854063449a9cdd5bc23407294ca5f47e9df
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:972c9a29167f85a3876709b5dc823f1a362b380f
---! Hash: sha1:647a9c315f1e94bdf4af06e16f2eadbfe95ba38d
+--! Previous: sha1:155e1854063449a9cdd5bc23407294ca5f47e9df
+--! Hash: sha1:b95d1c47c1bd48fd0c228185a8b650b0d92911dc
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

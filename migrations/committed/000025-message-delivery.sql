@@ -1,5 +1,5 @@
---! Previous: sha1:647a9c315f1e94bdf4af06e16f2eadbfe95ba38d
---! Hash: sha1:13eb39d360e1c0bd5318a2e326be363fb88884af
+--! Previous: sha1:b95d1c47c1bd48fd0c228185a8b650b0d92911dc
+--! Hash: sha1:1eba94607234b489b9733838718c981c9772a066
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

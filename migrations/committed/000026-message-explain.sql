@@ -1,5 +1,5 @@
---! Previous: sha1:13eb39d360e1c0bd5318a2e326be363fb88884af
---! Hash: sha1:570f7aa049eb2b536f11a180c864cb8e40f53848
+--! Previous: sha1:1eba94607234b489b9733838718c981c9772a066
+--! Hash: sha1:4b5a8be03daa3efdcb5ae43c5897f9ab5dc91d20
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:570f7aa049eb2b536f11a180c864cb8e40f53848
---! Hash: sha1:501b9c0f6bc3f99ae460148f64c891bb3f7564db
+--! Previous: sha1:4b5a8be03daa3efdcb5ae43c5897f9ab5dc91d20
+--! Hash: sha1:2558de3e360fdea60f4fb12c5f039cfc65737780
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

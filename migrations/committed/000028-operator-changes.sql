@@ -1,5 +1,5 @@
---! Previous: sha1:501b9c0f6bc3f99ae460148f64c891bb3f7564db
---! Hash: sha1:8dc4dda4e4c5df0f604692b44ffbb4377994f570
+--! Previous: sha1:2558de3e360fdea60f4fb12c5f039cfc65737780
+--! Hash: sha1:b53e47a6792507d77c8f660fb2fca53f75cd1dd6
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8dc4dda4e4c5df0f604692b44ffbb4377994f570
---! Hash: sha1:4fd4b678626f638e9ae223347c6bbcfb27af2689
+--! Previous: sha1:b53e47a6792507d77c8f660fb2fca53f75cd1dd6
+--! Hash: sha1:e1d17df93277af173424022aa2df76028384c944
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

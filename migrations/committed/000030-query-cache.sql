@@ -1,5 +1,5 @@
---! Previous: sha1:4fd4b678626f638e9ae223347c6bbcfb27af2689
---! Hash: sha1:231a7f0829ac912976d8458076da7c910d564b80
+--! Previous: sha1:e1d17df93277af173424022aa2df76028384c944
+--! Hash: sha1:1e3ad42b0fb14ed496eaec79745abbd655da1c83
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

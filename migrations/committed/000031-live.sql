@@ -1,5 +1,5 @@
---! Previous: sha1:231a7f0829ac912976d8458076da7c910d564b80
---! Hash: sha1:b8a952ba18e192a1ddef94d9a71fc63d1adb9686
+--! Previous: sha1:1e3ad42b0fb14ed496eaec79745abbd655da1c83
+--! Hash: sha1:789c3ae848bd994aa5a8a763ba15ea0ce4c5f629
 --! Message: live
 --! Baseline: topics/31-live.sql
 

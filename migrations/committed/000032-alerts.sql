@@ -1,5 +1,5 @@
---! Previous: sha1:b8a952ba18e192a1ddef94d9a71fc63d1adb9686
---! Hash: sha1:0040439bbdf798be2a720f96d97ade61a2bb9704
+--! Previous: sha1:789c3ae848bd994aa5a8a763ba15ea0ce4c5f629
+--! Hash: sha1:599e1d7dd6bba3ab4ee972333bae64f251146f9f
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0040439bbdf798be2a720f96d97ade61a2bb9704
---! Hash: sha1:b518665248c8ba7d4ebc66b699f5926e483f8a59
+--! Previous: sha1:599e1d7dd6bba3ab4ee972333bae64f251146f9f
+--! Hash: sha1:4802bb5eddde0237538066b6a7fa08fe46fe8771
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

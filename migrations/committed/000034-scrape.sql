@@ -1,5 +1,5 @@
---! Previous: sha1:b518665248c8ba7d4ebc66b699f5926e483f8a59
---! Hash: sha1:bec583b9c63681332fbc653e16facd72dd1967c1
+--! Previous: sha1:4802bb5eddde0237538066b6a7fa08fe46fe8771
+--! Hash: sha1:abdeb3a360db2b6dcc3bf726d28d4b522071a71e
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bec583b9c63681332fbc653e16facd72dd1967c1
---! Hash: sha1:86bfe2ffb1d801feb6a1c3abdbdb5a1a2e6f64b0
+--! Previous: sha1:abdeb3a360db2b6dcc3bf726d28d4b522071a71e
+--! Hash: sha1:fa53ffc9604aa96a780dc9e0db1163f7c7c4b6fc
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -143,10 +143,16 @@ function list({ dir, json }: Where): void {
 }
 
 async function verify(asked: string, { dir, jobs, json }: Where & { jobs?: number }) {
+  const { startTrialApi } = await import('../api/trial.ts');
   const { verifyBackup, remember } = await import('../toolkit/backup/verify.ts');
   const config = loadConfig();
   const backup = findBackup(backupDirectory(config, dir), asked);
-  const verdict = await verifyBackup({ backup, jobs, progress: new Progress(json) });
+  const verdict = await verifyBackup({
+    backup,
+    jobs,
+    serve: startTrialApi,
+    progress: new Progress(json),
+  });
   await remember(backup, verdict, await ownerWhenThere(config));
   const { faults, untold } = verdict;
   const isWell = faults.length === 0;

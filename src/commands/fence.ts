@@ -104,10 +104,23 @@ async function files(answer: string): Promise<void> {
   await onDatabase(async (sql) => {
     await sql.begin(async (transaction) => {
       await transaction`update ops.identity set watches_files = ${answer === 'on'}`;
-      await audit(transaction as unknown as Sql, 'fence.files', { watched: answer === 'on' });
+      const log = transaction as unknown as Sql;
+      await audit(log, 'fence.files', { watched: answer === 'on' });
     });
   });
   process.stdout.write(`the age of the files is ${answer === 'on' ? '' : 'not '}compared\n`);
+}
+
+async function close(reason: string): Promise<void> {
+  if (reason.trim() === '') throw new GwError('a reason is missing', { exitCode: EXIT.usage });
+  await onDatabase((sql) =>
+    sql.begin(async (transaction) => {
+      await transaction`update ops.identity set closed = ${reason}`;
+      const log = transaction as unknown as Sql;
+      await audit(log, 'fence.closed', { reason });
+    }),
+  );
+  process.stdout.write('fenced: it does nothing until gw adopt\n');
 }
 
 export function registerFence(program: Command): void {
@@ -124,6 +137,11 @@ export function registerFence(program: Command): void {
     .description('declare a standby, which goes on after its promotion without being adopted')
     .argument('<url>', "gw_owner's URL of the standby")
     .action(standby);
+  fence
+    .command('close')
+    .description('fence a database by hand, until it is adopted')
+    .requiredOption('--reason <text>', 'why; gw fence status shows it')
+    .action(({ reason }: { reason: string }) => close(reason));
   fence
     .command('files')
     .description('compare since when the files are there, or not, where a platform touches them')

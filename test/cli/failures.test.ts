@@ -27,6 +27,7 @@ const samples: Record<string, string[]> = {
   'db psql': ['--', '-Atc', 'select 1'],
   'db reset': ['--yes'],
   'db url': ['--role', 'owner'],
+  'fence close': ['--reason', 'x'],
   'fence files': ['on'],
   'fence standby': ['postgres://gw_owner@127.0.0.1:1/standby'],
   lint: ['--no-migrations'],

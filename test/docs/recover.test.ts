@@ -121,7 +121,7 @@ beforeAll(async () => {
   await findProgram(['pgbackrest'], 'pgbackrest');
   bin = await requireBinaries();
   chmodSync(folder, 0o755);
-  for (const port of ['5433', '5434', '5435']) ports[port] = await randomPort();
+  for (const port of ['5433', '5434', '5435', '5436']) ports[port] = await randomPort();
   const before = process.env.GW_SCRATCH_DIR;
   // Sockets have short paths.
   process.env.GW_SCRATCH_DIR = folder;
@@ -137,7 +137,9 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await owner?.end({ timeout: 1 });
-  for (const home of ['recovered', 'before', 'whole'].map((each) => join(folder, each))) {
+  for (const home of ['recovered', 'before', 'whole', 'unharmed'].map((each) =>
+    join(folder, each),
+  )) {
     if (existsSync(join(home, 'data'))) await stopCluster({ bin, home });
   }
   await server?.stop();
@@ -174,6 +176,15 @@ test(
     await succeeds('deleted rows: just before', { BEFORE: moment?.at });
     await withSql(atPort(database.urls.owner, '5434'), async (sql) => {
       expect(await listsOf(sql, user.id)).toEqual([{ name: 'renamed' }, { name: 'young' }]);
+    });
+
+    // A migration that changes what it should not.
+    const [fine] = await owner<{ at: string }[]>`select clock_timestamp()::text as at`;
+    await owner`update app_public.lists set name = 'damaged'`;
+    await archiveNow();
+    await succeeds('bad migration', { BEFORE_IT: fine?.at });
+    await withSql(atPort(database.urls.owner, '5436'), async (sql) => {
+      expect(await listsOf(sql, user.id)).toEqual([{ name: 'kept' }]);
     });
 
     // A slot.

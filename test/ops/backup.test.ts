@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import {
   copyFileSync,
   existsSync,
@@ -30,17 +31,19 @@ const folder = mkdtempSync(join(tmpdir(), 'gw-backups-'));
 let made: { id: string; path: string; bytes: number; rows: number };
 let whole = '';
 
-const gw = (args: string[], env: NodeJS.ProcessEnv = {}): Promise<Finished> =>
-  checkout.run(args, {
-    DATABASE_URL: db.url('owner'),
-    ROOT_DATABASE_URL: db.url('superuser'),
-    GW_MONITOR_PASSWORD: new URL(db.url('monitor')).password,
-    GW_BACKUP_DIR: folder,
-    ...env,
-  });
+const env = (): NodeJS.ProcessEnv => ({
+  DATABASE_URL: db.url('owner'),
+  ROOT_DATABASE_URL: db.url('superuser'),
+  GW_MONITOR_PASSWORD: new URL(db.url('monitor')).password,
+  GW_BACKUP_DIR: folder,
+});
+const gw = (args: string[], more: NodeJS.ProcessEnv = {}): Promise<Finished> =>
+  checkout.run(args, { ...env(), ...more });
 
-const listed = async (env: NodeJS.ProcessEnv = {}): Promise<{ id: string; verifiedAt: string }[]> =>
-  JSON.parse((await gw(['backup', 'list', '--json'], env)).stdout).backups;
+const listed = async (
+  more: NodeJS.ProcessEnv = {},
+): Promise<{ id: string; verifiedAt: string }[]> =>
+  JSON.parse((await gw(['backup', 'list', '--json'], more)).stdout).backups;
 
 const inCatalogue = async () => {
   const [row] = await db.as('owner')`select * from ops.backups where id = ${made.id}`;
@@ -56,6 +59,10 @@ function copyOf(name: string): string {
 
 beforeAll(async () => {
   const owner = db.as('owner');
+  expect((await gw(['seed', '--users', '10'])).code).toBe(0);
+  // What the seed has planned is not counted below.
+  await owner`delete from app_public.message_logs`;
+  await owner`delete from app_private.message_schedule`;
   await planDue(owner, 50);
   await db.as('superuser').unsafe(`alter database ${databaseName(db.url('owner'))}
     set health.backups_warning = '30 hours'`);
@@ -102,23 +109,19 @@ describe('gw backup create', () => {
     'that is killed leaves nothing that is listed, and the next one clears up',
     async () => {
       const own = mkdtempSync(join(tmpdir(), 'gw-killed-'));
-      const env = { GW_BACKUP_DIR: own };
+      const elsewhere = { GW_BACKUP_DIR: own };
       const hold = db.as('superuser').begin(async (sql) => {
         // pg_dump waits for it.
         await sql`lock table app_public.tasks in access exclusive mode`;
-        const child = checkout.start(['backup', 'create'], {
-          DATABASE_URL: db.url('owner'),
-          ROOT_DATABASE_URL: db.url('superuser'),
-          ...env,
-        });
+        const child = checkout.start(['backup', 'create'], { ...env(), ...elsewhere });
         await eventually(async () => readdirSync(own).length > 0);
         child.kill('SIGKILL');
         await new Promise((resolve) => child.once('exit', resolve));
       });
       await hold;
       expect(readdirSync(own)).toEqual([expect.stringMatching(/^\.partial-/)]);
-      expect(await listed(env)).toEqual([]);
-      expect((await gw(['backup', 'create'], env)).code).toBe(0);
+      expect(await listed(elsewhere)).toEqual([]);
+      expect((await gw(['backup', 'create'], elsewhere)).code).toBe(0);
       expect(readdirSync(own)).toEqual([expect.stringMatching(/^\d{8}T/)]);
       rmSync(own, { recursive: true });
     },
@@ -177,6 +180,24 @@ describe('gw backup verify', () => {
     expect(existsSync(join(copy, 'verified.json'))).toBe(false);
     rmSync(copy, { recursive: true });
   });
+
+  test(
+    'that is killed says nothing of the backup, and leaves no server to the next one',
+    async () => {
+      const child = checkout.start(['backup', 'verify'], env());
+      await eventually(async () => /restore|roles/.test(child.output()));
+      child.kill('SIGKILL');
+      await new Promise((resolve) => child.once('exit', resolve));
+      expect(existsSync(join(whole, 'verified.json'))).toBe(false);
+      // Whoever makes the next scratch server removes what is left of this one.
+      expect((await gw(['backup', 'verify', 'latest', '--json'])).code).toBe(0);
+      const left = spawnSync('pgrep', ['-fc', `scratch-${child.pid}-trial`], { encoding: 'utf8' });
+      expect(left.stdout.trim()).toBe('0');
+      rmSync(join(whole, 'verified.json'));
+      await db.as('owner')`update ops.backups set verified_at = null`;
+    },
+    patience(120_000),
+  );
 
   test(
     'restores it, compares all of it, and only then calls it verified; a failure takes that back',
@@ -281,11 +302,7 @@ describe('gw restore', () => {
         );
         return rows.map(({ datname }) => datname);
       };
-      const child = checkout.start(['restore', 'latest', '--database', name], {
-        DATABASE_URL: db.url('owner'),
-        ROOT_DATABASE_URL: db.url('superuser'),
-        GW_BACKUP_DIR: folder,
-      });
+      const child = checkout.start(['restore', 'latest', '--database', name], env());
       await eventually(async () => (await databases()).length > 0);
       child.kill('SIGKILL');
       await new Promise((resolve) => child.once('exit', resolve));
@@ -346,14 +363,14 @@ describe('gw backup prune', () => {
         const path = join(own, `2026010${at}`);
         mkdirSync(path);
         const startedAt = `${day}T0${at}:00:00.000Z`;
-        const id = manifest.id.replace(/^./, String(at));
+        const id = String(at) + randomUUID().slice(1);
         writeFileSync(join(path, 'manifest.json'), JSON.stringify({ ...manifest, id, startedAt }));
       }
       writeFileSync(join(own, '20260101', 'verified.json'), '{"at":"2025-12-30T00:00:00Z"}');
-      const env = { GW_BACKUP_DIR: own };
-      expect((await gw(['backup', 'pin', '0', '--reason', 'a leap day'], env)).code).toBe(0);
+      const elsewhere = { GW_BACKUP_DIR: own };
+      expect((await gw(['backup', 'pin', '0', '--reason', 'a leap day'], elsewhere)).code).toBe(0);
       const keep = ['--keep-daily', '2', '--keep-weekly', '1', '--keep-monthly', '0'];
-      const rehearsed = await gw(['backup', 'prune', ...keep, '--dry-run', '--json'], env);
+      const rehearsed = await gw(['backup', 'prune', ...keep, '--dry-run', '--json'], elsewhere);
       const left = (JSON.parse(rehearsed.stdout).backups as { id: string; reasons: string[] }[])
         .filter(({ reasons }) => reasons.length > 0)
         .map(({ id, reasons }) => `${id[0]}: ${reasons.join(', ')}`);
@@ -364,11 +381,13 @@ describe('gw backup prune', () => {
         '5: newest of the day 2026-01-02, newest of the week 2025-12-29, newest of all',
       ]);
       expect(readdirSync(own)).toHaveLength(6);
-      expect(await gw(['backup', 'prune', ...keep], env)).toMatchObject({ code: 2 });
-      expect((await gw(['backup', 'prune', ...keep, '--yes'], env)).stdout).toBe('2 deleted\n');
-      expect((await listed(env)).map(({ id }) => id[0])).toEqual(['0', '1', '4', '5']);
-      expect((await gw(['backup', 'unpin', '0'], env)).code).toBe(0);
-      await gw(['backup', 'prune', ...keep, '--yes'], env);
+      expect(await gw(['backup', 'prune', ...keep], elsewhere)).toMatchObject({ code: 2 });
+      expect((await gw(['backup', 'prune', ...keep, '--yes'], elsewhere)).stdout).toBe(
+        '2 deleted\n',
+      );
+      expect((await listed(elsewhere)).map(({ id }) => id[0])).toEqual(['0', '1', '4', '5']);
+      expect((await gw(['backup', 'unpin', '0'], elsewhere)).code).toBe(0);
+      await gw(['backup', 'prune', ...keep, '--yes'], elsewhere);
       expect(readdirSync(own)).toHaveLength(3);
       rmSync(own, { recursive: true });
     },

@@ -6,8 +6,9 @@ import { changeUrl, type Database } from '../../postgres/urls.ts';
 import { databaseAt, startScratch } from '../../server/scratch.ts';
 import type { Progress } from '../../terminal/progress.ts';
 import { humanBytes } from '../../terminal/values.ts';
+import type { ServedApi } from '../prove/graphql-client.ts';
 import { proveOptions } from '../prove/options.ts';
-import { proveSql } from '../prove/prove.ts';
+import { prove } from '../prove/prove.ts';
 import { type CatalogueEntry, catalogueFaults, catalogueOf, migrationsOf } from './contents.ts';
 import { type Backup, faultsOfFiles, verifiedName } from './manifest.ts';
 import { ByteProgress } from './progress.ts';
@@ -16,6 +17,8 @@ import { catalogueIn, compareRows, restoreBackup } from './restore.ts';
 export interface VerifyOptions {
   backup: Backup;
   jobs?: number | undefined;
+  /** Serves the API of a database, to be tried. */
+  serve: (database: Database) => Promise<ServedApi>;
   progress: Progress;
 }
 
@@ -86,7 +89,11 @@ async function jobFaults(sql: Sql, { manifest }: Backup): Promise<string[]> {
 }
 
 /** Whether one user still cannot reach another's rows. */
-async function provedFaults({ urls }: Database): Promise<string[] | undefined> {
+async function provedFaults(
+  database: Database,
+  serve: VerifyOptions['serve'],
+): Promise<string[] | undefined> {
+  const { urls } = database;
   const url = urls.superuser ?? '';
   const isOurs = await withSql(url, async (sql) => {
     const [found] = await sql`
@@ -97,10 +104,7 @@ async function provedFaults({ urls }: Database): Promise<string[] | undefined> {
   if (!isOurs) return undefined;
   // On this server nothing is sent, and functions are tried as they work.
   await withSql(urls.owner, (sql) => sql`select ops.take_identity('trial')`);
-  const { findings } = await proveSql(
-    url,
-    proveOptions({ ownerColumn: 'user_id', usersTable: 'app_public.users' }),
-  );
+  const { findings } = await prove(database, serve, proveOptions());
   return findings
     .filter(({ mark }) => mark !== 'declared')
     .map(({ object, detail }) => `row-level security: ${object}: ${detail}`);
@@ -111,7 +115,12 @@ async function provedFaults({ urls }: Database): Promise<string[] | undefined> {
  * files, objects, rows, rights, settings, migrations; then the pages and indexes, and that users are
  * kept apart.
  */
-export async function verifyBackup({ backup, jobs, progress }: VerifyOptions): Promise<Verdict> {
+export async function verifyBackup({
+  backup,
+  jobs,
+  serve,
+  progress,
+}: VerifyOptions): Promise<Verdict> {
   const faults: string[] = [];
   const untold: string[] = [];
   await progress.step('files', async (note) => {
@@ -142,8 +151,10 @@ export async function verifyBackup({ backup, jobs, progress }: VerifyOptions): P
       faults.push(...found);
       return found.length === 0 ? 'amcheck finds nothing' : `${found.length} are damaged`;
     });
+    // The reason is known by now; a trial of leaks would take longer than all before.
+    if (faults.length > 0) return { faults, untold };
     await progress.step('prove', async () => {
-      const found = await provedFaults(databaseAt(scratch.superuserUrl, trial));
+      const found = await provedFaults(databaseAt(scratch.superuserUrl, trial), serve);
       if (found === undefined) {
         untold.push('whether users are kept apart: this is no database of Groundwork');
         return 'cannot tell: this is no database of Groundwork';

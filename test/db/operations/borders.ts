@@ -7,6 +7,7 @@ export const borders: Record<string, Borders> = {
     outside: [{ failure: "''" }, { failure: "'x'", verified_at: 'now()' }],
   },
   backups_pinned_check: matches('pinned', ['x'], ['']),
+  identity_closed_check: matches('closed', ['x'], ['']),
   identity_is_only_check: only('is_only'),
   standbys_machine_check: {
     inside: [

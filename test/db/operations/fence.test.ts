@@ -130,6 +130,7 @@ describe('fenced is what differs', () => {
     ['the folder', "data_directory = '/other'", /and were in \/other/],
     ['the files', "files_since = files_since - interval '1 second'", /^its files were put here/],
     ['the timeline', 'timeline = timeline - 1', /branched off: timeline 1, and not 0/],
+    ['what a person has fenced', "closed = 'a rollback'", /^it was fenced by hand: a rollback$/],
     ['files that nobody watches', "files_since = '2000-01-01', watches_files = false", null],
     ['a machine that cannot be told', 'machine = null', null],
   ];
