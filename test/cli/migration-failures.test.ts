@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
@@ -6,7 +7,7 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 import { connect, withSql } from '../../src/postgres/connect.ts';
 import { loginNames, loginRoles } from '../../src/postgres/roles.ts';
@@ -36,13 +37,17 @@ async function spoil(topic: string, statements: string): Promise<number> {
   return before;
 }
 
+/** How the folder of its servers ends. */
+const checkoutHash = (): string =>
+  createHash('sha256').update(checkout.path('.groundwork')).digest('hex').slice(0, 10);
+
 /** What scratch servers of the checkout have left. */
 function leftovers(): string[] {
   const parent = process.env.GW_SCRATCH_DIR ?? '/var/lib/groundwork';
   const isApart = process.env.GW_SCRATCH_DIR !== undefined || process.getuid?.() === 0;
   const folders = isApart
     ? readdirSync(parent)
-        .filter((name) => name.startsWith(basename(checkout.folder)))
+        .filter((name) => name.endsWith(checkoutHash()))
         .map((name) => join(parent, name))
     : [checkout.path('.groundwork')].filter(existsSync);
   return folders.flatMap((folder) =>

@@ -46,7 +46,8 @@ function processes(): Found[] {
     const [program = '', flag, folder = ''] = read(pid, 'cmdline');
     if (!program.endsWith('/postgres') || flag !== '-D') return [];
     const owner = Number(/\/scratch-(\d+)/.exec(folder)?.[1]);
-    const run = runOf.get(owner) ?? (/groundwork-checkout-(\d+)-/.exec(folder)?.[1] || owner);
+    const run =
+      runOf.get(owner) ?? (/groundwork-(?:checkout|test)-(\d+)-/.exec(folder)?.[1] || owner);
     return [{ pid: Number(pid), run: Number(run), isServer: true }];
   });
   return [...found, ...servers];

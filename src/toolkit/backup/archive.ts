@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { GwError } from '../../errors.ts';
-import { mustRun, stanza } from './pgbackrest.ts';
+import { mustRun, segmentBytesOf, stanza } from './pgbackrest.ts';
 
 const infoShape = z.array(
   z.object({
@@ -98,20 +98,18 @@ export async function readArchive(config: string): Promise<Archive> {
   };
 }
 
-/** Bytes of a log file; PostgreSQL's usual size. */
-const segmentBytes = 16 * 1_024 * 1_024;
-const segmentsPerFile = 0x1_0000_0000n / BigInt(segmentBytes);
-
-/** The number of a log file within its timeline. */
-export const segmentNumber = (name: string): bigint =>
-  BigInt(`0x${name.slice(8, 16)}`) * segmentsPerFile + BigInt(`0x${name.slice(16, 24)}`);
+/** The number of a log file within its timeline. Its name has it in two parts, of 4 GB each. */
+export const segmentNumber = (name: string, segmentBytes: number): bigint =>
+  BigInt(`0x${name.slice(8, 16)}`) * (0x1_0000_0000n / BigInt(segmentBytes)) +
+  BigInt(`0x${name.slice(16, 24)}`);
 
 export const timelineOf = (name: string): number => Number.parseInt(name.slice(0, 8), 16);
 
-const nameOf = (timeline: string, number: bigint): string =>
-  timeline +
-  (number / segmentsPerFile).toString(16).toUpperCase().padStart(8, '0') +
-  (number % segmentsPerFile).toString(16).toUpperCase().padStart(8, '0');
+function nameOf(timeline: string, number: bigint, segmentBytes: number): string {
+  const each = 0x1_0000_0000n / BigInt(segmentBytes);
+  const part = (value: bigint): string => value.toString(16).toUpperCase().padStart(8, '0');
+  return `${timeline}${part(number / each)}${part(number % each)}`;
+}
 
 /** A position in the log as a number. */
 export function lsnNumber(text: string): bigint {
@@ -123,7 +121,8 @@ export function lsnNumber(text: string): bigint {
 }
 
 /** The number of the log file that holds a position. */
-export const segmentOf = (lsn: string): bigint => lsnNumber(lsn) / BigInt(segmentBytes);
+export const segmentOf = (lsn: string, segmentBytes: number): bigint =>
+  lsnNumber(lsn) / BigInt(segmentBytes);
 
 interface ArchivedFile {
   name: string;
@@ -150,19 +149,24 @@ export async function archivedFiles(
 }
 
 /** Runs of files that are missing within each timeline, from the first that a kept backup needs. */
-export function gapsIn(files: readonly ArchivedFile[], first: string): string[] {
+export function gapsIn(
+  files: readonly ArchivedFile[],
+  first: string,
+  segmentBytes: number,
+): string[] {
   const gaps: string[] = [];
   let before: string | undefined;
   for (const { name } of files) {
     if (name < first && timelineOf(name) === timelineOf(first)) continue;
     if (before !== undefined && timelineOf(before) === timelineOf(name)) {
-      const [from, to] = [segmentNumber(before) + 1n, segmentNumber(name)];
+      const from = segmentNumber(before, segmentBytes) + 1n;
+      const to = segmentNumber(name, segmentBytes);
       if (to > from) {
         const timeline = name.slice(0, 8);
         gaps.push(
           to - from === 1n
-            ? nameOf(timeline, from)
-            : `${nameOf(timeline, from)} to ${nameOf(timeline, to - 1n)}`,
+            ? nameOf(timeline, from, segmentBytes)
+            : `${nameOf(timeline, from, segmentBytes)} to ${nameOf(timeline, to - 1n, segmentBytes)}`,
         );
       }
     }
@@ -198,6 +202,6 @@ export async function windowOf(
     fromLsn: oldest.stopLsn,
     to: last?.at ?? oldest.finishedAt,
     newest: last?.name ?? oldest.stopWal,
-    gaps: gapsIn(files, oldest.startWal),
+    gaps: gapsIn(files, oldest.startWal, segmentBytesOf(config)),
   };
 }

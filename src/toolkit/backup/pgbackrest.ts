@@ -19,6 +19,8 @@ export interface PitrSettings {
   port: number;
   socketDirectory: string;
   user: string;
+  /** Of a file of its log. */
+  segmentBytes: number;
   /** A folder; a second one is off-site. */
   repositories: string[];
   /** Full backups that are kept, and differential ones. */
@@ -39,6 +41,10 @@ export function keyOf(config: string): string | undefined {
   return /^repo1-cipher-pass=(.+)$/m.exec(readFileSync(config, 'utf8'))?.[1];
 }
 
+/** Bytes of a file of the log, which is set when a server is made; 16 MB is the usual size. */
+export const segmentBytesOf = (config: string): number =>
+  Number(/^# wal_segment_size=(\d+)$/m.exec(readFileSync(config, 'utf8'))?.[1] ?? 16_777_216);
+
 function textOf(settings: PitrSettings, key: string, folder: string): string {
   const { repositories, more } = settings;
   const lines = repositories.flatMap((path, at) => [
@@ -50,6 +56,7 @@ function textOf(settings: PitrSettings, key: string, folder: string): string {
     `repo${at + 1}-bundle=y`,
   ]);
   return `# Written by gw backup pitr setup. It has the key: keep a copy where the backups are not.
+# wal_segment_size=${settings.segmentBytes}
 [global]
 ${lines.join('\n')}
 ${more.join('\n')}

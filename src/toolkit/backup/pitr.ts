@@ -28,6 +28,7 @@ interface ServerFacts {
   port: number;
   socketDirectory: string;
   user: string;
+  segmentBytes: number;
   archiveMode: string;
   archiveCommand: string;
 }
@@ -37,7 +38,9 @@ async function factsOf(sql: Sql): Promise<ServerFacts> {
     select current_setting('data_directory') as "dataDirectory",
       current_setting('port')::integer as port,
       btrim(split_part(current_setting('unix_socket_directories'), ',', 1)) as "socketDirectory",
-      current_user::text as user, current_setting('archive_mode') as "archiveMode",
+      current_user::text as user,
+      pg_size_bytes(current_setting('wal_segment_size'))::float8 as "segmentBytes",
+      current_setting('archive_mode') as "archiveMode",
       current_setting('archive_command') as "archiveCommand"`;
   return row as ServerFacts;
 }

@@ -33,7 +33,7 @@ import {
   segmentOf,
   windowOf,
 } from './archive.ts';
-import { mustRun } from './pgbackrest.ts';
+import { mustRun, segmentBytesOf } from './pgbackrest.ts';
 
 /** Where recovery ends. */
 export type Target =
@@ -114,11 +114,12 @@ async function cover(
   );
   const set = before.at(-1);
   if (set === undefined) throw refuse('its oldest backup is younger');
+  const bytes = segmentBytesOf(config);
   const isLater =
     target.kind === 'time'
       ? // Repositories tell whole seconds.
         target.at.getTime() >= window.to.getTime() + 1_000
-      : segmentOf(target.lsn) > segmentNumber(window.newest);
+      : segmentOf(target.lsn, bytes) > segmentNumber(window.newest, bytes);
   if (isLater) throw refuse('it ends before');
   return target.kind === 'time'
     ? ['--type=time', `--target=${target.text}`, `--set=${set.label}`, '--target-action=promote']
