@@ -1,5 +1,5 @@
 --! Previous: sha1:cf6d45859730782249da853d2342f26dcd7b61c3
---! Hash: sha1:36fb95c7565b3cda47bf5d8794986fa6930c2b71
+--! Hash: sha1:6a8dfecd0f79000b88a86649da1183db3f4aef68
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -229,7 +229,6 @@ begin
 end
 $$;
 
-grant execute on function ops.refuse_when_fenced() to gw_worker, gw_cdc;
 comment on function ops.refuse_when_fenced() is
   'Raises GW070 when this database is a copy that nobody has adopted.';
 --! EndIncluded functions/ops/refuse_when_fenced.sql

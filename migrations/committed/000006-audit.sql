@@ -1,5 +1,5 @@
---! Previous: sha1:36fb95c7565b3cda47bf5d8794986fa6930c2b71
---! Hash: sha1:1fc76df8a255a333390adc27e04d8d6a8f3c5f64
+--! Previous: sha1:6a8dfecd0f79000b88a86649da1183db3f4aef68
+--! Hash: sha1:e60697d0a9a7057a66523705205a8cf2db02ec16
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

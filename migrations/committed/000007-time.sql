@@ -1,5 +1,5 @@
---! Previous: sha1:1fc76df8a255a333390adc27e04d8d6a8f3c5f64
---! Hash: sha1:118c0e67e719a68961d3c0b8c48a7a1e9be25f7f
+--! Previous: sha1:e60697d0a9a7057a66523705205a8cf2db02ec16
+--! Hash: sha1:3f76b1a2b11f1a8ff651bc02a0537ec22dbd34e9
 --! Message: time
 --! Baseline: topics/07-time.sql
 

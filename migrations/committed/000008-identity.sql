@@ -1,5 +1,5 @@
---! Previous: sha1:118c0e67e719a68961d3c0b8c48a7a1e9be25f7f
---! Hash: sha1:1203a2be1c9e44299c46b8c5a91c672ead4172d8
+--! Previous: sha1:3f76b1a2b11f1a8ff651bc02a0537ec22dbd34e9
+--! Hash: sha1:7840e5643ff42e9abb7fa786211388a465e9a656
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

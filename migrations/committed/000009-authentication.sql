@@ -1,5 +1,5 @@
---! Previous: sha1:1203a2be1c9e44299c46b8c5a91c672ead4172d8
---! Hash: sha1:bb7544bd48034983002fb4d8248f759301f98c17
+--! Previous: sha1:7840e5643ff42e9abb7fa786211388a465e9a656
+--! Hash: sha1:2bc4a6ee4b137196b009f6e8b15ff781d7311362
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

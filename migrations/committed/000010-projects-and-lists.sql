@@ -1,5 +1,5 @@
---! Previous: sha1:bb7544bd48034983002fb4d8248f759301f98c17
---! Hash: sha1:d39d851dfea814e74cf74553e227aa8de7aaa0da
+--! Previous: sha1:2bc4a6ee4b137196b009f6e8b15ff781d7311362
+--! Hash: sha1:0177c977b10bcc015c4769d7100469942f770871
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

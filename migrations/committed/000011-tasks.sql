@@ -1,5 +1,5 @@
---! Previous: sha1:d39d851dfea814e74cf74553e227aa8de7aaa0da
---! Hash: sha1:36ee74e1898b3d36c6c544bf7e06ad74eed85f22
+--! Previous: sha1:0177c977b10bcc015c4769d7100469942f770871
+--! Hash: sha1:e747219d96250eda299bce22805e31f06f905950
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:36ee74e1898b3d36c6c544bf7e06ad74eed85f22
---! Hash: sha1:777f3cb89623bb44dccbb32caf2be2857cf5160c
+--! Previous: sha1:e747219d96250eda299bce22805e31f06f905950
+--! Hash: sha1:a78a67cd8ec01ad4128791fa28dc1f430068c101
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:777f3cb89623bb44dccbb32caf2be2857cf5160c
---! Hash: sha1:5a586f963847d2544aab9e78b51293ad60114f07
+--! Previous: sha1:a78a67cd8ec01ad4128791fa28dc1f430068c101
+--! Hash: sha1:aae707b646e2353bd2f6ecc206617fcb5c33e924
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5a586f963847d2544aab9e78b51293ad60114f07
---! Hash: sha1:7495cc7de1cb6a0006d0e3aed10a8f405f8b6188
+--! Previous: sha1:aae707b646e2353bd2f6ecc206617fcb5c33e924
+--! Hash: sha1:5907d3d13336a4fa92a51cf9d9b3d3a69bda6263
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

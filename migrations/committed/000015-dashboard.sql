@@ -1,5 +1,5 @@
---! Previous: sha1:7495cc7de1cb6a0006d0e3aed10a8f405f8b6188
---! Hash: sha1:178d93ead9e3503a13806b3f3092d4769add2860
+--! Previous: sha1:5907d3d13336a4fa92a51cf9d9b3d3a69bda6263
+--! Hash: sha1:e65534d73ee35f5e6cf2aec1d5f8b0d3b220aab0
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:178d93ead9e3503a13806b3f3092d4769add2860
---! Hash: sha1:0f42d26405f928ead74403b43f1bfd0624602212
+--! Previous: sha1:e65534d73ee35f5e6cf2aec1d5f8b0d3b220aab0
+--! Hash: sha1:941f4ee5a4b756fc0e1f41a8f72c7ec3ca06b0fb
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0f42d26405f928ead74403b43f1bfd0624602212
---! Hash: sha1:d109d8e0e6cd9017698ad8fac0be976633adc67a
+--! Previous: sha1:941f4ee5a4b756fc0e1f41a8f72c7ec3ca06b0fb
+--! Hash: sha1:b2f74fd4a5e2bbd65fe03f025acbb1cbe5cffccc
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

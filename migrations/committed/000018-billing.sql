@@ -1,5 +1,5 @@
---! Previous: sha1:d109d8e0e6cd9017698ad8fac0be976633adc67a
---! Hash: sha1:79a41fd24667e4950f55a24da3427a57b5cdbd6d
+--! Previous: sha1:b2f74fd4a5e2bbd65fe03f025acbb1cbe5cffccc
+--! Hash: sha1:3cc8076ec8788c5d1f5184825befe4b93c559ddd
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

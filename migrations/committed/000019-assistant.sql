@@ -1,5 +1,5 @@
---! Previous: sha1:79a41fd24667e4950f55a24da3427a57b5cdbd6d
---! Hash: sha1:a5b8ddb9c59225ef81a9d8a069fb03386ba3998f
+--! Previous: sha1:3cc8076ec8788c5d1f5184825befe4b93c559ddd
+--! Hash: sha1:8880cb9a47f960ccf8254dfda2361afdfe7c2e5c
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

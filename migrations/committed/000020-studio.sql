@@ -1,5 +1,5 @@
---! Previous: sha1:a5b8ddb9c59225ef81a9d8a069fb03386ba3998f
---! Hash: sha1:862145f9489ba5f83ecbd86a7945feddb79e34c3
+--! Previous: sha1:8880cb9a47f960ccf8254dfda2361afdfe7c2e5c
+--! Hash: sha1:b493380d0ac8dee685cffe9097f27df8a73739fd
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:862145f9489ba5f83ecbd86a7945feddb79e34c3
---! Hash: sha1:e4bb328c5c912d3cb97d0ed5e5fbee0cf6b599e9
+--! Previous: sha1:b493380d0ac8dee685cffe9097f27df8a73739fd
+--! Hash: sha1:2fd2ea89eaae38e250c8838dd582fcef847a350d
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

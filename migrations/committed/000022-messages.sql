@@ -1,5 +1,5 @@
---! Previous: sha1:e4bb328c5c912d3cb97d0ed5e5fbee0cf6b599e9
---! Hash: sha1:010436f88383c78f9607b36594a2d8636ced3dd1
+--! Previous: sha1:2fd2ea89eaae38e250c8838dd582fcef847a350d
+--! Hash: sha1:2271d899ceb4438b405addc9fad71eaa795a8792
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 

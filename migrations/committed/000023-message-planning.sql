@@ -1,5 +1,5 @@
---! Previous: sha1:010436f88383c78f9607b36594a2d8636ced3dd1
---! Hash: sha1:155e1854063449a9cdd5bc23407294ca5f47e9df
+--! Previous: sha1:2271d899ceb4438b405addc9fad71eaa795a8792
+--! Hash: sha1:f40fa603b90fa981e3ccbae10bc4e3ff013eeaf2
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 

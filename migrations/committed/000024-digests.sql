@@ -1,5 +1,5 @@
---! Previous: sha1:155e1854063449a9cdd5bc23407294ca5f47e9df
---! Hash: sha1:b95d1c47c1bd48fd0c228185a8b650b0d92911dc
+--! Previous: sha1:f40fa603b90fa981e3ccbae10bc4e3ff013eeaf2
+--! Hash: sha1:3d5bc489e84609cf54611c4cbf4a26992e5c04bb
 --! Message: digests
 --! Baseline: topics/24-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b95d1c47c1bd48fd0c228185a8b650b0d92911dc
---! Hash: sha1:1eba94607234b489b9733838718c981c9772a066
+--! Previous: sha1:3d5bc489e84609cf54611c4cbf4a26992e5c04bb
+--! Hash: sha1:533ea959c93ab3ea42dfe3ab2b249c79a2daa525
 --! Message: message-delivery
 --! Baseline: topics/25-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1eba94607234b489b9733838718c981c9772a066
---! Hash: sha1:4b5a8be03daa3efdcb5ae43c5897f9ab5dc91d20
+--! Previous: sha1:533ea959c93ab3ea42dfe3ab2b249c79a2daa525
+--! Hash: sha1:d41c320b3297d3dc29dd69cc0765675c325155f3
 --! Message: message-explain
 --! Baseline: topics/26-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4b5a8be03daa3efdcb5ae43c5897f9ab5dc91d20
---! Hash: sha1:2558de3e360fdea60f4fb12c5f039cfc65737780
+--! Previous: sha1:d41c320b3297d3dc29dd69cc0765675c325155f3
+--! Hash: sha1:c4af942a37ddd32a479fc01c272979f1211c133d
 --! Message: message-simulate
 --! Baseline: topics/27-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2558de3e360fdea60f4fb12c5f039cfc65737780
---! Hash: sha1:b53e47a6792507d77c8f660fb2fca53f75cd1dd6
+--! Previous: sha1:c4af942a37ddd32a479fc01c272979f1211c133d
+--! Hash: sha1:0f5167dc4e41e25ad585afff6fd0cd00790348be
 --! Message: operator-changes
 --! Baseline: topics/28-operator-changes.sql
 

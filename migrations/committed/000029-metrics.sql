@@ -1,5 +1,5 @@
---! Previous: sha1:b53e47a6792507d77c8f660fb2fca53f75cd1dd6
---! Hash: sha1:e1d17df93277af173424022aa2df76028384c944
+--! Previous: sha1:0f5167dc4e41e25ad585afff6fd0cd00790348be
+--! Hash: sha1:1655481d707c658598bd00e21f028a7407aec8eb
 --! Message: metrics
 --! Baseline: topics/29-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e1d17df93277af173424022aa2df76028384c944
---! Hash: sha1:1e3ad42b0fb14ed496eaec79745abbd655da1c83
+--! Previous: sha1:1655481d707c658598bd00e21f028a7407aec8eb
+--! Hash: sha1:ee6657dab2127a6c7f7b2409051ee5bad72ee3d2
 --! Message: query-cache
 --! Baseline: topics/30-query-cache.sql
 

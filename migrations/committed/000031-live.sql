@@ -1,5 +1,5 @@
---! Previous: sha1:1e3ad42b0fb14ed496eaec79745abbd655da1c83
---! Hash: sha1:789c3ae848bd994aa5a8a763ba15ea0ce4c5f629
+--! Previous: sha1:ee6657dab2127a6c7f7b2409051ee5bad72ee3d2
+--! Hash: sha1:244c9bf94fe104fd28cdfbaf10376ea2875cbb75
 --! Message: live
 --! Baseline: topics/31-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:789c3ae848bd994aa5a8a763ba15ea0ce4c5f629
---! Hash: sha1:599e1d7dd6bba3ab4ee972333bae64f251146f9f
+--! Previous: sha1:244c9bf94fe104fd28cdfbaf10376ea2875cbb75
+--! Hash: sha1:5688354c4fa28294a3c13da071ae473628bf9d9f
 --! Message: alerts
 --! Baseline: topics/32-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:599e1d7dd6bba3ab4ee972333bae64f251146f9f
---! Hash: sha1:4802bb5eddde0237538066b6a7fa08fe46fe8771
+--! Previous: sha1:5688354c4fa28294a3c13da071ae473628bf9d9f
+--! Hash: sha1:de318569e93fccb15872f79772be75f663415ece
 --! Message: change-capture
 --! Baseline: topics/33-change-capture.sql
 

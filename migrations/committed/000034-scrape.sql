@@ -1,5 +1,5 @@
---! Previous: sha1:4802bb5eddde0237538066b6a7fa08fe46fe8771
---! Hash: sha1:abdeb3a360db2b6dcc3bf726d28d4b522071a71e
+--! Previous: sha1:de318569e93fccb15872f79772be75f663415ece
+--! Hash: sha1:109803f3fe8e636fecd5f3bb0f8a1e08fa037281
 --! Message: scrape
 --! Baseline: topics/34-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:abdeb3a360db2b6dcc3bf726d28d4b522071a71e
---! Hash: sha1:fa53ffc9604aa96a780dc9e0db1163f7c7c4b6fc
+--! Previous: sha1:109803f3fe8e636fecd5f3bb0f8a1e08fa037281
+--! Hash: sha1:170c14fba1a602063f3e3b433638c439fdc2d65a
 --! Message: schedule
 --! Baseline: topics/35-schedule.sql
 

@@ -84,17 +84,24 @@ export function httpReceiver(
   };
 }
 
-/** Reads the outbox of a worker whose channel is a file. */
+/** Which of these keys stand in the outbox of a worker whose channel is a file. */
+export async function writtenKeys(path: string, wanted: ReadonlySet<string>): Promise<Set<string>> {
+  const written = new Set<string>();
+  if (wanted.size === 0 || !existsSync(path)) return written;
+  const lines = createInterface({ input: createReadStream(path), crlfDelay: Infinity });
+  for await (const line of lines) {
+    const key = /^\{"idempotencyKey":"([^"]+)"/.exec(line)?.[1];
+    if (key !== undefined && wanted.has(key)) written.add(key);
+  }
+  return written;
+}
+
+/** Reads the outbox. One that is not here says nothing. */
 export const outboxReceiver = (path: string): Receiver => ({
   description: path,
   async ask(keys) {
-    const wanted = new Set(keys);
-    const found = new Set<string>();
     if (!existsSync(path)) return keys.map(() => 'unknown');
-    for await (const line of createInterface({ input: createReadStream(path) })) {
-      const key = /^\{"idempotencyKey":"([^"]+)"/.exec(line)?.[1];
-      if (key !== undefined && wanted.has(key)) found.add(key);
-    }
-    return keys.map((key) => (found.has(key) ? 'delivered' : 'not delivered'));
+    const written = await writtenKeys(path, new Set(keys));
+    return keys.map((key) => (written.has(key) ? 'delivered' : 'not delivered'));
   },
 });

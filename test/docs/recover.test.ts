@@ -50,8 +50,7 @@ const here = (text: string): string =>
     .replaceAll('/srv/', `${folder}/`)
     .replaceAll('/mnt/', `${folder}/`)
     .replace(/--port (\d+)/g, (_, port: string) => `--port ${ports[port]}`)
-    .replace(/^gw adopt (?!--dry-run)/gm, 'gw adopt --yes ')
-    .replaceAll('gw-', 'gw-');
+    .replace(/^gw adopt (?!--dry-run)/gm, 'gw adopt --yes ');
 
 interface Said {
   code: number;

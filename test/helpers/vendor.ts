@@ -66,6 +66,8 @@ export class Vendor {
   answer: (delivery: Delivery) => Answer | Promise<Answer> = () => ({ status: 202, body: 'ok' });
 
   async start(): Promise<void> {
+    // Node closes what is idle for 5 s, also under a worker that stands still: that is an attempt.
+    this.#server.keepAliveTimeout = 120_000;
     await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
   }
 

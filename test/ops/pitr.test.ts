@@ -104,7 +104,7 @@ const findings = async (): Promise<string[]> => {
 beforeAll(async () => {
   await findProgram(['pgbackrest'], 'pgbackrest');
   bin = await requireBinaries();
-  process.env.GW_SCRATCH_DIR_BEFORE = process.env.GW_SCRATCH_DIR ?? '';
+  const before = process.env.GW_SCRATCH_DIR;
   process.env.GW_SCRATCH_DIR = folder;
   // pgBackRest and the server are the same user, who must come in here.
   spawnSync('chmod', ['755', folder]);
@@ -112,7 +112,8 @@ beforeAll(async () => {
     topic: 'pitr',
     settings: ['archive_mode = on', "archive_command = '/bin/true'", 'full_page_writes = on'],
   });
-  process.env.GW_SCRATCH_DIR = process.env.GW_SCRATCH_DIR_BEFORE;
+  if (before === undefined) delete process.env.GW_SCRATCH_DIR;
+  else process.env.GW_SCRATCH_DIR = before;
   database = await createMigrated(server.superuserUrl, name);
   owner = connect(database.urls.owner, { max: 2 });
   const set = await pitr('setup', '--repo', repository);

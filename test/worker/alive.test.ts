@@ -69,8 +69,7 @@ test('a worker that stands still for half a minute is not dead: nothing is sent 
   expect(new Set(vendor.keys()).size).toBe(messages);
   const [row] = await db.as('owner')`
     select count(*)::integer as count from app_public.message_logs
-    where attempts::text like '%the worker died%'`;
-  // A connection that the receiver closed meanwhile is an attempt of a worker that lives.
+    where attempts is not null`;
   expect(row?.count).toBe(0);
 });
 

@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { codeOf, EXIT, GwError } from '../../errors.ts';
 import { audit } from '../../postgres/audit.ts';
-import { type Sql, type Transaction, withSql, withSuperuser } from '../../postgres/connect.ts';
+import { type Sql, type Transaction, withSuperuser } from '../../postgres/connect.ts';
 import { databaseName } from '../../postgres/urls.ts';
 import { projectRoot } from '../../project.ts';
 import { isAlive } from '../../server/processes.ts';
 import type { Progress } from '../../terminal/progress.ts';
 import { humanBytes } from '../../terminal/values.ts';
 import { catalogueOf, contentsOf, jobsOf, migrationsOf, readingPool } from './contents.ts';
+import { withEntries } from './entries.ts';
 import {
   type Backup,
   describeFiles,
@@ -203,9 +204,7 @@ async function fill(
 
 /** Enters a backup into ops.backups, where there is one. */
 async function enter(ownerUrl: string, { folder, manifest, bytes }: Backup): Promise<void> {
-  await withSql(ownerUrl, async (sql) => {
-    const [found] = await sql`select to_regclass('ops.backups') is not null as exists`;
-    if (found?.exists !== true) return;
+  await withEntries(ownerUrl, async (sql) => {
     await sql`
       insert into ops.backups (id, kind, location, bytes, started_at, finished_at)
       values (${manifest.id}, 'logical', ${folder}, ${bytes}, ${manifest.startedAt},

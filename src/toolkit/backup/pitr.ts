@@ -2,10 +2,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT, GwError, messageOf } from '../../errors.ts';
 import { audit } from '../../postgres/audit.ts';
-import { type Sql, withSql, withSuperuser } from '../../postgres/connect.ts';
+import { type Sql, withSuperuser } from '../../postgres/connect.ts';
 import { parseUrl } from '../../postgres/urls.ts';
 import { humanSeconds, stamp } from '../../terminal/values.ts';
 import { type Archive, readArchive, type Window, windowOf } from './archive.ts';
+import { withEntries } from './entries.ts';
 import {
   keyOf,
   mustRun,
@@ -114,9 +115,7 @@ const locationOf = (repository: number, label: string): string =>
 
 /** Has ops.backups follow what the repositories have. */
 export async function enterPhysical(archive: Archive, ownerUrl: string): Promise<void> {
-  await withSql(ownerUrl, async (sql) => {
-    const [found] = await sql`select to_regclass('ops.backups') is not null as exists`;
-    if (found?.exists !== true) return;
+  await withEntries(ownerUrl, async (sql) => {
     const rows = archive.backups.map((backup) => ({
       location: locationOf(backup.repository, backup.label),
       bytes: backup.bytes,
@@ -157,9 +156,7 @@ export async function rememberPhysical(
   await enterPhysical(archive, ownerUrl);
   const label = archive.backups.filter((backup) => backup.repository === repository).at(-1)?.label;
   if (label === undefined) return;
-  await withSql(ownerUrl, async (sql) => {
-    const [found] = await sql`select to_regclass('ops.backups') is not null as exists`;
-    if (found?.exists !== true) return;
+  await withEntries(ownerUrl, async (sql) => {
     const failure = faults.length === 0 ? null : faults.slice(0, 3).join('; ');
     await sql`
       update ops.backups

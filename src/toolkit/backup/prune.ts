@@ -2,7 +2,7 @@ import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
 import { audit } from '../../postgres/audit.ts';
-import { withSql } from '../../postgres/connect.ts';
+import { withEntries } from './entries.ts';
 import { type Backup, noteOf, partialName, pinName, verifiedName } from './manifest.ts';
 
 /** Of how many days, weeks and months the newest backup is kept. */
@@ -72,9 +72,7 @@ export async function deleteBackup(
   const gone = join(dirname(folder), partialName(basename(folder), process.pid));
   renameSync(folder, gone);
   if (ownerUrl !== undefined) {
-    await withSql(ownerUrl, async (sql) => {
-      const [found] = await sql`select to_regclass('ops.backups') is not null as exists`;
-      if (found?.exists !== true) return;
+    await withEntries(ownerUrl, async (sql) => {
       await sql`delete from ops.backups where id = ${manifest.id}`;
       await audit(sql, 'backup.pruned', { id: manifest.id });
     });
@@ -93,9 +91,7 @@ export async function pin(
   else
     writeFileSync(file, JSON.stringify({ at: new Date().toISOString(), reason }), { mode: 0o600 });
   if (ownerUrl === undefined) return;
-  await withSql(ownerUrl, async (sql) => {
-    const [found] = await sql`select to_regclass('ops.backups') is not null as exists`;
-    if (found?.exists !== true) return;
+  await withEntries(ownerUrl, async (sql) => {
     await sql`update ops.backups set pinned = ${reason ?? null} where id = ${manifest.id}`;
   });
 }

@@ -10,6 +10,7 @@ import type { ServedApi } from '../prove/graphql-client.ts';
 import { proveOptions } from '../prove/options.ts';
 import { prove } from '../prove/prove.ts';
 import { type CatalogueEntry, catalogueFaults, catalogueOf, migrationsOf } from './contents.ts';
+import { withEntries } from './entries.ts';
 import { type Backup, faultsOfFiles, verifiedName } from './manifest.ts';
 import { ByteProgress } from './progress.ts';
 import { catalogueIn, compareRows, restoreBackup } from './restore.ts';
@@ -183,9 +184,7 @@ export async function remember(
   if (isWell) writeFileSync(file, JSON.stringify({ at: at.toISOString() }), { mode: 0o600 });
   else rmSync(file, { force: true });
   if (ownerUrl === undefined) return;
-  await withSql(ownerUrl, async (sql) => {
-    const [found] = await sql`select to_regclass('ops.backups') is not null as exists`;
-    if (found?.exists !== true) return;
+  await withEntries(ownerUrl, async (sql) => {
     await sql`
       update ops.backups
       set verified_at = ${isWell ? at : null},

@@ -1,7 +1,6 @@
-import { createReadStream, existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import { messageOf } from '../../errors.ts';
+import { writtenKeys } from '../../messages/receiver.ts';
 import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
 
 /**
@@ -22,7 +21,10 @@ export class FileChannel implements Channel {
 
   async deliver(messages: readonly Message[]): Promise<Attempt[]> {
     try {
-      const written = await this.#findWritten(messages);
+      // By an earlier attempt, whose worker died before it said so.
+      const doubtful = messages.filter(({ was_attempted }) => was_attempted);
+      const keys = new Set(doubtful.map(({ idempotency_key }) => idempotency_key));
+      const written = await writtenKeys(this.#path, keys);
       const lines = messages
         .filter(({ idempotency_key }) => !written.has(idempotency_key))
         .map((message) =>
@@ -46,19 +48,4 @@ export class FileChannel implements Channel {
   }
 
   async close(): Promise<void> {}
-
-  /** Keys that an earlier attempt, whose worker died before it said so, has written. */
-  async #findWritten(messages: readonly Message[]): Promise<Set<string>> {
-    const doubtful = new Set(
-      messages.filter(({ was_attempted }) => was_attempted).map((m) => m.idempotency_key),
-    );
-    const written = new Set<string>();
-    if (doubtful.size === 0 || !existsSync(this.#path)) return written;
-    const lines = createInterface({ input: createReadStream(this.#path), crlfDelay: Infinity });
-    for await (const line of lines) {
-      const key = /^\{"idempotencyKey":"([^"]+)"/.exec(line)?.[1];
-      if (key !== undefined && doubtful.has(key)) written.add(key);
-    }
-    return written;
-  }
 }
