@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText, type Log } from '../log.ts';
 import { Probe } from './probe.ts';
 
@@ -31,7 +32,8 @@ export class Fence {
   private constructor(options: FenceOptions) {
     this.#options = options;
     const { url, applicationName } = options;
-    this.#probe = new Probe({ url, applicationName, timeoutMs: 5_000 });
+    // A server that is alive answers before it is given up.
+    this.#probe = new Probe({ url, applicationName, timeoutMs: 20_000 });
     this.#timer = setInterval(() => void this.#look(), options.askMs ?? askMs).unref();
   }
 
@@ -54,7 +56,8 @@ export class Fence {
 
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#probe.close();
+    // Nobody waits for an answer that is of no use any more.
+    await Promise.race([this.#probe.close(), sleep(1_000, undefined, { ref: false })]);
   }
 
   async #ask(): Promise<string | undefined> {
