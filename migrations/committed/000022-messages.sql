@@ -1,5 +1,5 @@
 --! Previous: sha1:2fd2ea89eaae38e250c8838dd582fcef847a350d
---! Hash: sha1:2271d899ceb4438b405addc9fad71eaa795a8792
+--! Hash: sha1:cb3bc934276f8a466b9a9689e8a6888fe0482c49
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -65,6 +65,9 @@ create table app_public.message_logs (
   attempts jsonb,
   uncertain_since timestamptz,
   send_until timestamptz,
+  channel text,
+  provider_message_id text,
+  hold_id integer,
   stage text not null generated always as (case
       when status = 'SENT' then 'sent'
       when status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING') then 'open'
@@ -79,7 +82,7 @@ create table app_public.message_logs (
     foreign key (message_type) references app_private.message_types,
   constraint message_logs_status_check
     check (status in ('SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
-      'CANCELED', 'EXPIRED', 'UNKNOWN')),
+      'CANCELED', 'EXPIRED', 'UNKNOWN', 'SUPPRESSED')),
   constraint message_logs_retry_count_check check (retry_count >= 0),
   constraint message_logs_sent_check
     check ((status = 'SENT') = (actual_send_time is not null)),
@@ -162,9 +165,9 @@ comment on column app_public.message_logs.message_subject is
 comment on column app_public.message_logs.job_id is
   'The only job that may send it; null when none may.';
 comment on column app_public.message_logs.recipient_email is
-  'The address of the first attempt. Retries use the same; a person who sends it again takes the present one.';
+  'The address of the latest attempt. Once it may have been reached, retries use the same; else the present one.';
 comment on column app_public.message_logs.recipient_name is
-  'The name of the first attempt. Retries use the same; a person who sends it again takes the present one.';
+  'The name in the latest attempt. While it stands here, retries say and address the same: somebody may have been reached.';
 comment on column app_public.message_logs.attempted_at is 'When the latest call began.';
 comment on column app_public.message_logs.attempts is
   'The attempts that did not deliver (when, code, answer, error), and the changes that people made (change).';
@@ -172,8 +175,14 @@ comment on column app_public.message_logs.uncertain_since is
   'When the first attempt with an unknown outcome began; null when there is none.';
 comment on column app_public.message_logs.send_until is
   'After this instant it is not sent any more; null means the late window after scheduled_send_time.';
+comment on column app_public.message_logs.channel is
+  'The channel of the latest attempt: http, smtp or file; null while there is none.';
+comment on column app_public.message_logs.provider_message_id is
+  'The name that the vendor has for it, as its answer said; null when it said none.';
+comment on column app_public.message_logs.hold_id is
+  'The hold that keeps it from being sent, or the latest that did; null when none does.';
 comment on column app_public.message_logs.stage is
-  'open: planned or on its way. sent. ended: failed, canceled, expired, or unknown. The index holds it instead of the status, which changes more often.';
+  'open: planned or on its way. sent. ended: failed, canceled, expired, suppressed, or unknown. The index holds it instead of the status, which changes more often.';
 comment on column app_public.message_logs.created_at is 'When it was planned.';
 comment on column app_public.message_logs.updated_at is 'When its status last changed.';
 comment on constraint message_logs_status_check on app_public.message_logs is
@@ -187,6 +196,7 @@ comment on constraint message_logs_status_check on app_public.message_logs is
   '@value CANCELED Withdrawn before it was sent.\n'
   '@value EXPIRED Its time was over before it could be sent.\n'
   '@value UNKNOWN Perhaps sent: the channel did not say.\n'
+  '@value SUPPRESSED Not sent: the address takes no such messages.\n'
   'a status is one of those of a message';
 
 -- One row. How long after its time a message may still be sent. Without the row nothing
@@ -195,12 +205,17 @@ create table app_private.message_settings (
   only_row boolean not null default true,
   late_window interval not null default '12 hours',
   worker_grace interval not null default '8 seconds',
+  soft_bounces integer not null default 5,
+  soft_bounce_window interval not null default '7 days',
   constraint message_settings_pkey primary key (only_row),
   constraint message_settings_only_row_check check (only_row),
   constraint message_settings_late_window_check
     check (late_window between interval '1 minute' and interval '7 days'),
   constraint message_settings_worker_grace_check
-    check (worker_grace between interval '1 second' and interval '10 minutes')
+    check (worker_grace between interval '1 second' and interval '10 minutes'),
+  constraint message_settings_soft_bounces_check check (soft_bounces between 1 and 1000),
+  constraint message_settings_soft_bounce_window_check
+    check (soft_bounce_window between interval '1 hour' and interval '1 year')
 );
 
 alter table app_private.message_settings enable row level security;
@@ -213,6 +228,10 @@ comment on column app_private.message_settings.worker_grace is
   'How long the session of a worker may be gone before others have its jobs.';
 comment on column app_private.message_settings.late_window is
   'How long after its time a message may still be sent.';
+comment on column app_private.message_settings.soft_bounces is
+  'After so many soft bounces within soft_bounce_window an address counts as bounced.';
+comment on column app_private.message_settings.soft_bounce_window is
+  'How long a soft bounce counts.';
 
 -- One row for each channel: its limits, and whether anybody answers there.
 create table app_private.delivery_channels (
@@ -223,22 +242,36 @@ create table app_private.delivery_channels (
   retry_cap interval not null default '30 minutes',
   key_lifetime interval not null default '24 hours',
   failures_to_open integer not null default 50,
+  refusals_to_open integer not null default 20,
+  probes_to_close integer not null default 10,
   circuit text not null default 'closed',
   failures integer not null default 0,
   opened_at timestamptz,
+  opened_because text,
+  refusal text,
+  recent_outcomes text not null default '',
+  probes_sent integer not null default 0,
   pause interval not null default '15 seconds',
   probe_after timestamptz,
   permits double precision not null default 0,
   permits_at timestamptz not null default now(),
   constraint delivery_channels_pkey primary key (name),
   constraint delivery_channels_messages_per_second_check
-    check (messages_per_second between 0.01 and 1000000),
+    check (messages_per_second = 0 or messages_per_second between 0.01 and 1000000),
   constraint delivery_channels_max_attempts_check check (max_attempts between 1 and 1000),
   constraint delivery_channels_retry_check
     check (retry_base > interval '0' and retry_cap >= retry_base),
   constraint delivery_channels_failures_to_open_check check (failures_to_open > 0),
+  constraint delivery_channels_refusals_to_open_check
+    check (refusals_to_open between 1 and 50),
+  constraint delivery_channels_probes_to_close_check
+    check (probes_to_close between 1 and 100),
   constraint delivery_channels_circuit_check
     check (circuit in ('closed', 'open', 'half-open')),
+  constraint delivery_channels_opened_because_check
+    check (opened_because in ('unanswered', 'sender', 'refusals')),
+  constraint delivery_channels_recent_outcomes_check
+    check (recent_outcomes ~ '^[01]{0,50}$'),
   constraint delivery_channels_probe_after_check
     check ((circuit = 'closed') = (probe_after is null))
 ) with (fillfactor = 70);
@@ -250,7 +283,7 @@ comment on table app_private.delivery_channels is
 comment on column app_private.delivery_channels.name is
   'http, smtp or file: the scheme of GW_DELIVERY_URL chooses the channel.';
 comment on column app_private.delivery_channels.messages_per_second is
-  'How many messages are sent in a second; null means no limit.';
+  'How many messages are sent in a second; null means no limit, 0 that none is.';
 comment on column app_private.delivery_channels.max_attempts is
   'After so many attempts a message is FAILED.';
 comment on column app_private.delivery_channels.retry_base is
@@ -261,12 +294,24 @@ comment on column app_private.delivery_channels.key_lifetime is
   'How long the receiver remembers an idempotency key. An uncertain attempt that is older is not repeated.';
 comment on column app_private.delivery_channels.failures_to_open is
   'After so many failed calls in a row the circuit opens: only probes are sent.';
+comment on column app_private.delivery_channels.refusals_to_open is
+  'When so many of the latest 50 messages were refused for good, the circuit opens.';
+comment on column app_private.delivery_channels.probes_to_close is
+  'After refusals, so many probes in a row have to be sent before the circuit closes.';
 comment on column app_private.delivery_channels.circuit is
   'closed (messages are sent), open (none is) or half-open (a probe is on its way).';
 comment on column app_private.delivery_channels.failures is
-  'Calls in a row without a response, or with 5xx.';
+  'Calls in a row without a response, with 5xx, or with a verdict about the channel.';
 comment on column app_private.delivery_channels.opened_at is
   'Since when the circuit is not closed; null while it is.';
+comment on column app_private.delivery_channels.opened_because is
+  'unanswered (nobody answers, or with 5xx), sender (the answers refuse the sender) or refusals (too many messages were refused for good); null while it is closed.';
+comment on column app_private.delivery_channels.refusal is
+  'What the receiver said, without addresses; null when it said nothing.';
+comment on column app_private.delivery_channels.recent_outcomes is
+  'The latest 50 messages, the newest last: 1 for each that was refused for good. Empty when all went well.';
+comment on column app_private.delivery_channels.probes_sent is
+  'Probes in a row that were sent since refusals opened the circuit.';
 comment on column app_private.delivery_channels.pause is
   'How long the next probe waits; it doubles with each that fails, up to 5 minutes.';
 comment on column app_private.delivery_channels.probe_after is

@@ -1,5 +1,5 @@
---! Previous: sha1:2271d899ceb4438b405addc9fad71eaa795a8792
---! Hash: sha1:f40fa603b90fa981e3ccbae10bc4e3ff013eeaf2
+--! Previous: sha1:cb3bc934276f8a466b9a9689e8a6888fe0482c49
+--! Hash: sha1:330ccb23e1e8563c76727088f1e064addec17466
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -32,16 +32,18 @@ alter table app_private.message_schedule enable row level security;
 comment on table app_private.message_schedule is
   'The next message to plan for each user and type. Triggers keep it in step with the users'' rules.';
 
--- The rules: open accounts, what they want, the date that it needs, and a time zone that
--- the server knows.
+-- The rules: open accounts with an address, what they want, the date that it needs, and a
+-- time zone that the server knows.
 create view app_private.message_rules with (security_invoker = true) as
 select user_messages.user_id, user_messages.message_type, user_messages.repeats,
   user_messages.base_date, user_messages.send_time, user_messages.timezone,
   user_messages.leap_day_policy, user_messages.first_name, user_messages.last_name,
-  user_messages.locale, user_messages.quiet_from, user_messages.quiet_until
+  user_messages.locale, user_messages.quiet_from, user_messages.quiet_until,
+  user_messages.email, user_messages.is_optional
 from app_private.user_messages
 where user_messages.deleted_at is null
   and user_messages.is_wanted
+  and user_messages.email is not null
   and user_messages.base_date is not null
   and user_messages.timezone is not null;
 
@@ -331,8 +333,8 @@ comment on function app_private.queue_due_messages(timestamptz) is
 --! Included functions/app_private/message_refusal.sql
 -- Without SET, so that it becomes part of the query around it.
 create or replace function app_private.message_refusal(
-  p_deleted_at timestamptz, p_is_wanted boolean, p_repeats text, p_base_date date,
-  p_leap_day_policy text, p_delivery_date date
+  p_deleted_at timestamptz, p_is_wanted boolean, p_has_address boolean, p_repeats text,
+  p_base_date date, p_leap_day_policy text, p_delivery_date date
 ) returns text
 language sql immutable
 as $$
@@ -340,6 +342,7 @@ as $$
     when p_deleted_at is not null then 'the account was closed'
     when not p_is_wanted or p_base_date is null
     then 'the user does not want this message any more'
+    when not p_has_address then 'the user has no e-mail address'
     when p_repeats = 'yearly'
       and (p_delivery_date <= p_base_date
         or p_delivery_date is distinct from app_hidden.occurrence_in_year(p_base_date,
@@ -349,7 +352,7 @@ as $$
 $$;
 
 comment on function app_private.message_refusal(
-  timestamptz, boolean, text, date, text, date) is
+  timestamptz, boolean, boolean, text, date, text, date) is
   'The reason why a user''s rules, a row of user_messages, do not want the message of a date any more; null when they want it.';
 --! EndIncluded functions/app_private/message_refusal.sql
 --! Included functions/app_private/replan_messages.sql
@@ -387,7 +390,8 @@ begin
   ),
   decided as (
     select unsent.*,
-      app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
+      app_private.message_refusal(rules.deleted_at, rules.is_wanted,
+        rules.email is not null, rules.repeats,
         rules.base_date, rules.leap_day_policy, unsent.delivery_date) as reason,
       -- A message that moves into the past is due now, and not missed. While the server
       -- does not know the zone, the instant stays.
@@ -401,10 +405,10 @@ begin
     inner join app_private.user_messages as rules
       on rules.user_id = unsent.user_id
       and rules.message_type = unsent.message_type
-    -- Every attempt under one key says the same.
+    -- What may have reached somebody is repeated as it was.
     left join lateral app_private.compose_message(unsent.message_type, unsent.delivery_date,
       rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
-      on unsent.attempted_at is null
+      on unsent.recipient_name is null
       and rules.repeats = 'yearly'
       and rules.base_date is not null
   ),
@@ -550,9 +554,11 @@ begin
       claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
       claimed.scheduled_send_time,
       concat_ws(':', claimed.user_id, claimed.message_type, claimed.delivery_date),
-      case when is_late then 'EXPIRED' else 'SCHEDULED' end,
+      case when is_late then 'EXPIRED' when stopped.suppression is not null
+        then 'SUPPRESSED' else 'SCHEDULED' end,
       case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
-        || ', after the late window of ' || late_window || ' had passed' end
+        || ', after the late window of ' || late_window || ' had passed'
+        else stopped.suppression end
     from claimed
     inner join app_private.message_rules as rules
       on rules.user_id = claimed.user_id
@@ -560,6 +566,9 @@ begin
     cross join lateral (
       select claimed.scheduled_send_time <= p_now - late_window
     ) as lateness (is_late)
+    cross join lateral (
+      select app_private.suppression(rules.email, rules.is_optional) offset 0
+    ) as stopped (suppression)
     -- A weekly message is composed when it is sent: then its week is over.
     left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
       rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
@@ -779,9 +788,11 @@ begin
     from new_rows
     inner join old_rows on old_rows.id = new_rows.id
     where (new_rows.timezone, new_rows.send_time, new_rows.leap_day_policy,
-        new_rows.deleted_at is null, new_rows.first_name, new_rows.last_name %s)
+        new_rows.deleted_at is null, new_rows.email is null, new_rows.first_name,
+        new_rows.last_name %s)
       is distinct from (old_rows.timezone, old_rows.send_time, old_rows.leap_day_policy,
-        old_rows.deleted_at is null, old_rows.first_name, old_rows.last_name %s)
+        old_rows.deleted_at is null, old_rows.email is null, old_rows.first_name,
+        old_rows.last_name %s)
     $sql$, format(dates, 'new_rows'), format(dates, 'old_rows'))
   into changed;
   if changed is not null then

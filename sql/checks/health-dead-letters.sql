@@ -27,8 +27,10 @@ select
   object,
   format('%s jobs, the oldest of %s', jobs,
     to_char(oldest at time zone 'UTC', 'YYYY-MM-DD HH24:MI')) as detail,
-  format('select id, output from pgboss.job where name = %L; then put back or delete',
-    object) as remediation
+  case object when 'message-send-dead'
+    then 'gw messages list --status FAILED; then gw messages redrive'
+    else format('select id, output from pgboss.job where name = %L; then put back or delete',
+      object) end as remediation
 from letters
 cross join limits
 where jobs >= warning

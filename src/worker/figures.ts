@@ -3,7 +3,7 @@ import { makeRegistry, measurePool, seconds } from '../metrics/registry.ts';
 import type { MeasuredPool } from '../postgres/measured-pool.ts';
 import type { Attempt, Channel } from './channels/channel.ts';
 
-const outcomes = ['sent', 'retrying', 'failed', 'uncertain'] as const;
+const outcomes = ['sent', 'unanswered', 'refused', 'uncertain'] as const;
 
 /** A worker whose loop has not turned for so long does nothing any more. */
 const stalledMs = 300_000;

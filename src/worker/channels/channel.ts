@@ -24,13 +24,23 @@ export interface Message {
 
 /** What became of one attempt. */
 export interface Attempt {
-  /** SENT: accepted. RETRYING: may succeed later. FAILED: never will. */
-  status: 'SENT' | 'RETRYING' | 'FAILED';
+  /**
+   * SENT: accepted. REFUSED: app_private.answer_rules say what that means. A channel that
+   * knows it says RETRYING (may succeed later) or FAILED (never will) itself.
+   */
+  status: 'SENT' | 'REFUSED' | 'RETRYING' | 'FAILED';
+  /**
+   * Where it was refused: address or compose before the call; response; connect, login,
+   * MAIL FROM, RCPT TO or DATA of a mail server.
+   */
+  stage?: string;
   /** HTTP or SMTP status, when there was a response. */
   code?: number;
   /** The response, at most 4 KB of UTF-8. */
   body?: string;
   error?: string;
+  /** The name that the receiver has for an accepted message. */
+  provider_message_id?: string;
   /** What the receiver asked for with Retry-After. */
   retry_after_seconds?: number;
   /** The message may have been delivered although no good response came. */

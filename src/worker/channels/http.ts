@@ -89,12 +89,8 @@ export class HttpChannel implements Channel {
         },
         body,
       });
-      const retryAfter = response.headers['retry-after'];
-      return fromResponse(
-        response.statusCode,
-        await readStart(response.body),
-        Array.isArray(retryAfter) ? retryAfter[0] : retryAfter,
-      );
+      const { statusCode, headers } = response;
+      return fromResponse(statusCode, await readStart(response.body), headers);
     } catch (error) {
       return fromError(error, this.#timeout);
     } finally {

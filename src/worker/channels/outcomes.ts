@@ -1,8 +1,6 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { codeOf, messageOf } from '../../errors.ts';
 import type { Attempt } from './channel.ts';
-
-/** Client errors that time may cure: timeout, conflict, too early, too many. */
-const curable = new Set([408, 409, 425, 429]);
 
 /** Responses of a gateway that does not know what the server behind it did. */
 const uncertain = new Set([408, 502, 504]);
@@ -20,21 +18,46 @@ const unreached = new Set([
 /**
  * The outcome that an HTTP response means for a message.
  *
- * @param retryAfter the Retry-After header: seconds, or an HTTP date
+ * @param headers Retry-After (seconds, or an HTTP date) and X-Message-Id are read
  */
-export function fromResponse(code: number, body: string, retryAfter: string | undefined): Attempt {
-  if (code >= 200 && code < 300) return { status: 'SENT', code, body };
-  const error = `the receiver answered ${code}`;
-  if (code < 500 && !curable.has(code)) return { status: 'FAILED', code, body, error };
-  const seconds = retryAfterSeconds(retryAfter);
+export function fromResponse(
+  code: number,
+  body: string,
+  headers: IncomingHttpHeaders = {},
+): Attempt {
+  if (code >= 200 && code < 300) {
+    const id = providerMessageId(body, first(headers['x-message-id']));
+    return { status: 'SENT', code, body, ...(id === undefined ? {} : { provider_message_id: id }) };
+  }
+  const seconds = retryAfterSeconds(first(headers['retry-after']));
   return {
-    status: 'RETRYING',
+    status: 'REFUSED',
+    stage: 'response',
     code,
     body,
-    error,
+    error: `the receiver answered ${code}`,
     ...(seconds === undefined ? {} : { retry_after_seconds: seconds }),
     ...(uncertain.has(code) ? { is_uncertain: true } : {}),
   };
+}
+
+const first = (value: string | string[] | undefined): string | undefined =>
+  Array.isArray(value) ? value[0] : value;
+
+/** As vendors of e-mail answer: a header, or a key of a JSON object, whose name differs. */
+function providerMessageId(body: string, header: string | undefined): string | undefined {
+  const known = (value: unknown): value is string =>
+    typeof value === 'string' && value.length > 0 && value.length <= 250;
+  if (known(header)) return header;
+  if (!body.trimStart().startsWith('{')) return undefined;
+  let said: Record<string, unknown>;
+  try {
+    said = JSON.parse(body) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+  const id = ['id', 'messageId', 'message_id', 'MessageID'].map((key) => said[key]).find(known);
+  return id?.replace(/^<|>$/g, '');
 }
 
 /** The outcome of a call without a response. */

@@ -19,7 +19,7 @@ export interface SmtpOptions {
 /** What most servers allow one client. */
 const maxConnections = 50;
 
-/** Steps whose refusal is about the message; in any other the server refuses the session. */
+/** Steps of one message; any other is of the session. */
 const messageSteps = new Set(['MAIL FROM', 'RCPT TO', 'DATA']);
 
 /** One message on its way: how far it came, and when that has taken too long. */
@@ -104,14 +104,20 @@ export class SmtpChannel implements Channel {
   async #send(message: Message): Promise<Attempt> {
     const { from, timeoutMs } = this.#options;
     const to = message.email;
-    if (to === null) return { status: 'FAILED', error: 'the user has no e-mail address' };
-    if (!isAddress(to)) return { status: 'FAILED', error: 'the e-mail address cannot be used' };
+    if (to === null) {
+      return { status: 'REFUSED', stage: 'address', error: 'the user has no e-mail address' };
+    }
+    if (!isAddress(to)) {
+      return { status: 'REFUSED', stage: 'address', error: 'the e-mail address cannot be used' };
+    }
     const call = new Call();
     this.#calls.set(call.signal, call);
     try {
       const letter = { ...letterOf(message, from, to), signal: call.signal };
-      const { response } = await this.#transport.sendMail(letter);
-      return { status: 'SENT', ...replyOf(response) };
+      const { response, messageId } = await this.#transport.sendMail(letter);
+      // Returned mail, and a vendor's events, name the message by it.
+      const id = messageId.replace(/^<|>$/g, '');
+      return { status: 'SENT', ...replyOf(response), provider_message_id: id };
     } catch (error) {
       return call.signal.aborted
         ? {
@@ -127,29 +133,29 @@ export class SmtpChannel implements Channel {
 }
 
 /**
- * What an error of SMTP makes of a message: 4xx may succeed later, 5xx never will when it is
- * about the message. A wrong password is answered with 5xx too, and is not its fault.
+ * What an error of SMTP makes of a message. A refusal says at which stage: the database's rules
+ * know what that means, since a server refuses senders and passwords with 5xx too.
  *
  * @param hasBegun whether some of the content was sent
  */
 export function fromRefusal(error: unknown, hasBegun: boolean): Attempt {
-  const { command, response } = error as { command?: string; response?: unknown };
+  const { command = '', response } = error as { command?: string; response?: unknown };
   const reply = replyOf(response);
-  const step = messageSteps.has(command ?? '') ? command : undefined;
+  const isOfMessage = messageSteps.has(command);
   if (reply.code !== undefined && reply.code >= 400) {
-    // 530: sign in first.
-    const isFinal = step !== undefined && reply.code >= 500 && reply.code !== 530;
     return {
-      status: isFinal ? 'FAILED' : 'RETRYING',
+      status: 'REFUSED',
+      stage: isOfMessage ? command : command.startsWith('AUTH') ? 'login' : 'connect',
       ...reply,
-      error: `the server answered ${reply.code} to ${command ?? 'the connection'}`,
-      ...(step === undefined && hasBegun ? { is_uncertain: true } : {}),
+      error: `the server answered ${reply.code} to ${command || 'the connection'}`,
+      ...(!isOfMessage && hasBegun ? { is_uncertain: true } : {}),
     };
   }
   const code = codeOf(error) ?? 'error';
   const text = `${code}: ${messageOf(error)}`;
   // Without a response: the fault was seen before anything was sent.
-  if (code === 'EENVELOPE' || code === 'EMESSAGE') return { status: 'FAILED', error: text };
+  if (code === 'EENVELOPE') return { status: 'REFUSED', stage: 'address', error: text };
+  if (code === 'EMESSAGE') return { status: 'REFUSED', stage: 'compose', error: text };
   return { status: 'RETRYING', error: text, is_uncertain: hasBegun };
 }
 

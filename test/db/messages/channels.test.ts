@@ -17,8 +17,8 @@ async function permits(sql: Transaction, wanted: number) {
   return row as { permits: number; wait_ms: number };
 }
 
-const note = (sql: Transaction, reached: number, unreachable: number) => sql`
-  select app_private.note_channel_health('http', ${reached}, ${unreachable})`;
+const note = (sql: Transaction, sent: number, failed: number) => sql`
+  select app_private.note_channel_health('http', ${sent}, 0, ${failed}, 0, null)`;
 
 const set = (sql: Transaction, assignments: string) =>
   sql.unsafe(`update app_private.delivery_channels set ${assignments} where name = 'http'`);

@@ -163,7 +163,9 @@ describe('a limit', () => {
       });
       await sql`select ops.limit_channel('http', null)`;
       expect(await permits()).toBe(500);
-      await expectRefusal(sql, 'GW041', (inner) => inner`select ops.limit_channel('http', 0)`);
+      await sql`select ops.limit_channel('http', 0)`;
+      expect(await permits()).toBe(0);
+      await expectRefusal(sql, 'GW041', (inner) => inner`select ops.limit_channel('http', 0.001)`);
       await expectRefusal(sql, 'GW013', (inner) => inner`select ops.limit_channel('fax', 1)`);
     });
   });
@@ -179,6 +181,10 @@ test('only the owner may do any of it', async () => {
         `ops.resolve_message('${randomUUID()}', 'SENT')`,
         "ops.limit_channel('http', 1)",
         'ops.replan_users()',
+        "ops.hold_messages('why')",
+        'ops.release_messages(1)',
+        "ops.suppress_address('a@example.com', 'why')",
+        "ops.lift_suppression('a@example.com', 'why')",
         'ops.find_moved_messages()',
       ]) {
         await expectRefusal(sql, '42501', (inner) => inner.unsafe(`select from ${call}`));

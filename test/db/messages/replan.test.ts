@@ -161,7 +161,7 @@ describe('a planned message', () => {
     });
   });
 
-  test('is rewritten with the name, until it was attempted', async () => {
+  test('is rewritten with the name, until somebody may have it', async () => {
     await asOwner(async (sql) => {
       const user = await birthdayIn(sql, 3);
       await change(sql, user.id, { first_name: 'Ada' });
@@ -171,10 +171,15 @@ describe('a planned message', () => {
       await sql`update app_public.user_settings set locale = 'fr' where user_id = ${user.id}`;
       const [french] = await messages(sql, user.id);
       expect(french?.content).toMatch(/^Bonjour Ada, joyeux anniversaire pour vos \d+ ans !$/);
-      // Every attempt under one key says the same.
+      // After an attempt that reached nobody, too.
       await sql`update app_public.message_logs set attempted_at = now(), status = 'RETRYING'`;
       await change(sql, user.id, { first_name: 'Eve' });
-      expect(await messages(sql, user.id)).toMatchObject([{ content: french?.content }]);
+      expect((await messages(sql, user.id))[0]?.content).toMatch(/^Bonjour Eve, /);
+      // What somebody may have is repeated as it was.
+      await sql`update app_public.message_logs
+        set recipient_name = 'Eve', uncertain_since = now()`;
+      await change(sql, user.id, { first_name: 'Zoe' });
+      expect((await messages(sql, user.id))[0]?.content).toMatch(/^Bonjour Eve, /);
     });
   });
 

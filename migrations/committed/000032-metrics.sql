@@ -1,7 +1,7 @@
---! Previous: sha1:0f5167dc4e41e25ad585afff6fd0cd00790348be
---! Hash: sha1:1655481d707c658598bd00e21f028a7407aec8eb
+--! Previous: sha1:1625c1243464aa2bda6afb73f693c167e2263646
+--! Hash: sha1:1c1913c4527419be86e2754d53ccf113dbca61bf
 --! Message: metrics
---! Baseline: topics/29-metrics.sql
+--! Baseline: topics/32-metrics.sql
 
 /*
  * How long things took, how connection pools are used, and summaries of both.

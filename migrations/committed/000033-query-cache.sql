@@ -1,7 +1,7 @@
---! Previous: sha1:1655481d707c658598bd00e21f028a7407aec8eb
---! Hash: sha1:ee6657dab2127a6c7f7b2409051ee5bad72ee3d2
+--! Previous: sha1:1c1913c4527419be86e2754d53ccf113dbca61bf
+--! Hash: sha1:268cb01c19e7b8aec45ad394a463c71541220d50
 --! Message: query-cache
---! Baseline: topics/30-query-cache.sql
+--! Baseline: topics/33-query-cache.sql
 
 /*
  * A cache of expensive results for each user, and the insights, which use it.

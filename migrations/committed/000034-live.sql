@@ -1,7 +1,7 @@
---! Previous: sha1:ee6657dab2127a6c7f7b2409051ee5bad72ee3d2
---! Hash: sha1:244c9bf94fe104fd28cdfbaf10376ea2875cbb75
+--! Previous: sha1:268cb01c19e7b8aec45ad394a463c71541220d50
+--! Hash: sha1:11d7d5308d0ccff7a42a424ea7d82cbc976c181d
 --! Message: live
---! Baseline: topics/31-live.sql
+--! Baseline: topics/34-live.sql
 
 /*
  * Live subscriptions: which users are watched, and the notifications for their API

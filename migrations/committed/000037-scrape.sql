@@ -1,7 +1,7 @@
---! Previous: sha1:de318569e93fccb15872f79772be75f663415ece
---! Hash: sha1:109803f3fe8e636fecd5f3bb0f8a1e08fa037281
+--! Previous: sha1:cc1041cbd993b236b00ac94981771d1803d2d568
+--! Hash: sha1:8eabfe20b2ee5281388305b220ef24f21f4eb3ac
 --! Message: scrape
---! Baseline: topics/34-scrape.sql
+--! Baseline: topics/37-scrape.sql
 
 /*
  * Figures for Prometheus, in one call.
@@ -75,7 +75,7 @@ as $$
     'Messages that were due in the last 24 hours, by type and status.'
   from (select type from app_private.message_types) as types (message_type)
   cross join unnest(array['SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED',
-    'CANCELED', 'EXPIRED', 'UNKNOWN']) as statuses (status)
+    'CANCELED', 'EXPIRED', 'UNKNOWN', 'SUPPRESSED']) as statuses (status)
   left join app_public.message_logs
     on message_logs.message_type = types.message_type
     and message_logs.status = statuses.status
@@ -85,8 +85,8 @@ as $$
   union all
   select 'gw_message_lateness_seconds', '{}'::jsonb,
     coalesce(extract(epoch from now() - min(overdue.oldest)), 0)::double precision,
-    'How late the most overdue message is, in seconds. Messages that quiet hours hold do '
-      'not count.'
+    'How late the most overdue message is, in seconds. Messages that a person or quiet '
+      'hours hold do not count.'
   from ops.overdue_messages(interval '0') as overdue
 $$;
 

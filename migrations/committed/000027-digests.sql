@@ -1,7 +1,7 @@
---! Previous: sha1:f40fa603b90fa981e3ccbae10bc4e3ff013eeaf2
---! Hash: sha1:3d5bc489e84609cf54611c4cbf4a26992e5c04bb
+--! Previous: sha1:ab1ab041ccae33e026f4863a32c632dc897e8f49
+--! Hash: sha1:4033fce4a056c66ca98946071dd381351335dffa
 --! Message: digests
---! Baseline: topics/24-digests.sql
+--! Baseline: topics/27-digests.sql
 
 /*
  * The weekly digest: a summary of a user's week, composed when its message is sent.
@@ -338,8 +338,7 @@ comment on function app_private.digest_values(jsonb, text, text) is
   'What a template of type DIGEST can name: first_name, last_name, full_name, week_start, week_end, habits, and tasks_done, tasks_created, goals_touched, habit_days, reflections, mood_average, each also as previous_….';
 --! EndIncluded functions/app_private/digest_values.sql
 --! Included functions/app_private/compose_digests.sql
--- All attempts with one key must say the same, so a message with an attempt keeps its
--- text. Locks are taken in the order of claim_messages().
+-- A message that may have reached somebody keeps its text. Locks are taken in the order of claim_messages().
 create or replace function app_private.compose_digests(
   p_user_ids uuid[], p_message_ids uuid[], p_times timestamptz[]
 ) returns uuid[]
@@ -365,7 +364,7 @@ begin
       and rules.message_type = message_logs.message_type
     where rules.repeats = 'weekly'
       and message_logs.status in ('QUEUED', 'RETRYING')
-      and message_logs.attempted_at is null
+      and message_logs.recipient_name is null
     order by message_logs.user_id, message_logs.id
     for update of message_logs
   ),
@@ -423,7 +422,7 @@ end
 $$;
 
 comment on function app_private.compose_digests(uuid[], uuid[], timestamptz[]) is
-  'Composes those of these messages that are digests without an attempt: writes the digests and the texts. Returns the ids of messages whose week is empty.';
+  'Composes those of these messages that are digests, and that nobody can have yet: writes the digests and the texts. Returns the ids of messages whose week is empty.';
 --! EndIncluded functions/app_private/compose_digests.sql
 --! Included functions/app_private/backfill_digests.sql
 -- Weeks that ended before the user joined get none.

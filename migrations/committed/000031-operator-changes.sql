@@ -1,7 +1,7 @@
---! Previous: sha1:c4af942a37ddd32a479fc01c272979f1211c133d
---! Hash: sha1:0f5167dc4e41e25ad585afff6fd0cd00790348be
+--! Previous: sha1:9a3ec1f9f188946d3104885953ddd5056ece083f
+--! Hash: sha1:1625c1243464aa2bda6afb73f693c167e2263646
 --! Message: operator-changes
---! Baseline: topics/28-operator-changes.sql
+--! Baseline: topics/31-operator-changes.sql
 
 /*
  * Changes that a person on call may make: redrive, cancel, resolve, replan, limit a
@@ -175,6 +175,7 @@ as $$
     found.delivery_date, found.status,
     case
       when refused.reason is not null then refused.reason
+      when refused.suppression is not null then refused.suppression
       when other.message_id is not null
         then 'another message has this occasion: ' || other.message_id
       when row_number() over (
@@ -193,9 +194,11 @@ as $$
     on rules.user_id = found.user_id
     and rules.message_type = found.message_type
   cross join lateral (
-    select app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
-      rules.base_date, rules.leap_day_policy, found.delivery_date)
-  ) as refused (reason)
+    select app_private.message_refusal(rules.deleted_at, rules.is_wanted,
+        rules.email is not null, rules.repeats,
+      rules.base_date, rules.leap_day_policy, found.delivery_date),
+      app_private.suppression(rules.email, rules.is_optional)
+  ) as refused (reason, suppression)
   left join app_private.message_ledger as ledger
     on ledger.user_id = found.user_id
     and ledger.message_type = found.message_type
@@ -213,7 +216,7 @@ as $$
     order by message_ledger.delivery_date
     limit 1
   ) as other on ledger.message_id is null
-  where found.status in ('FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED')
+  where found.status in ('FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED', 'SUPPRESSED')
 $$;
 
 comment on function app_private.redrive_refusals(
@@ -364,9 +367,10 @@ declare
   judged jsonb;
   wanted jsonb;
 begin
-  if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED'] then
+  if not p_statuses <@ array['FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED', 'SUPPRESSED']
+  then
     raise exception
-      'only FAILED, EXPIRED, UNKNOWN and CANCELED messages can be sent again'
+      'only FAILED, EXPIRED, UNKNOWN, CANCELED and SUPPRESSED messages can be sent again'
       using errcode = 'GW041',
         hint = 'Waiting messages are sent by themselves; sent ones stay sent.';
   end if;
@@ -588,12 +592,12 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if p_messages_per_second is not null
+  if p_messages_per_second <> 0
     and p_messages_per_second not between 0.01 and 1000000
   then
     raise exception 'a limit of % messages a second is not between 0.01 and 1000000',
       p_messages_per_second
-      using errcode = 'GW041', hint = 'Null means no limit.';
+      using errcode = 'GW041', hint = 'Null means no limit, 0 stops the channel.';
   end if;
   update app_private.delivery_channels
   set messages_per_second = p_messages_per_second, permits = 0, permits_at = now()
@@ -608,7 +612,7 @@ end
 $$;
 
 comment on function ops.limit_channel(text, double precision) is
-  'Limits a channel to a number of messages a second, for all workers together; null means no limit.';
+  'Limits a channel to a number of messages a second, for all workers together; null means no limit, 0 stops it.';
 --! EndIncluded functions/ops/limit_channel.sql
 --! Included functions/ops/messages_in_doubt.sql
 create or replace function ops.messages_in_doubt(p_until timestamptz default now())

@@ -1,7 +1,7 @@
---! Previous: sha1:d41c320b3297d3dc29dd69cc0765675c325155f3
---! Hash: sha1:c4af942a37ddd32a479fc01c272979f1211c133d
+--! Previous: sha1:4ca9aac812a6cd7174ceec30f50190caed0ce0a3
+--! Hash: sha1:9a3ec1f9f188946d3104885953ddd5056ece083f
 --! Message: message-simulate
---! Baseline: topics/27-message-simulate.sql
+--! Baseline: topics/30-message-simulate.sql
 
 /*
  * "gw messages simulate": what is sent in a range of time, by the rules as they are, or
@@ -85,7 +85,7 @@ as $$
         in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING')) as planned,
       count(*) filter (where message_logs.status = 'SENT') as sent,
       count(*) filter (where message_logs.status
-        in ('FAILED', 'CANCELED', 'EXPIRED', 'UNKNOWN')) as stopped
+        in ('FAILED', 'CANCELED', 'EXPIRED', 'UNKNOWN', 'SUPPRESSED')) as stopped
     from app_public.message_logs
     -- A message that was canceled by a change of rules is not in the ledger any more.
     inner join app_private.message_ledger
@@ -99,7 +99,7 @@ as $$
     where message_logs.scheduled_send_time > p_from - interval '4 days'
       and message_logs.scheduled_send_time < p_to + interval '4 days'
       and (p_user_id is null or message_logs.user_id = p_user_id)
-      and app_private.message_refusal(null, true, rules.repeats, rules.base_date,
+      and app_private.message_refusal(null, true, true, rules.repeats, rules.base_date,
         rules.leap_day_policy, message_logs.delivery_date) is null
     group by rules.message_type, message_logs.delivery_date, rules.timezone,
       rules.send_time, rules.quiet_from, rules.quiet_until

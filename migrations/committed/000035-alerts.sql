@@ -1,7 +1,7 @@
---! Previous: sha1:244c9bf94fe104fd28cdfbaf10376ea2875cbb75
---! Hash: sha1:5688354c4fa28294a3c13da071ae473628bf9d9f
+--! Previous: sha1:11d7d5308d0ccff7a42a424ea7d82cbc976c181d
+--! Hash: sha1:a5807e7645c81fb96e0242e1d0903466c6014b1d
 --! Message: alerts
---! Baseline: topics/32-alerts.sql
+--! Baseline: topics/35-alerts.sql
 
 /*
  * Health checks, the alerts that they raise, and the notices that announce alerts.
@@ -571,7 +571,7 @@ comment on function ops.message_status(date, date) is
 --! EndIncluded functions/ops/message_status.sql
 --! Included functions/ops/overdue_messages.sql
 -- Definer: see message_status(). The partial index on unsent messages serves it. A
--- message that quiet hours hold is not overdue.
+-- message that a person or quiet hours hold is not overdue.
 create or replace function ops.overdue_messages(p_after interval)
 returns table (message_type text, status text, messages bigint, oldest timestamptz)
 language sql stable security definer
@@ -584,7 +584,7 @@ as $$
     and message_logs.stage = 'open'
     and (message_logs.status <> 'QUEUED'
       or message_logs.error_message is null
-      or message_logs.error_message not like 'held until %')
+      or message_logs.error_message not like 'held %')
   group by 1, 2
 $$;
 

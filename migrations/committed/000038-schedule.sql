@@ -1,7 +1,7 @@
---! Previous: sha1:109803f3fe8e636fecd5f3bb0f8a1e08fa037281
---! Hash: sha1:170c14fba1a602063f3e3b433638c439fdc2d65a
+--! Previous: sha1:8eabfe20b2ee5281388305b220ef24f21f4eb3ac
+--! Hash: sha1:f79dcbb3ef18232314592fb1432b3b763ab073d7
 --! Message: schedule
---! Baseline: topics/35-schedule.sql
+--! Baseline: topics/38-schedule.sql
 
 /*
  * Every pg_cron job, every partition policy, every retention policy. No other topic
@@ -549,6 +549,8 @@ insert into ops.retention_policies (relation, time_column, kept_for, reason) val
   ('app_private.message_ledger', 'delivery_date', '60 days',
     'It makes a message unique as long as that could be planned again: 9 days at most. '
       'What became of the message is in message_logs.'),
+  ('app_private.delivery_event_ids', 'received_at', '60 days',
+    'A vendor repeats an event for some days. What it said is in delivery_events.'),
   ('app_private.stripe_events', 'received_at', '1 year',
     'Stripe repeats an event for 3 days, by hand for 30. Disputes ask for older ones.'),
   ('ops.statistics_samples', 'taken_at', '2 days',
@@ -565,6 +567,8 @@ values
   ('app_public.message_logs', '1 month', 12, null, 'detach', true),
   -- A year, then dropped once a verified backup holds it.
   ('app_public.user_activity', '1 month', 12, '12 months', 'drop', true),
+  -- A sending domain's history; what it says of addresses stays in address_states.
+  ('app_private.delivery_events', '1 month', 6, '12 months', 'drop', true),
   -- Samples, not records: dropped when they are old, backed up or not.
   ('app_private.performance_metrics', '1 month', 6, '12 months', 'drop', false),
   ('app_private.connection_pool_stats', '1 month', 6, '3 months', 'drop', false);

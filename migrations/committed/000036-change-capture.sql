@@ -1,7 +1,7 @@
---! Previous: sha1:5688354c4fa28294a3c13da071ae473628bf9d9f
---! Hash: sha1:de318569e93fccb15872f79772be75f663415ece
+--! Previous: sha1:a5807e7645c81fb96e0242e1d0903466c6014b1d
+--! Hash: sha1:cc1041cbd993b236b00ac94981771d1803d2d568
 --! Message: change-capture
---! Baseline: topics/33-change-capture.sql
+--! Baseline: topics/36-change-capture.sql
 
 /*
  * Change data capture: the consumer's position, the rows as it counted them, and the

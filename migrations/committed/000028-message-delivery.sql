@@ -1,7 +1,7 @@
---! Previous: sha1:3d5bc489e84609cf54611c4cbf4a26992e5c04bb
---! Hash: sha1:533ea959c93ab3ea42dfe3ab2b249c79a2daa525
+--! Previous: sha1:4033fce4a056c66ca98946071dd381351335dffa
+--! Hash: sha1:e4bbc63931d57a5bb44b34b91c462f9e55ad547b
 --! Message: message-delivery
---! Baseline: topics/25-message-delivery.sql
+--! Baseline: topics/28-message-delivery.sql
 
 /*
  * Delivery: the worker claims messages, sends them, and records the outcomes.
@@ -198,6 +198,11 @@ begin
     return;
   end if;
 
+  if channel.messages_per_second = 0 then
+    return query select 0, 1000;
+    return;
+  end if;
+
   select * into channel from app_private.delivery_channels where name = p_channel for update;
   -- The lock may have taken time.
   instant := clock_timestamp();
@@ -245,34 +250,84 @@ grant execute on function app_private.take_send_permits(text, integer) to gw_wor
 comment on function app_private.take_send_permits(text, integer) is
   'How many messages may be sent now, up to the number wanted; if none, how many milliseconds to wait.';
 --! EndIncluded functions/app_private/take_send_permits.sql
+--! Included functions/app_private/describe_circuit.sql
+create or replace function app_private.describe_circuit(
+  p_channel text, out detail text, out remediation text
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select
+    case delivery_channels.opened_because
+      when 'refusals' then format('%s of the latest 50 messages were refused for good; '
+        'messages wait', greatest(delivery_channels.refusals_to_open,
+          length(replace(delivery_channels.recent_outcomes, '0', ''))))
+      when 'sender' then 'the receiver refuses the sender; messages wait'
+      else 'the receiver does not answer; messages wait'
+    end || coalesce(': "' || delivery_channels.refusal || '"', ''),
+    case delivery_channels.opened_because
+      when 'unanswered' then 'Sending goes on by itself when a probe, every 5 minutes at most, '
+        'is answered.'
+      else 'Mend what the answer says: key, quota, sender''s address, reputation. Then sending '
+        'goes on by itself, with a probe every 5 minutes at most. '
+        'If the answer is about messages, not about the sender: gw report answer-rules'
+    end
+  from app_private.delivery_channels
+  where delivery_channels.name = p_channel
+$$;
+
+comment on function app_private.describe_circuit(text) is
+  'Why a channel''s circuit is open, and what to do.';
+--! EndIncluded functions/app_private/describe_circuit.sql
 --! Included functions/app_private/note_channel_health.sql
--- Nothing is written in the normal case (calls answered, circuit closed), nor when no
--- call was made.
+-- Nothing is written in the normal case (messages sent, circuit closed), nor when no call
+-- was made.
+--
+-- A receiver that is there again is believed at once. One that refused messages for good has
+-- to take several in a row, since it may refuse every other one.
 create or replace function app_private.note_channel_health(
-  p_channel text, p_reached integer, p_unreachable integer
+  p_channel text, p_sent integer, p_answered integer, p_failed integer, p_held integer,
+  p_refusal text
 ) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   channel app_private.delivery_channels;
-  all_failures integer;
-  next_pause interval;
+  is_well boolean;
+  cause text;
 begin
-  if p_reached = 0 and p_unreachable = 0 then
+  if p_sent = 0 and p_answered = 0 and p_failed = 0 and p_held = 0 then
     return;
   end if;
   select * into channel from app_private.delivery_channels where name = p_channel;
-  if p_unreachable = 0 and channel.circuit = 'closed' and channel.failures = 0 then
+  if p_failed = 0 and p_held = 0 and channel.circuit = 'closed' and channel.failures = 0 then
     return;
   end if;
   select * into channel from app_private.delivery_channels where name = p_channel for update;
 
-  if p_reached > 0 then
+  is_well := p_held = 0 and case channel.opened_because when 'refusals' then p_sent > 0
+    else p_sent > 0 or p_answered > 0 end;
+  if is_well then
+    if channel.opened_because = 'refusals' and channel.circuit = 'half-open'
+      and channel.probes_sent + p_sent < channel.probes_to_close
+    then
+      -- The next probe at once.
+      update app_private.delivery_channels
+      set circuit = 'open', probes_sent = channel.probes_sent + p_sent,
+        probe_after = clock_timestamp()
+      where name = p_channel;
+      return;
+    end if;
+    -- Calls that had begun when the circuit opened say nothing new.
+    if channel.opened_because = 'refusals' and channel.circuit = 'open' then
+      return;
+    end if;
     if channel.circuit <> 'closed' or channel.failures > 0 then
       update app_private.delivery_channels
       set circuit = 'closed', failures = 0, pause = default, probe_after = null,
-        opened_at = null
+        opened_at = null, opened_because = null, refusal = null, probes_sent = 0,
+        recent_outcomes = ''
       where name = p_channel;
     end if;
     if channel.circuit <> 'closed' then
@@ -281,33 +336,41 @@ begin
     return;
   end if;
 
-  all_failures := channel.failures + p_unreachable;
-  if channel.circuit = 'closed' and all_failures < channel.failures_to_open then
+  if p_held = 0 and channel.circuit = 'closed'
+    and channel.failures + p_failed < channel.failures_to_open
+  then
     update app_private.delivery_channels
-    set failures = all_failures
+    set failures = channel.failures + p_failed
     where name = p_channel;
     return;
   end if;
-  -- Calls that had begun when the circuit opened say nothing new.
   if channel.circuit = 'open' then
     return;
   end if;
-  next_pause := case channel.circuit when 'half-open' then least(channel.pause * 2, '5 minutes')
-    else channel.pause end;
+  cause := case when p_held > 0 or channel.opened_because = 'refusals' then 'refusals' when p_refusal is not null then 'sender'
+    else coalesce(channel.opened_because, 'unanswered') end;
   update app_private.delivery_channels
-  set circuit = 'open', failures = all_failures,
-    pause = next_pause,
+  set circuit = 'open', failures = channel.failures + p_failed,
+    pause = case channel.circuit
+      when 'half-open' then least(channel.pause * 2, interval '5 minutes')
+      else channel.pause end,
     opened_at = coalesce(channel.opened_at, clock_timestamp()),
-    probe_after = clock_timestamp() + next_pause
+    opened_because = cause,
+    refusal = coalesce(p_refusal, channel.refusal),
+    probes_sent = 0,
+    probe_after = clock_timestamp() + case channel.circuit
+      when 'half-open' then least(channel.pause * 2, interval '5 minutes')
+      else channel.pause end
   where name = p_channel;
   perform ops.raise_alert('message-channel', p_channel, 'critical',
-    'the receiver does not answer; messages wait',
-    'Sending goes on by itself when a probe, every 5 minutes at most, is answered.');
+    told.detail, told.remediation)
+  from app_private.describe_circuit(p_channel) as told;
 end
 $$;
 
-comment on function app_private.note_channel_health(text, integer, integer) is
-  'Opens or closes a channel''s circuit after some calls, of which so many were answered.';
+comment on function app_private.note_channel_health(
+  text, integer, integer, integer, integer, text) is
+  'Opens or closes a channel''s circuit after some calls: so many messages were sent, refused while the receiver takes others, not taken, and held, since too many were refused. The text is what the receiver said of the sender.';
 --! EndIncluded functions/app_private/note_channel_health.sql
 --! Included functions/app_private/message_decision.sql
 -- The one place that decides whether a message may go out: claim_messages() asks for now,
@@ -319,38 +382,48 @@ create or replace function app_private.message_decision(
   p_at timestamptz, p_refusal text, p_timezone text, p_quiet_from time,
   p_quiet_until time, p_send_until timestamptz default 'infinity',
   p_uncertain_since timestamptz default null, p_key_lifetime interval default null,
-  p_retry_count integer default 0, p_max_attempts integer default null
+  p_retry_count integer default 0, p_max_attempts integer default null,
+  p_suppression text default null, p_hold app_private.message_holds default null
 ) returns table (status text, reason text, held_until timestamptz)
 language sql stable
 as $$
   select decided.status,
     case decided.status
       when 'CANCELED' then p_refusal
+      when 'SUPPRESSED' then p_suppression
       when 'UNKNOWN' then 'an attempt of '
         || pg_catalog.to_char(p_uncertain_since, 'YYYY-MM-DD HH24:MI "UTC"')
         || ' may have been delivered, and it is too late to repeat it'
       when 'EXPIRED' then 'not sent until '
         || pg_catalog.to_char(p_send_until, 'YYYY-MM-DD HH24:MI "UTC"')
         || ', the end of its late window'
-      when 'QUEUED' then 'held until '
-        || pg_catalog.to_char(decided.held_until, 'YYYY-MM-DD HH24:MI "UTC"')
+      when 'QUEUED' then case when (p_hold).id is not null
+        then 'held by hold ' || (p_hold).id || coalesce(' until '
+          || pg_catalog.to_char((p_hold).held_until, 'YYYY-MM-DD HH24:MI "UTC"'), '')
+          || ': ' || (p_hold).reason
+        else 'held until ' || pg_catalog.to_char(decided.held_until, 'YYYY-MM-DD HH24:MI "UTC"')
         || case when p_timezone is null
           then ': the server does not know the user''s time zone'
           else ': these are the user''s quiet hours' end
+      end
     end,
     decided.held_until
   from (
     select case
         when p_refusal is not null then 'CANCELED'
+        when p_suppression is not null and p_uncertain_since is null then 'SUPPRESSED'
         -- The receiver has forgotten the key: a repeat would be a second message.
         when p_uncertain_since < p_at - p_key_lifetime then 'UNKNOWN'
         when p_retry_count >= p_max_attempts then 'UNKNOWN'
+        when p_suppression is not null then 'UNKNOWN'
+        when (p_hold).id is not null then 'QUEUED'
         when p_at > p_send_until
         then case when p_uncertain_since is null then 'EXPIRED' else 'UNKNOWN' end
         when quiet.until is not null then 'QUEUED'
         else 'SENDING'
       end as status,
-      quiet.until as held_until
+      case when (p_hold).id is not null then coalesce((p_hold).held_until, 'infinity')
+        else quiet.until end as held_until
     from (
       -- Without a zone nobody can tell the quiet hours, nor a digest's week.
       select case when p_timezone is null then p_at + interval '15 minutes'
@@ -362,8 +435,9 @@ as $$
 $$;
 
 comment on function app_private.message_decision(
-  timestamptz, text, text, time, time, timestamptz, timestamptz, interval, integer, integer)
-  is 'What becomes of a message that is to be sent at an instant: SENDING, QUEUED (held by quiet hours, or because the server does not know the time zone), CANCELED, EXPIRED or UNKNOWN, and why. Takes message_refusal() and the user''s quiet hours; the end of its late window; since when it may have been delivered and for how long receivers remember its key; how many attempts of how many it had.';
+  timestamptz, text, text, time, time, timestamptz, timestamptz, interval, integer, integer,
+  text, app_private.message_holds)
+  is 'What becomes of a message that is to be sent at an instant: SENDING, QUEUED (held by a person, by quiet hours, or because the server does not know the time zone), CANCELED, SUPPRESSED, EXPIRED or UNKNOWN, and why. Takes message_refusal() and the user''s quiet hours; the end of its late window; since when it may have been delivered and for how long receivers remember its key; how many attempts of how many it had; suppression() of its address, and held_by().';
 --! EndIncluded functions/app_private/message_decision.sql
 --! Included functions/app_private/decide_claims.sql
 -- Each job says where its message is, so that one partition is read. When the message has
@@ -383,27 +457,44 @@ create or replace function app_private.decide_claims(
   next_status text,
   reason text,
   held_until timestamptz,
-  email text,
-  full_name text,
+  hold_id integer,
+  send_until timestamptz,
+  recipient_email text,
+  recipient_name text,
   is_optional boolean
 )
 language sql stable
 as $$
   select found.user_id, found.id, found.scheduled_send_time, found.job_id, found.status,
     found.attempted_at, found.uncertain_since, decision.status, decision.reason,
-    decision.held_until, rules.email,
-    pg_catalog.btrim(rules.first_name || ' ' || rules.last_name), rules.is_optional
+    decision.held_until,
+    case when decision.status = 'QUEUED' then (stopped.hold).id end,
+    case when found.hold_id is not null then found.send_until end,
+    -- What may have reached somebody goes to nobody else.
+    case when decision.status = 'SENDING' and found.recipient_name is null
+      then rules.email else found.recipient_email end,
+    case when decision.status = 'SENDING' and found.recipient_name is null
+      then pg_catalog.btrim(rules.first_name || ' ' || rules.last_name)
+      else found.recipient_name end,
+    rules.is_optional
   from (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
       message_logs.status, message_logs.job_id, message_logs.retry_count,
       message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
+      message_logs.hold_id, message_logs.recipient_email, message_logs.recipient_name,
       -- A worker died during the call, so the outcome is not known.
       case when message_logs.status = 'SENDING'
         then least(message_logs.uncertain_since, message_logs.attempted_at)
         else message_logs.uncertain_since end as uncertain_since,
-      coalesce(message_logs.send_until,
-        message_logs.scheduled_send_time + (select app_private.late_window()))
-        as send_until
+      -- A hold that ended by itself makes nothing late.
+      greatest(
+        coalesce(message_logs.send_until,
+          message_logs.scheduled_send_time + (select app_private.late_window())),
+        (
+          select message_holds.held_until + (select app_private.late_window())
+          from app_private.message_holds
+          where message_holds.id = message_logs.hold_id
+        )) as send_until
     from pg_catalog.jsonb_to_recordset(p_jobs) as given (
       job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
     inner join app_public.message_logs
@@ -418,15 +509,21 @@ as $$
   inner join app_private.user_messages as rules
     on rules.user_id = found.user_id
     and rules.message_type = found.message_type
+  cross join lateral (
+    select app_private.suppression(rules.email, rules.is_optional) as suppression,
+      app_private.held_by(found.message_type, p_channel, rules.timezone) as hold
+    offset 0
+  ) as stopped
   cross join lateral app_private.message_decision(
     pg_catalog.now(),
     coalesce(
-      app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
+      app_private.message_refusal(rules.deleted_at, rules.is_wanted,
+        rules.email is not null, rules.repeats,
         rules.base_date, rules.leap_day_policy, found.delivery_date),
       case when found.id = any (p_empty_digests) then 'nothing happened in that week' end),
     rules.timezone, rules.quiet_from, rules.quiet_until, found.send_until,
-    found.uncertain_since, channel.key_lifetime, found.retry_count, channel.max_attempts)
-    as decision
+    found.uncertain_since, channel.key_lifetime, found.retry_count, channel.max_attempts,
+    stopped.suppression, stopped.hold) as decision
   -- Every function that changes many of these rows locks them in this order.
   order by found.user_id, found.id
 $$;
@@ -530,8 +627,7 @@ comment on function app_private.own_jobs(integer, jsonb) is
   'Those of these jobs that are a worker''s, by its key; all of them when that is null.';
 --! EndIncluded functions/app_private/own_jobs.sql
 --! Included functions/app_private/claim_messages.sql
--- Definer: the worker has no rights on tenants' tables; it may only claim messages and
--- record outcomes.
+-- Definer: the worker has no rights on tenants' tables; it may claim and record.
 create or replace function app_private.claim_messages(
   p_jobs jsonb, p_channel text, p_worker integer default null
 )
@@ -574,6 +670,8 @@ begin
     update app_public.message_logs
     set status = decided.next_status,
       uncertain_since = decided.uncertain_since,
+      hold_id = decided.hold_id,
+      send_until = coalesce(decided.send_until, message_logs.send_until),
       attempted_at = case when decided.next_status = 'SENDING'
         then clock_timestamp() else message_logs.attempted_at end,
       -- The worker that made this attempt died, so it is recorded here.
@@ -582,10 +680,10 @@ begin
         then coalesce(message_logs.attempts, '[]') || jsonb_build_array(jsonb_build_object(
           'started_at', decided.attempted_at, 'error', 'the worker died in the call'))
         else message_logs.attempts end,
-      recipient_email = case when decided.next_status = 'SENDING' then coalesce(
-        message_logs.recipient_email, decided.email) else message_logs.recipient_email end,
-      recipient_name = case when decided.next_status = 'SENDING' then coalesce(
-        message_logs.recipient_name, decided.full_name) else message_logs.recipient_name end,
+      channel = case decided.next_status
+        when 'SENDING' then p_channel else message_logs.channel end,
+      recipient_email = decided.recipient_email,
+      recipient_name = decided.recipient_name,
       error_message = case decided.next_status
         when 'SENDING' then message_logs.error_message
         when 'UNKNOWN' then concat_ws('; ', message_logs.error_message, decided.reason)
@@ -619,8 +717,7 @@ begin
       and job.id = decided.job_id
       and decided.next_status = 'QUEUED'
   ),
-  -- A canceled occasion can come back, see replan_messages(). An empty week that is over
-  -- cannot.
+  -- A canceled occasion can come back, see replan_messages(); an empty week cannot.
   released as (
     delete from app_private.message_ledger
     using written
@@ -671,37 +768,107 @@ comment on function app_private.retry_wait(interval, interval, integer, double p
 --! EndIncluded functions/app_private/retry_wait.sql
 --! Included functions/app_private/note_results.sql
 create or replace function app_private.note_results(
-  p_results jsonb, p_channel text, p_given_up integer
+  p_judged jsonb, p_channel text, p_given_up integer
 ) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  reached integer;
-  unreachable integer;
+  sent integer;
+  answered integer;
+  failed integer;
+  held integer;
+  refusal text;
 begin
-  -- A refusal, or "too many requests", shows that the receiver answers. A message that
-  -- FAILED without a code, such as one to no address, was never sent and shows nothing.
-  select count(*) filter (where result.status = 'SENT' or result.code < 500
-      or result.status = 'FAILED' and result.code is not null),
-    count(*) filter (where result.status = 'RETRYING'
-      and (result.code is null or result.code >= 500))
-  into reached, unreachable
-  from jsonb_to_recordset(p_results) as result (status text, code integer);
-  perform app_private.note_channel_health(p_channel, reached, unreachable);
+  -- An answer about a message, or "too many requests", shows that the receiver takes
+  -- messages. One that FAILED without a code, such as one to no address, was never sent and
+  -- shows nothing.
+  select count(*) filter (where result.status = 'SENT'),
+    count(*) filter (where result.status <> 'SENT'
+      and result.verdict is distinct from 'channel' and not coalesce(result.is_held, false)
+      and (result.code < 500 or result.status = 'FAILED' and result.code is not null)),
+    count(*) filter (where result.status = 'RETRYING' and not coalesce(result.is_held, false)
+      and (result.code is null or result.code >= 500 or result.verdict = 'channel')),
+    count(*) filter (where result.is_held),
+    -- What it said, without addresses: it stands in an alert.
+    (array_agg(app_private.without_addresses(
+      coalesce(nullif(result.body, ''), result.error), 200))
+      filter (where result.verdict = 'channel' or result.is_held))[1]
+  into sent, answered, failed, held, refusal
+  from jsonb_to_recordset(p_judged) as result (
+    status text, code integer, verdict text, is_held boolean, body text, error text);
+  perform app_private.note_channel_health(
+    p_channel, sent, answered, failed, held, refusal);
 
+  if p_judged @? '$[*] ? (@.verdict == "address")' then
+    perform app_private.note_refused_addresses(p_judged, p_channel);
+  end if;
   if p_given_up > 0 then
     -- The health check of that name says more, and resolves the alert.
     perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
-      'messages were given up',
-      'gw messages list --status FAILED; then gw messages redrive');
+      'messages were given up', 'gw messages list --status FAILED; then gw messages redrive');
   end if;
 end
 $$;
 
 comment on function app_private.note_results(jsonb, text, integer) is
-  'Opens or closes the channel''s circuit by a batch of results; raises an alert when messages had no attempts left.';
+  'Opens or closes the channel''s circuit by a judged batch of results; raises an alert when messages had no attempts left.';
 --! EndIncluded functions/app_private/note_results.sql
+--! Included functions/app_private/decide_results.sql
+-- Without SET, so that it becomes part of record_send_results().
+create or replace function app_private.decide_results(p_judged jsonb, p_channel text)
+returns table (
+  job_id uuid,
+  user_id uuid,
+  message_id uuid,
+  scheduled_send_time timestamptz,
+  attempt integer,
+  status text,
+  code integer,
+  body text,
+  error text,
+  is_uncertain boolean,
+  provider_message_id text,
+  next_status text,
+  counted integer,
+  retry_at timestamptz,
+  details jsonb
+)
+language sql volatile
+as $$
+  select result.job_id, result.user_id, result.message_id, result.scheduled_send_time,
+    result.attempt, result.status, result.code, result.body, result.error,
+    result.is_uncertain, result.provider_message_id,
+    case when result.status = 'RETRYING' and result.is_held is not true
+      and result.attempt + tries.counted >= channel.max_attempts
+      then 'FAILED' else result.status end,
+    tries.counted,
+    pg_catalog.clock_timestamp() + app_private.retry_wait(channel.retry_base,
+      channel.retry_cap, result.attempt, result.retry_after_seconds),
+    case when result.status <> 'SENT' then pg_catalog.jsonb_build_object(
+      'code', result.code, 'stage', result.stage, 'verdict', result.verdict,
+      'body', pg_catalog.left(result.body, 500), 'error', result.error) end
+  from pg_catalog.jsonb_to_recordset(p_judged) as result (
+    job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
+    attempt integer, status text, stage text, code integer, body text, error text,
+    retry_after_seconds double precision, is_uncertain boolean, verdict text,
+    is_held boolean, provider_message_id text)
+  cross join app_private.delivery_channel(p_channel) as channel
+  -- A probe of a receiver that is down, or refuses the sender, does not count as an attempt
+  -- of its message.
+  cross join lateral (
+    select (result.is_held is not true
+      and (channel.circuit = 'closed'
+        or coalesce(result.code, 500) < 500 and result.verdict is distinct from 'channel')
+      )::integer
+  ) as tries (counted)
+  -- Every function that changes many of these rows locks them in this order.
+  order by result.user_id, result.message_id
+$$;
+
+comment on function app_private.decide_results(jsonb, text) is
+  'What becomes of each message of a judged batch: its status, whether the attempt counts, and when the next one may be.';
+--! EndIncluded functions/app_private/decide_results.sql
 --! Included functions/app_private/record_send_results.sql
 -- Definer: see claim_messages(). A delivered message is SENT, however late the result
 -- arrives. Any other outcome counts only for the message's latest attempt.
@@ -714,27 +881,12 @@ set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  judged constant jsonb := app_private.judge_results(p_results, p_channel);
   recorded integer;
   given_up integer;
 begin
   with decided as materialized (
-    select result.*, tries.counted,
-      case when result.status = 'RETRYING'
-        and result.attempt + tries.counted >= channel.max_attempts
-        then 'FAILED' else result.status end as next_status,
-      clock_timestamp() + app_private.retry_wait(channel.retry_base, channel.retry_cap,
-        result.attempt, result.retry_after_seconds) as retry_at
-    from jsonb_to_recordset(p_results) as result (
-      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
-      attempt integer, status text, code integer, body text, error text,
-      retry_after_seconds double precision, is_uncertain boolean)
-    cross join app_private.delivery_channel(p_channel) as channel
-    -- A probe of a receiver that is down does not count as an attempt of its message.
-    cross join lateral (
-      select (channel.circuit = 'closed' or coalesce(result.code, 500) < 500)::integer
-    ) as tries (counted)
-    -- Every function that changes many of these rows locks them in this order.
-    order by result.user_id, result.message_id
+    select * from app_private.decide_results(judged, p_channel)
   ),
   written as (
     update app_public.message_logs
@@ -748,22 +900,28 @@ begin
       api_response_body = decided.body,
       error_message = decided.error,
       attempts = case when decided.status = 'SENT' then message_logs.attempts
-        else coalesce(message_logs.attempts, '[]') || jsonb_build_array(
-          jsonb_strip_nulls(jsonb_build_object(
+        else coalesce(message_logs.attempts, '[]') || jsonb_strip_nulls(
+          decided.details || jsonb_build_object(
             'started_at', message_logs.attempted_at,
             'ended_at', clock_timestamp(),
-            'code', decided.code,
-            'body', left(decided.body, 500),
-            'error', decided.error,
             'retry_at', case when decided.next_status = 'RETRYING'
-              then decided.retry_at end)))
+              then decided.retry_at end))
         end,
       uncertain_since = case
         when decided.status = 'SENT' then null
         when decided.is_uncertain
         then least(message_logs.uncertain_since, message_logs.attempted_at)
         else message_logs.uncertain_since
-      end
+      end,
+      provider_message_id = decided.provider_message_id,
+      -- Only an attempt that may have reached somebody binds the next one to its receiver
+      -- and text. A message that failed keeps them: they say to whom it did.
+      recipient_email = case when decided.next_status <> 'RETRYING'
+        or decided.is_uncertain or message_logs.uncertain_since is not null
+        then message_logs.recipient_email end,
+      recipient_name = case when decided.next_status <> 'RETRYING'
+        or decided.is_uncertain or message_logs.uncertain_since is not null
+        then message_logs.recipient_name end
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.message_id
@@ -773,7 +931,7 @@ begin
         or (message_logs.status = 'SENDING' and message_logs.retry_count = decided.attempt))
     returning message_logs.user_id, message_logs.id, message_logs.status,
       message_logs.job_id, message_logs.retry_count, message_logs.error_message,
-      decided.retry_at
+      decided.retry_at, decided.details ->> 'verdict' = 'address' as is_to_nobody
   ),
   finished as (
     delete from pgboss.job
@@ -781,7 +939,8 @@ begin
     where job.name = 'message-send'
       and job.id = written.job_id
       and written.status <> 'RETRYING'
-    returning job.*, written.status as outcome, written.retry_count as tries,
+    returning job.*, written.status as outcome, written.is_to_nobody,
+      written.retry_count as tries,
       written.error_message as reason
   ),
   postponed as (
@@ -793,7 +952,7 @@ begin
       and job.id = written.job_id
       and written.status = 'RETRYING'
   ),
-  -- pg-boss does the same.
+  -- pg-boss does the same. Where there is no such address, a person can do nothing.
   dead as (
     insert into pgboss.job (name, data, retry_limit, retry_backoff, retry_delay, keep_until,
       deletion_seconds, expire_seconds, heartbeat_seconds, source_name, source_id,
@@ -806,19 +965,20 @@ begin
     from finished
     inner join pgboss.queue on queue.name = finished.dead_letter
     where finished.outcome = 'FAILED'
+      and finished.is_to_nobody is not true
   )
-  select count(*), count(*) filter (where status = 'FAILED')
+  select count(*), count(*) filter (where status = 'FAILED' and is_to_nobody is not true)
   into recorded, given_up
   from written;
 
-  perform app_private.note_results(p_results, p_channel, given_up);
+  perform app_private.note_results(judged, p_channel, given_up);
   return recorded;
 end
 $$;
 
 grant execute on function app_private.record_send_results(jsonb, text) to gw_worker;
 comment on function app_private.record_send_results(jsonb, text) is
-  'Records the outcomes of a batch of attempts, and finishes or postpones their jobs. Takes an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, code, body, error, retry_after_seconds, is_uncertain}. Returns how many counted.';
+  'Records the outcomes of a batch of attempts, and finishes or postpones their jobs. Takes an array of {job_id, user_id, message_id, scheduled_send_time, attempt, status, stage, code, body, error, retry_after_seconds, is_uncertain, provider_message_id}, where status is SENT, FAILED, RETRYING, or REFUSED: then answer_rules says which of these it is. Returns how many counted.';
 --! EndIncluded functions/app_private/record_send_results.sql
 --! Included functions/app_private/give_back_messages.sql
 -- Definer: see claim_messages(). A message that was claimed and not started is as it was
@@ -846,10 +1006,10 @@ begin
       attempted_at = (
         select max((attempt.entry ->> 'started_at')::timestamptz)
         from jsonb_array_elements(message_logs.attempts) as attempt (entry)),
-      -- Where nothing was sent yet, the next claim asks anew to whom it goes.
-      recipient_email = case when message_logs.attempts is not null
+      -- Where nobody was reached yet, the next claim asks anew to whom it goes.
+      recipient_email = case when message_logs.uncertain_since is not null
         then message_logs.recipient_email end,
-      recipient_name = case when message_logs.attempts is not null
+      recipient_name = case when message_logs.uncertain_since is not null
         then message_logs.recipient_name end
     from given
     where message_logs.user_id = given.user_id

@@ -1,7 +1,7 @@
---! Previous: sha1:533ea959c93ab3ea42dfe3ab2b249c79a2daa525
---! Hash: sha1:d41c320b3297d3dc29dd69cc0765675c325155f3
+--! Previous: sha1:e4bbc63931d57a5bb44b34b91c462f9e55ad547b
+--! Hash: sha1:4ca9aac812a6cd7174ceec30f50190caed0ce0a3
 --! Message: message-explain
---! Baseline: topics/26-message-explain.sql
+--! Baseline: topics/29-message-explain.sql
 
 /*
  * "gw messages explain": why a message was sent, will be sent, or was not.
@@ -608,7 +608,8 @@ begin
     return next;
   end loop;
   refusal := coalesce(
-    app_private.message_refusal(rules.deleted_at, rules.is_wanted, rules.repeats,
+    app_private.message_refusal(rules.deleted_at, rules.is_wanted,
+      rules.email is not null, rules.repeats,
       rules.base_date, rules.leap_day_policy, p_date),
     case when not is_occasion then 'the day is not an occasion' end);
   instant := app_hidden.local_to_instant(p_date + rules.send_time, rules.timezone);
