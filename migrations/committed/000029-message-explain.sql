@@ -1,5 +1,5 @@
 --! Previous: sha1:e4bbc63931d57a5bb44b34b91c462f9e55ad547b
---! Hash: sha1:4ca9aac812a6cd7174ceec30f50190caed0ce0a3
+--! Hash: sha1:2cb93fd26989ada874168017182b12a49b0b0158
 --! Message: message-explain
 --! Baseline: topics/29-message-explain.sql
 
@@ -173,8 +173,16 @@ begin
     p_rules.locale);
   return next;
 
-  topic := 'wish';
   at := null;
+  detail := case when p_rules.email is null
+    then 'the user has no e-mail address, so nothing is planned'
+    else app_private.suppression(p_rules.email, p_rules.is_optional) end;
+  if detail is not null then
+    topic := 'address';
+    return next;
+  end if;
+
+  topic := 'wish';
   detail := case when p_rules.is_wanted then 'the user wants messages of this type'
     else 'the user has opted out of messages of this type' end;
   return next;
@@ -225,11 +233,12 @@ as $$
   select delivery_channels.opened_at, 'channel', delivery_channels.name || ': '
     || concat_ws('; ',
       case when delivery_channels.circuit <> 'closed' then format(
-        'the circuit is %s, because the receiver does not answer; next probe %s',
-        delivery_channels.circuit,
+        'the circuit is %s: %s; next probe %s', delivery_channels.circuit, circuit.detail,
         to_char(delivery_channels.probe_after, 'YYYY-MM-DD HH24:MI:SS "UTC"')) end,
-      'at most ' || delivery_channels.messages_per_second || ' messages a second')
+      case when delivery_channels.messages_per_second = 0 then 'stopped by a limit of 0'
+        else 'at most ' || delivery_channels.messages_per_second || ' messages a second' end)
   from app_private.delivery_channels
+  cross join lateral app_private.describe_circuit(delivery_channels.name) as circuit
   where delivery_channels.circuit <> 'closed'
     or delivery_channels.messages_per_second is not null
   order by delivery_channels.name
@@ -257,6 +266,9 @@ as $$
       app_private.without_addresses(attempt.entry ->> 'error', 200),
       'it said "' || app_private.without_addresses(
         nullif(attempt.entry ->> 'body', ''), 200) || '"',
+      case attempt.entry ->> 'verdict' when 'channel' then 'which is about the sender'
+        when 'address' then 'which is about the address'
+        when 'message' then 'which is about the message' end,
       'to be tried again at ' || to_char((attempt.entry ->> 'retry_at')::timestamptz,
         'YYYY-MM-DD HH24:MI:SS "UTC"'))
   from jsonb_array_elements(p_message.attempts)
@@ -292,6 +304,33 @@ $$;
 comment on function app_private.explain_attempts(app_public.message_logs) is
   'Each attempt to send a message, and each change that a person made, in the order of time.';
 --! EndIncluded functions/app_private/explain_attempts.sql
+--! Included functions/app_private/describe_planner.sql
+create or replace function app_private.describe_planner() returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return coalesce((
+    select case
+        when ops.is_fenced() then 'It does nothing here: this database is a copy'
+        when not planner.is_active then 'But pg_cron''s job plan-due-messages is not active'
+        when planner.last_start is null then 'But it has not run yet'
+        when planner.last_status = 'failed' then format('But it fails: %s',
+          app_private.without_addresses(planner.last_message, 200))
+        when planner.last_start < now() - interval '3 minutes'
+        then 'But it does not run: the last time was '
+          || to_char(planner.last_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+        else 'It runs each minute'
+      end
+    from ops.schedule_status(p_runs => 1) as planner
+    where planner.job_name = 'plan-due-messages'
+  ), 'But pg_cron has no job plan-due-messages');
+end
+$$;
+
+comment on function app_private.describe_planner() is
+  'Whether the planner runs, fails, or does not run.';
+--! EndIncluded functions/app_private/describe_planner.sql
 --! Included functions/app_private/explain_unplanned.sql
 -- For a day without a message in message_logs.
 create or replace function app_private.explain_unplanned(
@@ -323,6 +362,8 @@ begin
       then 'it was planned then; what became of it has left the database'
       when p_rules.deleted_at is not null then 'no message: the account was closed'
       when not p_is_occasion then 'no message: the day is not an occasion'
+      when p_rules.is_wanted and p_rules.email is null
+      then 'no message: the user has no e-mail address'
       else 'no message: the user does not want it'
     end;
     return;
@@ -353,8 +394,7 @@ begin
     at := schedule.scheduled_send_time - interval '24 hours';
     detail := 'not planned yet: ' || case when at > now()
       then 'a message is planned 24 hours before its time'
-      else 'the planner''s next tick does it; if it does not, pg_cron''s job '
-        'plan-due-messages does not run' end;
+      else 'the planner''s next tick does it. ' || app_private.describe_planner() end;
     if schedule.scheduled_send_time <> (case when schedule.scheduled_send_time > now()
       then greatest(p_instant, now()) else p_instant end)
     then
@@ -440,6 +480,10 @@ begin
   detail := status || ': ' || case status
     when 'SCHEDULED' then 'waits for its time'
     when 'QUEUED' then coalesce(p_message.error_message, 'due, and waits for a worker')
+      || coalesce('. Released by: gw messages release ' || p_message.hold_id, '')
+    when 'SUPPRESSED' then coalesce(p_message.error_message, 'the address takes none')
+      || '. It is no failure. Should the address be well again: gw messages lift, then '
+      || 'gw messages redrive --message ' || p_message.id
     when 'SENDING' then 'a worker makes the call; should it die, another gets its job'
     when 'RETRYING' then 'retried until it is delivered, refused, or too late'
     when 'SENT' then 'the receiver has accepted it'
@@ -460,9 +504,13 @@ begin
     into decision
     from app_private.message_decision(
       greatest(now(), p_message.scheduled_send_time), p_refusal, p_rules.timezone,
-      p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since)
-      as decided;
-    if decision.status not in ('SENDING', 'QUEUED') then
+      p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since,
+      p_suppression => app_private.suppression(p_rules.email, p_rules.is_optional),
+      p_hold => app_private.held_by(p_message.message_type, p_message.channel,
+        p_rules.timezone)) as decided;
+    if decision.status = 'QUEUED' and status <> 'QUEUED' then
+      detail := detail || '. Then it is ' || decision.reason;
+    elsif decision.status not in ('SENDING', 'QUEUED') then
       detail := detail || format('. The next worker makes it %s: %s',
         decision.status, decision.reason);
     end if;
@@ -530,10 +578,7 @@ begin
     where name = 'message-send' and id = p_message.job_id;
     at := job.start_after;
     detail := case
-      when job.id is not null then format('job %s is %s%s', job.id, job.state,
-        case when job.retry_count > 0
-          then format('; taken back %s times from workers that died', job.retry_count)
-          else '' end)
+      when job.id is not null then format('job %s is %s', job.id, job.state)
       when status = 'SCHEDULED' then 'none yet: it gets one 90 seconds before it is due'
       else 'it is gone; pg_cron''s job requeue-lost-messages makes a new one soon'
     end;

@@ -1,5 +1,5 @@
---! Previous: sha1:4ca9aac812a6cd7174ceec30f50190caed0ce0a3
---! Hash: sha1:9a3ec1f9f188946d3104885953ddd5056ece083f
+--! Previous: sha1:2cb93fd26989ada874168017182b12a49b0b0158
+--! Hash: sha1:4b7b65fffaad5b5beaf5aef0a56fd5a5f810c7b7
 --! Message: message-simulate
 --! Baseline: topics/30-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9a3ec1f9f188946d3104885953ddd5056ece083f
---! Hash: sha1:1625c1243464aa2bda6afb73f693c167e2263646
+--! Previous: sha1:4b7b65fffaad5b5beaf5aef0a56fd5a5f810c7b7
+--! Hash: sha1:3804ea95d8571da69a5c4f6b761102f7c2bc2d32
 --! Message: operator-changes
 --! Baseline: topics/31-operator-changes.sql
 

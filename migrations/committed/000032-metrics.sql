@@ -1,5 +1,5 @@
---! Previous: sha1:1625c1243464aa2bda6afb73f693c167e2263646
---! Hash: sha1:1c1913c4527419be86e2754d53ccf113dbca61bf
+--! Previous: sha1:3804ea95d8571da69a5c4f6b761102f7c2bc2d32
+--! Hash: sha1:dcf6d4e28004fe799708e887bdcbb74cc25c6d0b
 --! Message: metrics
 --! Baseline: topics/32-metrics.sql
 

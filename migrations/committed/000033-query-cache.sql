@@ -1,5 +1,5 @@
---! Previous: sha1:1c1913c4527419be86e2754d53ccf113dbca61bf
---! Hash: sha1:268cb01c19e7b8aec45ad394a463c71541220d50
+--! Previous: sha1:dcf6d4e28004fe799708e887bdcbb74cc25c6d0b
+--! Hash: sha1:2914182693007e5d393b5550c45f277f0c88155b
 --! Message: query-cache
 --! Baseline: topics/33-query-cache.sql
 

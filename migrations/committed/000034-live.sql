@@ -1,5 +1,5 @@
---! Previous: sha1:268cb01c19e7b8aec45ad394a463c71541220d50
---! Hash: sha1:11d7d5308d0ccff7a42a424ea7d82cbc976c181d
+--! Previous: sha1:2914182693007e5d393b5550c45f277f0c88155b
+--! Hash: sha1:fee2f509ec4b3a1b9f88ab7f767f2fea50cf789f
 --! Message: live
 --! Baseline: topics/34-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:11d7d5308d0ccff7a42a424ea7d82cbc976c181d
---! Hash: sha1:a5807e7645c81fb96e0242e1d0903466c6014b1d
+--! Previous: sha1:fee2f509ec4b3a1b9f88ab7f767f2fea50cf789f
+--! Hash: sha1:8db79be6756f02084647753b7e2a06701c360916
 --! Message: alerts
 --! Baseline: topics/35-alerts.sql
 

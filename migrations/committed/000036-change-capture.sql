@@ -1,5 +1,5 @@
---! Previous: sha1:a5807e7645c81fb96e0242e1d0903466c6014b1d
---! Hash: sha1:cc1041cbd993b236b00ac94981771d1803d2d568
+--! Previous: sha1:8db79be6756f02084647753b7e2a06701c360916
+--! Hash: sha1:8c82720ea4e8a1012f4baa7ff1577902517a3354
 --! Message: change-capture
 --! Baseline: topics/36-change-capture.sql
 

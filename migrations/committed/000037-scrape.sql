@@ -1,5 +1,5 @@
---! Previous: sha1:cc1041cbd993b236b00ac94981771d1803d2d568
---! Hash: sha1:8eabfe20b2ee5281388305b220ef24f21f4eb3ac
+--! Previous: sha1:8c82720ea4e8a1012f4baa7ff1577902517a3354
+--! Hash: sha1:c39de1f48adfe924199be57f37392b563bc46245
 --! Message: scrape
 --! Baseline: topics/37-scrape.sql
 

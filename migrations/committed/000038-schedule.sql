@@ -1,5 +1,5 @@
---! Previous: sha1:8eabfe20b2ee5281388305b220ef24f21f4eb3ac
---! Hash: sha1:f79dcbb3ef18232314592fb1432b3b763ab073d7
+--! Previous: sha1:c39de1f48adfe924199be57f37392b563bc46245
+--! Hash: sha1:fbf89ac75a817f3ce696c96e0b0ec52cd44bdea2
 --! Message: schedule
 --! Baseline: topics/38-schedule.sql
 

@@ -44,7 +44,8 @@ export const claim = (sql: Transaction, jobs: readonly Job[]) => sql<Claimed[]>`
 
 /** What the receiver is to have answered. */
 export interface Result {
-  status: 'SENT' | 'RETRYING' | 'FAILED';
+  status: 'SENT' | 'REFUSED' | 'RETRYING' | 'FAILED';
+  stage?: string;
   code?: number | null;
   body?: string | null;
   error?: string | null;

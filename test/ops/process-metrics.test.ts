@@ -65,7 +65,7 @@ test('a worker says what it delivers, from a count of 0 on, and whether it lives
   expect(await get('/healthz')).toEqual([200, '{"alive":true}']);
   expect((await get('/nowhere'))[0]).toBe(404);
   const [, before] = await get('/metrics');
-  for (const outcome of ['sent', 'retrying', 'failed', 'uncertain']) {
+  for (const outcome of ['sent', 'unanswered', 'refused', 'uncertain']) {
     expect(value(before, `gw_deliveries_total{channel="http",outcome="${outcome}"}`)).toBe(0);
   }
   expect(before).toMatch(/^gw_build_info\{process="worker",version="\d/m);
@@ -73,7 +73,7 @@ test('a worker says what it delivers, from a count of 0 on, and whether it lives
   let refused = 0;
   vendor.answer = () => {
     refused += 1;
-    return { status: refused <= 2 ? 404 : 202 };
+    return { status: refused <= 2 ? 422 : 202 };
   };
   await planDue(db.as('owner'), 12);
   await eventually(async () => vendor.deliveries.length === 12);
@@ -82,7 +82,7 @@ test('a worker says what it delivers, from a count of 0 on, and whether it lives
     const [, now] = await get('/metrics');
     return value(now, series('sent')) === 10 && now;
   });
-  expect(value(text, series('failed'))).toBe(2);
+  expect(value(text, series('refused'))).toBe(2);
   expect(value(text, 'gw_delivery_duration_seconds_count{channel="http"}')).toBe(12);
   expect(value(text, 'gw_deliveries_in_flight')).toBe(0);
   expect(value(text, 'gw_worker_loop_age_seconds')).toBeLessThan(5);

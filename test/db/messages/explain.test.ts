@@ -243,7 +243,7 @@ describe('why there is no message', () => {
     await asOwner(async (sql) => {
       const user = await bornAround(sql, 60);
       expect((await plan(sql, user.id, user.date))[0]).toMatch(
-        /^not planned yet: the planner's next tick does it; if it does not, .*plan-due-messages/,
+        /^not planned yet: the planner's next tick does it. But .*plan-due-messages is not active/,
       );
     });
   });
