@@ -1,5 +1,5 @@
 --! Previous: sha1:4033fce4a056c66ca98946071dd381351335dffa
---! Hash: sha1:e4bbc63931d57a5bb44b34b91c462f9e55ad547b
+--! Hash: sha1:590e879a7ce4bc325bf727521758e5c5594dbdf5
 --! Message: message-delivery
 --! Baseline: topics/28-message-delivery.sql
 
@@ -422,7 +422,8 @@ as $$
         when quiet.until is not null then 'QUEUED'
         else 'SENDING'
       end as status,
-      case when (p_hold).id is not null then coalesce((p_hold).held_until, 'infinity')
+      -- Not infinity, which few programs that read jobs can show.
+      case when (p_hold).id is not null then coalesce((p_hold).held_until, timestamptz '9999-12-31 00:00 UTC')
         else quiet.until end as held_until
     from (
       -- Without a zone nobody can tell the quiet hours, nor a digest's week.

@@ -1,5 +1,5 @@
---! Previous: sha1:e4bbc63931d57a5bb44b34b91c462f9e55ad547b
---! Hash: sha1:2cb93fd26989ada874168017182b12a49b0b0158
+--! Previous: sha1:590e879a7ce4bc325bf727521758e5c5594dbdf5
+--! Hash: sha1:807ebcfc1c877d604bcb1325efae1426fa1e000e
 --! Message: message-explain
 --! Baseline: topics/29-message-explain.sql
 
@@ -576,7 +576,7 @@ begin
     topic := 'job';
     select * into job from pgboss.job
     where name = 'message-send' and id = p_message.job_id;
-    at := job.start_after;
+    at := case when p_message.hold_id is null then job.start_after end;
     detail := case
       when job.id is not null then format('job %s is %s', job.id, job.state)
       when status = 'SCHEDULED' then 'none yet: it gets one 90 seconds before it is due'

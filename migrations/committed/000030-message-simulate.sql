@@ -1,5 +1,5 @@
---! Previous: sha1:2cb93fd26989ada874168017182b12a49b0b0158
---! Hash: sha1:4b7b65fffaad5b5beaf5aef0a56fd5a5f810c7b7
+--! Previous: sha1:807ebcfc1c877d604bcb1325efae1426fa1e000e
+--! Hash: sha1:dc4c143d076be1e0fd05034fe7e7fbd9a408cf64
 --! Message: message-simulate
 --! Baseline: topics/30-message-simulate.sql
 

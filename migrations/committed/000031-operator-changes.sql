@@ -1,5 +1,5 @@
---! Previous: sha1:4b7b65fffaad5b5beaf5aef0a56fd5a5f810c7b7
---! Hash: sha1:3804ea95d8571da69a5c4f6b761102f7c2bc2d32
+--! Previous: sha1:dc4c143d076be1e0fd05034fe7e7fbd9a408cf64
+--! Hash: sha1:490b2a3228dafbdc7094c71086f525ff0e574c25
 --! Message: operator-changes
 --! Baseline: topics/31-operator-changes.sql
 
@@ -348,8 +348,7 @@ create or replace function ops.redrive_messages(
   p_user_id uuid default null,
   p_since timestamptz default null,
   p_message_id uuid default null,
-  p_even_unknown boolean default false,
-  p_dry_run boolean default false
+  p_even_unknown boolean default false
 ) returns table (
   user_id uuid,
   message_id uuid,
@@ -377,10 +376,8 @@ begin
   if p_message_type is not null then
     perform app_private.check_message_type(p_message_type);
   end if;
-  if not p_dry_run then
-    perform app_private.lock_messages(
-      p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id);
-  end if;
+  perform app_private.lock_messages(
+    p_statuses, p_message_type, p_date, p_user_id, p_since, p_message_id);
 
   select coalesce(jsonb_agg(to_jsonb(found)
       order by found.scheduled_send_time, found.user_id, found.message_id), '[]'),
@@ -393,7 +390,7 @@ begin
     found.status, found.refusal
   from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
     message_type text, delivery_date date, status text, refusal text);
-  if p_dry_run or wanted is null then
+  if wanted is null then
     return;
   end if;
 
@@ -411,7 +408,7 @@ end
 $$;
 
 comment on function ops.redrive_messages(
-  text[], text, date, uuid, timestamptz, uuid, boolean, boolean) is
+  text[], text, date, uuid, timestamptz, uuid, boolean) is
   'Queues again messages that failed, expired, were canceled, or have an unknown outcome. Returns every message that the filters match; a refused one has a reason.';
 --! EndIncluded functions/ops/redrive_messages.sql
 --! Included functions/ops/cancel_messages.sql
@@ -423,8 +420,7 @@ create or replace function ops.cancel_messages(
   p_date date default null,
   p_user_id uuid default null,
   p_since timestamptz default null,
-  p_message_id uuid default null,
-  p_dry_run boolean default false
+  p_message_id uuid default null
 ) returns table (
   user_id uuid,
   message_id uuid,
@@ -457,15 +453,13 @@ begin
     perform app_private.check_message_type(p_message_type);
   end if;
 
-  if not p_dry_run then
-    perform from app_public.message_logs
-    where (user_id, id, scheduled_send_time) in (
-      select found.user_id, found.id, found.scheduled_send_time
-      from app_private.find_messages(
-        statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
-    order by user_id, id
-    for update;
-  end if;
+  perform from app_public.message_logs
+  where (user_id, id, scheduled_send_time) in (
+    select found.user_id, found.id, found.scheduled_send_time
+    from app_private.find_messages(
+      statuses, p_message_type, p_date, p_user_id, p_since, p_message_id) as found)
+  order by user_id, id
+  for update;
   select coalesce(jsonb_agg(jsonb_build_object('user_id', found.user_id,
     'message_id', found.id, 'scheduled_send_time', found.scheduled_send_time,
     'message_type', found.message_type, 'delivery_date', found.delivery_date,
@@ -480,9 +474,6 @@ begin
     found.status, case when found.status = 'SENDING' then 'the call is being made' end
   from jsonb_to_recordset(judged) as found (user_id uuid, message_id uuid,
     message_type text, delivery_date date, status text);
-  if p_dry_run then
-    return;
-  end if;
 
   with changed as (
     update app_public.message_logs
@@ -528,7 +519,7 @@ end
 $$;
 
 comment on function ops.cancel_messages(
-  text, text[], text, date, uuid, timestamptz, uuid, boolean) is
+  text, text[], text, date, uuid, timestamptz, uuid) is
   'Cancels unsent messages for good: they are not planned again. Returns every message that the filters match; a refused one has a reason.';
 --! EndIncluded functions/ops/cancel_messages.sql
 --! Included functions/ops/resolve_message.sql

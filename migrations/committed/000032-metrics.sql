@@ -1,5 +1,5 @@
---! Previous: sha1:3804ea95d8571da69a5c4f6b761102f7c2bc2d32
---! Hash: sha1:dcf6d4e28004fe799708e887bdcbb74cc25c6d0b
+--! Previous: sha1:490b2a3228dafbdc7094c71086f525ff0e574c25
+--! Hash: sha1:59510db630d66bbc5c4b5d59dfd1bfc26b2aeea9
 --! Message: metrics
 --! Baseline: topics/32-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dcf6d4e28004fe799708e887bdcbb74cc25c6d0b
---! Hash: sha1:2914182693007e5d393b5550c45f277f0c88155b
+--! Previous: sha1:59510db630d66bbc5c4b5d59dfd1bfc26b2aeea9
+--! Hash: sha1:a35e52ca403ea34d2de4d0d56809824513f770f4
 --! Message: query-cache
 --! Baseline: topics/33-query-cache.sql
 

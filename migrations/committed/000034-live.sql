@@ -1,5 +1,5 @@
---! Previous: sha1:2914182693007e5d393b5550c45f277f0c88155b
---! Hash: sha1:fee2f509ec4b3a1b9f88ab7f767f2fea50cf789f
+--! Previous: sha1:a35e52ca403ea34d2de4d0d56809824513f770f4
+--! Hash: sha1:b64cada5c3c0b33b3f57a9e7a17c4e4162b0ee40
 --! Message: live
 --! Baseline: topics/34-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fee2f509ec4b3a1b9f88ab7f767f2fea50cf789f
---! Hash: sha1:8db79be6756f02084647753b7e2a06701c360916
+--! Previous: sha1:b64cada5c3c0b33b3f57a9e7a17c4e4162b0ee40
+--! Hash: sha1:0ea252e468bdd6c637b38df7bddf2689ce331d5a
 --! Message: alerts
 --! Baseline: topics/35-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8db79be6756f02084647753b7e2a06701c360916
---! Hash: sha1:8c82720ea4e8a1012f4baa7ff1577902517a3354
+--! Previous: sha1:0ea252e468bdd6c637b38df7bddf2689ce331d5a
+--! Hash: sha1:4ca9581597a75927f1d098641940c14acf3eb151
 --! Message: change-capture
 --! Baseline: topics/36-change-capture.sql
 

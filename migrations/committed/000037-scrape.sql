@@ -1,5 +1,5 @@
---! Previous: sha1:8c82720ea4e8a1012f4baa7ff1577902517a3354
---! Hash: sha1:c39de1f48adfe924199be57f37392b563bc46245
+--! Previous: sha1:4ca9581597a75927f1d098641940c14acf3eb151
+--! Hash: sha1:d989d2d5e2f7b1444ed58f03c5f5c916a202e969
 --! Message: scrape
 --! Baseline: topics/37-scrape.sql
 

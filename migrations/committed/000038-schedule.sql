@@ -1,5 +1,5 @@
---! Previous: sha1:c39de1f48adfe924199be57f37392b563bc46245
---! Hash: sha1:fbf89ac75a817f3ce696c96e0b0ec52cd44bdea2
+--! Previous: sha1:d989d2d5e2f7b1444ed58f03c5f5c916a202e969
+--! Hash: sha1:78a4bd26b197b7af60ad01baa218708cbcfe4708
 --! Message: schedule
 --! Baseline: topics/38-schedule.sql
 

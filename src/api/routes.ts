@@ -4,6 +4,8 @@ import type { Log } from '../log.ts';
 import { mayReadMetrics } from '../metrics/access.ts';
 import type { Authentication } from './authentication.ts';
 import type { CrossOrigin } from './cross-origin.ts';
+import type { DeliverySecrets } from './delivery-signatures.ts';
+import { deliveryWebhookPath, makeDeliveryWebhook } from './delivery-webhook.ts';
 import { refusals } from './errors.ts';
 import type { Readiness } from './health.ts';
 import { limits } from './limits.ts';
@@ -56,6 +58,8 @@ export interface RouteOptions {
   jwtSecret: string;
   /** Without it the webhook's route does not exist. */
   stripeWebhookSecret: string | undefined;
+  /** Of the vendors that report what became of messages. */
+  deliverySecrets: DeliverySecrets;
   authentication: Authentication;
   /** Counts a request whose token was verified; false when it was answered, as one too many. */
   admit: (...request: Parameters<Handler>) => Promise<boolean>;
@@ -70,13 +74,18 @@ export interface RouteOptions {
 
 const needsDatabase = new Set(['/graphql', stripeWebhookPath, unsubscribePath]);
 
+/** Whoever was sent there tries again. */
+const changes = new Set([stripeWebhookPath, unsubscribePath]);
+
 /** Makes the handler of every path that the API has. */
 export function makeRoutes(options: RouteOptions): Handler {
   const { pool, jwtSecret, stripeWebhookSecret, authentication, graphql, metrics, log } = options;
   const stripe = makeStripeWebhook(pool, stripeWebhookSecret, log);
+  const reports = makeDeliveryWebhook(pool, options.deliverySecrets, log);
   const unsubscribe = makeUnsubscribe(pool, jwtSecret, log);
   return async (request, response) => {
-    const path = (request.url ?? '/').split('?', 1)[0];
+    const [path = '/'] = (request.url ?? '/').split('?', 1);
+    const isReport = path.startsWith(deliveryWebhookPath);
     if (path === '/healthz') return sendJson(response, 200, { alive: true });
     if (path === '/readyz') return options.ready(request, response);
     if (path === '/metrics' && metrics !== undefined) return metrics(request, response);
@@ -85,17 +94,18 @@ export function makeRoutes(options: RouteOptions): Handler {
       if (options.crossOrigin?.(request, response) === true) return;
       response.setHeader('cache-control', 'no-store');
     }
-    if (pool.waitingCount >= options.maxWaiting && needsDatabase.has(path ?? '')) {
+    if (pool.waitingCount >= options.maxWaiting && (isReport || needsDatabase.has(path))) {
       // Whoever waits behind so many would give up before it is their turn.
       response.setHeader('retry-after', '1');
       return sendError(response, 503, 'UNAVAILABLE', 'too many requests wait already; try again');
     }
-    if (options.readsOnly() && (path === stripeWebhookPath || path === unsubscribePath)) {
-      // Stripe, and people, try again.
+    if (options.readsOnly() && (isReport || changes.has(path))) {
       return sendError(response, 503, 'UNAVAILABLE', refusals.readOnly);
     }
-    if (path === stripeWebhookPath) {
-      const { status, body } = await stripe(request);
+    if (isReport || path === stripeWebhookPath) {
+      const { status, body } = await (isReport
+        ? reports(request, path.slice(deliveryWebhookPath.length))
+        : stripe(request));
       // What is left of a body that is too long is not read.
       if (status === 413) response.setHeader('connection', 'close');
       return sendJson(response, status, body);

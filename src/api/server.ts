@@ -15,6 +15,7 @@ import { Probe } from '../postgres/probe.ts';
 import { Authentication } from './authentication.ts';
 import { Constraints } from './constraints.ts';
 import { crossOrigin } from './cross-origin.ts';
+import type { DeliverySecrets } from './delivery-signatures.ts';
 import { Drain } from './drain.ts';
 import { makeMaskError } from './errors.ts';
 import { FullDisk } from './full-disk.ts';
@@ -42,6 +43,8 @@ export interface ApiOptions {
   jwtSecret: string;
   /** Stripe's signing secret; without it the webhook's route does not exist. */
   stripeWebhookSecret?: string | undefined;
+  /** Of the vendors that report what became of messages; none unless given. */
+  deliverySecrets?: DeliverySecrets;
   host: string;
   port: number;
   poolSize: number;
@@ -210,6 +213,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     maxWaiting: options.maxWaiting ?? 10 * options.poolSize,
     jwtSecret,
     stripeWebhookSecret: options.stripeWebhookSecret,
+    deliverySecrets: options.deliverySecrets ?? {},
     authentication,
     admit: (request, response) => {
       const userId = authentication.claimsOf(request)?.sub;

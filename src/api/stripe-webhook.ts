@@ -4,7 +4,7 @@ import type { Pool } from 'pg';
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { readBody } from './body.ts';
-import type { ErrorCode } from './errors.ts';
+import { readJson, refuse, type WebhookAnswer } from './webhooks.ts';
 
 export const stripeWebhookPath = '/webhooks/stripe';
 
@@ -15,19 +15,6 @@ const tolerance = 300;
 
 /** What became of an event, as app_private.apply_subscription_event() says. */
 export type Outcome = 'applied' | 'duplicate' | 'stale' | 'ignored';
-
-export interface WebhookAnswer {
-  status: 200 | 400 | 404 | 405 | 413 | 503;
-  body:
-    | { received: true; outcome: Outcome }
-    | { errors: [{ message: string; extensions: { code: ErrorCode } }] };
-}
-
-const refuse = (
-  status: Exclude<WebhookAnswer['status'], 200>,
-  code: ErrorCode,
-  message: string,
-): WebhookAnswer => ({ status, body: { errors: [{ message, extensions: { code } }] } });
 
 /**
  * Verifies a signature of Stripe's scheme v1: HMAC-SHA256, in hex, over the time, a point
@@ -65,13 +52,10 @@ export function signatureProblem(
 
 /** The text of a JSON object, or undefined. */
 function jsonObject(body: Buffer): string | undefined {
-  const text = body.toString('utf8');
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? text : undefined;
-  } catch {
-    return undefined;
-  }
+  const json = readJson(body);
+  const isObject =
+    typeof json?.value === 'object' && json.value !== null && !Array.isArray(json.value);
+  return isObject ? json.text : undefined;
 }
 
 /**

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { loadConfig } from '../config.ts';
 import { codeOf, GwError, messageOf } from '../errors.ts';
 import { type Sql, type Transaction, withSql } from '../postgres/connect.ts';
+import { takenBack } from '../postgres/taken-back.ts';
 import { reachDatabase } from '../server/locate.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
@@ -44,25 +45,17 @@ const isOfOneUser = (error: unknown): boolean => {
   return code !== undefined && /^(?!25|40|42|53|55|57|58|GW)[0-9A-Z]{5}$/.test(code);
 };
 
-/** Thrown inside a transaction to take it back. */
-const takeBack = Symbol('take back');
-
 async function backfillChunk(
   sql: Sql,
   users: readonly string[],
   { weeks, recompute = false, dryRun = false }: BackfillOptions,
 ): Promise<number> {
-  let written = 0;
-  const work = async (transaction: Transaction): Promise<void> => {
+  const work = async (transaction: Transaction): Promise<number> => {
     const [row] = await transaction<{ written: number }[]>`
       select app_private.backfill_digests(${users}::uuid[], ${weeks}, ${recompute}) as written`;
-    written = row?.written ?? 0;
-    if (dryRun) throw takeBack;
+    return row?.written ?? 0;
   };
-  await sql.begin(work).catch((error: unknown) => {
-    if (error !== takeBack) throw error;
-  });
-  return written;
+  return dryRun ? takenBack(sql, work) : sql.begin(work);
 }
 
 /** As backfillChunk; when it fails, each half by itself, down to the user at fault. */

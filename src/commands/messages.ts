@@ -16,11 +16,13 @@ import {
   withFilters,
 } from '../messages/filters.ts';
 import * as queries from '../messages/queries.ts';
-import { type Sql, withSql } from '../postgres/connect.ts';
+import { type Sql, type Transaction, withSql } from '../postgres/connect.ts';
+import { takenBack } from '../postgres/taken-back.ts';
 import { reachDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
+import { registerHolds } from './message-holds.ts';
 
 interface Json {
   json?: boolean;
@@ -41,16 +43,16 @@ async function onDatabase<Result>(work: (sql: Sql) => Promise<Result>): Promise<
 async function change(
   options: ChangeOptions,
   words: { question: (count: number) => string; done: string },
-  work: (sql: Sql, dryRun: boolean) => Promise<changes.Group[]>,
+  work: (sql: Sql | Transaction) => Promise<changes.Group[]>,
 ): Promise<void> {
   const groups = await onDatabase(async (sql) => {
     if (options.dryRun === true || options.yes !== true) {
-      const found = await work(sql, true);
+      const found = await takenBack(sql, work);
       const count = changes.countDone(found);
       if (options.dryRun === true || count === 0) return found;
       await confirm(words.question(count));
     }
-    return work(sql, false);
+    return work(sql);
   });
   const refused = changes.countRefused(groups);
   const done = options.dryRun === true ? `would be ${words.done}` : words.done;
@@ -91,7 +93,7 @@ function parseLimit(text: string): number | null {
   if (text === 'none') return null;
   const limit = Number(text);
   if (text.trim() !== '' && Number.isFinite(limit)) return limit;
-  throw new InvalidArgumentError('A number of messages a second, or none.');
+  throw new InvalidArgumentError('A number of messages a second, 0 to stop, or none.');
 }
 
 function registerQueries(messages: Command): void {
@@ -184,23 +186,21 @@ function registerChanges(messages: Command): void {
       onDatabase(async (sql) => {
         const userId = options.user === undefined ? null : await findUser(sql, options.user);
         const scope = { userId, zone: options.zone ?? null };
-        if (options.dryRun === true) {
-          const moved = await changes.findMoved(sql, scope);
-          const count = moved.reduce((sum, { messages: n }) => sum + n, 0);
-          const table = moved.length === 0 ? '' : changes.formatMoved(moved);
-          return print(options.json, moved, `${table}${count} messages would move\n`);
-        }
-        await confirm('Replan what has not gone out?', options.yes);
+        const dryRun = options.dryRun === true;
+        const moved = dryRun ? await changes.findMoved(sql, scope) : [];
+        if (!dryRun) await confirm('Replan what has not gone out?', options.yes);
         let done: changes.Replanned | undefined;
         await new Progress(options.json).step('replan', async (note) => {
-          done = await changes.replan(sql, scope, (users) => note(`${users} users`));
+          done = await changes.replan(sql, scope, dryRun, (users) => note(`${users} users`));
           return `${done.users} users`;
         });
         const counts = { zones: 0, users: 0, changes: 0, ...done };
         print(
           options.json,
-          counts,
-          `${counts.changes} changes for ${counts.users} users; ${counts.zones} new zones\n`,
+          { dryRun, ...counts, ...(dryRun ? { moved } : {}) },
+          `${moved.length === 0 ? '' : changes.formatMoved(moved)}` +
+            `${dryRun ? 'would be: ' : ''}` +
+            `${counts.changes} changes for ${counts.users} users; ${counts.zones} new zones\n`,
         );
       }),
     );
@@ -213,8 +213,8 @@ function registerChanges(messages: Command): void {
       const filters = boundFilters(options);
       const evenUnknown = options.evenUnknown === true;
       const question = (count: number) => `Send ${count} messages again?`;
-      return change(options, { question, done: 'sent again' }, (sql, dryRun) =>
-        changes.redrive(sql, filters, { evenUnknown, dryRun }),
+      return change(options, { question, done: 'sent again' }, (sql) =>
+        changes.redrive(sql, filters, evenUnknown),
       );
     });
 
@@ -225,8 +225,8 @@ function registerChanges(messages: Command): void {
       requireFilter(options);
       const filters = boundFilters(options);
       const question = (count: number) => `Cancel ${count} messages?`;
-      return change(options, { question, done: 'canceled' }, (sql, dryRun) =>
-        changes.cancel(sql, filters, { reason: options.reason, dryRun }),
+      return change(options, { question, done: 'canceled' }, (sql) =>
+        changes.cancel(sql, filters, options.reason),
       );
     });
 
@@ -251,12 +251,12 @@ function registerChanges(messages: Command): void {
     .command('limit')
     .description('limit how many messages a second all workers together send through a channel')
     .argument('<channel>', 'name of the channel, as gw messages channels prints it')
-    .argument('<per second>', 'messages a second, or none', parseLimit)
+    .argument('<per second>', 'messages a second; 0 stops the channel; none: no limit', parseLimit)
     .action((channel: string, limit: number | null) =>
       onDatabase(async (sql) => {
         await changes.limitChannel(sql, channel, limit);
         process.stdout.write(
-          `${channel}: ${limit === null ? 'no limit' : `${limit} messages a second`}\n`,
+          `${channel}: ${limit === null ? 'no limit' : limit === 0 ? 'stopped' : `${limit} messages a second`}\n`,
         );
       }),
     );
@@ -268,4 +268,5 @@ export function registerMessages(program: Command): void {
     .description('explain, list and change the messages to users');
   registerQueries(messages);
   registerChanges(messages);
+  registerHolds(messages, onDatabase);
 }

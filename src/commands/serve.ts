@@ -55,6 +55,11 @@ export function registerServe(program: Command): void {
         watchUrl: options.watch === true ? urls.superuser : undefined,
         jwtSecret: config.GW_JWT_SECRET ?? readSecrets().jwt,
         stripeWebhookSecret: config.GW_STRIPE_WEBHOOK_SECRET,
+        deliverySecrets: {
+          generic: config.GW_DELIVERY_EVENTS_SECRET,
+          sendgrid: config.GW_DELIVERY_EVENTS_SENDGRID,
+          mailgun: config.GW_DELIVERY_EVENTS_MAILGUN,
+        },
         host: config.GW_HOST,
         port,
         poolSize: config.GW_POOL_SIZE,

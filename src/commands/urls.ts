@@ -1,4 +1,5 @@
-import { loadConfig, postgresUrlFault } from '../config.ts';
+import { loadConfig } from '../config.ts';
+import { postgresUrlFault } from '../config-values.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { locateDatabase } from '../server/locate.ts';
 import { TlsFault, withTls } from '../tls.ts';

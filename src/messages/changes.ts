@@ -1,4 +1,5 @@
-import type { Sql } from '../postgres/connect.ts';
+import type { Sql, Transaction } from '../postgres/connect.ts';
+import { takenBack } from '../postgres/taken-back.ts';
 import { formatTable } from '../terminal/table.ts';
 import { stamp } from '../terminal/values.ts';
 import { type Filters, findUser } from './filters.ts';
@@ -12,7 +13,7 @@ export interface Group {
   messages: number;
 }
 
-const values = async (sql: Sql, filters: Filters) => ({
+const values = async (sql: Sql | Transaction, filters: Filters) => ({
   userId: filters.user === undefined ? null : await findUser(sql, filters.user),
   type: filters.type ?? null,
   date: filters.date ?? null,
@@ -20,16 +21,11 @@ const values = async (sql: Sql, filters: Filters) => ({
   message: filters.message ?? null,
 });
 
-export interface RedriveOptions {
-  evenUnknown: boolean;
-  dryRun: boolean;
-}
-
 /** Sends messages again. Without statuses: FAILED and EXPIRED, or whatever a message is. */
 export async function redrive(
-  sql: Sql,
+  sql: Sql | Transaction,
   filters: Filters,
-  { evenUnknown, dryRun }: RedriveOptions,
+  evenUnknown: boolean,
 ): Promise<Group[]> {
   const { userId, type, date, since, message } = await values(sql, filters);
   const chosen =
@@ -40,8 +36,7 @@ export async function redrive(
       select status, message_type, refusal, count(*)::integer as messages
       from ops.redrive_messages(p_statuses => ${chosen}, p_message_type => ${type},
         p_date => ${date}::text::date, p_user_id => ${userId}, p_since => ${since},
-        p_message_id => ${message}, p_even_unknown => ${evenUnknown},
-        p_dry_run => ${dryRun})
+        p_message_id => ${message}, p_even_unknown => ${evenUnknown})
       group by status, message_type, refusal
       order by refusal nulls first, status, message_type`),
   ];
@@ -49,9 +44,9 @@ export async function redrive(
 
 /** Cancels messages that have not gone out, for good. */
 export async function cancel(
-  sql: Sql,
+  sql: Sql | Transaction,
   filters: Filters,
-  { reason, dryRun }: { reason: string; dryRun: boolean },
+  reason: string,
 ): Promise<Group[]> {
   const { userId, type, date, since, message } = await values(sql, filters);
   return [
@@ -60,7 +55,7 @@ export async function cancel(
       from ops.cancel_messages(p_reason => ${reason},
         p_statuses => ${filters.status ?? null}, p_message_type => ${type},
         p_date => ${date}::text::date, p_user_id => ${userId}, p_since => ${since},
-        p_message_id => ${message}, p_dry_run => ${dryRun})
+        p_message_id => ${message})
       group by status, message_type, refusal
       order by refusal nulls first, status, message_type`),
   ];
@@ -132,21 +127,41 @@ export interface Replanned {
   changes: number;
 }
 
+interface Chunk {
+  last_id: string | null;
+  users: number;
+  changed: number;
+}
+
 /**
  * Brings what has not gone out up to date, some thousand users at a time, each time in a
  * transaction of its own. Safe to stop and to repeat.
+ *
+ * @param dryRun takes each of these transactions back
  */
 export async function replan(
   sql: Sql,
   { userId, zone }: Scope,
+  dryRun: boolean,
   progress: (users: number) => void,
 ): Promise<Replanned> {
-  const [synced] = await sql<{ zones: number }[]>`select app_hidden.sync_timezones() as zones`;
-  const done = { zones: synced?.zones ?? 0, users: 0, changes: 0 };
+  const work = dryRun
+    ? <Result>(act: (transaction: Transaction) => Promise<Result>) => takenBack(sql, act)
+    : <Result>(act: (sql: Sql | Transaction) => Promise<Result>) => act(sql);
+  const sync = async (on: Sql | Transaction): Promise<number> => {
+    const [synced] = await on<{ zones: number }[]>`select app_hidden.sync_timezones() as zones`;
+    return synced?.zones ?? 0;
+  };
+  const done = { zones: await work(sync), users: 0, changes: 0 };
   for (let after: string | null = null; ; ) {
-    const [chunk]: { last_id: string | null; users: number; changed: number }[] = await sql`
-      select last_id, users, changed
-      from ops.replan_users(p_after => ${after}, p_timezone => ${zone}, p_user_id => ${userId})`;
+    const chunk: Chunk | undefined = await work(async (on) => {
+      // The zones that were taken back.
+      if (dryRun) await sync(on);
+      const [row] = await on<Chunk[]>`
+        select last_id, users, changed
+        from ops.replan_users(p_after => ${after}, p_timezone => ${zone}, p_user_id => ${userId})`;
+      return row;
+    });
     if (chunk === undefined || chunk.last_id === null) return done;
     after = chunk.last_id;
     done.users += chunk.users;

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { codeOf, EXIT, GwError } from '../errors.ts';
-import type { Sql } from '../postgres/connect.ts';
+import type { Sql, Transaction } from '../postgres/connect.ts';
 
 export const statuses = [
   'SCHEDULED',
@@ -12,6 +12,7 @@ export const statuses = [
   'CANCELED',
   'EXPIRED',
   'UNKNOWN',
+  'SUPPRESSED',
 ] as const;
 
 /** Which messages; what is undefined does not filter. */
@@ -114,7 +115,7 @@ export function boundFilters<Given extends Filters>(given: Given): Given {
  * @param text an id, which is not looked up, or an e-mail address
  * @throws GwError when nobody has that address
  */
-export async function findUser(sql: Sql, text: string): Promise<string> {
+export async function findUser(sql: Sql | Transaction, text: string): Promise<string> {
   if (uuid.test(text)) return text.toLowerCase();
   if (!text.includes('@')) {
     throw new GwError(`"${text}" is neither an id nor an e-mail address`, {

@@ -1,4 +1,4 @@
-import { postgresUrlFault } from '../config.ts';
+import { postgresUrlFault } from '../config-values.ts';
 import { EXIT, GwError } from '../errors.ts';
 import { forEachLogin, type LoginName, loginNames, loginRoles } from './roles.ts';
 

@@ -111,15 +111,37 @@ describe('gw messages', { timeout: patience(60_000) }, () => {
     const dry = await gw('replan', '--zone', 'Asia/Seoul', '--dry-run');
     expect(dry.code).toBe(0);
     expect(dry.stdout).toMatch(
-      /Asia\/Seoul +\S+ 01:00:00Z +\S+ 00:00:00Z +not planned yet +1\n1 messages would move\n$/,
+      /Asia\/Seoul +\S+ 01:00:00Z +\S+ 00:00:00Z +not planned yet +1\nwould be: 1 changes for 1 users; 0 new zones\n$/,
     );
-    expect((await json('replan', '--user', id, '--dry-run')).data).toHaveLength(1);
+    expect((await json('replan', '--user', id, '--dry-run')).data).toMatchObject({
+      ...{ dryRun: true, users: 1, changes: 1, moved: [{ messages: 1 }] },
+    });
 
     const unasked = await gw('replan', '--user', id);
     expect(unasked).toMatchObject({ code: 2, stderr: expect.stringContaining('--yes') });
     const done = await json('replan', '--zone', 'Asia/Seoul', '--yes');
-    expect(done).toEqual({ code: 0, data: { zones: 0, users: 1, changes: 1 } });
-    expect((await gw('replan', '--dry-run')).stdout).toBe('0 messages would move\n');
+    expect(done).toEqual({ code: 0, data: { dryRun: false, zones: 0, users: 1, changes: 1 } });
+    expect((await gw('replan', '--dry-run')).stdout).toMatch(/^would be: 0 changes for \d+ users/);
+  });
+
+  test('a dry run of replan is the act, taken back: it counts texts that are written anew', async () => {
+    const owner = db.as('owner');
+    const user = await planned(owner, 60);
+    const text = async () => {
+      const [row] = await owner`
+        select message_content as text from app_public.message_logs where id = ${user.messageId}`;
+      return row?.text;
+    };
+    const before = await text();
+    await owner`
+      update app_private.message_templates set body = 'Hello, {{full_name}}!'
+      where message_type = 'BIRTHDAY' and locale = 'en'`;
+    const dry = await json('replan', '--user', user.id, '--dry-run');
+    expect(dry.data).toMatchObject({ dryRun: true, users: 1, changes: 1, moved: [] });
+    expect(await text()).toBe(before);
+    const done = await json('replan', '--user', user.id, '--yes');
+    expect(done.data).toMatchObject({ dryRun: false, users: 1, changes: 1 });
+    expect(await text()).toMatch(/^Hello, /);
   });
 
   test('redrive asks first, sends again, and says what it refused', async () => {
@@ -174,6 +196,61 @@ describe('gw messages', { timeout: patience(60_000) }, () => {
     expect(await statusOf(user)).toBe('CANCELED');
   });
 
+  test('hold stops, holds shows it, release lets go', async () => {
+    const user = await planned(db.as('owner'));
+    for (const wrong of [
+      ['hold', '--reason', 'x'],
+      ['hold', '--all', '--type', 'BIRTHDAY', '--reason', 'x'],
+      ['hold', '--all'],
+      ['hold', '--zone', 'Mars/Base', '--reason', 'x'],
+      ['release', '999', '--send', '--yes'],
+      ['release', 'first', '--send', '--yes'],
+      ['release', '1', '--yes'],
+      ['release', '1', '--send', '--skip', '--yes'],
+    ]) {
+      expect(await gw(...wrong)).toMatchObject({ code: 2, stdout: '' });
+    }
+    const held = await json('hold', '--type', 'birthday', '--reason', 'a wrong text');
+    const { hold } = held.data;
+    await db.as('owner')`
+      select app_private.claim_messages(jsonb_agg(jsonb_build_object('job_id', job_id,
+        'user_id', user_id, 'message_id', id, 'scheduled_send_time', scheduled_send_time)), 'http')
+      from app_public.message_logs where id = ${user.messageId}`;
+    expect((await json('holds')).data).toMatchObject([
+      { hold, message_type: 'BIRTHDAY', reason: 'a wrong text', messages: 1 },
+    ]);
+    expect((await gw('holds')).stdout).toMatch(/BIRTHDAY +all +all +.* 1 +gw_owner +a wrong text/);
+    const explained = await gw('explain', user.id, 'BIRTHDAY', user.date);
+    expect(explained.stderr).toBe('');
+    expect(explained.stdout).toContain(`gw messages release ${hold}`);
+    expect(await gw('release', String(hold), '--skip')).toMatchObject({ code: 2, stdout: '' });
+    const dry = await gw('release', String(hold), '--skip', '--dry-run');
+    expect(dry.stdout).toBe(`hold ${hold} would be released: 1 messages, skip\n`);
+    expect(await statusOf(user)).toBe('QUEUED');
+    expect(await gw('release', String(hold), '--skip', '--yes')).toMatchObject({
+      ...{ code: 0, stdout: `hold ${hold} is released: 1 messages, skip\n` },
+    });
+    expect(await statusOf(user)).toBe('CANCELED');
+    expect((await gw('holds')).stdout).toBe('nothing is held\n');
+  });
+
+  test('an address is suppressed, asked after, and lifted', async () => {
+    const address = `${randomUUID()}@example.com`;
+    expect((await gw('suppression', address)).stdout).toBe('messages are sent there\n');
+    expect(await gw('suppress', address)).toMatchObject({ code: 2 });
+    expect(await gw('suppress', 'nobody', '--reason', 'x')).toMatchObject({ code: 2 });
+    await gw('suppress', address, '--reason', 'asked by phone');
+    expect((await gw('suppression', address)).stdout).toMatch(
+      /^blocked since .*: asked by phone\n$/,
+    );
+    expect((await json('suppression', address)).data).toMatchObject({ state: 'blocked' });
+    expect(await gw('lift', address, '--reason', 'a mistake')).toMatchObject({ code: 0 });
+    expect((await gw('suppression', address)).stdout).toBe(
+      'messages are sent there: lifted: a mistake\n',
+    );
+    expect(await gw('lift', address, '--reason', 'again')).toMatchObject({ code: 2 });
+  });
+
   test('resolve says what became of an UNKNOWN message', async () => {
     const user = await planned(db.as('owner'));
     const resolve = ['resolve', '--message', user.messageId, '--as'];
@@ -206,7 +283,8 @@ describe('gw messages', { timeout: patience(60_000) }, () => {
     });
     for (const args of [
       ['fax', '1'],
-      ['smtp', '0'],
+      ['smtp', '-1'],
+      ['smtp', '0.001'],
       ['smtp', 'many'],
     ]) {
       expect((await gw('limit', ...args)).code).toBe(2);

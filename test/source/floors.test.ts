@@ -9,6 +9,7 @@ const floors = [
     ...[
       'client-address.ts',
       'config.ts',
+      'config-values.ts',
       'connections.ts',
       'environment.ts',
       'errors.ts',

@@ -71,16 +71,16 @@ describe('a response', () => {
     expect(await answered(status)).toMatchObject({ status: 'SENT', code: status });
   });
 
-  test.each([300, 301, 400, 401, 403, 404, 405, 410, 413, 422, 451])(
-    '%i is the end of the message',
-    async (status) => {
-      const attempt = await answered(status, { location: vendor.url });
-      expect(attempt).toMatchObject({ status: 'FAILED', code: status });
-      expect(attempt.is_uncertain).toBeUndefined();
-    },
-  );
-
   test.each([
+    [300, false],
+    [301, false],
+    [400, false],
+    [401, false],
+    [403, false],
+    [404, false],
+    [410, false],
+    [413, false],
+    [422, false],
     // It says itself that it did not take the message.
     [409, false],
     [425, false],
@@ -91,11 +91,26 @@ describe('a response', () => {
     [408, true],
     [502, true],
     [504, true],
-  ])('%i is tried again; that it may have arrived: %s', async (status, isUncertain) => {
-    const attempt = await answered(status);
-    expect(attempt).toMatchObject({ status: 'RETRYING', code: status });
+  ])('%i is a refusal; that it may have arrived: %s', async (status, isUncertain) => {
+    const attempt = await answered(status, { location: vendor.url });
+    expect(attempt).toMatchObject({
+      ...{ status: 'REFUSED', stage: 'response', code: status, body: 'said' },
+    });
     expect(attempt.is_uncertain ?? false).toBe(isUncertain);
     expect(attempt.retry_after_seconds).toBeUndefined();
+  });
+
+  test.each([
+    ['', { 'x-message-id': '14c5d75ce93' }, '14c5d75ce93'],
+    ['{"id":"<2024.1@mg.example.org>","message":"Queued"}', {}, '2024.1@mg.example.org'],
+    ['{"MessageID":"b7bc2f4a-e38e-4336"}', {}, 'b7bc2f4a-e38e-4336'],
+    ['{"id":7}', {}, undefined],
+    ['{"id":', {}, undefined],
+    ['ok', {}, undefined],
+    [`{"id":"${'x'.repeat(251)}"}`, {}, undefined],
+  ])('%j says by which name the vendor knows the message', async (body, headers, id) => {
+    vendor.answer = () => ({ status: 202, headers, body });
+    expect((await deliverTo(vendor.url)).provider_message_id).toBe(id);
   });
 });
 

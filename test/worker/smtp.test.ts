@@ -78,8 +78,11 @@ afterEach(async () => {
 
 describe('a letter', () => {
   test('has sender, receiver, subject, date, and says that a machine wrote it', async () => {
-    expect(await send()).toEqual({ status: 'SENT', code: 250, body: '250 queued as 4711' });
+    const attempt = await send();
+    expect(attempt).toMatchObject({ status: 'SENT', code: 250, body: '250 queued as 4711' });
     const [letter] = server.letters;
+    // Returned mail names the message so.
+    expect(headerOf(letter, 'Message-ID')).toBe(`<${attempt?.provider_message_id}>`);
     expect(letter).toMatchObject({ from: 'news@example.com', to: ['ada@example.org'] });
     expect(headerOf(letter, 'From')).toBe('Groundwork <news@example.com>');
     expect(headerOf(letter, 'To')).toBe('Ada Lovelace <ada@example.org>');
@@ -145,7 +148,8 @@ describe('a letter', () => {
     'a@example.org\r\nDATA',
   ])('does not go to %j', async (email) => {
     expect(await send({ email })).toEqual({
-      status: 'FAILED',
+      status: 'REFUSED',
+      stage: 'address',
       error: 'the e-mail address cannot be used',
     });
     expect(server.connections).toBe(0);
@@ -165,34 +169,34 @@ describe('what the server answers', () => {
   };
 
   test.each([
-    ['mail', 451, 'RETRYING', 'MAIL FROM'],
-    ['receiver', 452, 'RETRYING', 'RCPT TO'],
-    ['content', 450, 'RETRYING', 'DATA'],
-    ['content', 421, 'RETRYING', 'DATA'],
-    ['mail', 553, 'FAILED', 'MAIL FROM'],
-    ['receiver', 550, 'FAILED', 'RCPT TO'],
-    ['content', 554, 'FAILED', 'DATA'],
-    // Not the message's fault: nobody has signed in.
-    ['mail', 530, 'RETRYING', 'MAIL FROM'],
-  ] as const)('to %s with %i is %s', async (step, code, status, command) => {
+    ['mail', 451, 'MAIL FROM'],
+    ['receiver', 452, 'RCPT TO'],
+    ['content', 450, 'DATA'],
+    ['content', 421, 'DATA'],
+    ['mail', 553, 'MAIL FROM'],
+    ['receiver', 550, 'RCPT TO'],
+    ['content', 554, 'DATA'],
+    ['mail', 530, 'MAIL FROM'],
+  ] as const)('to %s with %i is a refusal of that', async (step, code, stage) => {
     server.answer = { [step]: refuse(code) };
     const attempt = await send();
     expect(attempt).toEqual({
-      status,
+      status: 'REFUSED',
+      stage,
       code,
       body: `${code} refused by the test`,
-      error: `the server answered ${code} to ${command}`,
+      error: `the server answered ${code} to ${stage}`,
     });
   });
 
-  test('a refused session is RETRYING and certain', async () => {
+  test('a refused session is certain', async () => {
     server.answer = { connect: refuse(554) };
     const attempt = await send();
-    expect(attempt).toMatchObject({ status: 'RETRYING', code: 554 });
+    expect(attempt).toMatchObject({ status: 'REFUSED', stage: 'connect', code: 554 });
     expect(attempt).not.toHaveProperty('is_uncertain');
   });
 
-  test('a refused password is RETRYING, and is not in the error', async () => {
+  test('a refused password is not in the error', async () => {
     await server.stop();
     server = new MailServer({
       disabledCommands: ['STARTTLS'],
@@ -205,7 +209,7 @@ describe('what the server answers', () => {
     });
     await server.start();
     const wrong = await send({}, open({ GW_DELIVERY_URL: server.url('ada:hush-hush@') }));
-    expect(wrong).toMatchObject({ status: 'RETRYING', code: 535 });
+    expect(wrong).toMatchObject({ status: 'REFUSED', stage: 'login', code: 535 });
     expect(JSON.stringify(wrong)).not.toContain('hush-hush');
 
     const channel = open({ GW_DELIVERY_URL: server.url('ada:p%40ss%2Fword@') });
@@ -279,7 +283,7 @@ describe('connections', () => {
     // Linux answers on 127.0.0.1 for 0.0.0.0, which is no loopback address.
     const url = server.url('ada:hush-hush@').replace('127.0.0.1', '0.0.0.0');
     const attempt = await send({}, open({ GW_DELIVERY_URL: url }));
-    expect(attempt).toMatchObject({ status: 'RETRYING' });
+    expect(attempt).toMatchObject({ status: 'REFUSED', stage: 'connect' });
     expect(attempt?.error).toMatch(/STARTTLS|ETLS/);
     expect(server.letters).toEqual([]);
   });
@@ -367,12 +371,12 @@ describe('from the queue', () => {
     expect(new Set(server.letters.map((each) => headerOf(each, 'Message-ID'))).size).toBe(1);
   });
 
-  test('a guest, who has no e-mail address, is FAILED', async () => {
+  test('who has no e-mail address any more gets no message, and that is no failure', async () => {
     const user = await planOne(db.as('owner'));
     await db.as('owner')`
       update app_public.users set email = null, is_guest = true where id = ${user.id}`;
     await work();
-    expect(await statusIs(user, 'FAILED')).toMatchObject({
+    expect(await statusIs(user, 'CANCELED')).toMatchObject({
       error_message: 'the user has no e-mail address',
     });
     expect(server.connections).toBe(0);

@@ -36,7 +36,21 @@ export interface TelemetryOptions {
 }
 
 /** Paths that have a label of their own; others, which anybody may invent, share one. */
-const paths = new Set(['/', '/graphql', '/webhooks/stripe', '/healthz', '/readyz', '/metrics']);
+const paths = new Set([
+  '/',
+  '/graphql',
+  '/webhooks/stripe',
+  '/webhooks/delivery',
+  '/healthz',
+  '/readyz',
+  '/metrics',
+]);
+
+/** The label of a path. */
+function routeOf(path: string): string {
+  const route = path.startsWith('/webhooks/delivery/') ? '/webhooks/delivery' : path;
+  return paths.has(route) ? route : 'other';
+}
 /** What is asked every few seconds is not worth a line each at level info. */
 const quiet = new Set(['/healthz', '/readyz', '/metrics']);
 
@@ -148,7 +162,7 @@ export class Telemetry {
    */
   run(request: IncomingMessage, response: ServerResponse, work: () => void): void {
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
-    const route = paths.has(path) ? path : 'other';
+    const route = routeOf(path);
     const span = beginServerSpan(`${request.method} ${route}`, request.headers, {
       'http.request.method': request.method ?? 'GET',
       'http.route': route,
@@ -244,7 +258,7 @@ export class Telemetry {
     const duration = performance.now() - info.startedAt;
     // Who hung up got no status; 499 is what proxies call that.
     const status = response.writableFinished ? response.statusCode : 499;
-    this.#requests.inc({ path: paths.has(info.path) ? info.path : 'other', status });
+    this.#requests.inc({ path: routeOf(info.path), status });
     for (const code of info.codes) this.#errors.inc({ code });
     const { operation, otelSpan } = info;
     if (otelSpan !== undefined) {
@@ -300,7 +314,7 @@ export class Telemetry {
       user_id: info.userId,
       session_id: info.sessionId,
       request_id: info.requestId,
-      endpoint: paths.has(info.path) ? info.path : 'other',
+      endpoint: routeOf(info.path),
       query_hash: hash,
       user_agent: info.userAgent,
       ip_address: info.address,

@@ -27,7 +27,7 @@ const release = (sql: Transaction, id: number, then: string) =>
 const jobsOf = (sql: Transaction) =>
   asSuperuser(sql, async () => [
     ...(await sql`
-      select state, start_after <= now() as "isDue", isfinite(start_after) as "hasTime"
+      select state, start_after <= now() as "isDue", start_after < now() + interval '10 years' as "hasTime"
       from pgboss.job where name = 'message-send'`),
   ]);
 

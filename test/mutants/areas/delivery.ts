@@ -42,20 +42,6 @@ export const mutants: Mutant[] = [
     tests: webhook,
   },
   {
-    fault: 'what is wrong with a message is tried again',
-    file: outcomes,
-    find: 'code < 500 && !curable.has(code)',
-    replace: 'code < 400',
-    tests: webhook,
-  },
-  {
-    fault: 'too many requests is the end of a message',
-    file: outcomes,
-    find: '[408, 409, 425, 429]',
-    replace: '[408, 409, 425]',
-    tests: webhook,
-  },
-  {
     fault: 'a pause of the worker counts as the silence of the receiver',
     file: 'src/postgres/silence.ts',
     find: 'passed += Math.min(now - before, 2 * part);',
@@ -93,15 +79,15 @@ export const mutants: Mutant[] = [
   {
     fault: 'a session that a server ends after the content is certain',
     file: smtp,
-    find: '(step === undefined && hasBegun ?',
-    replace: '(step !== undefined && hasBegun ?',
+    find: '(!isOfMessage && hasBegun ?',
+    replace: '(isOfMessage && hasBegun ?',
     tests: ['worker/smtp'],
   },
   {
-    fault: 'a wrong password is the end of every message',
+    fault: 'a wrong password is said of the connection',
     file: smtp,
-    find: 'step !== undefined && reply.code >= 500 && reply.code !== 530',
-    replace: 'reply.code >= 500',
+    find: "command.startsWith('AUTH')",
+    replace: "command.startsWith('PASS')",
     tests: ['worker/smtp'],
   },
   {
@@ -135,7 +121,7 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'the last attempt is one too many',
-    file: sqlFunction('app_private/record_send_results'),
+    file: sqlFunction('app_private/decide_results'),
     find: 'result.attempt + tries.counted >= channel.max_attempts',
     replace: 'result.attempt + tries.counted > channel.max_attempts',
     tests: ['db/messages/messages', 'worker/delivery'],
@@ -150,8 +136,8 @@ export const mutants: Mutant[] = [
   {
     fault: 'the circuit does not open',
     file: sqlFunction('app_private/note_channel_health'),
-    find: 'all_failures < channel.failures_to_open',
-    replace: 'all_failures < channel.failures_to_open * 1000',
+    find: 'channel.failures + p_failed < channel.failures_to_open',
+    replace: 'channel.failures + p_failed < channel.failures_to_open * 1000',
     tests: ['db/messages/channels', 'worker/recovery'],
   },
   {

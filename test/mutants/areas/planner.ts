@@ -167,8 +167,8 @@ export const mutants: Mutant[] = [
   {
     fault: 'a change of the name leaves the message with the old one',
     file: sqlFunction('app_private/tg_users__replan'),
-    find: 'new_rows.deleted_at is null, new_rows.first_name, new_rows.last_name %s)',
-    replace: 'new_rows.deleted_at is null, old_rows.first_name, old_rows.last_name %s)',
+    find: 'new_rows.email is null, new_rows.first_name,\n        new_rows.last_name %s)',
+    replace: 'new_rows.email is null, old_rows.first_name,\n        old_rows.last_name %s)',
     tests: ['db/messages/replan'],
   },
   {

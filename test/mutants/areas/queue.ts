@@ -105,10 +105,10 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'a dry run sends',
-    file: sqlFunction('ops/redrive_messages'),
-    find: 'if p_dry_run or wanted is null then',
-    replace: 'if wanted is null then',
-    tests: ['db/messages/redrive'],
+    file: 'src/postgres/taken-back.ts',
+    find: '      throw takeBack;\n',
+    replace: '',
+    tests: ['cli/messages'],
   },
   {
     fault: 'February 29 is on March 1 for everybody',

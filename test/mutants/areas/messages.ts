@@ -1,0 +1,196 @@
+import { type Mutant, sqlFunction } from '../mutant.ts';
+
+const verdicts = ['db/messages/verdicts'];
+const feedback = ['db/messages/feedback'];
+const holds = ['db/messages/holds'];
+const webhook = ['api/delivery-webhook'];
+const rules = 'migrations/fixtures/topics/24-message-verdicts.sql';
+const health = sqlFunction('app_private/note_channel_health');
+const judge = sqlFunction('app_private/judge_results');
+const claims = sqlFunction('app_private/decide_claims');
+const signatures = 'src/api/delivery-signatures.ts';
+
+export const mutants: Mutant[] = [
+  {
+    fault: 'a wrong key is the end of each message',
+    file: rules,
+    find: "(231, 'http', 'response', 402, 402, null, null, 'channel',",
+    replace: "(231, 'http', 'response', 402, 402, null, null, 'message',",
+    tests: verdicts,
+  },
+  {
+    fault: 'a sender that is refused is the end of each message',
+    file: rules,
+    find: "'5.7.%', null, 'channel'",
+    replace: "'5.7.%', null, 'message'",
+    tests: verdicts,
+  },
+  {
+    fault: 'the last rule counts, not the first',
+    file: sqlFunction('app_private/refusal_verdict'),
+    find: 'order by answer_rules.position',
+    replace: 'order by answer_rules.position desc',
+    tests: verdicts,
+  },
+  {
+    fault: 'messages fail without end, however many were refused',
+    file: judge,
+    find: 'counted.refusals >= channel.refusals_to_open',
+    replace: 'counted.refusals >= channel.refusals_to_open * 100',
+    tests: verdicts,
+  },
+  {
+    fault: 'what was refused in an earlier batch is forgotten',
+    file: judge,
+    find: '    set recent_outcomes = outcomes\n',
+    replace: "    set recent_outcomes = ''\n",
+    tests: verdicts,
+  },
+  {
+    fault: 'one message that is sent opens a channel that refused many',
+    file: health,
+    find: 'channel.probes_sent + p_sent < channel.probes_to_close',
+    replace: 'false',
+    tests: verdicts,
+  },
+  {
+    fault: 'an answer of 401 closes the circuit',
+    file: sqlFunction('app_private/note_results'),
+    find: "      and result.verdict is distinct from 'channel' and not",
+    replace: '      and not',
+    tests: verdicts,
+  },
+  {
+    fault: 'a probe of a refused sender is an attempt of its message',
+    file: sqlFunction('app_private/decide_results'),
+    find: "coalesce(result.code, 500) < 500 and result.verdict is distinct from 'channel'",
+    replace: 'coalesce(result.code, 500) < 500',
+    tests: verdicts,
+  },
+  {
+    fault: 'a retry goes to the address of before, though nobody was reached',
+    file: sqlFunction('app_private/record_send_results'),
+    find: "recipient_name = case when decided.next_status <> 'RETRYING'\n        or ",
+    replace: 'recipient_name = case when true\n        or ',
+    tests: verdicts,
+  },
+  {
+    fault: 'what may have reached somebody goes to a new address',
+    file: claims,
+    find: 'found.recipient_name is null\n      then rules.email',
+    replace: 'true\n      then rules.email',
+    tests: verdicts,
+  },
+  {
+    fault: 'an event that is posted twice counts twice',
+    file: sqlFunction('app_private/store_delivery_events'),
+    find: 'inner join counted on counted.event_id = given.event_id',
+    replace: 'left join counted on counted.event_id = given.event_id',
+    tests: feedback,
+  },
+  {
+    fault: 'a bounce that means the sender suppresses the address',
+    file: sqlFunction('app_private/event_kind'),
+    find: "= 'channel'",
+    replace: "= 'nothing'",
+    tests: feedback,
+  },
+  {
+    fault: 'soft bounces of any age count',
+    file: sqlFunction('app_private/store_delivery_events'),
+    find: 'event.occurred_at - settings.soft_bounce_window)',
+    replace: "event.occurred_at - interval '10 years')",
+    tests: feedback,
+  },
+  {
+    fault: 'what a person lifted is brought back by an old report',
+    file: sqlFunction('app_private/change_address_states'),
+    find: 'before.lifted_at is null or change.occurred_at > before.lifted_at',
+    replace: 'true',
+    tests: feedback,
+  },
+  {
+    fault: 'the worker sends to a suppressed address',
+    file: claims,
+    find: 'stopped.suppression, stopped.hold) as decision',
+    replace: 'null, stopped.hold) as decision',
+    tests: feedback,
+  },
+  {
+    fault: 'an unsubscription stops what nobody can turn off',
+    file: sqlFunction('app_private/suppression'),
+    find: "(address_states.state <> 'unsubscribed' or p_is_optional)",
+    replace: 'true',
+    tests: feedback,
+  },
+  {
+    fault: 'an address in other letters is another address',
+    file: sqlFunction('app_private/address_hash'),
+    find: 'pg_catalog.lower(pg_catalog.btrim(p_address))',
+    replace: 'pg_catalog.btrim(p_address)',
+    tests: feedback,
+  },
+  {
+    fault: 'who has no address is planned',
+    file: 'migrations/fixtures/topics/23-message-planning.sql',
+    find: '  and user_messages.email is not null\n',
+    replace: '',
+    tests: feedback,
+  },
+  {
+    fault: 'a hold of one zone holds all',
+    file: sqlFunction('app_private/held_by'),
+    find: 'message_holds.timezone = p_timezone',
+    replace: 'true',
+    tests: holds,
+  },
+  {
+    fault: 'what a hold kept is too late when it ends by itself',
+    file: claims,
+    find: 'where message_holds.id = message_logs.hold_id',
+    replace: 'where message_holds.id = -1',
+    tests: holds,
+  },
+  {
+    fault: 'what was released is too late',
+    file: sqlFunction('ops/release_messages'),
+    find: 'coalesce(held.instant, now()) + late_window',
+    replace: 'message_logs.scheduled_send_time + late_window',
+    tests: holds,
+  },
+  {
+    fault: 'a held message is overdue',
+    file: sqlFunction('ops/overdue_messages'),
+    find: "not like 'held %'",
+    replace: "not like 'held until %'",
+    tests: holds,
+  },
+  {
+    fault: 'a limit of 0 sends',
+    file: sqlFunction('app_private/take_send_permits'),
+    find: '  if channel.messages_per_second = 0 then\n',
+    replace: '  if channel.messages_per_second = -1 then\n',
+    tests: ['db/messages/operator-changes'],
+  },
+  {
+    fault: 'a report with a wrong signature is believed',
+    file: signatures,
+    find: '.filter((signature) => isSame(signature, wanted)).length === 0',
+    replace: '.length === 0',
+    tests: webhook,
+  },
+  {
+    fault: 'a report that was recorded is believed later',
+    file: signatures,
+    find: 'Math.abs(now - Number(seconds)) > allowed',
+    replace: 'false',
+    tests: webhook,
+  },
+  {
+    fault: 'a report of Mailgun is believed without its key',
+    file: signatures,
+    find: "|| !isSame(Buffer.from(given, 'hex'), wanted)",
+    replace: '',
+    tests: webhook,
+  },
+];
