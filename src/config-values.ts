@@ -55,6 +55,16 @@ export const deliveryUrl = z
     error: 'has a % that is not followed by two hexadecimal digits: write %25',
   });
 
+/** The longest name that leaves room for the token of a message, see messages/return-path.ts. */
+const longestReturnName = 8;
+
+export const returnAddress = z
+  .string()
+  .regex(
+    new RegExp(`^[A-Za-z0-9._-]{1,${longestReturnName}}@[A-Za-z0-9.-]+$`),
+    `must look like bounce@mail.example.com, with at most ${longestReturnName} letters before the @`,
+  );
+
 /** Whether messages go out by SMTP. */
 export const isMail = (url: string | undefined): boolean => /^smtps?:/i.test(url ?? '');
 

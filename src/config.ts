@@ -10,6 +10,7 @@ import {
   postgresUrl,
   publicKey,
   rate,
+  returnAddress,
   webhookSecret,
 } from './config-values.ts';
 import { findUnknown, readEnvironment, type UnknownVariable } from './environment.ts';
@@ -184,6 +185,9 @@ export const variables = z.object({
     .default(10_000)
     .describe('milliseconds until a call counts as unanswered'),
   GW_MAIL_FROM: mailbox.optional().describe('whom e-mail is from, alerts included'),
+  GW_MAIL_BOUNCES: returnAddress
+    .optional()
+    .describe('where mail that cannot be delivered is returned to; gw bounces reads it'),
   GW_ALERT_URL: httpUrl.optional().describe('where notices of alerts are posted'),
   GW_ALERT_EMAIL_TO: z
     .string()

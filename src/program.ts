@@ -15,6 +15,7 @@ const modules: { names: string[]; load: () => Promise<Register> }[] = [
     names: ['messages'],
     load: async () => (await import('./commands/messages.ts')).registerMessages,
   },
+  { names: ['bounces'], load: async () => (await import('./commands/bounces.ts')).registerBounces },
   {
     names: ['migrate', 'watch', 'commit', 'uncommit', 'status', 'reset'],
     load: async () => (await import('./commands/migrate.ts')).registerMigrate,

@@ -1,5 +1,5 @@
 --! Previous: sha1:adc6711710f18ef581627c2030ffb2e2422fee22
---! Hash: sha1:dd58ba2f31bf85ac034ba66e59bce43e6b593af3
+--! Hash: sha1:f46669e03142d1bfb0c480ea89f93a0744392ef2
 --! Message: message-feedback
 --! Baseline: topics/25-message-feedback.sql
 
@@ -519,6 +519,42 @@ grant execute on function app_private.apply_delivery_events(text, jsonb)
 comment on function app_private.apply_delivery_events(text, jsonb) is
   'Records what a vendor reports: sendgrid, mailgun, or another name for the generic format. Returns how many events were new, known already, and of no use here.';
 --! EndIncluded functions/app_private/apply_delivery_events.sql
+--! Included functions/app_private/apply_returned_mail.sql
+-- Definer: see apply_delivery_events(). There is no caller to check: the return path of the
+-- mail was signed, and says which message it is about.
+create or replace function app_private.apply_returned_mail(
+  p_events jsonb, out applied integer, out known integer, out ignored integer
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  events jsonb;
+begin
+  select jsonb_agg(event.value || jsonb_build_object('idempotencyKey', (
+    select message_logs.idempotency_key
+    from app_public.message_logs
+    where message_logs.user_id = (event.value #>> '{message,userId}')::uuid
+      and message_logs.scheduled_send_time
+        >= (event.value #>> '{message,day}')::date::timestamp at time zone 'UTC'
+      and message_logs.scheduled_send_time
+        < ((event.value #>> '{message,day}')::date + 1)::timestamp at time zone 'UTC'
+      and left(app_private.sha256_hex(message_logs.idempotency_key), 16)
+        = event.value #>> '{message,keyHash}'
+    limit 1)))
+  into events
+  from jsonb_array_elements(p_events) as event (value);
+  select told.applied, told.known, told.ignored
+  into applied, known, ignored
+  from app_private.apply_delivery_events('mail', coalesce(events, '[]')) as told;
+end
+$$;
+
+grant execute on function app_private.apply_returned_mail(jsonb) to gw_worker;
+comment on function app_private.apply_returned_mail(jsonb) is
+  'Records what returned mail reports: an array of {id, event, permanent, timestamp, reason, message: {userId, keyHash, day}}. Returns how many events were new, known already, and of no use here.';
+--! EndIncluded functions/app_private/apply_returned_mail.sql
 --! Included functions/app_private/note_refused_addresses.sql
 -- A receiver that says at once that there is no such address reports what a vendor reports
 -- later.

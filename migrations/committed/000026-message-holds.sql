@@ -1,5 +1,5 @@
---! Previous: sha1:dd58ba2f31bf85ac034ba66e59bce43e6b593af3
---! Hash: sha1:ab1ab041ccae33e026f4863a32c632dc897e8f49
+--! Previous: sha1:f46669e03142d1bfb0c480ea89f93a0744392ef2
+--! Hash: sha1:bb0bc363a0d6e5ab3904c16e641deeb5ed675b1f
 --! Message: message-holds
 --! Baseline: topics/26-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ab1ab041ccae33e026f4863a32c632dc897e8f49
---! Hash: sha1:4033fce4a056c66ca98946071dd381351335dffa
+--! Previous: sha1:bb0bc363a0d6e5ab3904c16e641deeb5ed675b1f
+--! Hash: sha1:fa05c87ecdbc11137270fcea9d38b3076763b61b
 --! Message: digests
 --! Baseline: topics/27-digests.sql
 

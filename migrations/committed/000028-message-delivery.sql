@@ -1,5 +1,5 @@
---! Previous: sha1:4033fce4a056c66ca98946071dd381351335dffa
---! Hash: sha1:590e879a7ce4bc325bf727521758e5c5594dbdf5
+--! Previous: sha1:fa05c87ecdbc11137270fcea9d38b3076763b61b
+--! Hash: sha1:37438bb0d74d9ebed533b8b502fd55a5631ded9f
 --! Message: message-delivery
 --! Baseline: topics/28-message-delivery.sql
 
@@ -423,7 +423,8 @@ as $$
         else 'SENDING'
       end as status,
       -- Not infinity, which few programs that read jobs can show.
-      case when (p_hold).id is not null then coalesce((p_hold).held_until, timestamptz '9999-12-31 00:00 UTC')
+      case when (p_hold).id is not null then coalesce(
+          (p_hold).held_until, timestamptz '9999-12-31 00:00 UTC')
         else quiet.until end as held_until
     from (
       -- Without a zone nobody can tell the quiet hours, nor a digest's week.

@@ -1,5 +1,5 @@
---! Previous: sha1:590e879a7ce4bc325bf727521758e5c5594dbdf5
---! Hash: sha1:807ebcfc1c877d604bcb1325efae1426fa1e000e
+--! Previous: sha1:37438bb0d74d9ebed533b8b502fd55a5631ded9f
+--! Hash: sha1:53e03b17c57274c2a46884ca2a034248beef2c43
 --! Message: message-explain
 --! Baseline: topics/29-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:807ebcfc1c877d604bcb1325efae1426fa1e000e
---! Hash: sha1:dc4c143d076be1e0fd05034fe7e7fbd9a408cf64
+--! Previous: sha1:53e03b17c57274c2a46884ca2a034248beef2c43
+--! Hash: sha1:61dd203034a6e2a55cf65a52261165c510081f41
 --! Message: message-simulate
 --! Baseline: topics/30-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dc4c143d076be1e0fd05034fe7e7fbd9a408cf64
---! Hash: sha1:490b2a3228dafbdc7094c71086f525ff0e574c25
+--! Previous: sha1:61dd203034a6e2a55cf65a52261165c510081f41
+--! Hash: sha1:46922c152469569d9ff2a9f967f2e08e0c1c1283
 --! Message: operator-changes
 --! Baseline: topics/31-operator-changes.sql
 

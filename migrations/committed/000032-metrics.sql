@@ -1,5 +1,5 @@
---! Previous: sha1:490b2a3228dafbdc7094c71086f525ff0e574c25
---! Hash: sha1:59510db630d66bbc5c4b5d59dfd1bfc26b2aeea9
+--! Previous: sha1:46922c152469569d9ff2a9f967f2e08e0c1c1283
+--! Hash: sha1:c1c657f567f843f9b93eaacc3476dc5725469e6d
 --! Message: metrics
 --! Baseline: topics/32-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:59510db630d66bbc5c4b5d59dfd1bfc26b2aeea9
---! Hash: sha1:a35e52ca403ea34d2de4d0d56809824513f770f4
+--! Previous: sha1:c1c657f567f843f9b93eaacc3476dc5725469e6d
+--! Hash: sha1:a504e36fe80ed53ac6ecb1262d1752e63fecce1a
 --! Message: query-cache
 --! Baseline: topics/33-query-cache.sql
 

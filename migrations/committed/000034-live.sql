@@ -1,5 +1,5 @@
---! Previous: sha1:a35e52ca403ea34d2de4d0d56809824513f770f4
---! Hash: sha1:b64cada5c3c0b33b3f57a9e7a17c4e4162b0ee40
+--! Previous: sha1:a504e36fe80ed53ac6ecb1262d1752e63fecce1a
+--! Hash: sha1:aadcf73acce6f335e2c9d4c64865072067e6a315
 --! Message: live
 --! Baseline: topics/34-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b64cada5c3c0b33b3f57a9e7a17c4e4162b0ee40
---! Hash: sha1:0ea252e468bdd6c637b38df7bddf2689ce331d5a
+--! Previous: sha1:aadcf73acce6f335e2c9d4c64865072067e6a315
+--! Hash: sha1:c201daea271a2aaa80d6d69c2b1da16bc45dea8f
 --! Message: alerts
 --! Baseline: topics/35-alerts.sql
 

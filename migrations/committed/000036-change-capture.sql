@@ -1,5 +1,5 @@
---! Previous: sha1:0ea252e468bdd6c637b38df7bddf2689ce331d5a
---! Hash: sha1:4ca9581597a75927f1d098641940c14acf3eb151
+--! Previous: sha1:c201daea271a2aaa80d6d69c2b1da16bc45dea8f
+--! Hash: sha1:6dc83ec99339e94ff588683c74ba35ad6b0cb1a5
 --! Message: change-capture
 --! Baseline: topics/36-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4ca9581597a75927f1d098641940c14acf3eb151
---! Hash: sha1:d989d2d5e2f7b1444ed58f03c5f5c916a202e969
+--! Previous: sha1:6dc83ec99339e94ff588683c74ba35ad6b0cb1a5
+--! Hash: sha1:dfee4da3cd5c188d9e1c46ad586f22c481011d54
 --! Message: scrape
 --! Baseline: topics/37-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d989d2d5e2f7b1444ed58f03c5f5c916a202e969
---! Hash: sha1:78a4bd26b197b7af60ad01baa218708cbcfe4708
+--! Previous: sha1:dfee4da3cd5c188d9e1c46ad586f22c481011d54
+--! Hash: sha1:600bf3c04676d8bce173b0ae657eb8584253b933
 --! Message: schedule
 --! Baseline: topics/38-schedule.sql
 

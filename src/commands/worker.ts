@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { type Config, loadConfigOf } from '../config.ts';
 import { codeOf, messageOf } from '../errors.ts';
 import { openProcessLog } from '../log.ts';
+import { ReturnPaths } from '../messages/return-path.ts';
 import { unsubscribeLinks } from '../messages/unsubscribe-links.ts';
 import { connectionError } from '../postgres/connect.ts';
 import { locateDatabase } from '../server/locate.ts';
@@ -44,6 +45,11 @@ export function registerWorker(program: Command): void {
         publicUrl === undefined
           ? undefined
           : unsubscribeLinks(publicUrl, config.GW_JWT_SECRET ?? readSecrets().jwt);
+      const bounces = config.GW_MAIL_BOUNCES;
+      const returnPaths =
+        bounces === undefined
+          ? undefined
+          : new ReturnPaths(bounces, config.GW_JWT_SECRET ?? readSecrets().jwt);
       await untilMigrated(
         { url: urls.worker, forServer: options.wait === true, forAdoption: true, log },
         { host: config.GW_HOST, ports: [config.GW_METRICS_PORT] },
@@ -54,6 +60,7 @@ export function registerWorker(program: Command): void {
         alerts,
         log,
         unsubscribeUrl,
+        returnPath: returnPaths?.addressOf.bind(returnPaths),
         seals: sealsOf(config),
       }).catch((error: unknown) => {
         // A server that goes down while we connect gives no code.

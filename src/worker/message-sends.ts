@@ -24,6 +24,8 @@ export interface SendOptions {
   log: Log;
   /** The link by which a user turns such messages off. */
   unsubscribeUrl?: ((userId: string, messageType: string) => string) | undefined;
+  /** The address to which mail servers return a message. */
+  returnPath?: ((userId: string, idempotencyKey: string, due: string) => string) | undefined;
 }
 
 export const sendQueue = 'message-send';
@@ -62,7 +64,7 @@ export async function sendMessages(
   jobs: readonly { id: string; data: SendJob }[],
   tools: SendTools,
 ): Promise<void> {
-  const { pool, channel, log, unsubscribeUrl } = tools;
+  const { pool, channel, log, unsubscribeUrl, returnPath } = tools;
   const claims = jobs.map(({ id, data }) => ({ job_id: id, ...data }));
   if (tools.stopping.aborted) return giveBackJobs(claims, tools);
   const { rows: claimed } = await pool.query<Message>({
@@ -79,6 +81,11 @@ export async function sendMessages(
     unsubscribe_url: message.is_optional
       ? unsubscribeUrl?.(message.user_id, message.message_type)
       : undefined,
+    return_path: returnPath?.(
+      message.user_id,
+      message.idempotency_key,
+      message.scheduled_send_time,
+    ),
   }));
   const traces = new Map(jobs.map(({ id, data }) => [id, data.traceparent]));
   const counts: Record<string, number> = {};

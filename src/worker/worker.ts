@@ -24,6 +24,8 @@ export interface WorkerOptions {
   seals?: Pick<SealOptions, 'key' | 'url'> | undefined;
   /** See SendOptions; without it messages have no link. */
   unsubscribeUrl?: SendOptions['unsubscribeUrl'];
+  /** See SendOptions; without it mail is returned to its sender. */
+  returnPath?: SendOptions['returnPath'];
 }
 
 export interface Worker {
@@ -47,7 +49,7 @@ export const pgBossSchemaVersion = 43;
  * @throws GwError when the database has another version of pg-boss's schema
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { workerUrl, channel, log, unsubscribeUrl } = options;
+  const { workerUrl, channel, log, unsubscribeUrl, returnPath } = options;
   // One pool, pg-boss's too: its samples show all that the worker asks.
   const pool = new MeasuredPool({
     connectionString: workerUrl,
@@ -98,6 +100,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     channel,
     log,
     unsubscribeUrl,
+    returnPath,
     batchSize: 1000,
     lanes: 2,
   });

@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { projectRoot } from '../../src/project.ts';
 import { checkoutPrefix } from './leftovers.ts';
 
@@ -69,12 +70,13 @@ export class Checkout {
   }
 
   /** Runs `gw` to its end. */
-  run(args: string[], env: NodeJS.ProcessEnv = {}): Promise<Finished> {
+  run(args: string[], env: NodeJS.ProcessEnv = {}, input?: string): Promise<Finished> {
     const child = spawn(process.execPath, [join('src', 'bootstrap.mjs'), ...args], {
       cwd: this.folder,
       env: this.env(env),
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    }) as ChildProcessByStdio<Writable | null, Readable, Readable>;
+    child.stdin?.end(input);
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;

@@ -20,6 +20,8 @@ export interface Message {
   is_optional: boolean;
   /** Where the user can say that they do not want such messages; there may be no such place. */
   unsubscribe_url?: string | undefined;
+  /** To whom mail servers return it; to its sender, unless given. */
+  return_path?: string | undefined;
 }
 
 /** What became of one attempt. */

@@ -14,7 +14,7 @@ export function letterOf(message: Message, from: Mailbox, to: string): SendMailO
     from,
     to: { name: withoutControls(message.full_name), address: to },
     // Not read from headers: these have one receiver, whatever stands in a name.
-    envelope: { from: from.address, to: [to] },
+    envelope: { from: message.return_path ?? from.address, to: [to] },
     subject: withoutControls(subject),
     messageId: messageIdOf(message.idempotency_key, from),
     date: new Date(),
