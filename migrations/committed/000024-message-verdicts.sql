@@ -1,5 +1,5 @@
 --! Previous: sha1:330ccb23e1e8563c76727088f1e064addec17466
---! Hash: sha1:adc6711710f18ef581627c2030ffb2e2422fee22
+--! Hash: sha1:08ca8e0d4f69be20a490fece10ca3bcc04240ea8
 --! Message: message-verdicts
 --! Baseline: topics/24-message-verdicts.sql
 
@@ -41,6 +41,12 @@ create table app_private.answer_rules (
 create index answer_rules_channel_idx on app_private.answer_rules (channel);
 
 alter table app_private.answer_rules enable row level security;
+
+create policy everyone on app_private.answer_rules
+  for select to gw_monitor
+  using (true);
+
+grant select on app_private.answer_rules to gw_monitor;
 
 comment on table app_private.answer_rules is
   'What a refusal means: the first rule, by position, that matches it. Without one the attempt is repeated.';

@@ -1,5 +1,5 @@
---! Previous: sha1:adc6711710f18ef581627c2030ffb2e2422fee22
---! Hash: sha1:f46669e03142d1bfb0c480ea89f93a0744392ef2
+--! Previous: sha1:08ca8e0d4f69be20a490fece10ca3bcc04240ea8
+--! Hash: sha1:abff1679ac820129b31e9045ee85e73cdf7d6b31
 --! Message: message-feedback
 --! Baseline: topics/25-message-feedback.sql
 

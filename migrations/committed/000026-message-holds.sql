@@ -1,5 +1,5 @@
---! Previous: sha1:f46669e03142d1bfb0c480ea89f93a0744392ef2
---! Hash: sha1:bb0bc363a0d6e5ab3904c16e641deeb5ed675b1f
+--! Previous: sha1:abff1679ac820129b31e9045ee85e73cdf7d6b31
+--! Hash: sha1:43b5d39c37ccbc9bc5ab57b9771d86989ebba47a
 --! Message: message-holds
 --! Baseline: topics/26-message-holds.sql
 

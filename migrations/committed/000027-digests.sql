@@ -1,5 +1,5 @@
---! Previous: sha1:bb0bc363a0d6e5ab3904c16e641deeb5ed675b1f
---! Hash: sha1:fa05c87ecdbc11137270fcea9d38b3076763b61b
+--! Previous: sha1:43b5d39c37ccbc9bc5ab57b9771d86989ebba47a
+--! Hash: sha1:f3bbdaf1c4cacf4eb02a0cbb6a3f7a8edd2478c8
 --! Message: digests
 --! Baseline: topics/27-digests.sql
 

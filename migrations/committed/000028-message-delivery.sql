@@ -1,5 +1,5 @@
---! Previous: sha1:fa05c87ecdbc11137270fcea9d38b3076763b61b
---! Hash: sha1:37438bb0d74d9ebed533b8b502fd55a5631ded9f
+--! Previous: sha1:f3bbdaf1c4cacf4eb02a0cbb6a3f7a8edd2478c8
+--! Hash: sha1:8442f38c9f37fb3d6b051263a1f3cdc1dc432026
 --! Message: message-delivery
 --! Baseline: topics/28-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:37438bb0d74d9ebed533b8b502fd55a5631ded9f
---! Hash: sha1:53e03b17c57274c2a46884ca2a034248beef2c43
+--! Previous: sha1:8442f38c9f37fb3d6b051263a1f3cdc1dc432026
+--! Hash: sha1:044bf19f2e09629ceff669dd4e939db87d884237
 --! Message: message-explain
 --! Baseline: topics/29-message-explain.sql
 

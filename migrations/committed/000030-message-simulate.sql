@@ -1,5 +1,5 @@
---! Previous: sha1:53e03b17c57274c2a46884ca2a034248beef2c43
---! Hash: sha1:61dd203034a6e2a55cf65a52261165c510081f41
+--! Previous: sha1:044bf19f2e09629ceff669dd4e939db87d884237
+--! Hash: sha1:0ddddda2b0ca53d5c5054aced38def3dcd574d57
 --! Message: message-simulate
 --! Baseline: topics/30-message-simulate.sql
 

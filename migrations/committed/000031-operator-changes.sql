@@ -1,5 +1,5 @@
---! Previous: sha1:61dd203034a6e2a55cf65a52261165c510081f41
---! Hash: sha1:46922c152469569d9ff2a9f967f2e08e0c1c1283
+--! Previous: sha1:0ddddda2b0ca53d5c5054aced38def3dcd574d57
+--! Hash: sha1:63118509a064a31bace594c4d72dd892dd8e5048
 --! Message: operator-changes
 --! Baseline: topics/31-operator-changes.sql
 

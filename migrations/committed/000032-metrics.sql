@@ -1,5 +1,5 @@
---! Previous: sha1:46922c152469569d9ff2a9f967f2e08e0c1c1283
---! Hash: sha1:c1c657f567f843f9b93eaacc3476dc5725469e6d
+--! Previous: sha1:63118509a064a31bace594c4d72dd892dd8e5048
+--! Hash: sha1:ab67635ed3f694902cecabeecca866031476aa05
 --! Message: metrics
 --! Baseline: topics/32-metrics.sql
 

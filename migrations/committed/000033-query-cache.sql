@@ -1,5 +1,5 @@
---! Previous: sha1:c1c657f567f843f9b93eaacc3476dc5725469e6d
---! Hash: sha1:a504e36fe80ed53ac6ecb1262d1752e63fecce1a
+--! Previous: sha1:ab67635ed3f694902cecabeecca866031476aa05
+--! Hash: sha1:e0f2d5f01db0ea6574a35391bc0c6e4cd4645eb1
 --! Message: query-cache
 --! Baseline: topics/33-query-cache.sql
 

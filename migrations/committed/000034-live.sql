@@ -1,5 +1,5 @@
---! Previous: sha1:a504e36fe80ed53ac6ecb1262d1752e63fecce1a
---! Hash: sha1:aadcf73acce6f335e2c9d4c64865072067e6a315
+--! Previous: sha1:e0f2d5f01db0ea6574a35391bc0c6e4cd4645eb1
+--! Hash: sha1:c5e8419e8bab7e8e7a4a478f4414fe5d0719dd2f
 --! Message: live
 --! Baseline: topics/34-live.sql
 

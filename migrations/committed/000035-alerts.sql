@@ -1,5 +1,5 @@
---! Previous: sha1:aadcf73acce6f335e2c9d4c64865072067e6a315
---! Hash: sha1:c201daea271a2aaa80d6d69c2b1da16bc45dea8f
+--! Previous: sha1:c5e8419e8bab7e8e7a4a478f4414fe5d0719dd2f
+--! Hash: sha1:a07f57954e83698646d5474f2eeaacea711ac694
 --! Message: alerts
 --! Baseline: topics/35-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c201daea271a2aaa80d6d69c2b1da16bc45dea8f
---! Hash: sha1:6dc83ec99339e94ff588683c74ba35ad6b0cb1a5
+--! Previous: sha1:a07f57954e83698646d5474f2eeaacea711ac694
+--! Hash: sha1:af1883ad704e615d22ff9784a45a2d18949ee1d9
 --! Message: change-capture
 --! Baseline: topics/36-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6dc83ec99339e94ff588683c74ba35ad6b0cb1a5
---! Hash: sha1:dfee4da3cd5c188d9e1c46ad586f22c481011d54
+--! Previous: sha1:af1883ad704e615d22ff9784a45a2d18949ee1d9
+--! Hash: sha1:35ccf23306aa0476e7c6551122fba104c4deb9f0
 --! Message: scrape
 --! Baseline: topics/37-scrape.sql
 

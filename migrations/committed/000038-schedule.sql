@@ -1,5 +1,5 @@
---! Previous: sha1:dfee4da3cd5c188d9e1c46ad586f22c481011d54
---! Hash: sha1:600bf3c04676d8bce173b0ae657eb8584253b933
+--! Previous: sha1:35ccf23306aa0476e7c6551122fba104c4deb9f0
+--! Hash: sha1:f9c00c417e2f67c7ef5fcd6a8b495dee08d2661b
 --! Message: schedule
 --! Baseline: topics/38-schedule.sql
 

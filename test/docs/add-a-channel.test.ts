@@ -46,6 +46,7 @@ beforeAll(async () => {
   }
   for (const _ of [1, 2]) {
     await db.as('owner').unsafe(guide.at('migrations/current/0001-chat.sql'));
+    await db.as('owner').unsafe(guide.at('migrations/current/0002-chat-rules.sql'));
   }
   await hurryQueue(db.as('owner'));
   const worker = checkout.start(['worker'], {
@@ -86,7 +87,8 @@ test('a message arrives in the room, and is SENT', async () => {
 
 test('a refusal is FAILED, 503 and a broken connection are not', async () => {
   for (const [answer, status] of [
-    [{ status: 404 }, 'FAILED'],
+    [{ status: 413 }, 'FAILED'],
+    [{ status: 404 }, 'RETRYING'],
     [{ status: 503 }, 'RETRYING'],
     // The room remembers no key, so nobody knows.
     [reset, 'UNKNOWN'],

@@ -67,6 +67,21 @@ export const healthFaults: HealthFault[] = [
     findings: ['critical ops.never', 'critical ops.soon', 'warning ops.gap'],
   },
   {
+    check: 'message-holds',
+    title: 'messages that somebody stopped a day ago, and not a hold that ends or holds nothing',
+    violate: `
+      ${message('QUEUED', "now() - interval '1 day'", someone(1))}
+      insert into app_private.message_holds (reason, held_at, held_until) values
+        ('a wrong text', now() - interval '2 days', null),
+        ('a holiday', now() - interval '2 days', now() + interval '1 day'),
+        ('nothing', now() - interval '2 days', null);
+      update app_public.message_logs
+      set hold_id = (select id from app_private.message_holds where reason = 'a wrong text');
+      update app_private.message_holds set held_at = now() - interval '3 hours'
+      where reason = 'a wrong text';`,
+    findings: ['warning hold 1'],
+  },
+  {
     check: 'stuck-messages',
     title: 'messages that were due long ago, and not those that are sent, failed or due now',
     violate: `
