@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:673dcc43798074e0593fa2b71ca5de0e61911b15
+--! Hash: sha1:c7c827b7f4a45567d9bf668421f3f1833c77f219
 --! Message: schemas
 --! Baseline: topics/01-schemas.sql
 
@@ -30,9 +30,9 @@ comment on schema ops is
   'What the toolkit works on: partition and retention policies, pg_cron jobs, health checks, alerts, backups, the audit log, the state of change capture.';
 
 grant usage on schema app_public to app_user, app_anonymous, gw_readonly, gw_cdc;
-grant usage on schema app_hidden to app_user, app_anonymous, gw_readonly;
+grant usage on schema app_hidden to app_user, app_anonymous, gw_readonly, gw_sender;
 grant usage on schema app_private to gw_authenticator, gw_worker, gw_cdc, gw_monitor;
-grant usage on schema ops to gw_authenticator, gw_monitor, gw_worker, gw_cdc;
+grant usage on schema ops to gw_authenticator, gw_monitor, gw_worker, gw_cdc, gw_support;
 
 -- PostgreSQL lets every role execute a new function. Here a function needs a grant.
 alter default privileges for role gw_owner revoke execute on functions from public;

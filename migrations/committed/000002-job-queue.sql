@@ -1,5 +1,5 @@
---! Previous: sha1:673dcc43798074e0593fa2b71ca5de0e61911b15
---! Hash: sha1:f320351d66d2cfdd14809cbc80a6a77ab0e52deb
+--! Previous: sha1:c7c827b7f4a45567d9bf668421f3f1833c77f219
+--! Hash: sha1:79e5d6756a8226827ecf75523dc9513e8451418b
 --! Message: job-queue
 --! Baseline: topics/02-job-queue.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f320351d66d2cfdd14809cbc80a6a77ab0e52deb
---! Hash: sha1:c306770072ff5a5aedf03fee99d3bbcd223dd67c
+--! Previous: sha1:79e5d6756a8226827ecf75523dc9513e8451418b
+--! Hash: sha1:e2d030b2d76da26e1fd36668ab2fac612ebe3b7b
 --! Message: cron
 --! Baseline: topics/03-cron.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c306770072ff5a5aedf03fee99d3bbcd223dd67c
---! Hash: sha1:cf6d45859730782249da853d2342f26dcd7b61c3
+--! Previous: sha1:e2d030b2d76da26e1fd36668ab2fac612ebe3b7b
+--! Hash: sha1:91b815c4361dee5d7eb8b2bab93c4664d3c00450
 --! Message: partitions
 --! Baseline: topics/04-partitions.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cf6d45859730782249da853d2342f26dcd7b61c3
---! Hash: sha1:6a8dfecd0f79000b88a86649da1183db3f4aef68
+--! Previous: sha1:91b815c4361dee5d7eb8b2bab93c4664d3c00450
+--! Hash: sha1:42fbc93f9d2391075a8b7fe1da8308154b2fc32c
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 

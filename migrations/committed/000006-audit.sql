@@ -1,5 +1,5 @@
---! Previous: sha1:6a8dfecd0f79000b88a86649da1183db3f4aef68
---! Hash: sha1:e60697d0a9a7057a66523705205a8cf2db02ec16
+--! Previous: sha1:42fbc93f9d2391075a8b7fe1da8308154b2fc32c
+--! Hash: sha1:495e3ebcd8e328102dff665de0880c9ba80acdb5
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e60697d0a9a7057a66523705205a8cf2db02ec16
---! Hash: sha1:3f76b1a2b11f1a8ff651bc02a0537ec22dbd34e9
+--! Previous: sha1:495e3ebcd8e328102dff665de0880c9ba80acdb5
+--! Hash: sha1:55fb2459d28d647c76e49cd8de77e550f3aa1c29
 --! Message: time
 --! Baseline: topics/07-time.sql
 

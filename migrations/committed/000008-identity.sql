@@ -1,5 +1,5 @@
---! Previous: sha1:3f76b1a2b11f1a8ff651bc02a0537ec22dbd34e9
---! Hash: sha1:7840e5643ff42e9abb7fa786211388a465e9a656
+--! Previous: sha1:55fb2459d28d647c76e49cd8de77e550f3aa1c29
+--! Hash: sha1:9ddcc4c9454aeab8008fb840e34688c232774e70
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

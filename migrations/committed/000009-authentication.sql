@@ -1,5 +1,5 @@
---! Previous: sha1:7840e5643ff42e9abb7fa786211388a465e9a656
---! Hash: sha1:2bc4a6ee4b137196b009f6e8b15ff781d7311362
+--! Previous: sha1:9ddcc4c9454aeab8008fb840e34688c232774e70
+--! Hash: sha1:4a122b873b05655e74336a91fbbe2ca0d3a48b8a
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

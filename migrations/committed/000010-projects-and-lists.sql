@@ -1,5 +1,5 @@
---! Previous: sha1:2bc4a6ee4b137196b009f6e8b15ff781d7311362
---! Hash: sha1:0177c977b10bcc015c4769d7100469942f770871
+--! Previous: sha1:4a122b873b05655e74336a91fbbe2ca0d3a48b8a
+--! Hash: sha1:c318e297edc83a6d5ee70d4ec38ae38f628eb11d
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0177c977b10bcc015c4769d7100469942f770871
---! Hash: sha1:e747219d96250eda299bce22805e31f06f905950
+--! Previous: sha1:c318e297edc83a6d5ee70d4ec38ae38f628eb11d
+--! Hash: sha1:edee6f88c27d2598c28f5013836ab8e1db1b7056
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e747219d96250eda299bce22805e31f06f905950
---! Hash: sha1:a78a67cd8ec01ad4128791fa28dc1f430068c101
+--! Previous: sha1:edee6f88c27d2598c28f5013836ab8e1db1b7056
+--! Hash: sha1:f2647401bbaf4b8ac0690aa7734a389fe9d4cea1
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a78a67cd8ec01ad4128791fa28dc1f430068c101
---! Hash: sha1:aae707b646e2353bd2f6ecc206617fcb5c33e924
+--! Previous: sha1:f2647401bbaf4b8ac0690aa7734a389fe9d4cea1
+--! Hash: sha1:d4a1b9f149fc2206ebff381d2273aac66da38cd2
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:aae707b646e2353bd2f6ecc206617fcb5c33e924
---! Hash: sha1:5907d3d13336a4fa92a51cf9d9b3d3a69bda6263
+--! Previous: sha1:d4a1b9f149fc2206ebff381d2273aac66da38cd2
+--! Hash: sha1:e2c1db52f90e4da4deefd4e9dfb9bc2f7ffa4d14
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5907d3d13336a4fa92a51cf9d9b3d3a69bda6263
---! Hash: sha1:e65534d73ee35f5e6cf2aec1d5f8b0d3b220aab0
+--! Previous: sha1:e2c1db52f90e4da4deefd4e9dfb9bc2f7ffa4d14
+--! Hash: sha1:def9a298f5edf9cfcb53d98b6122c3111ccb4381
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

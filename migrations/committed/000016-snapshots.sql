@@ -1,5 +1,5 @@
---! Previous: sha1:e65534d73ee35f5e6cf2aec1d5f8b0d3b220aab0
---! Hash: sha1:941f4ee5a4b756fc0e1f41a8f72c7ec3ca06b0fb
+--! Previous: sha1:def9a298f5edf9cfcb53d98b6122c3111ccb4381
+--! Hash: sha1:a065d7b80805ac5a12095a329ca5a5e058a39489
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

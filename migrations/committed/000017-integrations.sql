@@ -1,5 +1,5 @@
---! Previous: sha1:941f4ee5a4b756fc0e1f41a8f72c7ec3ca06b0fb
---! Hash: sha1:b2f74fd4a5e2bbd65fe03f025acbb1cbe5cffccc
+--! Previous: sha1:a065d7b80805ac5a12095a329ca5a5e058a39489
+--! Hash: sha1:5b2436939213e79d879b4d052820c11d1c916861
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b2f74fd4a5e2bbd65fe03f025acbb1cbe5cffccc
---! Hash: sha1:3cc8076ec8788c5d1f5184825befe4b93c559ddd
+--! Previous: sha1:5b2436939213e79d879b4d052820c11d1c916861
+--! Hash: sha1:a03dc4bc06d0dce7f5d98220d8045ee733e11ea0
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 
@@ -36,6 +36,8 @@ create table app_public.subscriptions (
   stripe_subscription_id text,
   current_period_start timestamptz not null default now(),
   current_period_end timestamptz not null default now() + interval '1 month',
+  trial_ends_at timestamptz generated always as (
+    case when status = 'trialing' then current_period_end end) stored,
   usage_count integer not null default 0,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -107,6 +109,8 @@ comment on column app_public.subscriptions.current_period_start is
 comment on column app_public.subscriptions.current_period_end is
   'When the current period ends. The first use after it starts a new period, in which '
   'usageCount begins at 0 again.';
+comment on column app_public.subscriptions.trial_ends_at is
+  'When the trial ends; null when the subscription is no trial.';
 comment on column app_public.subscriptions.usage_count is
   'Number of units used from currentPeriodStart to currentPeriodEnd, counted by '
   'consumeUsage.';

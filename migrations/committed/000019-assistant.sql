@@ -1,5 +1,5 @@
---! Previous: sha1:3cc8076ec8788c5d1f5184825befe4b93c559ddd
---! Hash: sha1:8880cb9a47f960ccf8254dfda2361afdfe7c2e5c
+--! Previous: sha1:a03dc4bc06d0dce7f5d98220d8045ee733e11ea0
+--! Hash: sha1:c6736fc1fc3dee105520cca9ac7da5ba108e14c3
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

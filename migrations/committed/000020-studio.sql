@@ -1,5 +1,5 @@
---! Previous: sha1:8880cb9a47f960ccf8254dfda2361afdfe7c2e5c
---! Hash: sha1:b493380d0ac8dee685cffe9097f27df8a73739fd
+--! Previous: sha1:c6736fc1fc3dee105520cca9ac7da5ba108e14c3
+--! Hash: sha1:bb7e07485dcfe01e51a6bc40ebd601cb07c8352e
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

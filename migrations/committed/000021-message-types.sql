@@ -1,5 +1,5 @@
---! Previous: sha1:b493380d0ac8dee685cffe9097f27df8a73739fd
---! Hash: sha1:2fd2ea89eaae38e250c8838dd582fcef847a350d
+--! Previous: sha1:bb7e07485dcfe01e51a6bc40ebd601cb07c8352e
+--! Hash: sha1:f7dcfa923d57cb4def09487b208438bc834a0325
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 
@@ -10,34 +10,191 @@
  * nothing else: triggers make the view of the rules and the users' schedules follow.
  */
 
+--! Included functions/app_private/payload_problem.sql
+-- The part of JSON Schema that says what a form says: https://json-schema.org, draft 2020-12.
+create or replace function app_private.payload_problem(
+  p_schema jsonb, p_value jsonb, p_path text default 'payload'
+) returns text
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  kind constant text := jsonb_typeof(p_value);
+  wanted constant text := p_schema ->> 'type';
+  said constant text := p_value #>> '{}';
+  name text;
+  problem text;
+begin
+  if wanted is not null
+    and not (kind = wanted
+      or wanted = 'integer' and kind = 'number' and (said::numeric % 1) = 0)
+  then
+    return format('%s is not of the type %s', p_path, wanted);
+  end if;
+  if p_schema ? 'enum' and not (p_schema -> 'enum') @> jsonb_build_array(p_value) then
+    return format('%s is not one of %s', p_path, p_schema -> 'enum');
+  end if;
+  if kind = 'string' then
+    return case
+      when length(said) < (p_schema ->> 'minLength')::integer
+      then format('%s has less than %s characters', p_path, p_schema ->> 'minLength')
+      when length(said) > (p_schema ->> 'maxLength')::integer
+      then format('%s has more than %s characters', p_path, p_schema ->> 'maxLength')
+      when said !~ (p_schema ->> 'pattern')
+      then format('%s does not match %s', p_path, p_schema ->> 'pattern')
+      when p_schema ->> 'format' = 'date'
+        and said !~ '^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$'
+      then format('%s is not a date such as 2026-12-24', p_path)
+      when p_schema ->> 'format' = 'date-time'
+        and said !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$'
+      then format('%s is not an instant such as 2026-12-24T18:00:00Z', p_path)
+      when p_schema ->> 'format' = 'uri' and said !~* '^https?://[^\s<>"]+$'
+      then format('%s is not a link', p_path)
+    end;
+  end if;
+  if kind = 'number' then
+    return case
+      when said::numeric < (p_schema ->> 'minimum')::numeric
+      then format('%s is less than %s', p_path, p_schema ->> 'minimum')
+      when said::numeric > (p_schema ->> 'maximum')::numeric
+      then format('%s is more than %s', p_path, p_schema ->> 'maximum')
+    end;
+  end if;
+  if kind <> 'object' then
+    return null;
+  end if;
+
+  for name in
+    select required.value
+    from jsonb_array_elements_text(coalesce(p_schema -> 'required', '[]')) as required (value)
+  loop
+    if not p_value ? name then
+      return format('%s.%s is missing', p_path, name);
+    end if;
+  end loop;
+  for name in select * from jsonb_object_keys(p_value) as property order by property loop
+    if coalesce(p_schema -> 'properties', '{}') ? name then
+      problem := app_private.payload_problem(p_schema -> 'properties' -> name,
+        p_value -> name, p_path || '.' || name);
+      if problem is not null then
+        return problem;
+      end if;
+    elsif p_schema -> 'additionalProperties' = 'false' then
+      return format('%s.%s is not known', p_path, name);
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
+comment on function app_private.payload_problem(jsonb, jsonb, text) is
+  'What is wrong with a value, by a JSON schema: the keywords type, enum, properties, required, additionalProperties, minLength, maxLength, pattern, format (date, date-time, uri), minimum and maximum. Null when nothing is.';
+--! EndIncluded functions/app_private/payload_problem.sql
+--! Included functions/app_private/payload_schema_problem.sql
+-- A keyword that payload_problem() does not know would be a rule that nobody enforces.
+create or replace function app_private.payload_schema_problem(p_schema jsonb)
+returns text
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known constant text[] := array['$schema', 'title', 'description', 'type', 'enum',
+    'properties', 'required', 'additionalProperties', 'minLength', 'maxLength', 'pattern',
+    'format', 'minimum', 'maximum'];
+  unknown text;
+  property record;
+  problem text;
+begin
+  if jsonb_typeof(p_schema) <> 'object' then
+    return 'a schema is an object';
+  end if;
+  select keyword into unknown
+  from jsonb_object_keys(p_schema) as keyword
+  where keyword <> all (known)
+  order by keyword
+  limit 1;
+  if unknown is not null then
+    return format('the keyword %s is not known', unknown);
+  end if;
+  if p_schema ->> 'format' not in ('date', 'date-time', 'uri') then
+    return format('the format %s is not known', p_schema ->> 'format');
+  end if;
+  for property in select * from jsonb_each(coalesce(p_schema -> 'properties', '{}')) loop
+    if property.key !~ '^[a-z_]{1,63}$' then
+      return format('no template can name the property %s', property.key);
+    end if;
+    problem := app_private.payload_schema_problem(property.value);
+    if problem is not null then
+      return problem;
+    end if;
+  end loop;
+  -- A pattern or number that cannot be used.
+  perform app_private.payload_problem(p_schema, '"x"'), app_private.payload_problem(p_schema, '1');
+  return null;
+exception when data_exception then
+  return sqlerrm;
+end
+$$;
+
+comment on function app_private.payload_schema_problem(jsonb) is
+  'What is wrong with a JSON schema of a payload; null when nothing is.';
+--! EndIncluded functions/app_private/payload_schema_problem.sql
+--! Included functions/app_private/base_date_column.sql
+-- Other tables than these have no trigger that plans anew when a date changes.
+create or replace function app_private.base_date_column(
+  p_base_column text, out name text, out type regtype
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select format('%I.%I', pg_class.relname, pg_attribute.attname),
+    pg_attribute.atttypid::regtype
+  from pg_class
+  inner join pg_attribute on pg_attribute.attrelid = pg_class.oid
+  where pg_class.oid = any (
+      array['app_public.users'::regclass, 'app_public.subscriptions'::regclass])
+    and p_base_column in (
+      case when pg_class.oid = 'app_public.users'::regclass then pg_attribute.attname end,
+      pg_class.relname || '.' || pg_attribute.attname)
+    and pg_attribute.attnum > 0
+    and not pg_attribute.attisdropped
+    and pg_attribute.atttypid in ('date'::regtype, 'timestamptz'::regtype)
+$$;
+
+comment on function app_private.base_date_column(text) is
+  'The column that a message type''s base_column names, as a statement writes it, and its type; null when there is none.';
+--! EndIncluded functions/app_private/base_date_column.sql
 --! Included functions/app_private/make_user_messages.sql
 -- The view names the columns that message_types names. So it is as fast as a view written
--- by hand, and PostgreSQL refuses to drop a column while a type needs it.
+-- by hand, and PostgreSQL refuses to drop a column while a type needs it. Only a type that
+-- needs it makes the view read subscriptions.
 create or replace function app_private.make_user_messages() returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   wanted text;
+  source text;
 begin
   select string_agg(
-    format('(%L::text, %L::text, %s, %s, %s, %s)',
+    format('(%L::text, %L::text, %s, %s, %s, %s, %L::boolean, %L::text, %s)',
       types.type, types.repeats,
-      case base.atttypid when 'timestamptz'::regtype
-        then format('(users.%I at time zone coalesce(zone.name, ''UTC''))::date',
-          base.attname)
-        else format('users.%I', base.attname) end,
+      case base.type when 'timestamptz'::regtype
+        then format('(%s at time zone coalesce(zone.name, ''UTC''))::date', base.name)
+        else coalesce(base.name, 'null::date') end
+        || case when types.offset_days <> 0 then format(' + %s', types.offset_days) else '' end,
       case when types.send_time is null then 'users.send_time'
         else format('%L::time', types.send_time) end,
       case when types.opt_out_column is null then 'true'
         else format('coalesce(user_settings.%I, true)', types.opt_out_column) end,
-      (types.opt_out_column is not null)::text),
-    ', ' order by types.type)
-  into wanted
+      (types.opt_out_column is not null)::text, types.keeps_quiet_hours, types.late_policy,
+      types.cap_days),
+    ', ' order by types.type),
+    case when bool_or(base.name like 'subscriptions.%') then
+      'left join app_public.subscriptions on subscriptions.user_id = users.id' else '' end
+  into wanted, source
   from app_private.message_types as types
-  inner join pg_attribute as base
-    on base.attrelid = 'app_public.users'::regclass
-    and base.attname = types.base_column;
+  left join lateral app_private.base_date_column(types.base_column) as base on true;
 
   execute format($view$
     create or replace view app_private.user_messages with (security_invoker = true) as
@@ -45,14 +202,18 @@ begin
       wanted.send_time, wanted.is_wanted, wanted.is_optional, users.deleted_at,
       zone.name as timezone, users.leap_day_policy, users.first_name, users.last_name,
       coalesce(user_settings.locale, 'en') as locale, users.email,
-      user_settings.quiet_from, user_settings.quiet_until
+      case when wanted.keeps_quiet_hours then user_settings.quiet_from end as quiet_from,
+      case when wanted.keeps_quiet_hours then user_settings.quiet_until end as quiet_until,
+      wanted.late_policy, wanted.cap_days
     from app_public.users
     left join app_public.user_settings on user_settings.user_id = users.id
     left join app_hidden.known_timezones as zone on zone.name = users.timezone
+    %s
     cross join lateral (
       values %s
-    ) as wanted (message_type, repeats, base_date, send_time, is_wanted, is_optional)
-    $view$, wanted);
+    ) as wanted (message_type, repeats, base_date, send_time, is_wanted, is_optional,
+      keeps_quiet_hours, late_policy, cap_days)
+    $view$, source, wanted);
   comment on view app_private.user_messages is
     'One row for each user and message type, wanted or not: the date, time and zone that it depends on. The zone is null while the server does not know it. Made from message_types.';
 end
@@ -67,16 +228,19 @@ create or replace function app_private.tg_message_types__validate() returns trig
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  problem constant text := app_private.payload_schema_problem(new.payload_schema);
 begin
-  if not exists (
-    select from pg_attribute
-    where attrelid = 'app_public.users'::regclass
-      and attname = new.base_column
-      and attnum > 0
-      and atttypid in ('date'::regtype, 'timestamptz'::regtype)
-  ) then
-    raise exception 'app_public.users has no column % with a date', new.base_column
-      using errcode = 'GW042', hint = 'base_column names a date or timestamptz column.';
+  if (select name from app_private.base_date_column(new.base_column)) is null
+    and new.base_column is not null
+  then
+    raise exception 'there is no column % with a date', new.base_column
+      using errcode = 'GW042', hint = 'base_column names a date or timestamptz column of '
+        'app_public.users, or of app_public.subscriptions: subscriptions.trial_ends_at.';
+  end if;
+  if problem is not null then
+    raise exception 'the payload schema of % cannot be used: %', new.type, problem
+      using errcode = 'GW042';
   end if;
   if new.opt_out_column is not null and not exists (
     select from pg_attribute
@@ -122,26 +286,43 @@ create table app_private.message_types (
   type text not null,
   label text not null,
   repeats text not null default 'yearly',
-  base_column text not null,
+  base_column text,
+  offset_days integer not null default 0,
   send_time time,
   opt_out_column text,
+  keeps_quiet_hours boolean not null default true,
+  late_policy text not null default 'window',
+  cap_days integer not null default 2,
+  payload_schema jsonb,
   replan_after uuid default '00000000-0000-0000-0000-000000000000',
   constraint message_types_pkey primary key (type),
   constraint message_types_type_check check (type ~ '^[A-Z][A-Z0-9_]{0,39}$'),
   constraint message_types_label_check check (length(label) between 1 and 40),
-  constraint message_types_repeats_check check (repeats in ('yearly', 'weekly')),
+  constraint message_types_repeats_check
+    check (repeats in ('yearly', 'weekly', 'once', 'event')),
+  constraint message_types_base_column_check
+    check ((repeats = 'event') = (base_column is null)),
+  constraint message_types_offset_days_check
+    check (offset_days = 0 or repeats = 'once' and offset_days between -366 and 366),
+  constraint message_types_late_policy_check check (late_policy in ('window', 'day')),
+  constraint message_types_cap_days_check
+    check (cap_days between 0 and case repeats when 'weekly' then 6 else 50 end),
+  constraint message_types_payload_schema_check
+    check (repeats = 'event' or payload_schema is null),
   constraint message_types_send_time_check check (send_time < time '24:00')
 );
 
 alter table app_private.message_types enable row level security;
 
 create trigger _200_validate
-  before insert or update of repeats, base_column, send_time, opt_out_column
+  before insert or update of repeats, base_column, offset_days, send_time, opt_out_column,
+    keeps_quiet_hours, cap_days, payload_schema
   on app_private.message_types
   for each row execute function app_private.tg_message_types__validate();
 
 create trigger _900_apply
-  after insert or delete or update of type, repeats, base_column, send_time, opt_out_column
+  after insert or delete or update of type, repeats, base_column, offset_days, send_time,
+    opt_out_column, keeps_quiet_hours, late_policy, cap_days
   on app_private.message_types
   for each statement execute function app_private.tg_message_types__apply();
 
@@ -152,24 +333,35 @@ comment on column app_private.message_types.type is
 comment on column app_private.message_types.label is
   'What people call the occasion: birthday, weekly digest.';
 comment on column app_private.message_types.repeats is
-  'yearly: on the day of base_column, composed when planned. weekly: on Mondays after base_column, composed of the week''s figures when sent.';
+  'yearly: on the day of base_column, composed when planned. weekly: on Mondays after base_column, composed of the week''s figures when sent. once: offset_days after base_column. event: when the application calls send_message().';
 comment on column app_private.message_types.base_column is
-  'The column of app_public.users that has the date: a date, or a timestamptz, which is read in the user''s zone. A user with null there gets no message.';
+  'The column that has the date, of app_public.users or, as subscriptions.trial_ends_at, of app_public.subscriptions: a date, or a timestamptz, which is read in the user''s zone. A user with null there gets no message. Null for events.';
+comment on column app_private.message_types.offset_days is
+  'For once: so many days after the date; below 0, before it.';
 comment on column app_private.message_types.send_time is
   'The local time at which it is sent; null means the user''s send_time.';
 comment on column app_private.message_types.opt_out_column is
   'The column of app_public.user_settings that says who wants it; null means that nobody can turn it off.';
+comment on column app_private.message_types.keeps_quiet_hours is
+  'Whether it waits for the end of the user''s quiet hours.';
+comment on column app_private.message_types.late_policy is
+  'window: it may be sent within the late window. day: not after its local day either.';
+comment on column app_private.message_types.cap_days is
+  'A user whose date moves gets no second message of the type within so many days. It does not apply to events.';
+comment on column app_private.message_types.payload_schema is
+  'For events: the JSON schema of the payload, see payload_problem(); null means any object. Its properties are names of the templates.';
 comment on column app_private.message_types.replan_after is
   'A change of this row was applied to users up to this id; null when it has reached all.';
 
 insert into app_private.message_types
-  (type, label, repeats, base_column, send_time, opt_out_column, replan_after)
+  (type, label, repeats, base_column, send_time, opt_out_column, cap_days, replan_after)
 values
-  ('BIRTHDAY', 'birthday', 'yearly', 'birthday_date', null, 'birthday_messages', null),
+  -- Whoever corrects a date is not congratulated again.
+  ('BIRTHDAY', 'birthday', 'yearly', 'birthday_date', null, 'birthday_messages', 30, null),
   ('ANNIVERSARY', 'anniversary', 'yearly', 'anniversary_date', null,
-    'anniversary_messages', null),
+    'anniversary_messages', 30, null),
   -- A user who joins in a week gets a digest of it on the Monday after.
-  ('DIGEST', 'weekly digest', 'weekly', 'created_at', '08:00', 'weekly_digest', null);
+  ('DIGEST', 'weekly digest', 'weekly', 'created_at', '08:00', 'weekly_digest', 2, null);
 
 --! Included functions/app_private/check_message_type.sql
 create or replace function app_private.check_message_type(p_type text) returns void
@@ -309,6 +501,11 @@ begin
       'tasks_done', 'goals_touched', 'habit_days', 'reflections', 'mood_average',
       'previous_tasks_created', 'previous_tasks_done', 'previous_goals_touched',
       'previous_habit_days', 'previous_reflections', 'previous_mood_average']
+    when 'once' then array['date', 'days']
+    when 'event' then array(
+      select jsonb_object_keys(coalesce(message_types.payload_schema -> 'properties', '{}'))
+      from app_private.message_types
+      where message_types.type = new.message_type)
     else array['age', 'years']
   end;
   unknown := array(
@@ -419,13 +616,13 @@ create trigger _200_keep before truncate on app_private.message_templates
   for each statement execute function app_private.tg__keep();
 
 comment on table app_private.message_templates is
-  'Texts by type and locale. Planning fills in {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}}; {{#age}}…{{/age}} is left out when the year is not known. A weekly type has the names of digest_values() instead of age and years, and is filled in when sent.';
+  'Texts by type and locale. Planning fills in {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}}; {{#age}}…{{/age}} is left out when the year is not known. A weekly type has the names of digest_values() instead of age and years, and is filled in when sent. One that is sent once has date and days, an event the properties of its payload.';
 
 --! Included functions/app_private/compose_message.sql
 -- The year 1604 stands for one that is not known: then there is no age.
 create or replace function app_private.compose_message(
   p_message_type text, p_delivery_date date, p_base_date date,
-  p_first_name text, p_last_name text, p_locale text
+  p_first_name text, p_last_name text, p_locale text, p_payload jsonb default null
 ) returns table (subject text, body text)
 language sql stable
 as $$
@@ -441,22 +638,31 @@ as $$
     limit 1
   ) as template
   cross join (
-    select pg_catalog.jsonb_build_object(
+    select coalesce(p_payload, '{}') || pg_catalog.jsonb_build_object(
       'first_name', p_first_name,
       'last_name', p_last_name,
       'full_name', pg_catalog.btrim(p_first_name || ' ' || p_last_name),
       'age', years.passed,
-      'years', years.passed)
+      'years', years.passed,
+      'date', coalesce(p_payload ->> 'date', (p_base_date - moved.offset_days)::text),
+      'days', coalesce(p_payload -> 'days', pg_catalog.to_jsonb(
+        pg_catalog.abs(moved.offset_days))))
     from (
       select case when pg_catalog.date_part('year', p_base_date) <> 1604
         then pg_catalog.date_part('year', p_delivery_date)
           - pg_catalog.date_part('year', p_base_date) end
     ) as years (passed)
+    left join (
+      select message_types.offset_days
+      from app_private.message_types
+      where message_types.type = p_message_type
+        and message_types.repeats = 'once'
+    ) as moved on true
   ) as given (names)
 $$;
 
-comment on function app_private.compose_message(text, date, date, text, text, text) is
-  'Subject and text of a message, in the locale, its language, or English.';
+comment on function app_private.compose_message(text, date, date, text, text, text, jsonb) is
+  'Subject and text of a message, in the locale, its language, or English. An event''s payload fills in its template.';
 --! EndIncluded functions/app_private/compose_message.sql
 
 insert into app_private.message_templates (message_type, locale, subject, body) values

@@ -1,5 +1,5 @@
---! Previous: sha1:2fd2ea89eaae38e250c8838dd582fcef847a350d
---! Hash: sha1:cb3bc934276f8a466b9a9689e8a6888fe0482c49
+--! Previous: sha1:f7dcfa923d57cb4def09487b208438bc834a0325
+--! Hash: sha1:ba3798d45fde250380de479f4f8d409b78edb9b6
 --! Message: messages
 --! Baseline: topics/22-messages.sql
 
@@ -68,6 +68,8 @@ create table app_public.message_logs (
   channel text,
   provider_message_id text,
   hold_id integer,
+  payload jsonb,
+  local_time timestamp,
   stage text not null generated always as (case
       when status = 'SENT' then 'sent'
       when status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING') then 'open'
@@ -181,6 +183,10 @@ comment on column app_public.message_logs.provider_message_id is
   'The name that the vendor has for it, as its answer said; null when it said none.';
 comment on column app_public.message_logs.hold_id is
   'The hold that keeps it from being sent, or the latest that did; null when none does.';
+comment on column app_public.message_logs.payload is
+  'What the application said of an event; null for other types.';
+comment on column app_public.message_logs.local_time is
+  'The local time at which an event is due, when the application said one; it moves with the user''s time zone.';
 comment on column app_public.message_logs.stage is
   'open: planned or on its way. sent. ended: failed, canceled, expired, suppressed, or unknown. The index holds it instead of the status, which changes more often.';
 comment on column app_public.message_logs.created_at is 'When it was planned.';
@@ -198,6 +204,32 @@ comment on constraint message_logs_status_check on app_public.message_logs is
   '@value UNKNOWN Perhaps sent: the channel did not say.\n'
   '@value SUPPRESSED Not sent: the address takes no such messages.\n'
   'a status is one of those of a message';
+
+-- What the ledger is for planned messages, this is for events: of two calls with one key,
+-- one makes the message.
+create table app_private.message_keys (
+  user_id uuid not null,
+  message_type text not null,
+  key text not null,
+  message_id uuid not null,
+  scheduled_send_time timestamptz not null,
+  made_at timestamptz not null default now(),
+  constraint message_keys_pkey primary key (user_id, message_type, key),
+  constraint message_keys_user_id_fkey
+    foreign key (user_id) references app_public.users on delete cascade,
+  constraint message_keys_message_type_fkey
+    foreign key (message_type) references app_private.message_types,
+  constraint message_keys_key_check check (length(key) between 1 and 200)
+);
+
+create index message_keys_made_at_idx on app_private.message_keys (made_at);
+
+create index message_keys_message_type_idx on app_private.message_keys (message_type);
+
+alter table app_private.message_keys enable row level security;
+
+comment on table app_private.message_keys is
+  'One row for each message that the application sent, by its key.';
 
 -- One row. How long after its time a message may still be sent. Without the row nothing
 -- is planned or sent, so nobody can delete it.

@@ -1,5 +1,5 @@
---! Previous: sha1:cb3bc934276f8a466b9a9689e8a6888fe0482c49
---! Hash: sha1:330ccb23e1e8563c76727088f1e064addec17466
+--! Previous: sha1:ba3798d45fde250380de479f4f8d409b78edb9b6
+--! Hash: sha1:1f186925da2a94ae72a05fb718a07d955b15624f
 --! Message: message-planning
 --! Baseline: topics/23-message-planning.sql
 
@@ -39,7 +39,8 @@ select user_messages.user_id, user_messages.message_type, user_messages.repeats,
   user_messages.base_date, user_messages.send_time, user_messages.timezone,
   user_messages.leap_day_policy, user_messages.first_name, user_messages.last_name,
   user_messages.locale, user_messages.quiet_from, user_messages.quiet_until,
-  user_messages.email, user_messages.is_optional
+  user_messages.email, user_messages.is_optional, user_messages.late_policy,
+  user_messages.cap_days
 from app_private.user_messages
 where user_messages.deleted_at is null
   and user_messages.is_wanted
@@ -145,6 +146,9 @@ as $$
         date_trunc('week', p_now at time zone 'UTC') + interval '14 days',
         interval '7 days') as monday
       where rules.repeats = 'weekly'
+      union all
+      select rules.base_date
+      where rules.repeats = 'once'
     ) as candidate
     cross join lateral (
       select app_hidden.local_to_instant(
@@ -152,17 +156,18 @@ as $$
       offset 0
     ) as moment (instant)
     where candidate.delivery_date >= least(message_schedule.delivery_date, settings.first_day)
-      and candidate.delivery_date > rules.base_date
+      and (candidate.delivery_date > rules.base_date or rules.repeats = 'once')
       and (moment.instant > p_now - settings.late_window
         or message_schedule.delivery_date = candidate.delivery_date)
-      -- A user who moves February 29 by a day after the message does not get it twice.
-      and (candidate.delivery_date > settings.last_planned_day
+      -- A user who moves the date by some days after the message does not get it twice.
+      and (candidate.delivery_date > settings.last_planned_day + rules.cap_days
         or not exists (
           select from app_private.message_ledger
           where message_ledger.user_id = rules.user_id
             and message_ledger.message_type = rules.message_type
             and message_ledger.delivery_date
-              between candidate.delivery_date - 2 and candidate.delivery_date + 2
+              between candidate.delivery_date - rules.cap_days
+                and candidate.delivery_date + rules.cap_days
         ))
     order by candidate.delivery_date
     limit 1
@@ -340,9 +345,10 @@ language sql immutable
 as $$
   select case
     when p_deleted_at is not null then 'the account was closed'
-    when not p_is_wanted or p_base_date is null
+    when not p_is_wanted or p_base_date is null and p_repeats <> 'event'
     then 'the user does not want this message any more'
     when not p_has_address then 'the user has no e-mail address'
+    when p_repeats = 'once' and p_delivery_date <> p_base_date then 'the date was changed'
     when p_repeats = 'yearly'
       and (p_delivery_date <= p_base_date
         or p_delivery_date is distinct from app_hidden.occurrence_in_year(p_base_date,
@@ -395,10 +401,13 @@ begin
         rules.base_date, rules.leap_day_policy, unsent.delivery_date) as reason,
       -- A message that moves into the past is due now, and not missed. While the server
       -- does not know the zone, the instant stays.
-      case when rules.timezone is null then unsent.scheduled_send_time
+      case when rules.timezone is null
+          or rules.repeats = 'event' and unsent.local_time is null
+        then unsent.scheduled_send_time
         else greatest(
           app_hidden.local_to_instant(
-            unsent.delivery_date + rules.send_time, rules.timezone),
+            coalesce(unsent.local_time, unsent.delivery_date + rules.send_time),
+            rules.timezone),
           least(p_now, unsent.scheduled_send_time)) end as instant,
       text.subject, text.body
     from unsent
@@ -407,10 +416,10 @@ begin
       and rules.message_type = unsent.message_type
     -- What may have reached somebody is repeated as it was.
     left join lateral app_private.compose_message(unsent.message_type, unsent.delivery_date,
-      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      rules.base_date, rules.first_name, rules.last_name, rules.locale, unsent.payload) as text
       on unsent.recipient_name is null
-      and rules.repeats = 'yearly'
-      and rules.base_date is not null
+      and rules.repeats <> 'weekly'
+      and (rules.base_date is not null or rules.repeats = 'event')
   ),
   written as (
     update app_public.message_logs
@@ -572,7 +581,7 @@ begin
     -- A weekly message is composed when it is sent: then its week is over.
     left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
       rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
-      on rules.repeats = 'yearly'
+      on rules.repeats <> 'weekly'
     returning 1
   )
   select count(*) into planned from logged;
@@ -780,9 +789,11 @@ begin
     return null;
   end if;
 
-  select string_agg(distinct format(', %%1$s.%I', base_column), '')
+  select string_agg(distinct format(', %%1$s.%s', split_part(base.name, '.', 2)), '')
   into dates
-  from app_private.message_types;
+  from app_private.message_types
+  cross join lateral app_private.base_date_column(message_types.base_column) as base
+  where base.name like 'users.%';
   execute format($sql$
     select array_agg(new_rows.id)
     from new_rows
@@ -848,6 +859,69 @@ $$;
 comment on function app_private.tg_user_settings__replan() is
   'Replans a user''s messages that were not sent, after a change of the settings.';
 --! EndIncluded functions/app_private/tg_user_settings__replan.sql
+--! Included functions/app_private/tg_subscriptions__replan.sql
+-- Definer: see tg_users__replan(). Usage changes often, a date seldom.
+create or replace function app_private.tg_subscriptions__replan() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+    select from app_private.message_types
+    where message_types.base_column like 'subscriptions.%'
+  ) then
+    perform app_private.try_users('replan', array[new.user_id]);
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_subscriptions__replan() is
+  'Replans a user''s messages after a change of the dates of the subscription.';
+--! EndIncluded functions/app_private/tg_subscriptions__replan.sql
+--! Included functions/app_private/make_event_message.sql
+create or replace function app_private.make_event_message(
+  p_message_id uuid, p_rules app_private.user_messages, p_key text, p_payload jsonb,
+  p_due timestamptz, p_local_time timestamp
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  day constant date := coalesce(p_local_time,
+    p_due at time zone coalesce(p_rules.timezone, 'UTC'))::date;
+  refusal constant text := app_private.message_refusal(p_rules.deleted_at,
+    p_rules.is_wanted, p_rules.email is not null, p_rules.repeats, null,
+    p_rules.leap_day_policy, day);
+  suppression constant text :=
+    app_private.suppression(p_rules.email, p_rules.is_optional);
+  text record;
+begin
+  select composed.subject, composed.body
+  into text
+  from app_private.compose_message(p_rules.message_type, day, null, p_rules.first_name,
+    p_rules.last_name, p_rules.locale, p_payload) as composed;
+  insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+    message_subject, message_content, scheduled_send_time, idempotency_key, status,
+    error_message, payload, local_time)
+  values (p_rules.user_id, p_message_id, p_rules.message_type, day, text.subject, text.body,
+    p_due, concat_ws(':', p_rules.user_id, p_rules.message_type, p_key),
+    case when refusal is not null then 'CANCELED' when suppression is not null
+      then 'SUPPRESSED' else 'SCHEDULED' end,
+    coalesce(refusal, suppression), p_payload, p_local_time);
+  -- The planner would queue it with its next tick, a minute later.
+  if refusal is null and suppression is null and p_due <= now() + interval '90 seconds' then
+    perform app_private.enqueue_messages(array[p_rules.user_id], array[p_message_id],
+      array[p_due], '-infinity');
+  end if;
+end
+$$;
+
+comment on function app_private.make_event_message(
+  uuid, app_private.user_messages, text, jsonb, timestamptz, timestamp) is
+  'Writes a message that the application sends, and queues it when it is due.';
+--! EndIncluded functions/app_private/make_event_message.sql
 --! Included functions/app_private/requeue_lost_messages.sql
 -- A job can be lost: deleted by hand, or expired because no worker ran for a week. Its
 -- message would wait for ever. claim_messages() decides whether it may still be sent.
@@ -925,3 +999,7 @@ create trigger _600_replan_insert after insert on app_public.user_settings
 create trigger _600_replan_update after update on app_public.user_settings
   referencing old table as old_rows new table as new_rows
   for each statement execute function app_private.tg_user_settings__replan();
+
+create trigger _600_replan after insert or update of status, current_period_end
+  on app_public.subscriptions
+  for each row execute function app_private.tg_subscriptions__replan();

@@ -1,5 +1,5 @@
---! Previous: sha1:330ccb23e1e8563c76727088f1e064addec17466
---! Hash: sha1:08ca8e0d4f69be20a490fece10ca3bcc04240ea8
+--! Previous: sha1:1f186925da2a94ae72a05fb718a07d955b15624f
+--! Hash: sha1:78f24d6af418c2bf302923d4431055972dea7e8e
 --! Message: message-verdicts
 --! Baseline: topics/24-message-verdicts.sql
 
@@ -27,8 +27,8 @@ create table app_private.answer_rules (
     foreign key (channel) references app_private.delivery_channels on delete cascade,
   constraint answer_rules_stage_check check (length(stage) between 1 and 40),
   constraint answer_rules_code_check
-    check (lowest_code between 100 and 999 and highest_code between lowest_code and 999
-      or lowest_code is null and highest_code is null),
+    check (num_nulls(lowest_code, highest_code) <> 1
+      and lowest_code >= 100 and highest_code between lowest_code and 999),
   constraint answer_rules_enhanced_code_check
     check (enhanced_code ~ '^[45]\.(\d{1,3}|%)(\.(\d{1,3}|%))?$'),
   constraint answer_rules_pattern_check

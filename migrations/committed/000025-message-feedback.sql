@@ -1,5 +1,5 @@
---! Previous: sha1:08ca8e0d4f69be20a490fece10ca3bcc04240ea8
---! Hash: sha1:abff1679ac820129b31e9045ee85e73cdf7d6b31
+--! Previous: sha1:78f24d6af418c2bf302923d4431055972dea7e8e
+--! Hash: sha1:61f5319944028b4ea5fb0ad4a0b314006f968f30
 --! Message: message-feedback
 --! Baseline: topics/25-message-feedback.sql
 
@@ -657,3 +657,150 @@ $$;
 comment on function ops.lift_suppression(text, text) is
   'Lets messages be sent again to an e-mail address. What was reported before does not count any more.';
 --! EndIncluded functions/ops/lift_suppression.sql
+
+-- Here, since they look at what is suppressed.
+--! Included functions/app_hidden/send_message.sql
+-- Definer: the application may send, and reads no table. It runs in the caller's
+-- transaction: when that is rolled back, nothing is sent.
+create or replace function app_hidden.send_message(
+  p_message_type text, p_user_id uuid, p_key text, p_payload jsonb default '{}',
+  p_due_at timestamptz default null, p_local_time timestamp default null
+) returns uuid
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  rules app_private.user_messages;
+  schema jsonb;
+  problem text;
+  due timestamptz;
+  message_id uuid;
+begin
+  perform ops.refuse_when_fenced();
+  select message_types.payload_schema
+  into schema
+  from app_private.message_types
+  where message_types.type = p_message_type
+    and message_types.repeats = 'event';
+  if not found then
+    perform app_private.check_message_type(p_message_type);
+    raise exception 'messages of the type % are not sent by the application', p_message_type
+      using errcode = 'GW043', hint = 'The planner sends them. A type that repeats event is.';
+  end if;
+  if coalesce(length(p_key), 0) not between 1 and 200 or p_key ~ '[[:cntrl:]]' then
+    raise exception 'a key of 1 to 200 characters is needed'
+      using errcode = 'GW043', hint = 'It makes the message unique: appointment:4711.';
+  end if;
+  problem := case when jsonb_typeof(p_payload) is distinct from 'object'
+    then 'payload is not an object'
+    else app_private.payload_problem(coalesce(schema, '{}'), p_payload) end;
+  if problem is null and octet_length(p_payload::text) > 20000 then
+    problem := 'payload has more than 20000 bytes';
+  end if;
+  if problem is not null then
+    raise exception '%', problem
+      using errcode = 'GW043', hint = 'payload_schema of app_private.message_types says what it has.';
+  end if;
+  if p_due_at is not null and p_local_time is not null then
+    raise exception 'a message is due at an instant or at a local time, not both'
+      using errcode = 'GW043';
+  end if;
+
+  -- One change of a user at a time: see replan_messages().
+  perform from app_public.users where id = p_user_id for no key update;
+  select user_messages.*
+  into rules
+  from app_private.user_messages
+  where user_messages.user_id = p_user_id
+    and user_messages.message_type = p_message_type;
+  if not found then
+    raise exception 'there is no user with this id' using errcode = 'GW043';
+  end if;
+  due := coalesce(app_hidden.local_to_instant(p_local_time, rules.timezone), p_due_at, now());
+  if due not between now() - interval '1 day' and now() + interval '366 days' then
+    raise exception 'a message is due within a year, and not more than a day ago'
+      using errcode = 'GW043';
+  end if;
+
+  insert into app_private.message_keys
+    (user_id, message_type, key, message_id, scheduled_send_time)
+  values (p_user_id, p_message_type, p_key, gen_random_uuid(), due)
+  on conflict do nothing
+  returning message_keys.message_id into message_id;
+  if message_id is null then
+    select message_keys.message_id
+    into message_id
+    from app_private.message_keys
+    where (message_keys.user_id, message_keys.message_type, message_keys.key)
+      = (p_user_id, p_message_type, p_key);
+    return message_id;
+  end if;
+  perform app_private.make_event_message(message_id, rules, p_key, p_payload, due,
+    p_local_time);
+  return message_id;
+end
+$$;
+
+grant execute on function app_hidden.send_message(
+  text, uuid, text, jsonb, timestamptz, timestamp) to gw_sender;
+comment on function app_hidden.send_message(
+  text, uuid, text, jsonb, timestamptz, timestamp) is
+  'Sends a message of a type that repeats event to a user, once for each key: at an instant, at a local time of the user, or now. Returns its id, also when the key was used before. Raises GW043 for a wrong type, key, payload or time, GW070 in a copy that nobody has adopted.';
+--! EndIncluded functions/app_hidden/send_message.sql
+--! Included functions/app_hidden/cancel_message.sql
+-- Definer: see send_message(). The key can be used again: nothing was sent with it.
+create or replace function app_hidden.cancel_message(
+  p_message_type text, p_user_id uuid, p_key text
+) returns boolean
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  made app_private.message_keys;
+  message app_public.message_logs;
+begin
+  perform ops.refuse_when_fenced();
+  perform from app_public.users where id = p_user_id for no key update;
+  select *
+  into made
+  from app_private.message_keys
+  where (message_keys.user_id, message_keys.message_type, message_keys.key)
+    = (p_user_id, p_message_type, p_key);
+  select message_logs.*
+  into message
+  from app_public.message_logs
+  where message_logs.user_id = p_user_id
+    and message_logs.id = made.message_id
+    -- A local time moves with the user's zone, by a day at most.
+    and message_logs.scheduled_send_time between made.scheduled_send_time - interval '2 days'
+      and made.scheduled_send_time + interval '2 days'
+  for update;
+  if message.id is null
+    or message.status not in ('SCHEDULED', 'QUEUED', 'RETRYING')
+    or message.uncertain_since is not null
+  then
+    return false;
+  end if;
+
+  update app_public.message_logs
+  set status = 'CANCELED', job_id = null, hold_id = null,
+    error_message = 'canceled by the application'
+  where user_id = message.user_id
+    and id = message.id
+    and scheduled_send_time = message.scheduled_send_time;
+  delete from pgboss.job
+  where job.name = 'message-send'
+    and job.id = message.job_id;
+  delete from app_private.message_keys
+  where (message_keys.user_id, message_keys.message_type, message_keys.key)
+    = (p_user_id, p_message_type, p_key);
+  return true;
+end
+$$;
+
+grant execute on function app_hidden.cancel_message(text, uuid, text) to gw_sender;
+comment on function app_hidden.cancel_message(text, uuid, text) is
+  'Cancels a message of send_message() by its key. False when there is none, or it was sent or may have been.';
+--! EndIncluded functions/app_hidden/cancel_message.sql

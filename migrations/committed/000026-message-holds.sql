@@ -1,5 +1,5 @@
---! Previous: sha1:abff1679ac820129b31e9045ee85e73cdf7d6b31
---! Hash: sha1:43b5d39c37ccbc9bc5ab57b9771d86989ebba47a
+--! Previous: sha1:61f5319944028b4ea5fb0ad4a0b314006f968f30
+--! Hash: sha1:7aa82f00759b49701ff63e3e48abeff4dac11142
 --! Message: message-holds
 --! Baseline: topics/26-message-holds.sql
 

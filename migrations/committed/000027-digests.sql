@@ -1,5 +1,5 @@
---! Previous: sha1:43b5d39c37ccbc9bc5ab57b9771d86989ebba47a
---! Hash: sha1:f3bbdaf1c4cacf4eb02a0cbb6a3f7a8edd2478c8
+--! Previous: sha1:7aa82f00759b49701ff63e3e48abeff4dac11142
+--! Hash: sha1:7134ffec558d0471b38ef734ba55604ddeaa09ea
 --! Message: digests
 --! Baseline: topics/27-digests.sql
 

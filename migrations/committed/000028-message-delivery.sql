@@ -1,5 +1,5 @@
---! Previous: sha1:f3bbdaf1c4cacf4eb02a0cbb6a3f7a8edd2478c8
---! Hash: sha1:8442f38c9f37fb3d6b051263a1f3cdc1dc432026
+--! Previous: sha1:7134ffec558d0471b38ef734ba55604ddeaa09ea
+--! Hash: sha1:e625d85046f3ebbc483e42c0beff94d7a0ac508b
 --! Message: message-delivery
 --! Baseline: topics/28-message-delivery.sql
 
@@ -523,7 +523,10 @@ as $$
         rules.email is not null, rules.repeats,
         rules.base_date, rules.leap_day_policy, found.delivery_date),
       case when found.id = any (p_empty_digests) then 'nothing happened in that week' end),
-    rules.timezone, rules.quiet_from, rules.quiet_until, found.send_until,
+    rules.timezone, rules.quiet_from, rules.quiet_until,
+    case rules.late_policy when 'day' then least(found.send_until, app_hidden.local_to_instant(
+        (found.delivery_date + 1)::timestamp, rules.timezone))
+      else found.send_until end,
     found.uncertain_since, channel.key_lifetime, found.retry_count, channel.max_attempts,
     stopped.suppression, stopped.hold) as decision
   -- Every function that changes many of these rows locks them in this order.

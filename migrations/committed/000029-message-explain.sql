@@ -1,5 +1,5 @@
---! Previous: sha1:8442f38c9f37fb3d6b051263a1f3cdc1dc432026
---! Hash: sha1:044bf19f2e09629ceff669dd4e939db87d884237
+--! Previous: sha1:e625d85046f3ebbc483e42c0beff94d7a0ac508b
+--! Hash: sha1:f68fb4329d3ac836cec9a1311d1ce9f4bf3a6bb0
 --! Message: message-explain
 --! Baseline: topics/29-message-explain.sql
 
@@ -108,8 +108,19 @@ begin
         to_char(p_date, 'FMDay'), date_trunc('week', p_date)::date) end;
     return;
   end if;
+  if p_rules.repeats = 'event' then
+    is_occasion := true;
+    detail := p_label || ': sent when the application says so';
+    return;
+  end if;
   if base_date is null then
     detail := format('the user has set no %s', p_label);
+    return;
+  end if;
+  if p_rules.repeats = 'once' then
+    is_occasion := p_date = base_date;
+    detail := format(case when is_occasion then 'this is the day of the user''s %s'
+      else 'the user''s %s is on %s' end, p_label, base_date);
     return;
   end if;
   if p_date <= base_date then
@@ -195,7 +206,7 @@ begin
     as described
   where message_types.type = p_rules.message_type;
   return next;
-  if not is_occasion or p_rules.timezone is null then
+  if not is_occasion or p_rules.timezone is null or p_rules.repeats = 'event' then
     return;
   end if;
 
@@ -369,6 +380,11 @@ begin
     return;
   end if;
 
+  if p_rules.repeats = 'event' then
+    is_over := true;
+    detail := 'the application has sent no such message for this day';
+    return;
+  end if;
   if p_rules.timezone is null then
     detail := 'not planned: the server does not know the user''s time zone. The planner '
       'takes the user up when it does';
@@ -411,7 +427,8 @@ begin
   from app_private.message_ledger
   where message_ledger.user_id = p_rules.user_id
     and message_ledger.message_type = p_rules.message_type
-    and message_ledger.delivery_date between p_date - 2 and p_date + 2
+    and message_ledger.delivery_date
+      between p_date - p_rules.cap_days and p_date + p_rules.cap_days
   limit 1;
   if neighbor is not null then
     detail := format('not planned: the message of %s counts for this occasion',
@@ -469,6 +486,10 @@ begin
   ) into is_taken;
   send_until := coalesce(p_message.send_until,
     p_message.scheduled_send_time + app_private.late_window());
+  if p_rules.late_policy = 'day' then
+    send_until := least(send_until, app_hidden.local_to_instant(
+      (p_message.delivery_date + 1)::timestamp, p_rules.timezone));
+  end if;
 
   topic := 'state';
   at := case status
@@ -492,7 +513,8 @@ begin
     when 'EXPIRED' then coalesce(p_message.error_message, 'it was too late')
       || '. To send it all the same: gw messages redrive --message ' || p_message.id
     when 'CANCELED' then coalesce(p_message.error_message, 'not wanted any more')
-      || case when is_taken then '. It is not planned again, but can be sent: '
+      || case when p_rules.repeats = 'event' then ''
+        when is_taken then '. It is not planned again, but can be sent: '
         || 'gw messages redrive --message ' || p_message.id
         else '. It is planned again when the rules have it again in time' end
     when 'UNKNOWN' then coalesce(p_message.error_message, 'it may have been delivered')
@@ -657,7 +679,9 @@ begin
       rules.email is not null, rules.repeats,
       rules.base_date, rules.leap_day_policy, p_date),
     case when not is_occasion then 'the day is not an occasion' end);
-  instant := app_hidden.local_to_instant(p_date + rules.send_time, rules.timezone);
+  -- When an event is due, the application says.
+  instant := case when rules.repeats <> 'event'
+    then app_hidden.local_to_instant(p_date + rules.send_time, rules.timezone) end;
 
   for message in
     select message_logs.*

@@ -1,5 +1,5 @@
---! Previous: sha1:044bf19f2e09629ceff669dd4e939db87d884237
---! Hash: sha1:0ddddda2b0ca53d5c5054aced38def3dcd574d57
+--! Previous: sha1:f68fb4329d3ac836cec9a1311d1ce9f4bf3a6bb0
+--! Hash: sha1:50f0633e42fcae029300e8e3506177c5d80b2e91
 --! Message: message-simulate
 --! Baseline: topics/30-message-simulate.sql
 
@@ -8,6 +8,36 @@
  * as they would be after a change of one user.
  */
 
+--! Included functions/app_private/occasion_dates.sql
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.occasion_dates(
+  p_repeats text, p_base_date date, p_leap_day_policy text, p_first date, p_last date
+) returns table (delivery_date date)
+language sql stable
+as $$
+  select candidate.delivery_date
+  from (
+    select app_hidden.occurrence_in_year(p_base_date, year, p_leap_day_policy)
+    from pg_catalog.generate_series(pg_catalog.date_part('year', p_first)::integer,
+      pg_catalog.date_part('year', p_last)::integer) as year
+    where p_repeats = 'yearly'
+    union all
+    select monday::date
+    from pg_catalog.generate_series(
+      pg_catalog.date_trunc('week', p_first::timestamp), p_last::timestamp,
+      interval '1 week') as monday
+    where p_repeats = 'weekly'
+    union all
+    select p_base_date
+    where p_repeats = 'once'
+  ) as candidate (delivery_date)
+  where candidate.delivery_date between p_first and p_last
+    and (candidate.delivery_date > p_base_date or p_repeats = 'once')
+$$;
+
+comment on function app_private.occasion_dates(text, date, text, date, date) is
+  'The local dates in a range on which a user''s rule has a message.';
+--! EndIncluded functions/app_private/occasion_dates.sql
 --! Included functions/app_private/find_occasions.sql
 -- Users with the same rule are counted first, because instants are expensive to compute.
 -- Then the same occasions are looked up in message_logs. Rows are by hour, or for one
@@ -51,19 +81,8 @@ as $$
         quiet_from, quiet_until
     ) as rules
     cross join days
-    cross join lateral (
-      select app_hidden.occurrence_in_year(rules.base_date, year, rules.leap_day_policy)
-      from generate_series(extract(year from days.first)::integer,
-        extract(year from days.last)::integer) as year
-      where rules.repeats = 'yearly'
-      union all
-      select monday::date
-      from generate_series(date_trunc('week', days.first), days.last, interval '1 week')
-        as monday
-      where rules.repeats = 'weekly'
-    ) as candidate (delivery_date)
-    where candidate.delivery_date between days.first and days.last
-      and candidate.delivery_date > rules.base_date
+    cross join lateral app_private.occasion_dates(rules.repeats, rules.base_date,
+      rules.leap_day_policy, days.first, days.last) as candidate
     group by rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
       rules.quiet_from, rules.quiet_until
   ),

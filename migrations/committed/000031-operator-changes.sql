@@ -1,5 +1,5 @@
---! Previous: sha1:0ddddda2b0ca53d5c5054aced38def3dcd574d57
---! Hash: sha1:63118509a064a31bace594c4d72dd892dd8e5048
+--! Previous: sha1:50f0633e42fcae029300e8e3506177c5d80b2e91
+--! Hash: sha1:d3dc85c6ac503a2c784dea240857c392ba054ce5
 --! Message: operator-changes
 --! Baseline: topics/31-operator-changes.sql
 
@@ -204,14 +204,14 @@ as $$
     and ledger.message_type = found.message_type
     and ledger.delivery_date = found.delivery_date
     and ledger.message_id = found.id
-  -- A user who moves February 29 by a day after the message does not get it twice.
+  -- A user who moves the date by some days after the message does not get it twice.
   left join lateral (
     select message_ledger.message_id
     from app_private.message_ledger
     where message_ledger.user_id = found.user_id
       and message_ledger.message_type = found.message_type
       and message_ledger.delivery_date
-        between found.delivery_date - 2 and found.delivery_date + 2
+        between found.delivery_date - rules.cap_days and found.delivery_date + rules.cap_days
       and message_ledger.message_id <> found.id
     order by message_ledger.delivery_date
     limit 1
@@ -287,6 +287,9 @@ begin
     given.scheduled_send_time
   from jsonb_to_recordset(p_messages) as given (user_id uuid, message_id uuid,
     scheduled_send_time timestamptz, message_type text, delivery_date date)
+  -- An event's key is in message_keys.
+  where given.message_type not in (
+    select type from app_private.message_types where repeats = 'event')
   order by given.user_id, given.message_type
   on conflict do nothing;
 

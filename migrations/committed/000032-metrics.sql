@@ -1,5 +1,5 @@
---! Previous: sha1:63118509a064a31bace594c4d72dd892dd8e5048
---! Hash: sha1:ab67635ed3f694902cecabeecca866031476aa05
+--! Previous: sha1:d3dc85c6ac503a2c784dea240857c392ba054ce5
+--! Hash: sha1:477c017cac0281523b600aa26bccc2c60a6f1413
 --! Message: metrics
 --! Baseline: topics/32-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ab67635ed3f694902cecabeecca866031476aa05
---! Hash: sha1:e0f2d5f01db0ea6574a35391bc0c6e4cd4645eb1
+--! Previous: sha1:477c017cac0281523b600aa26bccc2c60a6f1413
+--! Hash: sha1:48ba2c7485200e5f172e1150e53ae598dc4f2b02
 --! Message: query-cache
 --! Baseline: topics/33-query-cache.sql
 

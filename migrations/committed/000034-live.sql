@@ -1,5 +1,5 @@
---! Previous: sha1:e0f2d5f01db0ea6574a35391bc0c6e4cd4645eb1
---! Hash: sha1:c5e8419e8bab7e8e7a4a478f4414fe5d0719dd2f
+--! Previous: sha1:48ba2c7485200e5f172e1150e53ae598dc4f2b02
+--! Hash: sha1:824d1c6a7fbb11faddd1765f5f9c6fb798c3f37e
 --! Message: live
 --! Baseline: topics/34-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c5e8419e8bab7e8e7a4a478f4414fe5d0719dd2f
---! Hash: sha1:a07f57954e83698646d5474f2eeaacea711ac694
+--! Previous: sha1:824d1c6a7fbb11faddd1765f5f9c6fb798c3f37e
+--! Hash: sha1:fea3c3e0350cff505332f64a3684c11211d29c1e
 --! Message: alerts
 --! Baseline: topics/35-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a07f57954e83698646d5474f2eeaacea711ac694
---! Hash: sha1:af1883ad704e615d22ff9784a45a2d18949ee1d9
+--! Previous: sha1:fea3c3e0350cff505332f64a3684c11211d29c1e
+--! Hash: sha1:efd9eda5f3c9131573d2b1b5ffa80f7337fe1632
 --! Message: change-capture
 --! Baseline: topics/36-change-capture.sql
 

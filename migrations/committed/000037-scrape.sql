@@ -1,5 +1,5 @@
---! Previous: sha1:af1883ad704e615d22ff9784a45a2d18949ee1d9
---! Hash: sha1:35ccf23306aa0476e7c6551122fba104c4deb9f0
+--! Previous: sha1:efd9eda5f3c9131573d2b1b5ffa80f7337fe1632
+--! Hash: sha1:e530d966866898680706826713ad038022364e70
 --! Message: scrape
 --! Baseline: topics/37-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:35ccf23306aa0476e7c6551122fba104c4deb9f0
---! Hash: sha1:f9c00c417e2f67c7ef5fcd6a8b495dee08d2661b
+--! Previous: sha1:e530d966866898680706826713ad038022364e70
+--! Hash: sha1:f947a54a66d9ee745fbd32e05a3c5e9172c6ca19
 --! Message: schedule
 --! Baseline: topics/38-schedule.sql
 
@@ -549,6 +549,8 @@ insert into ops.retention_policies (relation, time_column, kept_for, reason) val
   ('app_private.message_ledger', 'delivery_date', '60 days',
     'It makes a message unique as long as that could be planned again: 9 days at most. '
       'What became of the message is in message_logs.'),
+  ('app_private.message_keys', 'made_at', '60 days',
+    'A key makes a message of the application unique as long as it may be sent again.'),
   ('app_private.delivery_event_ids', 'received_at', '60 days',
     'A vendor repeats an event for some days. What it said is in delivery_events.'),
   ('app_private.stripe_events', 'received_at', '1 year',

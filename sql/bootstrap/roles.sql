@@ -55,7 +55,11 @@ begin
       -- Analytics: every row, no secret, no writing.
       ('gw_readonly', 'login inherit'),
       -- Monitoring agents: statistics views and ops.
-      ('gw_monitor', 'login inherit')
+      ('gw_monitor', 'login inherit'),
+      -- Granted to the application's role: send_message() and nothing else.
+      ('gw_sender', 'nologin inherit'),
+      -- Granted to people who help users: explain, resend, suppress, lift; nothing else.
+      ('gw_support', 'nologin inherit')
     ) as wanted_roles (role_name, attributes)
   loop
     if not exists (

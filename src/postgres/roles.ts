@@ -52,10 +52,14 @@ export const loginNames = Object.keys(loginRoles) as LoginName[];
 /** What gw_authenticator becomes for a request. */
 export const requestRoles = { user: 'app_user', anonymous: 'app_anonymous' } as const;
 
+/** What roles of others are members of, to do what these may. */
+export const memberRoles = { sender: 'gw_sender', support: 'gw_support' } as const;
+
 /** The names of all our roles in the database. */
 export const roleNames: readonly string[] = [
   ...Object.values(loginRoles).map(({ name }) => name),
   ...Object.values(requestRoles),
+  ...Object.values(memberRoles),
 ];
 
 /** Something for each role that logs in. */

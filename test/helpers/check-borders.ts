@@ -127,8 +127,8 @@ export const borders: Record<string, Borders> = {
   delivery_channels_max_attempts_check: range('max_attempts', 1, 1000),
   delivery_channels_messages_per_second_check: of(
     'messages_per_second',
-    ['0.01', '1000000'],
-    ['0.0099', '1000000.1', '0'],
+    ['0', '0.01', '1000000'],
+    ['0.0099', '1000000.1', '-1'],
   ),
   delivery_channels_probe_after_check: {
     inside: [{ circuit: "'closed'" }, { circuit: "'open'", probe_after: 'now()' }],
@@ -211,7 +211,7 @@ export const borders: Record<string, Borders> = {
   ),
   message_logs_status_check: oneOf(
     ...(['status', 'SCHEDULED', 'QUEUED', 'SENDING', 'SENT', 'RETRYING', 'FAILED'] as const),
-    ...(['CANCELED', 'EXPIRED', 'UNKNOWN'] as const),
+    ...(['CANCELED', 'EXPIRED', 'UNKNOWN', 'SUPPRESSED'] as const),
   ),
   message_settings_late_window_check: lengths('late_window', '1 minute', '7 days', '1 ms'),
   message_settings_only_row_check: only('only_row'),
@@ -220,7 +220,7 @@ export const borders: Record<string, Borders> = {
   message_templates_locale_check: locale('locale'),
   message_templates_subject_check: text('subject', 0, 200, ['two\nlines', 'a\tb']),
   message_types_label_check: text('label', 1, 40),
-  message_types_repeats_check: oneOf('repeats', 'yearly', 'weekly'),
+  message_types_repeats_check: oneOf('repeats', 'yearly', 'weekly', 'once', 'event'),
   message_types_send_time_check: timeOfDay('send_time'),
   message_types_type_check: matches(
     'type',

@@ -274,7 +274,7 @@ GROUP BY state;`,
       fate: { fails: '42501' },
       why: 'only a superuser makes roles, by sql/bootstrap/roles.sql, which names no password',
       by: {
-        sql: `select 1 / (count(*) = 8)::integer as exist from pg_roles
+        sql: `select 1 / (count(*) = 10)::integer as exist from pg_roles
           where rolname ~ '^(gw|app)_' and not rolsuper and not rolcreaterole`,
         as: 'monitor',
       },

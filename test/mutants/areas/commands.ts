@@ -46,8 +46,8 @@ export const mutants: Mutant[] = [
   {
     fault: 'a dry run of redrive sends',
     file: 'src/commands/messages.ts',
-    find: '      const found = await work(sql, true);\n',
-    replace: '      const found = await work(sql, false);\n',
+    find: '      const found = await takenBack(sql, work);\n',
+    replace: '      const found = await work(sql);\n',
     tests: ['cli/messages'],
   },
   {

@@ -63,14 +63,14 @@ export const mutants: Mutant[] = [
   {
     fault: 'who moves February 29 by a day gets the message twice',
     file: sqlFunction('app_private/next_occasions'),
-    find: 'between candidate.delivery_date - 2 and candidate.delivery_date + 2',
+    find: 'between candidate.delivery_date - rules.cap_days\n                and candidate.delivery_date + rules.cap_days',
     replace: 'between candidate.delivery_date and candidate.delivery_date',
     tests: ['db/messages/replan', planning],
   },
   {
     fault: 'a message is sent again although its moved February 29 has one',
     file: sqlFunction('app_private/redrive_refusals'),
-    find: 'between found.delivery_date - 2 and found.delivery_date + 2',
+    find: 'between found.delivery_date - rules.cap_days and found.delivery_date + rules.cap_days',
     replace: 'between found.delivery_date and found.delivery_date',
     tests: ['db/messages/redrive'],
   },
