@@ -1,4 +1,4 @@
-import { createPublicKey } from 'node:crypto';
+import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { z } from 'zod';
 import { readMailbox } from './mailbox.ts';
 import { TlsFault, withTls } from './tls.ts';
@@ -84,6 +84,17 @@ export const publicKey = z.string().transform((text, context) => {
     return createPublicKey({ key: Buffer.from(text, 'base64'), format: 'der', type: 'spki' });
   } catch {
     context.addIssue('must be the verification key as SendGrid shows it, MFkwEwYH…');
+    return z.NEVER;
+  }
+});
+
+/** A private key as PEM; in one line, with \n for its line breaks, too. */
+export const privateKey = z.string().transform((text, context) => {
+  try {
+    const pem = text.replaceAll('\\n', '\n');
+    return createPrivateKey(pem).export({ type: 'pkcs8', format: 'pem' }).toString();
+  } catch {
+    context.addIssue('must be a private key as PEM, -----BEGIN PRIVATE KEY-----…');
     return z.NEVER;
   }
 });

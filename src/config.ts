@@ -8,6 +8,7 @@ import {
   password,
   port,
   postgresUrl,
+  privateKey,
   publicKey,
   rate,
   returnAddress,
@@ -185,6 +186,12 @@ export const variables = z.object({
     .default(10_000)
     .describe('milliseconds until a call counts as unanswered'),
   GW_MAIL_FROM: mailbox.optional().describe('whom e-mail is from, alerts included'),
+  GW_DKIM_SELECTOR: z
+    .string()
+    .regex(/^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/, 'must be a name of DNS')
+    .optional()
+    .describe('the name in DNS of the public key that belongs to GW_DKIM_KEY'),
+  GW_DKIM_KEY: privateKey.optional().describe('signs e-mail, as the domain of GW_MAIL_FROM'),
   GW_MAIL_BOUNCES: returnAddress
     .optional()
     .describe('where mail that cannot be delivered is returned to; gw bounces reads it'),
@@ -247,6 +254,10 @@ const environment = variables
   .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
     path: ['GW_MAIL_FROM'],
     error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+  })
+  .refine((env) => (env.GW_DKIM_KEY === undefined) === (env.GW_DKIM_SELECTOR === undefined), {
+    path: ['GW_DKIM_SELECTOR'],
+    error: 'must be set with GW_DKIM_KEY, and only then: where its public key is',
   })
   .refine((env) => (env.GW_DRAIN_SECONDS ?? 0) < env.GW_SHUTDOWN_GRACE, {
     path: ['GW_DRAIN_SECONDS'],

@@ -25,6 +25,8 @@ export class Refusal extends Error {
 export class MailServer {
   /** Every message that was taken or refused after its content, in order. */
   readonly letters: Letter[] = [];
+  /** The same, byte by byte. */
+  readonly sources: string[] = [];
   /** How often somebody connected. */
   connections = 0;
   readonly #options: SMTPServerOptions;
@@ -73,7 +75,9 @@ export class MailServer {
         const chunks: Buffer[] = [];
         stream.on('data', (chunk: Buffer) => chunks.push(chunk));
         stream.on('end', () => {
-          this.letters.push(letterOf(session, Buffer.concat(chunks).toString()));
+          const source = Buffer.concat(chunks).toString();
+          this.sources.push(source);
+          this.letters.push(letterOf(session, source));
           this.#answer('content', done);
         });
       },

@@ -18,7 +18,9 @@ export function openChannel(config: Config, outbox: string): Channel {
   } = config;
   if (url === undefined || url === 'file:') return new FileChannel(outbox);
   if (/^smtp/i.test(url) && from !== undefined) {
-    return new SmtpChannel(url, { concurrency, timeoutMs, from });
+    const { GW_DKIM_KEY: key, GW_DKIM_SELECTOR: selector } = config;
+    const dkim = key === undefined || selector === undefined ? undefined : { key, selector };
+    return new SmtpChannel(url, { concurrency, timeoutMs, from, dkim });
   }
   return new HttpChannel(url, { concurrency, timeoutMs, secret: config.GW_DELIVERY_SECRET });
 }
