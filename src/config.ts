@@ -205,6 +205,12 @@ export const variables = z.object({
     .url({ protocol: /^smtps?$/, error: 'must be an smtp:// or smtps:// URL' })
     .optional()
     .describe('the mail server for notices of alerts'),
+  GW_OPERATOR: z
+    .string()
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('who acts, for the audit log; several people may share a role'),
   GW_AUDIT_KEY: z
     .string()
     .min(32, 'must have at least 32 characters')

@@ -15,6 +15,10 @@ const modules: { names: string[]; load: () => Promise<Register> }[] = [
     names: ['messages'],
     load: async () => (await import('./commands/messages.ts')).registerMessages,
   },
+  {
+    names: ['templates'],
+    load: async () => (await import('./commands/templates.ts')).registerTemplates,
+  },
   { names: ['bounces'], load: async () => (await import('./commands/bounces.ts')).registerBounces },
   {
     names: ['migrate', 'watch', 'commit', 'uncommit', 'status', 'reset'],

@@ -1,5 +1,5 @@
 --! Previous: sha1:42fbc93f9d2391075a8b7fe1da8308154b2fc32c
---! Hash: sha1:495e3ebcd8e328102dff665de0880c9ba80acdb5
+--! Hash: sha1:27ae77b5ad2e30a15b2302b9dc4dcfca3e2728ec
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 
@@ -113,7 +113,11 @@ begin
   entry.application_name := current_setting('application_name');
   entry.client_address := inet_client_addr();
   entry.action := audit.action;
-  entry.details := audit.details;
+  -- Several people may share a role; whoever acts says so (GW_OPERATOR).
+  entry.details := audit.details || case
+    when coalesce(current_setting('groundwork.operator', true), '') <> ''
+    then jsonb_build_object('operator', left(current_setting('groundwork.operator'), 100))
+    else '{}' end;
   entry.hash := ops.audit_log_hash(entry);
 
   insert into ops.audit_log values (entry.*);

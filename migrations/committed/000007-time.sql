@@ -1,5 +1,5 @@
---! Previous: sha1:495e3ebcd8e328102dff665de0880c9ba80acdb5
---! Hash: sha1:55fb2459d28d647c76e49cd8de77e550f3aa1c29
+--! Previous: sha1:27ae77b5ad2e30a15b2302b9dc4dcfca3e2728ec
+--! Hash: sha1:4defc5134611897dbba7184bb48c72f79cdacd16
 --! Message: time
 --! Baseline: topics/07-time.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:55fb2459d28d647c76e49cd8de77e550f3aa1c29
---! Hash: sha1:9ddcc4c9454aeab8008fb840e34688c232774e70
+--! Previous: sha1:4defc5134611897dbba7184bb48c72f79cdacd16
+--! Hash: sha1:10dbc47212e50aede1853f0c04bfa721bf038f69
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -76,11 +76,15 @@ create table app_public.users (
     check (length(email) <= 254 and email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+\.[^@\s[:cntrl:]]+$'),
   constraint users_guest_email_check check (is_guest = (email is null)),
   constraint users_first_name_check
-    check (length(first_name) between 1 and 100 and first_name !~ '[[:cntrl:]]'),
+    check (length(first_name) between 1 and 100
+      and first_name !~ '[[:cntrl:]\u200e\u200f\u2028-\u202e\u2066-\u2069]'
+      and first_name ~ '[^[:space:]]'),
   constraint users_last_name_check
-    check (length(last_name) <= 100 and last_name !~ '[[:cntrl:]]'),
+    check (length(last_name) <= 100
+      and last_name !~ '[[:cntrl:]\u200e\u200f\u2028-\u202e\u2066-\u2069]'),
   constraint users_birthday_date_check
-    check (birthday_date between date '1604-01-01' and date '2200-01-01'),
+    check (birthday_date between date '1604-01-01' and date '2200-01-01'
+      and birthday_date not between date '1605-01-01' and date '1904-12-31'),
   constraint users_anniversary_date_check
     check (anniversary_date between date '1604-01-01' and date '2200-01-01'),
   constraint users_send_time_check check (send_time < time '24:00'),
@@ -188,7 +192,7 @@ comment on constraint users_first_name_check on app_public.users is
 comment on constraint users_last_name_check on app_public.users is
   'a last name has at most 100 characters, in one line';
 comment on constraint users_birthday_date_check on app_public.users is
-  'a birthday lies between 1604-01-01 and 2200-01-01';
+  'a birthday is between 1905 and 2200, or in 1604 when the year is not known';
 comment on constraint users_anniversary_date_check on app_public.users is
   'an anniversary lies between 1604-01-01 and 2200-01-01';
 comment on constraint users_send_time_check on app_public.users is
@@ -227,7 +231,8 @@ create table app_public.user_settings (
   constraint user_settings_week_starts_on_check check (week_starts_on between 1 and 7),
   constraint user_settings_default_task_priority_check
     check (default_task_priority in ('low', 'medium', 'high', 'urgent')),
-  constraint user_settings_locale_check check (locale ~ '^[a-z]{2,3}(-[A-Z]{2})?$'),
+  constraint user_settings_locale_check
+    check (locale ~ '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?$'),
   constraint user_settings_quiet_check check (
     (quiet_from is null) = (quiet_until is null) and quiet_from <> quiet_until
     and quiet_from < time '24:00' and quiet_until < time '24:00')
@@ -297,6 +302,6 @@ comment on constraint user_settings_default_task_priority_check on app_public.us
   E'@enum TaskPriority\n'
   'a priority is low, medium, high or urgent';
 comment on constraint user_settings_locale_check on app_public.user_settings is
-  'a locale looks like en or en-GB';
+  'a locale looks like en, en-GB or zh-Hant';
 comment on constraint user_settings_quiet_check on app_public.user_settings is
   'quiet hours have a beginning and an end, which differ and are before 24:00';

@@ -1,5 +1,5 @@
---! Previous: sha1:9ddcc4c9454aeab8008fb840e34688c232774e70
---! Hash: sha1:4a122b873b05655e74336a91fbbe2ca0d3a48b8a
+--! Previous: sha1:10dbc47212e50aede1853f0c04bfa721bf038f69
+--! Hash: sha1:c6b4952f5d455ed01c6a9316959a51b49570df63
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

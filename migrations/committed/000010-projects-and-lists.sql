@@ -1,5 +1,5 @@
---! Previous: sha1:4a122b873b05655e74336a91fbbe2ca0d3a48b8a
---! Hash: sha1:c318e297edc83a6d5ee70d4ec38ae38f628eb11d
+--! Previous: sha1:c6b4952f5d455ed01c6a9316959a51b49570df63
+--! Hash: sha1:66f48cc319a07a0a5d1740da6f5ae0a3f7643548
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

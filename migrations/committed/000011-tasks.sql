@@ -1,5 +1,5 @@
---! Previous: sha1:c318e297edc83a6d5ee70d4ec38ae38f628eb11d
---! Hash: sha1:edee6f88c27d2598c28f5013836ab8e1db1b7056
+--! Previous: sha1:66f48cc319a07a0a5d1740da6f5ae0a3f7643548
+--! Hash: sha1:7b2adbe7f6cda9ca7197a88ecb637bb4f3f82855
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

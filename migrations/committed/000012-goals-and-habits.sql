@@ -1,5 +1,5 @@
---! Previous: sha1:edee6f88c27d2598c28f5013836ab8e1db1b7056
---! Hash: sha1:f2647401bbaf4b8ac0690aa7734a389fe9d4cea1
+--! Previous: sha1:7b2adbe7f6cda9ca7197a88ecb637bb4f3f82855
+--! Hash: sha1:1b8d0d0d58cdf955fd57e7614f2bedbafb7007c3
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f2647401bbaf4b8ac0690aa7734a389fe9d4cea1
---! Hash: sha1:d4a1b9f149fc2206ebff381d2273aac66da38cd2
+--! Previous: sha1:1b8d0d0d58cdf955fd57e7614f2bedbafb7007c3
+--! Hash: sha1:9702eb5c21cc04460ac9de1f806020f67edd270f
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

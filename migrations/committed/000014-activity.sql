@@ -1,5 +1,5 @@
---! Previous: sha1:d4a1b9f149fc2206ebff381d2273aac66da38cd2
---! Hash: sha1:e2c1db52f90e4da4deefd4e9dfb9bc2f7ffa4d14
+--! Previous: sha1:9702eb5c21cc04460ac9de1f806020f67edd270f
+--! Hash: sha1:5642afa5c0546e0f24e394a6d2847d8a4cca3d89
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

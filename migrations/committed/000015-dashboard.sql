@@ -1,5 +1,5 @@
---! Previous: sha1:e2c1db52f90e4da4deefd4e9dfb9bc2f7ffa4d14
---! Hash: sha1:def9a298f5edf9cfcb53d98b6122c3111ccb4381
+--! Previous: sha1:5642afa5c0546e0f24e394a6d2847d8a4cca3d89
+--! Hash: sha1:c2c07eb3c9b41c413a3c716565a44f230769c31d
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

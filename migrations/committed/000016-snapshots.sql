@@ -1,5 +1,5 @@
---! Previous: sha1:def9a298f5edf9cfcb53d98b6122c3111ccb4381
---! Hash: sha1:a065d7b80805ac5a12095a329ca5a5e058a39489
+--! Previous: sha1:c2c07eb3c9b41c413a3c716565a44f230769c31d
+--! Hash: sha1:21b97e927742fefc6ec06759f3f46a54fb4928b5
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a065d7b80805ac5a12095a329ca5a5e058a39489
---! Hash: sha1:5b2436939213e79d879b4d052820c11d1c916861
+--! Previous: sha1:21b97e927742fefc6ec06759f3f46a54fb4928b5
+--! Hash: sha1:d03562f1f3b9985f4015e2be6540683290be6f7e
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

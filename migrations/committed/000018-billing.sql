@@ -1,5 +1,5 @@
---! Previous: sha1:5b2436939213e79d879b4d052820c11d1c916861
---! Hash: sha1:a03dc4bc06d0dce7f5d98220d8045ee733e11ea0
+--! Previous: sha1:d03562f1f3b9985f4015e2be6540683290be6f7e
+--! Hash: sha1:e4b2c083da4a359cad2592d2cc766801af7fdfaa
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a03dc4bc06d0dce7f5d98220d8045ee733e11ea0
---! Hash: sha1:c6736fc1fc3dee105520cca9ac7da5ba108e14c3
+--! Previous: sha1:e4b2c083da4a359cad2592d2cc766801af7fdfaa
+--! Hash: sha1:a47bb77fa0866bb76d84415651fc9e6d5eec6e68
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c6736fc1fc3dee105520cca9ac7da5ba108e14c3
---! Hash: sha1:bb7e07485dcfe01e51a6bc40ebd601cb07c8352e
+--! Previous: sha1:a47bb77fa0866bb76d84415651fc9e6d5eec6e68
+--! Hash: sha1:7b0d022daf51b3d73aa73fa676b8013a54cc0e5c
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

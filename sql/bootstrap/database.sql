@@ -148,7 +148,7 @@ begin
   execute pg_catalog.format('revoke all on database %I from public',
     pg_catalog.current_database());
   execute pg_catalog.format('grant connect on database %I to gw_authenticator, gw_worker,'
-    ' gw_cdc, gw_readonly, gw_monitor', pg_catalog.current_database());
+    ' gw_cdc, gw_readonly, gw_monitor, gw_sender, gw_support', pg_catalog.current_database());
   -- So that statements typed by hand find their tables. Migrations qualify every name.
   execute pg_catalog.format('alter database %I set search_path to'
     ' app_public, app_hidden, app_private, ops, public', pg_catalog.current_database());

@@ -17,6 +17,7 @@ import {
 } from '../messages/filters.ts';
 import * as queries from '../messages/queries.ts';
 import { type Sql, type Transaction, withSql } from '../postgres/connect.ts';
+import { asOperator } from '../postgres/operator.ts';
 import { takenBack } from '../postgres/taken-back.ts';
 import { reachDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
@@ -33,9 +34,10 @@ interface ChangeOptions extends Json {
 }
 
 async function onDatabase<Result>(work: (sql: Sql) => Promise<Result>): Promise<Result> {
-  const { urls } = await reachDatabase(loadConfig());
+  const config = loadConfig();
+  const { urls } = await reachDatabase(config);
   return explained(() =>
-    withSql(urls.owner, work, { connection: { application_name: 'gw messages' } }),
+    withSql(urls.owner, work, { connection: asOperator(config, 'gw messages') }),
   );
 }
 
@@ -229,6 +231,20 @@ function registerChanges(messages: Command): void {
         changes.cancel(sql, filters, options.reason),
       );
     });
+
+  messages
+    .command('resend')
+    .description('send a copy of a message that was sent, to the present address of the user')
+    .argument('<user>', 'id or e-mail of the user')
+    .requiredOption('--message <id>', 'the message', parseUuid)
+    .requiredOption('--reason <text>', 'why; the audit log keeps it')
+    .action((user: string, options: { message: string; reason: string }) =>
+      onDatabase(async (sql) => {
+        const id = await findUser(sql, user);
+        const copy = await changes.resend(sql, id, options.message, options.reason);
+        process.stdout.write(`message ${copy} is a copy, and is sent\n`);
+      }),
+    );
 
   messages
     .command('resolve')

@@ -84,6 +84,18 @@ export const formatGroups = (groups: Group[], done: string): string =>
 export const resolve = (sql: Sql, messageId: string, outcome: string) =>
   sql`select from ops.resolve_message(${messageId}, ${outcome})`;
 
+/** Sends a copy of a message that was sent. @returns the id of the copy */
+export async function resend(
+  sql: Sql,
+  userId: string,
+  messageId: string,
+  reason: string,
+): Promise<string> {
+  const [row] = await sql<{ copy: string }[]>`
+    select ops.resend_message(${userId}, ${messageId}, ${reason}) as copy`;
+  return row?.copy ?? '';
+}
+
 /** Limits a channel. @param perSecond null for no limit */
 export const limitChannel = (sql: Sql, channel: string, perSecond: number | null) =>
   sql`select ops.limit_channel(${channel}, ${perSecond})`;

@@ -136,7 +136,9 @@ export async function explained<Result>(work: () => Promise<Result>): Promise<Re
   try {
     return await work();
   } catch (error) {
-    if (error instanceof GwError || !/^GW\d{3}$/.test(codeOf(error) ?? '')) throw error;
+    if (error instanceof GwError || !/^(GW\d{3}|23514)$/.test(codeOf(error) ?? '')) {
+      throw error;
+    }
     const { message, hint } = error as { message: string; hint?: string };
     throw new GwError(message, {
       ...(hint === undefined ? {} : { hint }),

@@ -50,7 +50,7 @@ test('the type of the guide is planned for its time and composed in the language
   });
 });
 
-test('a changed template reaches what is planned by replanning, as the guide says', async () => {
+test('a changed template reaches what is planned with the next tick, as the guide says', async () => {
   await withType(async (sql) => {
     const id = await createMember(sql);
     await plan(sql, '2027-06-15T00:00Z');
@@ -58,8 +58,6 @@ test('a changed template reaches what is planned by replanning, as the guide say
       update app_private.message_templates set subject = 'New'
       where message_type = 'MEMBERSHIP' and locale = 'en'`;
     await sql`select app_private.plan_due_messages('2027-06-15T00:01Z')`;
-    expect(await texts(sql, id)).toMatchObject([{ subject: 'Thank you, Ann!' }]);
-    await sql`select app_private.replan_messages(array[${id}::uuid], '2027-06-15T00:02Z')`;
     expect(await texts(sql, id)).toMatchObject([{ subject: 'New' }]);
   });
 });

@@ -86,8 +86,8 @@ test('what a template can name is in the reference', async () => {
     ] as const) {
       const refusal = sql.savepoint(
         (inner) => inner`
-          insert into app_private.message_templates (message_type, locale, body)
-          values (${type}, 'xx', '{{nothing}}')`,
+          insert into app_private.message_templates (message_type, locale, subject, body)
+          values (${type}, 'xx', 'x', '{{nothing}}')`,
       );
       const error = await refusal.then(
         () => ({ code: '', hint: '' }),

@@ -82,7 +82,11 @@ export const json = (column: string, kind: 'object' | 'array'): Borders => {
 export const only = (column: string): Borders => of(column, ['true'], ['false']);
 
 export const locale = (column: string): Borders =>
-  matches(column, ['en', 'gsw', 'pt-BR'], ['', 'e', 'enus', 'EN', 'pt-br', 'pt_BR', 'pt-BRA']);
+  matches(
+    column,
+    ['en', 'gsw', 'pt-BR', 'zh-Hant', 'zh-Hant-TW', 'es-419'],
+    ['', 'e', 'enus', 'EN', 'pt-br', 'pt_BR', 'pt-BRA', 'zh-hant', 'es-41', 'en-GB-Hant'],
+  );
 
 /** The first is set exactly when the second is. */
 export const together = (first: [string, string, string], second: [string, string]): Borders => {

@@ -102,8 +102,8 @@ test('every message ends right, and nothing goes to an address that takes no mai
       insert into app_private.message_types (type, label, repeats)
       values ('NEWS', 'news', 'event') on conflict do nothing`;
     await sql`
-      insert into app_private.message_templates (message_type, locale, body)
-      values ('NEWS', 'en', 'News for {{first_name}}') on conflict do nothing`;
+      insert into app_private.message_templates (message_type, locale, subject, body)
+      values ('NEWS', 'en', 'News', 'News for {{first_name}}') on conflict do nothing`;
   });
   let phase: 'key' | 'busy' | 'well' = 'key';
   let refused = 0;

@@ -1,4 +1,5 @@
 import {
+  atLeast,
   type Borders,
   lengths,
   matches,
@@ -87,6 +88,19 @@ export const borders: Record<string, Borders> = {
     '1 ms',
   ),
   message_settings_soft_bounces_check: range('soft_bounces', 1, 1000),
+  message_templates_trial_check: {
+    inside: [
+      {},
+      { trial_version: '1', trial_percent: '1' },
+      { trial_version: '1', trial_percent: '99' },
+    ],
+    outside: [
+      { trial_version: '1' },
+      { trial_percent: '1' },
+      { trial_version: '1', trial_percent: '0' },
+      { trial_version: '1', trial_percent: '100' },
+    ],
+  },
   message_types_base_column_check: {
     inside: [{ repeats: "'event'" }, { repeats: "'once'", base_column: "'x'" }],
     outside: [{ repeats: "'event'", base_column: "'x'" }, { repeats: "'once'" }],
@@ -120,4 +134,6 @@ export const borders: Record<string, Borders> = {
     inside: [{ repeats: "'event'", payload_schema: "'{}'" }, { repeats: "'once'" }],
     outside: [{ repeats: "'once'", payload_schema: "'{}'" }],
   },
+  template_releases_percent_check: range('percent', 1, 100),
+  template_versions_version_check: atLeast('version', 1),
 };

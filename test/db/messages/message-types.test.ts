@@ -153,8 +153,8 @@ describe('a new message type', () => {
         insert into app_private.message_types (type, label, base_column)
         values ('NAME_DAY', 'name day', 'name_day')`;
       await sql`
-        insert into app_private.message_templates (message_type, locale, body)
-        values ('NAME_DAY', 'en', 'Happy name day!')`;
+        insert into app_private.message_templates (message_type, locale, subject, body)
+        values ('NAME_DAY', 'en', 'Name day', 'Happy name day!')`;
       const { id } = await createUser(sql);
       const next = async () => {
         const rows = await sql`
@@ -199,8 +199,8 @@ describe('a new message type', () => {
       const end = (inner: Transaction) => inner`set constraints all immediate`;
       await expectRefusal(sql, 'GW011', end);
       await sql`
-        insert into app_private.message_templates (message_type, locale, body)
-        values ('NEW', 'en', 'New')`;
+        insert into app_private.message_templates (message_type, locale, subject, body)
+        values ('NEW', 'en', 'New', 'New')`;
       await end(sql);
     });
   });

@@ -290,8 +290,8 @@ describe('configuration that is missing', () => {
         ).map(({ message_type }) => message_type);
       await plan(sql);
       expect(await types()).toEqual(['BIRTHDAY']);
-      await sql`insert into app_private.message_templates (message_type, locale, body)
-        values ('ANNIVERSARY', 'en', 'Hey')`;
+      await sql`insert into app_private.message_templates (message_type, locale, subject, body)
+        values ('ANNIVERSARY', 'en', 'Hey', 'Hey')`;
       await plan(sql);
       expect(await types()).toEqual(['ANNIVERSARY', 'BIRTHDAY']);
     });
@@ -309,8 +309,8 @@ describe('configuration that is missing', () => {
       // Replaced in one transaction.
       await sql`delete from app_private.message_templates
         where message_type = 'BIRTHDAY' and locale = 'en'`;
-      await sql`insert into app_private.message_templates (message_type, locale, body)
-        values ('BIRTHDAY', 'en', 'Hey')`;
+      await sql`insert into app_private.message_templates (message_type, locale, subject, body)
+        values ('BIRTHDAY', 'en', 'Hey', 'Hey')`;
       await sql`set constraints all immediate`;
     });
   });

@@ -4,7 +4,7 @@ const verdicts = ['db/messages/verdicts'];
 const feedback = ['db/messages/feedback'];
 const holds = ['db/messages/holds'];
 const webhook = ['api/delivery-webhook'];
-const rules = 'migrations/fixtures/topics/24-message-verdicts.sql';
+const rules = 'migrations/fixtures/topics/25-message-verdicts.sql';
 const health = sqlFunction('app_private/note_channel_health');
 const judge = sqlFunction('app_private/judge_results');
 const claims = sqlFunction('app_private/decide_claims');
@@ -132,7 +132,7 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'who has no address is planned',
-    file: 'migrations/fixtures/topics/23-message-planning.sql',
+    file: 'migrations/fixtures/topics/24-message-planning.sql',
     find: '  and user_messages.email is not null\n',
     replace: '',
     tests: feedback,

@@ -123,10 +123,9 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'a message is in English although its language has a text',
-    file: sqlFunction('app_private/compose_message'),
-    find: "order by message_templates.locale = p_locale desc, message_templates.locale = 'en'",
-    replace:
-      "order by message_templates.locale = p_locale desc, message_templates.locale = 'en' desc",
+    file: sqlFunction('app_private/choose_template'),
+    find: "order by p_locale like message_templates.locale || '%' desc,",
+    replace: "order by message_templates.locale = 'en' desc,",
     tests: ['db/messages/templates', 'db/messages/planning'],
   },
   {

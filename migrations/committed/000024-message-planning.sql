@@ -1,7 +1,7 @@
---! Previous: sha1:ba3798d45fde250380de479f4f8d409b78edb9b6
---! Hash: sha1:1f186925da2a94ae72a05fb718a07d955b15624f
+--! Previous: sha1:c0b4d6ef399f0f372f705d55ed89a555ca4c66ae
+--! Hash: sha1:2e019549ee5c6f7c148f0de5340a2a92c5b17a8c
 --! Message: message-planning
---! Baseline: topics/23-message-planning.sql
+--! Baseline: topics/24-message-planning.sql
 
 /*
  * Planning: which message is due when.
@@ -409,14 +409,15 @@ begin
             coalesce(unsent.local_time, unsent.delivery_date + rules.send_time),
             rules.timezone),
           least(p_now, unsent.scheduled_send_time)) end as instant,
-      text.subject, text.body
+      text.subject, text.body, text.version
     from unsent
     inner join app_private.user_messages as rules
       on rules.user_id = unsent.user_id
       and rules.message_type = unsent.message_type
     -- What may have reached somebody is repeated as it was.
     left join lateral app_private.compose_message(unsent.message_type, unsent.delivery_date,
-      rules.base_date, rules.first_name, rules.last_name, rules.locale, unsent.payload) as text
+      rules.base_date, rules.first_name, rules.last_name, rules.locale, unsent.payload,
+      unsent.user_id) as text
       on unsent.recipient_name is null
       and rules.repeats <> 'weekly'
       and (rules.base_date is not null or rules.repeats = 'event')
@@ -435,7 +436,8 @@ begin
       job_id = case when decided.reason is null
         and decided.instant = decided.scheduled_send_time then message_logs.job_id end,
       message_subject = coalesce(decided.subject, message_logs.message_subject),
-      message_content = coalesce(decided.body, message_logs.message_content)
+      message_content = coalesce(decided.body, message_logs.message_content),
+      template_version = coalesce(decided.version, message_logs.template_version)
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
@@ -516,6 +518,105 @@ $$;
 comment on function app_private.replan_message_types(timestamptz, integer) is
   'Applies a message type that was added or changed to the next so many users. Returns how many.';
 --! EndIncluded functions/app_private/replan_message_types.sql
+--! Included functions/app_private/rerender_messages.sql
+-- What may have reached somebody keeps its text. Locks are taken in the order of
+-- replan_messages().
+create or replace function app_private.rerender_messages(
+  p_message_type text, p_after uuid, p_limit integer, out last_id uuid, out changed integer
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  ids uuid[];
+begin
+  ids := array(
+    select distinct message_logs.user_id
+    from app_public.message_logs
+    where message_logs.stage = 'open'
+      and message_logs.status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and message_logs.message_type = p_message_type
+      and message_logs.recipient_name is null
+      and message_logs.user_id > p_after
+      and message_logs.scheduled_send_time > now() - interval '1 year'
+    order by message_logs.user_id
+    limit p_limit);
+  last_id := case when cardinality(ids) = p_limit then ids[p_limit] end;
+  perform from app_public.users where id = any (ids) order by id for no key update;
+
+  with composed as (
+    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+      text.subject, text.body, text.version
+    from app_public.message_logs
+    inner join app_private.user_messages as rules
+      on rules.user_id = message_logs.user_id
+      and rules.message_type = message_logs.message_type
+    cross join lateral app_private.compose_message(message_logs.message_type,
+      message_logs.delivery_date, rules.base_date, rules.first_name, rules.last_name,
+      rules.locale, message_logs.payload, message_logs.user_id) as text
+    where message_logs.user_id = any (ids)
+      and message_logs.status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+      and message_logs.message_type = p_message_type
+      and message_logs.recipient_name is null
+      and message_logs.scheduled_send_time > now() - interval '1 year'
+      and rules.repeats <> 'weekly'
+    order by message_logs.user_id, message_logs.id
+    for update of message_logs
+  ),
+  written as (
+    update app_public.message_logs
+    set message_subject = composed.subject, message_content = composed.body,
+      template_version = composed.version
+    from composed
+    where message_logs.user_id = composed.user_id
+      and message_logs.id = composed.id
+      and message_logs.scheduled_send_time = composed.scheduled_send_time
+      and (message_logs.message_subject, message_logs.message_content,
+          message_logs.template_version)
+        is distinct from (composed.subject, composed.body, composed.version)
+    returning 1
+  )
+  select count(*) into changed from written;
+end
+$$;
+
+comment on function app_private.rerender_messages(text, uuid, integer) is
+  'Writes the texts in force into the planned messages of a type, for the next so many users after an id. Returns the last of these (null at the end) and how many messages changed.';
+--! EndIncluded functions/app_private/rerender_messages.sql
+--! Included functions/app_private/rerender_message_types.sql
+-- Beside the planner of a tick: a changed text reaches 20,000 users a minute.
+create or replace function app_private.rerender_message_types(p_limit integer default 20000)
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  stale app_private.message_types;
+  done record;
+begin
+  select *
+  into stale
+  from app_private.message_types
+  where rerender_after is not null
+  order by rerender_after, type
+  limit 1
+  for no key update skip locked;
+  if not found then
+    return 0;
+  end if;
+  select * into done
+  from app_private.rerender_messages(stale.type, stale.rerender_after, p_limit);
+  update app_private.message_types
+  set rerender_after = done.last_id
+  where type = stale.type;
+  return done.changed;
+end
+$$;
+
+comment on function app_private.rerender_message_types(integer) is
+  'Writes changed texts into planned messages, for the next so many users of one type. Returns how many messages changed.';
+--! EndIncluded functions/app_private/rerender_message_types.sql
 --! Included functions/app_private/plan_messages.sql
 -- One statement plans: the ledger's row, the log's row and the schedule change together
 -- or not at all. A ledger row without the other two would mean that the message is never
@@ -558,7 +659,7 @@ begin
   logged as (
     insert into app_public.message_logs (user_id, id, message_type, delivery_date,
       message_subject, message_content, scheduled_send_time, idempotency_key, status,
-      error_message)
+      error_message, template_version)
     select claimed.user_id, claimed.message_id, claimed.message_type,
       claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
       claimed.scheduled_send_time,
@@ -567,7 +668,8 @@ begin
         then 'SUPPRESSED' else 'SCHEDULED' end,
       case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
         || ', after the late window of ' || late_window || ' had passed'
-        else stopped.suppression end
+        else stopped.suppression end,
+      text.version
     from claimed
     inner join app_private.message_rules as rules
       on rules.user_id = claimed.user_id
@@ -580,7 +682,8 @@ begin
     ) as stopped (suppression)
     -- A weekly message is composed when it is sent: then its week is over.
     left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
-      rules.base_date, rules.first_name, rules.last_name, rules.locale) as text
+      rules.base_date, rules.first_name, rules.last_name, rules.locale, null,
+      rules.user_id) as text
       on rules.repeats <> 'weekly'
     returning 1
   )
@@ -740,7 +843,9 @@ begin
   perform ops.refuse_when_fenced();
   perform app_private.message_queue();
   perform app_private.late_window();
+  perform app_private.publish_due_templates(p_now);
   perform app_private.replan_message_types(p_now);
+  perform app_private.rerender_message_types();
   perform app_private.take_up_timezones(p_now);
   perform app_private.retry_set_aside_users(p_now);
 
@@ -898,18 +1003,19 @@ declare
     app_private.suppression(p_rules.email, p_rules.is_optional);
   text record;
 begin
-  select composed.subject, composed.body
+  select composed.subject, composed.body, composed.version
   into text
   from app_private.compose_message(p_rules.message_type, day, null, p_rules.first_name,
-    p_rules.last_name, p_rules.locale, p_payload) as composed;
+    p_rules.last_name, p_rules.locale, p_payload, p_rules.user_id) as composed;
   insert into app_public.message_logs (user_id, id, message_type, delivery_date,
     message_subject, message_content, scheduled_send_time, idempotency_key, status,
-    error_message, payload, local_time)
+    error_message, payload, local_time, template_version)
   values (p_rules.user_id, p_message_id, p_rules.message_type, day, text.subject, text.body,
     p_due, concat_ws(':', p_rules.user_id, p_rules.message_type, p_key),
     case when refusal is not null then 'CANCELED' when suppression is not null
       then 'SUPPRESSED' else 'SCHEDULED' end,
-    coalesce(refusal, suppression), p_payload, p_local_time);
+    coalesce(refusal, suppression), p_payload, p_local_time,
+    text.version);
   -- The planner would queue it with its next tick, a minute later.
   if refusal is null and suppression is null and p_due <= now() + interval '90 seconds' then
     perform app_private.enqueue_messages(array[p_rules.user_id], array[p_message_id],

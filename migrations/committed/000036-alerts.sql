@@ -1,7 +1,7 @@
---! Previous: sha1:824d1c6a7fbb11faddd1765f5f9c6fb798c3f37e
---! Hash: sha1:fea3c3e0350cff505332f64a3684c11211d29c1e
+--! Previous: sha1:a6fe30ba8bd4e95af3093e353ac754c6103fad3e
+--! Hash: sha1:09eb7722c0bfe14a3502edcf6087479fd4b68903
 --! Message: alerts
---! Baseline: topics/35-alerts.sql
+--! Baseline: topics/36-alerts.sql
 
 /*
  * Health checks, the alerts that they raise, and the notices that announce alerts.

@@ -1,7 +1,7 @@
---! Previous: sha1:1f186925da2a94ae72a05fb718a07d955b15624f
---! Hash: sha1:78f24d6af418c2bf302923d4431055972dea7e8e
+--! Previous: sha1:2e019549ee5c6f7c148f0de5340a2a92c5b17a8c
+--! Hash: sha1:34317e309281be92dccb5a673260e8aad6206f27
 --! Message: message-verdicts
---! Baseline: topics/24-message-verdicts.sql
+--! Baseline: topics/25-message-verdicts.sql
 
 /*
  * Verdicts: what a refused attempt says, and of whom.
@@ -125,28 +125,6 @@ values
   (350, 'smtp', null, 500, 599, null, null, 'message', 'the server does not take this message');
 
 -- After the rules that everybody has: those are no change.
---! Included functions/app_private/tg__audit.sql
--- For rows that people edit, and that decide what the system does. The action is the
--- argument and what happened: messages.answer_rule_changed.
-create or replace function app_private.tg__audit() returns trigger
-language plpgsql volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform ops.audit(
-    tg_argv[0] || case tg_op when 'INSERT' then '_added' when 'UPDATE' then '_changed'
-      else '_deleted' end,
-    jsonb_strip_nulls(jsonb_build_object(
-      'before', case when tg_op <> 'INSERT' then to_jsonb(old) end,
-      'after', case when tg_op <> 'DELETE' then to_jsonb(new) end)));
-  return null;
-end
-$$;
-
-comment on function app_private.tg__audit() is
-  'Records each change of a row in the audit log, with the row before and after.';
---! EndIncluded functions/app_private/tg__audit.sql
-
 create trigger _900_audit after insert or update or delete on app_private.answer_rules
   for each row execute function app_private.tg__audit('messages.answer_rule');
 

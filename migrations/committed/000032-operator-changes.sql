@@ -1,7 +1,7 @@
---! Previous: sha1:50f0633e42fcae029300e8e3506177c5d80b2e91
---! Hash: sha1:d3dc85c6ac503a2c784dea240857c392ba054ce5
+--! Previous: sha1:bda0a0a4886f99e05e787f9ab6a94a1373078474
+--! Hash: sha1:fdbb7788b1681359e02d9a9a978c0e4026d63175
 --! Message: operator-changes
---! Baseline: topics/31-operator-changes.sql
+--! Baseline: topics/32-operator-changes.sql
 
 /*
  * Changes that a person on call may make: redrive, cancel, resolve, replan, limit a
@@ -687,3 +687,232 @@ $$;
 comment on function ops.settle_messages(text[], text, text, timestamptz) is
   'Records what became of messages in doubt, by their idempotency keys: SENT, UNKNOWN or CANCELED, and why. Returns how many. For "gw adopt".';
 --! EndIncluded functions/ops/settle_messages.sql
+--! Included functions/ops/template_status.sql
+create or replace function ops.template_status()
+returns table (
+  message_type text, locale text, version integer, trial text, latest integer, next text,
+  users bigint
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with known as (
+    select template_versions.message_type, template_versions.locale,
+      max(template_versions.version) as latest
+    from app_private.template_versions
+    group by 1, 2
+  ),
+  locales as (
+    select coalesce(user_settings.locale, 'en') as locale, count(*) as users
+    from app_public.users
+    left join app_public.user_settings on user_settings.user_id = users.id
+    where users.deleted_at is null
+    group by 1
+  ),
+  taken as (
+    select types.type as message_type, locales.locale, locales.users, chosen.locale as text
+    from app_private.message_types as types
+    cross join locales
+    left join lateral app_private.choose_template(types.type, locales.locale, null)
+      as chosen on true
+  )
+  select known.message_type, known.locale, message_templates.version,
+    'version ' || message_templates.trial_version || ' for '
+      || message_templates.trial_percent || ' %',
+    known.latest,
+    (
+      select 'version ' || template_releases.version || ' at '
+        || to_char(template_releases.starts_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
+      from app_private.template_releases
+      where template_releases.message_type = known.message_type
+        and template_releases.locale = known.locale
+        and template_releases.done_at is null
+      order by template_releases.starts_at
+      limit 1
+    ),
+    coalesce((
+      select sum(taken.users)::bigint
+      from taken
+      where taken.message_type = known.message_type
+        and taken.text = known.locale
+    ), 0)
+  from known
+  left join app_private.message_templates
+    on message_templates.message_type = known.message_type
+    and message_templates.locale = known.locale
+  union all
+  -- A language that people have, and that falls back to English.
+  select taken.message_type, taken.locale, null, null, 0, 'no text: they get English',
+    taken.users
+  from taken
+  where taken.text = 'en'
+    and taken.locale not like 'en%'
+    and not exists (
+      select from known
+      where known.message_type = taken.message_type
+        and known.locale = taken.locale
+    )
+$$;
+
+comment on function ops.template_status() is
+  'Each template with its version in force, its trial, its next release and how many users get it; and each locale that users have and no text.';
+--! EndIncluded functions/ops/template_status.sql
+--! Included functions/ops/preview_template.sql
+-- What a digest says is counted when it is sent: its names stand for themselves here.
+create or replace function ops.preview_template(
+  p_message_type text, p_user_id uuid, p_payload jsonb default '{}'
+) returns table (subject text, body text, locale text, version integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rules app_private.user_messages;
+  chosen record;
+begin
+  perform app_private.check_message_type(p_message_type);
+  select user_messages.*
+  into rules
+  from app_private.user_messages
+  where user_messages.user_id = p_user_id
+    and user_messages.message_type = p_message_type;
+  if not found then
+    raise exception 'there is no user with this id' using errcode = 'GW044';
+  end if;
+  select * into chosen
+  from app_private.choose_template(p_message_type, rules.locale, p_user_id);
+  locale := chosen.locale;
+  version := chosen.version;
+  if rules.repeats = 'weekly' then
+    select app_hidden.render_template(chosen.subject, given.names),
+      app_hidden.render_template(chosen.body, given.names)
+    into subject, body
+    from (
+      select jsonb_object_agg(name, '«' || name || '»') as names
+      from unnest(app_hidden.template_names(chosen.subject)
+        || app_hidden.template_names(chosen.body)) as name
+    ) as given;
+  else
+    select composed.subject, composed.body
+    into subject, body
+    from app_private.compose_message(p_message_type,
+      case rules.repeats
+        when 'yearly' then app_hidden.occurrence_in_year(rules.base_date,
+          date_part('year', now() + interval '1 year')::integer, rules.leap_day_policy)
+        else rules.base_date end,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale, p_payload,
+      p_user_id) as composed;
+  end if;
+  return next;
+end
+$$;
+
+comment on function ops.preview_template(text, uuid, jsonb) is
+  'What a user would read now of a message type, in which locale and version. Takes the payload of an event.';
+--! EndIncluded functions/ops/preview_template.sql
+--! Included functions/ops/resend_message.sql
+-- Definer: gw_support may resend, and reads no message. The copy has a key of its own: the
+-- receiver takes it for another message.
+create or replace function ops.resend_message(
+  p_user_id uuid, p_message_id uuid, p_reason text
+) returns uuid
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  message app_public.message_logs;
+  copy uuid := gen_random_uuid();
+begin
+  perform ops.refuse_when_fenced();
+  if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
+    raise exception 'a reason of 1 to 200 characters is needed'
+      using errcode = 'GW041', hint = 'The audit log keeps it.';
+  end if;
+  select message_logs.*
+  into message
+  from app_public.message_logs
+  where message_logs.user_id = p_user_id
+    and message_logs.id = p_message_id;
+  if not found or message.status <> 'SENT' then
+    raise exception 'message % %', p_message_id,
+      coalesce('is not SENT, but ' || message.status, 'is not there')
+      using errcode = 'GW041', hint = 'One that was not sent: gw messages redrive.';
+  end if;
+
+  insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+    message_subject, message_content, scheduled_send_time, idempotency_key, status,
+    template_version, payload)
+  values (message.user_id, copy, message.message_type, message.delivery_date,
+    message.message_subject, message.message_content, now(),
+    message.idempotency_key || ':copy:' || left(copy::text, 8), 'SCHEDULED',
+    message.template_version, message.payload);
+  perform app_private.enqueue_messages(array[message.user_id], array[copy], array[now()],
+    '-infinity');
+  perform ops.audit('messages.resent', jsonb_build_object('message_id', message.id,
+    'user_id', message.user_id, 'copy', copy, 'reason', btrim(p_reason)));
+  return copy;
+end
+$$;
+
+grant execute on function ops.resend_message(uuid, uuid, text) to gw_support;
+comment on function ops.resend_message(uuid, uuid, text) is
+  'Sends a copy of a message that was sent to the user''s present address, with a new key. Returns its id.';
+--! EndIncluded functions/ops/resend_message.sql
+--! Included functions/ops/message_funnel.sql
+-- Definer: see message_status(). A report names its message by either id.
+create or replace function ops.message_funnel(p_from date, p_to date)
+returns table (
+  day date, message_type text, channel text, vendor text, template_version integer,
+  planned bigint, sent bigint, delivered bigint, bounced bigint, complained bigint,
+  unsubscribed bigint, suppressed bigint, failed bigint, expired bigint, unknown bigint,
+  late_p50_seconds double precision, late_p99_seconds double precision
+)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with told as (
+    select message_logs.user_id, message_logs.id, min(delivery_events.vendor) as vendor,
+      bool_or(delivery_events.kind = 'delivered') as delivered,
+      bool_or(delivery_events.kind in ('bounced', 'soft_bounced', 'refused')) as bounced,
+      bool_or(delivery_events.kind = 'complained') as complained,
+      bool_or(delivery_events.kind = 'unsubscribed') as unsubscribed
+    from (
+      select events.*
+      from app_private.delivery_events as events
+      where events.occurred_at >= p_from::timestamp at time zone 'UTC' - interval '1 day'
+    ) as delivery_events
+    inner join app_public.message_logs
+      on message_logs.provider_message_id = delivery_events.provider_message_id
+      or message_logs.id = delivery_events.message_id
+    where message_logs.scheduled_send_time >= p_from::timestamp at time zone 'UTC'
+      and message_logs.scheduled_send_time < (p_to + 1)::timestamp at time zone 'UTC'
+    group by 1, 2
+  )
+  select (message_logs.scheduled_send_time at time zone 'UTC')::date,
+    message_logs.message_type, message_logs.channel, told.vendor,
+    message_logs.template_version, count(*),
+    count(*) filter (where message_logs.status = 'SENT'),
+    count(*) filter (where told.delivered),
+    count(*) filter (where told.bounced),
+    count(*) filter (where told.complained),
+    count(*) filter (where told.unsubscribed),
+    count(*) filter (where message_logs.status = 'SUPPRESSED'),
+    count(*) filter (where message_logs.status = 'FAILED'),
+    count(*) filter (where message_logs.status = 'EXPIRED'),
+    count(*) filter (where message_logs.status = 'UNKNOWN'),
+    percentile_cont(0.5) within group (order by extract(epoch from
+      message_logs.actual_send_time - message_logs.scheduled_send_time)),
+    percentile_cont(0.99) within group (order by extract(epoch from
+      message_logs.actual_send_time - message_logs.scheduled_send_time))
+  from app_public.message_logs
+  left join told on told.user_id = message_logs.user_id and told.id = message_logs.id
+  where message_logs.scheduled_send_time >= p_from::timestamp at time zone 'UTC'
+    and message_logs.scheduled_send_time < (p_to + 1)::timestamp at time zone 'UTC'
+    and message_logs.status <> 'CANCELED'
+  group by 1, 2, 3, 4, 5
+$$;
+
+grant execute on function ops.message_funnel(date, date) to gw_monitor;
+comment on function ops.message_funnel(date, date) is
+  'What became of the messages due on each day of a range (UTC, inclusive), by type, channel, vendor and version of the template: planned, sent, and what vendors reported.';
+--! EndIncluded functions/ops/message_funnel.sql

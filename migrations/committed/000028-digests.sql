@@ -1,7 +1,7 @@
---! Previous: sha1:7aa82f00759b49701ff63e3e48abeff4dac11142
---! Hash: sha1:7134ffec558d0471b38ef734ba55604ddeaa09ea
+--! Previous: sha1:d366d9aef52ee374d5527b16aba3d42395c0387d
+--! Hash: sha1:ddd7b5520928033b1b53ebb86a5c96c57f159afc
 --! Message: digests
---! Baseline: topics/27-digests.sql
+--! Baseline: topics/28-digests.sql
 
 /*
  * The weekly digest: a summary of a user's week, composed when its message is sent.
@@ -386,21 +386,14 @@ begin
   written as (
     update app_public.message_logs
     set message_subject = app_hidden.render_template(template.subject, given.names),
-      message_content = app_hidden.render_template(template.body, given.names)
+      message_content = app_hidden.render_template(template.body, given.names),
+      template_version = template.version
     from found
     inner join contents
       on contents.user_id = found.user_id
       and contents.week_start = found.week_start
-    cross join lateral (
-      select message_templates.subject, message_templates.body
-      from app_private.message_templates
-      where message_templates.message_type = found.message_type
-        and message_templates.locale
-          in (found.locale, split_part(found.locale, '-', 1), 'en')
-      order by message_templates.locale = found.locale desc,
-        message_templates.locale = 'en'
-      limit 1
-    ) as template
+    cross join lateral app_private.choose_template(
+      found.message_type, found.locale, found.user_id) as template
     cross join lateral (
       select app_private.digest_values(
         contents.content, found.first_name, found.last_name)

@@ -1,7 +1,7 @@
---! Previous: sha1:d3dc85c6ac503a2c784dea240857c392ba054ce5
---! Hash: sha1:477c017cac0281523b600aa26bccc2c60a6f1413
+--! Previous: sha1:fdbb7788b1681359e02d9a9a978c0e4026d63175
+--! Hash: sha1:79486642a055ff86e1458f3cbe3890704b708f10
 --! Message: metrics
---! Baseline: topics/32-metrics.sql
+--! Baseline: topics/33-metrics.sql
 
 /*
  * How long things took, how connection pools are used, and summaries of both.

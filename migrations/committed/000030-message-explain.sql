@@ -1,7 +1,7 @@
---! Previous: sha1:e625d85046f3ebbc483e42c0beff94d7a0ac508b
---! Hash: sha1:f68fb4329d3ac836cec9a1311d1ce9f4bf3a6bb0
+--! Previous: sha1:34daa88dec2c0ddbb012a87f0a68a8a3b971edeb
+--! Hash: sha1:b3dc8974a254af765f2caf340c052d19cab6c788
 --! Message: message-explain
---! Baseline: topics/29-message-explain.sql
+--! Baseline: topics/30-message-explain.sql
 
 /*
  * "gw messages explain": why a message was sent, will be sent, or was not.
@@ -723,7 +723,7 @@ begin
 end
 $$;
 
-grant execute on function ops.explain_message(uuid, text, date) to gw_monitor;
+grant execute on function ops.explain_message(uuid, text, date) to gw_monitor, gw_support;
 comment on function ops.explain_message(uuid, text, date) is
   'Explains step by step why a user''s message of a type and local date was sent, will be sent, or was not sent.';
 --! EndIncluded functions/ops/explain_message.sql

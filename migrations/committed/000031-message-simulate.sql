@@ -1,7 +1,7 @@
---! Previous: sha1:f68fb4329d3ac836cec9a1311d1ce9f4bf3a6bb0
---! Hash: sha1:50f0633e42fcae029300e8e3506177c5d80b2e91
+--! Previous: sha1:b3dc8974a254af765f2caf340c052d19cab6c788
+--! Hash: sha1:bda0a0a4886f99e05e787f9ab6a94a1373078474
 --! Message: message-simulate
---! Baseline: topics/30-message-simulate.sql
+--! Baseline: topics/31-message-simulate.sql
 
 /*
  * "gw messages simulate": what is sent in a range of time, by the rules as they are, or

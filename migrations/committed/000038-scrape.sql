@@ -1,7 +1,7 @@
---! Previous: sha1:efd9eda5f3c9131573d2b1b5ffa80f7337fe1632
---! Hash: sha1:e530d966866898680706826713ad038022364e70
+--! Previous: sha1:7000884c2e631247cef80074717706beb2baee1e
+--! Hash: sha1:2202d507363ccc827c3e707aed3d65e5e6451343
 --! Message: scrape
---! Baseline: topics/37-scrape.sql
+--! Baseline: topics/38-scrape.sql
 
 /*
  * Figures for Prometheus, in one call.

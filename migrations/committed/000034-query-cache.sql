@@ -1,7 +1,7 @@
---! Previous: sha1:477c017cac0281523b600aa26bccc2c60a6f1413
---! Hash: sha1:48ba2c7485200e5f172e1150e53ae598dc4f2b02
+--! Previous: sha1:79486642a055ff86e1458f3cbe3890704b708f10
+--! Hash: sha1:49dcb8baf86935e42cb08b34f6e7f3c04576b589
 --! Message: query-cache
---! Baseline: topics/33-query-cache.sql
+--! Baseline: topics/34-query-cache.sql
 
 /*
  * A cache of expensive results for each user, and the insights, which use it.

@@ -1,7 +1,7 @@
---! Previous: sha1:78f24d6af418c2bf302923d4431055972dea7e8e
---! Hash: sha1:61f5319944028b4ea5fb0ad4a0b314006f968f30
+--! Previous: sha1:34317e309281be92dccb5a673260e8aad6206f27
+--! Hash: sha1:d7c2ecfdf340b09f433ec829216ef3528280cd44
 --! Message: message-feedback
---! Baseline: topics/25-message-feedback.sql
+--! Baseline: topics/26-message-feedback.sql
 
 /*
  * Feedback: what vendors report after they accepted a message, and to which addresses
@@ -593,6 +593,7 @@ comment on function app_private.note_refused_addresses(jsonb, text) is
   'Records the addresses that a judged batch of results calls wrong, so that nothing more is sent there.';
 --! EndIncluded functions/app_private/note_refused_addresses.sql
 --! Included functions/ops/suppress_address.sql
+-- Definer: gw_support may do this, and reads no table.
 create or replace function ops.suppress_address(p_address text, p_reason text)
 returns void
 language plpgsql volatile security definer
@@ -619,10 +620,12 @@ begin
 end
 $$;
 
+grant execute on function ops.suppress_address(text, text) to gw_support;
 comment on function ops.suppress_address(text, text) is
   'Sends nothing more to an e-mail address, for a reason that explain shows.';
 --! EndIncluded functions/ops/suppress_address.sql
 --! Included functions/ops/lift_suppression.sql
+-- Definer: gw_support may do this, and reads no table.
 create or replace function ops.lift_suppression(p_address text, p_reason text)
 returns void
 language plpgsql volatile security definer
@@ -654,6 +657,7 @@ begin
 end
 $$;
 
+grant execute on function ops.lift_suppression(text, text) to gw_support;
 comment on function ops.lift_suppression(text, text) is
   'Lets messages be sent again to an e-mail address. What was reported before does not count any more.';
 --! EndIncluded functions/ops/lift_suppression.sql

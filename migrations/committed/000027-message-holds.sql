@@ -1,7 +1,7 @@
---! Previous: sha1:61f5319944028b4ea5fb0ad4a0b314006f968f30
---! Hash: sha1:7aa82f00759b49701ff63e3e48abeff4dac11142
+--! Previous: sha1:d7c2ecfdf340b09f433ec829216ef3528280cd44
+--! Hash: sha1:d366d9aef52ee374d5527b16aba3d42395c0387d
 --! Message: message-holds
---! Baseline: topics/26-message-holds.sql
+--! Baseline: topics/27-message-holds.sql
 
 /*
  * Holds: a person stops messages, and lets them go later.

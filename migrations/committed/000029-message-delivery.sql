@@ -1,7 +1,7 @@
---! Previous: sha1:7134ffec558d0471b38ef734ba55604ddeaa09ea
---! Hash: sha1:e625d85046f3ebbc483e42c0beff94d7a0ac508b
+--! Previous: sha1:ddd7b5520928033b1b53ebb86a5c96c57f159afc
+--! Hash: sha1:34daa88dec2c0ddbb012a87f0a68a8a3b971edeb
 --! Message: message-delivery
---! Baseline: topics/28-message-delivery.sql
+--! Baseline: topics/29-message-delivery.sql
 
 /*
  * Delivery: the worker claims messages, sends them, and records the outcomes.

@@ -1,7 +1,7 @@
---! Previous: sha1:fea3c3e0350cff505332f64a3684c11211d29c1e
---! Hash: sha1:efd9eda5f3c9131573d2b1b5ffa80f7337fe1632
+--! Previous: sha1:09eb7722c0bfe14a3502edcf6087479fd4b68903
+--! Hash: sha1:7000884c2e631247cef80074717706beb2baee1e
 --! Message: change-capture
---! Baseline: topics/36-change-capture.sql
+--! Baseline: topics/37-change-capture.sql
 
 /*
  * Change data capture: the consumer's position, the rows as it counted them, and the

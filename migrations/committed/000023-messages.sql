@@ -1,7 +1,7 @@
---! Previous: sha1:f7dcfa923d57cb4def09487b208438bc834a0325
---! Hash: sha1:ba3798d45fde250380de479f4f8d409b78edb9b6
+--! Previous: sha1:82e13c1d3d88f836472cc194b3ab9dfacd8f25c0
+--! Hash: sha1:c0b4d6ef399f0f372f705d55ed89a555ca4c66ae
 --! Message: messages
---! Baseline: topics/22-messages.sql
+--! Baseline: topics/23-messages.sql
 
 /*
  * Messages, what makes each unique, and the channels that deliver them.
@@ -68,6 +68,7 @@ create table app_public.message_logs (
   channel text,
   provider_message_id text,
   hold_id integer,
+  template_version integer,
   payload jsonb,
   local_time timestamp,
   stage text not null generated always as (case
@@ -183,6 +184,8 @@ comment on column app_public.message_logs.provider_message_id is
   'The name that the vendor has for it, as its answer said; null when it said none.';
 comment on column app_public.message_logs.hold_id is
   'The hold that keeps it from being sent, or the latest that did; null when none does.';
+comment on column app_public.message_logs.template_version is
+  'The version of the template that it was composed of.';
 comment on column app_public.message_logs.payload is
   'What the application said of an event; null for other types.';
 comment on column app_public.message_logs.local_time is

@@ -1,7 +1,7 @@
---! Previous: sha1:48ba2c7485200e5f172e1150e53ae598dc4f2b02
---! Hash: sha1:824d1c6a7fbb11faddd1765f5f9c6fb798c3f37e
+--! Previous: sha1:49dcb8baf86935e42cb08b34f6e7f3c04576b589
+--! Hash: sha1:a6fe30ba8bd4e95af3093e353ac754c6103fad3e
 --! Message: live
---! Baseline: topics/34-live.sql
+--! Baseline: topics/35-live.sql
 
 /*
  * Live subscriptions: which users are watched, and the notifications for their API

@@ -1,7 +1,7 @@
---! Previous: sha1:e530d966866898680706826713ad038022364e70
---! Hash: sha1:f947a54a66d9ee745fbd32e05a3c5e9172c6ca19
+--! Previous: sha1:2202d507363ccc827c3e707aed3d65e5e6451343
+--! Hash: sha1:d8304585008071ab6cc0a1b98a65e11c3fd511c4
 --! Message: schedule
---! Baseline: topics/38-schedule.sql
+--! Baseline: topics/39-schedule.sql
 
 /*
  * Every pg_cron job, every partition policy, every retention policy. No other topic
