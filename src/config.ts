@@ -207,8 +207,7 @@ export const variables = z.object({
     .describe('the mail server for notices of alerts'),
   GW_OPERATOR: z
     .string()
-    .min(1)
-    .max(100)
+    .regex(/^\S.{0,99}$/, 'must be a name of at most 100 characters')
     .optional()
     .describe('who acts, for the audit log; several people may share a role'),
   GW_AUDIT_KEY: z

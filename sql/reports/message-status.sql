@@ -5,7 +5,7 @@
 -- Needs: function ops.message_status
 -- Columns: day (UTC, when due), message_type, planned, in_progress (queued, sending or to
 --   be retried), sent, failed, expired, unknown (may have been delivered), canceled,
---   retries, share (sent, of those that were not canceled).
+--   suppressed, retries, share (sent, of those that were neither canceled nor suppressed).
 -- Read: in_progress on a past day: stuck, see gw check. failed, expired, unknown: see gw
 --   messages list. A day that is empty and should not be: the planner's cron job did not
 --   run.
@@ -21,9 +21,10 @@ select
   coalesce(sum(messages) filter (where status = 'EXPIRED'), 0)::bigint as expired,
   coalesce(sum(messages) filter (where status = 'UNKNOWN'), 0)::bigint as unknown,
   coalesce(sum(messages) filter (where status = 'CANCELED'), 0)::bigint as canceled,
+  coalesce(sum(messages) filter (where status = 'SUPPRESSED'), 0)::bigint as suppressed,
   sum(retries)::bigint as retries,
   (coalesce(sum(messages) filter (where status = 'SENT'), 0)
-    / sum(messages) filter (where status <> 'CANCELED'))::float8 as share
+    / sum(messages) filter (where status not in ('CANCELED', 'SUPPRESSED')))::float8 as share
 from ops.message_status(
   (now() at time zone 'UTC')::date
     - coalesce(nullif(current_setting('report.days_back', true), ''), '7')::integer,

@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { signAccessToken } from '../../src/api/tokens.ts';
 import { unsubscribeLinks } from '../../src/messages/unsubscribe-links.ts';
@@ -12,6 +13,7 @@ const secret = 'whsec_a_secret_of_the_tests';
 const db = useDatabase();
 const api = useApi(db, 'silent', {
   stripeWebhookSecret: secret,
+  deliverySecrets: { generic: Buffer.alloc(32, 1) },
   metrics: { sample: 0, slowMs: 1_000, port: 0 },
 });
 const withoutStripe = useApi(db, 'silent', {
@@ -48,6 +50,16 @@ test('every HTTP status that the API answers with is in the reference', {
   const long = 'x'.repeat(1_100_000);
   const event = '{"id": "evt_1", "object": "event", "type": "customer.subscription.created"}';
   const signed = (body: string) => post(body, { 'stripe-signature': sign(body, secret) });
+  const reported = (body: string): RequestInit => {
+    const time = String(Math.floor(Date.now() / 1000));
+    const mac = createHmac('sha256', Buffer.alloc(32, 1)).update(`m.${time}.${body}`);
+    return post(body, {
+      ...{ 'webhook-id': 'm', 'webhook-timestamp': time },
+      'webhook-signature': `v1,${mac.digest('base64')}`,
+    });
+  };
+  const askReport = (init?: RequestInit, origin = api.origin) =>
+    ask('/webhooks/delivery/relay', init, origin, '/webhooks/delivery/…');
   const metrics = `http://127.0.0.1:${api.api.metricsPort}`;
   const seen: Row[] = [
     await ask('/graphql', post('{}')),
@@ -73,9 +85,15 @@ test('every HTTP status that the API answers with is in the reference', {
     await ask('/webhooks/stripe', post(event)),
     await ask('/webhooks/stripe', signed('[]')),
     await ask('/webhooks/stripe', signed(long)),
+    await askReport(undefined, withoutStripe.origin),
+    await askReport(),
+    await askReport(post('[]')),
+    await askReport(reported('no JSON')),
+    await askReport(reported(long)),
   ];
   await db.as('superuser').unsafe(`
     drop function app_private.unsubscribe, app_private.apply_subscription_event,
+      app_private.apply_returned_mail, app_private.apply_delivery_events,
       ops.last_migration`);
   const read = db.url('owner').split('/').at(-1) ?? '';
   await db.as('superuser').unsafe(`alter database ${read} set default_transaction_read_only = on`);
@@ -95,6 +113,7 @@ test('every HTTP status that the API answers with is in the reference', {
     refused,
     await ask(link, post('')),
     await ask('/webhooks/stripe', signed(event)),
+    await askReport(reported('[]')),
     await ask('/readyz'),
     // A fault outside GraphQL, which no request is known to cause.
     { response: '500 every path', code: code('INTERNAL') },

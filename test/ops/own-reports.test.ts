@@ -37,9 +37,9 @@ describe('a report on our own parts', () => {
        insert into app_public.message_logs (user_id, id, message_type, delivery_date,
          message_content, scheduled_send_time, idempotency_key, status, actual_send_time)
        select '${id}', gen_random_uuid(), 'BIRTHDAY', current_date, 'secret', now(), n::text,
-         (array['SENT', 'FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED'])[n],
+         (array['SENT', 'FAILED', 'EXPIRED', 'UNKNOWN', 'CANCELED', 'SUPPRESSED'])[n],
          case when n = 1 then now() end
-       from generate_series(1, 5) as n;`,
+       from generate_series(1, 6) as n;`,
       'message-status',
     );
     expect(found).toMatchObject([
@@ -51,6 +51,7 @@ describe('a report on our own parts', () => {
         expired: 1,
         unknown: 1,
         canceled: 1,
+        suppressed: 1,
         share: 0.25,
       },
     ]);
@@ -63,6 +64,47 @@ describe('a report on our own parts', () => {
     await expect(
       db.as('worker')`select ops.message_status(current_date, current_date)`,
     ).rejects.toMatchObject({ code: '42501' });
+  });
+
+  test('message-funnel counts what became of messages, also where a report came first', async () => {
+    const id = '00000000-0000-4000-8000-000000000009';
+    const found = await rowsAfter(
+      `delete from app_public.users;
+       insert into app_public.users (id, email, first_name) values ('${id}', 'm@example.com', 'M');
+       insert into app_private.delivery_events (vendor, event_id, kind, occurred_at,
+         provider_message_id)
+       values ('relay', '1', 'delivered', now(), 'v1'), ('relay', '2', 'complained', now(), 'v1'),
+         ('relay', '3', 'delivered', now(), 'v2'), ('relay', '4', 'bounced', now(), 'v3');
+       insert into app_public.message_logs (user_id, id, message_type, delivery_date,
+         message_content, scheduled_send_time, idempotency_key, status, actual_send_time, channel,
+         provider_message_id, template_version)
+       select '${id}', gen_random_uuid(), 'BIRTHDAY', current_date, 'secret',
+         now() - interval '10 seconds', n::text,
+         (array['SENT', 'SENT', 'SENT', 'SENT', 'SUPPRESSED', 'CANCELED'])[n],
+         case when n < 5 then now() end, 'http', 'v' || n, case n when 2 then 2 else 1 end
+       from generate_series(1, 6) as n;`,
+      'message-funnel',
+    );
+    const counts = { message_type: 'BIRTHDAY', channel: 'http', late_p50: 10, unsubscribed: 0 };
+    expect(found).toEqual([
+      expect.objectContaining({ vendor: '', version: 1, planned: 2, sent: 1, suppressed: 1 }),
+      expect.objectContaining({
+        ...counts,
+        ...{ vendor: 'relay', version: 1, sent: 2, delivered: 1, bounced: 1, complained: 1 },
+      }),
+      expect.objectContaining({ ...counts, vendor: 'relay', version: 2, sent: 1, delivered: 1 }),
+    ]);
+  });
+
+  test('answer-rules lists what a refusal means, the first rule first', async () => {
+    const found = await rowsAfter(
+      `insert into app_private.answer_rules (position, channel, lowest_code, highest_code, verdict,
+         note) values (1, 'http', 418, 419, 'later', 'a teapot')`,
+      'answer-rules',
+    );
+    expect(found[0]).toEqual(
+      row({ position: 1, channel: 'http', codes: '418–419', verdict: 'later', note: 'a teapot' }),
+    );
   });
 
   test('schedule lists what is declared, also without pg_cron', async () => {
