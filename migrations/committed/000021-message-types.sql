@@ -1,5 +1,5 @@
 --! Previous: sha1:7b0d022daf51b3d73aa73fa676b8013a54cc0e5c
---! Hash: sha1:70196cc3b5363214510d2d360dcbeb00b116daf5
+--! Hash: sha1:51870e8f9f64a0f9dddfbc6f5613ff055ca6101e
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 
@@ -386,20 +386,66 @@ $$;
 comment on function app_private.check_message_type(text) is
   'Raises GW040 when there is no such message type; the hint lists the types.';
 --! EndIncluded functions/app_private/check_message_type.sql
+
+-- What a user turns off, in other languages than English. A type without a row here is
+-- named in English.
+create table app_private.message_type_labels (
+  message_type text not null,
+  locale text not null,
+  label text not null,
+  constraint message_type_labels_pkey primary key (message_type, locale),
+  constraint message_type_labels_message_type_fkey
+    foreign key (message_type) references app_private.message_types on delete cascade,
+  constraint message_type_labels_locale_check
+    check (locale ~ '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?$'),
+  constraint message_type_labels_label_check check (length(label) between 1 and 100)
+);
+
+alter table app_private.message_type_labels enable row level security;
+
+comment on table app_private.message_type_labels is
+  'What a user turns off by unsubscribing, in the language of the page: "die Wochenübersicht".';
+
+insert into app_private.message_type_labels (message_type, locale, label) values
+  ('BIRTHDAY', 'de', 'Nachrichten zu deinem Geburtstag'),
+  ('ANNIVERSARY', 'de', 'Nachrichten zu deinem Jahrestag'),
+  ('DIGEST', 'de', 'die Wochenübersicht'),
+  ('BIRTHDAY', 'es', 'los mensajes por tu cumpleaños'),
+  ('ANNIVERSARY', 'es', 'los mensajes por tu aniversario'),
+  ('DIGEST', 'es', 'el resumen semanal'),
+  ('BIRTHDAY', 'fr', 'les messages pour votre anniversaire'),
+  ('ANNIVERSARY', 'fr', 'les messages pour votre date anniversaire'),
+  ('DIGEST', 'fr', 'le bilan de la semaine');
+
 --! Included functions/app_private/unsubscribe_label.sql
--- Definer: the API's login role may call this and read no table. It returns a label only.
-create or replace function app_private.unsubscribe_label(p_message_type text)
-returns text
+-- Definer: the API's login role may call this and read no table. It returns a label and a
+-- language only.
+create or replace function app_private.unsubscribe_label(
+  p_user_id uuid, p_message_type text
+) returns table (label text, locale text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select case repeats when 'yearly' then 'messages on your ' else 'the ' end || label
+  select coalesce(labels.label,
+      case message_types.repeats when 'yearly' then 'messages on your ' else 'the ' end
+        || message_types.label),
+    coalesce(labels.locale, 'en')
   from app_private.message_types
-  where type = p_message_type
-    and opt_out_column is not null
+  left join app_public.user_settings on user_settings.user_id = p_user_id
+  left join lateral (
+    select message_type_labels.*
+    from app_private.message_type_labels
+    where message_type_labels.message_type = message_types.type
+      and (user_settings.locale = message_type_labels.locale
+        or user_settings.locale like message_type_labels.locale || '-%')
+    order by length(message_type_labels.locale) desc
+    limit 1
+  ) as labels on true
+  where message_types.type = p_message_type
+    and message_types.opt_out_column is not null
 $$;
 
-grant execute on function app_private.unsubscribe_label(text) to gw_authenticator;
-comment on function app_private.unsubscribe_label(text) is
-  'What a user turns off by unsubscribing from a message type, such as "messages on your birthday"; null when there is no such type, or nobody can turn it off.';
+grant execute on function app_private.unsubscribe_label(uuid, text) to gw_authenticator;
+comment on function app_private.unsubscribe_label(uuid, text) is
+  'What a user turns off by unsubscribing from a message type, such as "messages on your birthday", and in which language that is; nothing when there is no such type, or nobody can turn it off.';
 --! EndIncluded functions/app_private/unsubscribe_label.sql

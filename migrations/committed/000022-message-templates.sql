@@ -1,5 +1,5 @@
---! Previous: sha1:70196cc3b5363214510d2d360dcbeb00b116daf5
---! Hash: sha1:82e13c1d3d88f836472cc194b3ab9dfacd8f25c0
+--! Previous: sha1:51870e8f9f64a0f9dddfbc6f5613ff055ca6101e
+--! Hash: sha1:720c94986eccd5b63067c340650a38850f29ee16
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 
@@ -423,11 +423,12 @@ create or replace function app_private.compose_message(
   p_message_type text, p_delivery_date date, p_base_date date,
   p_first_name text, p_last_name text, p_locale text, p_payload jsonb default null,
   p_user_id uuid default null
-) returns table (subject text, body text, version integer)
+) returns table (subject text, body text, version integer, locale text)
 language sql stable
 as $$
   select app_hidden.render_template(template.subject, given.names),
-    app_hidden.render_template(template.body, given.names), template.version
+    app_hidden.render_template(template.body, given.names), template.version,
+    template.locale
   from app_private.choose_template(p_message_type, p_locale, p_user_id) as template
   cross join (
     select coalesce(p_payload, '{}') || pg_catalog.jsonb_build_object(

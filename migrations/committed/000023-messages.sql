@@ -1,5 +1,5 @@
---! Previous: sha1:82e13c1d3d88f836472cc194b3ab9dfacd8f25c0
---! Hash: sha1:c0b4d6ef399f0f372f705d55ed89a555ca4c66ae
+--! Previous: sha1:720c94986eccd5b63067c340650a38850f29ee16
+--! Hash: sha1:3dee2e22cba71574075e34737a39e527e3a84d00
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 
@@ -69,8 +69,9 @@ create table app_public.message_logs (
   provider_message_id text,
   hold_id integer,
   template_version integer,
+  template_locale text,
   payload jsonb,
-  local_time timestamp,
+  local_time time,
   stage text not null generated always as (case
       when status = 'SENT' then 'sent'
       when status in ('SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING') then 'open'
@@ -186,10 +187,12 @@ comment on column app_public.message_logs.hold_id is
   'The hold that keeps it from being sent, or the latest that did; null when none does.';
 comment on column app_public.message_logs.template_version is
   'The version of the template that it was composed of.';
+comment on column app_public.message_logs.template_locale is
+  'The language of its text.';
 comment on column app_public.message_logs.payload is
   'What the application said of an event; null for other types.';
 comment on column app_public.message_logs.local_time is
-  'The local time at which an event is due, when the application said one; it moves with the user''s time zone.';
+  'The local time of delivery_date at which an event is due, when the application said one; it moves with the user''s time zone.';
 comment on column app_public.message_logs.stage is
   'open: planned or on its way. sent. ended: failed, canceled, expired, suppressed, or unknown. The index holds it instead of the status, which changes more often.';
 comment on column app_public.message_logs.created_at is 'When it was planned.';

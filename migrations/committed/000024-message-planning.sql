@@ -1,5 +1,5 @@
---! Previous: sha1:c0b4d6ef399f0f372f705d55ed89a555ca4c66ae
---! Hash: sha1:2e019549ee5c6f7c148f0de5340a2a92c5b17a8c
+--! Previous: sha1:3dee2e22cba71574075e34737a39e527e3a84d00
+--! Hash: sha1:c2880cf4c39f2fc2985b996b9288197a20ec1521
 --! Message: message-planning
 --! Baseline: topics/24-message-planning.sql
 
@@ -406,10 +406,10 @@ begin
         then unsent.scheduled_send_time
         else greatest(
           app_hidden.local_to_instant(
-            coalesce(unsent.local_time, unsent.delivery_date + rules.send_time),
+            unsent.delivery_date + coalesce(unsent.local_time, rules.send_time),
             rules.timezone),
           least(p_now, unsent.scheduled_send_time)) end as instant,
-      text.subject, text.body, text.version
+      text.subject, text.body, text.version, text.locale
     from unsent
     inner join app_private.user_messages as rules
       on rules.user_id = unsent.user_id
@@ -437,7 +437,8 @@ begin
         and decided.instant = decided.scheduled_send_time then message_logs.job_id end,
       message_subject = coalesce(decided.subject, message_logs.message_subject),
       message_content = coalesce(decided.body, message_logs.message_content),
-      template_version = coalesce(decided.version, message_logs.template_version)
+      template_version = coalesce(decided.version, message_logs.template_version),
+      template_locale = coalesce(decided.locale, message_logs.template_locale)
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
@@ -547,7 +548,7 @@ begin
 
   with composed as (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
-      text.subject, text.body, text.version
+      text.subject, text.body, text.version, text.locale
     from app_public.message_logs
     inner join app_private.user_messages as rules
       on rules.user_id = message_logs.user_id
@@ -567,7 +568,7 @@ begin
   written as (
     update app_public.message_logs
     set message_subject = composed.subject, message_content = composed.body,
-      template_version = composed.version
+      template_version = composed.version, template_locale = composed.locale
     from composed
     where message_logs.user_id = composed.user_id
       and message_logs.id = composed.id
@@ -659,7 +660,7 @@ begin
   logged as (
     insert into app_public.message_logs (user_id, id, message_type, delivery_date,
       message_subject, message_content, scheduled_send_time, idempotency_key, status,
-      error_message, template_version)
+      error_message, template_version, template_locale)
     select claimed.user_id, claimed.message_id, claimed.message_type,
       claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
       claimed.scheduled_send_time,
@@ -669,7 +670,7 @@ begin
       case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
         || ', after the late window of ' || late_window || ' had passed'
         else stopped.suppression end,
-      text.version
+      text.version, text.locale
     from claimed
     inner join app_private.message_rules as rules
       on rules.user_id = claimed.user_id
@@ -1003,19 +1004,20 @@ declare
     app_private.suppression(p_rules.email, p_rules.is_optional);
   text record;
 begin
-  select composed.subject, composed.body, composed.version
+  select composed.*
   into text
   from app_private.compose_message(p_rules.message_type, day, null, p_rules.first_name,
     p_rules.last_name, p_rules.locale, p_payload, p_rules.user_id) as composed;
   insert into app_public.message_logs (user_id, id, message_type, delivery_date,
     message_subject, message_content, scheduled_send_time, idempotency_key, status,
-    error_message, payload, local_time, template_version)
+    error_message, payload, local_time, template_version,
+    template_locale)
   values (p_rules.user_id, p_message_id, p_rules.message_type, day, text.subject, text.body,
     p_due, concat_ws(':', p_rules.user_id, p_rules.message_type, p_key),
     case when refusal is not null then 'CANCELED' when suppression is not null
       then 'SUPPRESSED' else 'SCHEDULED' end,
-    coalesce(refusal, suppression), p_payload, p_local_time,
-    text.version);
+    coalesce(refusal, suppression), p_payload, p_local_time::time,
+    text.version, text.locale);
   -- The planner would queue it with its next tick, a minute later.
   if refusal is null and suppression is null and p_due <= now() + interval '90 seconds' then
     perform app_private.enqueue_messages(array[p_rules.user_id], array[p_message_id],
@@ -1071,23 +1073,36 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$
 declare
-  opt_out name := (
-    select opt_out_column from app_private.message_types where type = p_message_type);
+  columns text;
+  values text;
+  assignments text;
+  wishes text;
 begin
-  if opt_out is null then
+  select string_agg(format('%I', opt_out.name), ', '), string_agg('false', ', '),
+    string_agg(format('%I = false', opt_out.name), ', '),
+    string_agg(format('settings.%I', opt_out.name), ' or ')
+  into columns, values, assignments, wishes
+  from (
+    select distinct opt_out_column as name
+    from app_private.message_types
+    where opt_out_column is not null
+      and (p_message_type is null or type = p_message_type)
+  ) as opt_out;
+  if columns is null then
     return;
   end if;
   -- A switch that is off already is not written again.
-  execute format('insert into app_public.user_settings as settings (user_id, %1$I)'
-    ' select id, false from app_public.users where id = $1'
-    ' on conflict (user_id) do update set %1$I = false where settings.%1$I', opt_out)
+  execute format('insert into app_public.user_settings as settings (user_id, %s)'
+    ' select id, %s from app_public.users where id = $1'
+    ' on conflict (user_id) do update set %s where %s',
+    columns, values, assignments, wishes)
   using p_user_id;
 end
 $$;
 
 grant execute on function app_private.unsubscribe(uuid, text) to gw_authenticator;
 comment on function app_private.unsubscribe(uuid, text) is
-  'Turns one type of messages off for a user. Does nothing when it is off, when nobody can turn it off, or when the user is gone.';
+  'Turns one type of messages off for a user, or with null all that can be turned off. Does nothing when it is off, when nobody can turn it off, or when the user is gone.';
 --! EndIncluded functions/app_private/unsubscribe.sql
 
 create trigger _600_replan_insert after insert on app_public.users

@@ -1,5 +1,5 @@
---! Previous: sha1:2e019549ee5c6f7c148f0de5340a2a92c5b17a8c
---! Hash: sha1:34317e309281be92dccb5a673260e8aad6206f27
+--! Previous: sha1:c2880cf4c39f2fc2985b996b9288197a20ec1521
+--! Hash: sha1:3b844a6dbdf1775cb19f216e5b9d785f74a461d8
 --! Message: message-verdicts
 --! Baseline: topics/25-message-verdicts.sql
 

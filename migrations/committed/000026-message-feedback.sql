@@ -1,5 +1,5 @@
---! Previous: sha1:34317e309281be92dccb5a673260e8aad6206f27
---! Hash: sha1:d7c2ecfdf340b09f433ec829216ef3528280cd44
+--! Previous: sha1:3b844a6dbdf1775cb19f216e5b9d785f74a461d8
+--! Hash: sha1:861d6f880074f6ecf6448e3ec7793eeb65fdc9df
 --! Message: message-feedback
 --! Baseline: topics/26-message-feedback.sql
 

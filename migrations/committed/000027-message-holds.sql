@@ -1,5 +1,5 @@
---! Previous: sha1:d7c2ecfdf340b09f433ec829216ef3528280cd44
---! Hash: sha1:d366d9aef52ee374d5527b16aba3d42395c0387d
+--! Previous: sha1:861d6f880074f6ecf6448e3ec7793eeb65fdc9df
+--! Hash: sha1:02ce529b10c7bca42b8c2656fac565b6edcbac93
 --! Message: message-holds
 --! Baseline: topics/27-message-holds.sql
 

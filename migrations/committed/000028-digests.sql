@@ -1,5 +1,5 @@
---! Previous: sha1:d366d9aef52ee374d5527b16aba3d42395c0387d
---! Hash: sha1:ddd7b5520928033b1b53ebb86a5c96c57f159afc
+--! Previous: sha1:02ce529b10c7bca42b8c2656fac565b6edcbac93
+--! Hash: sha1:53441811464c9113fabaabaf96cd60fd2cddcaae
 --! Message: digests
 --! Baseline: topics/28-digests.sql
 
@@ -387,7 +387,7 @@ begin
     update app_public.message_logs
     set message_subject = app_hidden.render_template(template.subject, given.names),
       message_content = app_hidden.render_template(template.body, given.names),
-      template_version = template.version
+      template_version = template.version, template_locale = template.locale
     from found
     inner join contents
       on contents.user_id = found.user_id

@@ -1,5 +1,5 @@
---! Previous: sha1:ddd7b5520928033b1b53ebb86a5c96c57f159afc
---! Hash: sha1:34daa88dec2c0ddbb012a87f0a68a8a3b971edeb
+--! Previous: sha1:53441811464c9113fabaabaf96cd60fd2cddcaae
+--! Hash: sha1:92891cc048348ce566c4bcf17045a0c6849473b5
 --! Message: message-delivery
 --! Baseline: topics/29-message-delivery.sql
 
@@ -650,7 +650,8 @@ returns table (
   idempotency_key text,
   attempt integer,
   was_attempted boolean,
-  is_optional boolean
+  is_optional boolean,
+  locale text
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -736,9 +737,8 @@ begin
     to_json(written.scheduled_send_time) #>> '{}', written.message_type,
     written.delivery_date, written.recipient_email, written.recipient_name,
     written.message_subject, written.message_content, written.idempotency_key,
-    written.retry_count,
-    written.uncertain_since is not null or written.attempts is not null,
-    written.is_optional
+    written.retry_count, written.uncertain_since is not null or written.attempts is not null,
+    written.is_optional, written.template_locale
   from written
   where written.status = 'SENDING';
 

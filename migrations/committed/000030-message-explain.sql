@@ -1,5 +1,5 @@
---! Previous: sha1:34daa88dec2c0ddbb012a87f0a68a8a3b971edeb
---! Hash: sha1:b3dc8974a254af765f2caf340c052d19cab6c788
+--! Previous: sha1:92891cc048348ce566c4bcf17045a0c6849473b5
+--! Hash: sha1:bb8678d1e11f0593bf83f99cb40db62067a438fa
 --! Message: message-explain
 --! Baseline: topics/30-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b3dc8974a254af765f2caf340c052d19cab6c788
---! Hash: sha1:bda0a0a4886f99e05e787f9ab6a94a1373078474
+--! Previous: sha1:bb8678d1e11f0593bf83f99cb40db62067a438fa
+--! Hash: sha1:16ac46212e91a3d2f6fd2f498b15731149ad05c0
 --! Message: message-simulate
 --! Baseline: topics/31-message-simulate.sql
 

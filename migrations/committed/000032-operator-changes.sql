@@ -1,5 +1,5 @@
---! Previous: sha1:bda0a0a4886f99e05e787f9ab6a94a1373078474
---! Hash: sha1:fdbb7788b1681359e02d9a9a978c0e4026d63175
+--! Previous: sha1:16ac46212e91a3d2f6fd2f498b15731149ad05c0
+--! Hash: sha1:defc57690ea4a09b7e3e400f501284ba1b8b92c7
 --! Message: operator-changes
 --! Baseline: topics/32-operator-changes.sql
 
@@ -841,11 +841,11 @@ begin
 
   insert into app_public.message_logs (user_id, id, message_type, delivery_date,
     message_subject, message_content, scheduled_send_time, idempotency_key, status,
-    template_version, payload)
+    template_version, template_locale, payload)
   values (message.user_id, copy, message.message_type, message.delivery_date,
     message.message_subject, message.message_content, now(),
     message.idempotency_key || ':copy:' || left(copy::text, 8), 'SCHEDULED',
-    message.template_version, message.payload);
+    message.template_version, message.template_locale, message.payload);
   perform app_private.enqueue_messages(array[message.user_id], array[copy], array[now()],
     '-infinity');
   perform ops.audit('messages.resent', jsonb_build_object('message_id', message.id,

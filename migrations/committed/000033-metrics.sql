@@ -1,5 +1,5 @@
---! Previous: sha1:fdbb7788b1681359e02d9a9a978c0e4026d63175
---! Hash: sha1:79486642a055ff86e1458f3cbe3890704b708f10
+--! Previous: sha1:defc57690ea4a09b7e3e400f501284ba1b8b92c7
+--! Hash: sha1:a6b0f392cc382caaa399fd4e207625bec7d355d1
 --! Message: metrics
 --! Baseline: topics/33-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:79486642a055ff86e1458f3cbe3890704b708f10
---! Hash: sha1:49dcb8baf86935e42cb08b34f6e7f3c04576b589
+--! Previous: sha1:a6b0f392cc382caaa399fd4e207625bec7d355d1
+--! Hash: sha1:77cfa405b4db84ec2afec348cf947d4346ad5ed3
 --! Message: query-cache
 --! Baseline: topics/34-query-cache.sql
 

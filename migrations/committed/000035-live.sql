@@ -1,5 +1,5 @@
---! Previous: sha1:49dcb8baf86935e42cb08b34f6e7f3c04576b589
---! Hash: sha1:a6fe30ba8bd4e95af3093e353ac754c6103fad3e
+--! Previous: sha1:77cfa405b4db84ec2afec348cf947d4346ad5ed3
+--! Hash: sha1:20335aec12f688dc63711771dfd834ad4ab49a7b
 --! Message: live
 --! Baseline: topics/35-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a6fe30ba8bd4e95af3093e353ac754c6103fad3e
---! Hash: sha1:09eb7722c0bfe14a3502edcf6087479fd4b68903
+--! Previous: sha1:20335aec12f688dc63711771dfd834ad4ab49a7b
+--! Hash: sha1:bcaa8d4ec36114b911047ac65ac1bcac6832717b
 --! Message: alerts
 --! Baseline: topics/36-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:09eb7722c0bfe14a3502edcf6087479fd4b68903
---! Hash: sha1:7000884c2e631247cef80074717706beb2baee1e
+--! Previous: sha1:bcaa8d4ec36114b911047ac65ac1bcac6832717b
+--! Hash: sha1:e81a205b53b3185961356cf946ac095eaddd0a5b
 --! Message: change-capture
 --! Baseline: topics/37-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7000884c2e631247cef80074717706beb2baee1e
---! Hash: sha1:2202d507363ccc827c3e707aed3d65e5e6451343
+--! Previous: sha1:e81a205b53b3185961356cf946ac095eaddd0a5b
+--! Hash: sha1:0a362a121245b3f2462cb4f04985a5dac15a1718
 --! Message: scrape
 --! Baseline: topics/38-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2202d507363ccc827c3e707aed3d65e5e6451343
---! Hash: sha1:d8304585008071ab6cc0a1b98a65e11c3fd511c4
+--! Previous: sha1:0a362a121245b3f2462cb4f04985a5dac15a1718
+--! Hash: sha1:ea5bdc8636ca04b8ab481b2bc95a8f01e2444ee8
 --! Message: schedule
 --! Baseline: topics/39-schedule.sql
 

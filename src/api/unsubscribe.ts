@@ -1,17 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import Negotiator from 'negotiator';
 import type { Pool } from 'pg';
 import { codeOf, messageOf } from '../errors.ts';
 import { escapeHtml } from '../html.ts';
 import type { Log } from '../log.ts';
 import { UnsubscribeTokens, type Unsubscription } from '../messages/unsubscribe-links.ts';
+import { languageAttributes, spokenLanguages, type Words, wordsOf } from '../messages/words.ts';
 import { readBody } from './body.ts';
 
 export const unsubscribePath = '/unsubscribe';
 
 /** Bytes; the form and RFC 8058 send some thirty. */
 const maxBody = 4_096;
-
-const settings = 'You can change this at any time in your settings.';
 
 /** The token is in the address: no other site is told it, and no cache keeps the page. */
 const headers = {
@@ -25,33 +25,44 @@ const headers = {
   'x-robots-tag': 'noindex',
 };
 
+interface Label {
+  label: string;
+  /** The language of the label. */
+  locale: string;
+}
+
 interface Page {
   status: 200 | 400 | 405 | 413 | 503;
+  words: Words;
   title: string;
   text: string;
   /** What the button says, when there is one. */
   button?: string;
+  /** What a second one says, which turns all off. */
+  all?: string;
 }
 
-function htmlOf({ title, text, button }: Page): string {
+function htmlOf({ words, title, text, button, all }: Page): string {
   // Without an action the form goes to the address of the page, which has the token.
+  const second =
+    all === undefined ? '' : `<button name="all" value="yes">${escapeHtml(all)}</button>\n`;
   const form =
     button === undefined
       ? ''
       : `<form method="post">
 <input type="hidden" name="List-Unsubscribe" value="One-Click">
 <button>${escapeHtml(button)}</button>
-</form>
+${second}</form>
 `;
   return `<!doctype html>
-<html lang="en">
+<html ${languageAttributes(words.locale)}>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${escapeHtml(title)}</title>
 <style>
 body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 4rem auto; padding: 0 1rem }
-button { font: inherit; padding: 0.5rem 1rem }
+button { font: inherit; padding: 0.5rem 1rem; margin: 0 0.5rem 0.5rem 0 }
 </style>
 </head>
 <body>
@@ -62,11 +73,11 @@ ${form}</body>
 `;
 }
 
-const notValid: Page = {
-  status: 400,
-  title: 'This link is not valid',
-  text: 'It may be incomplete. Open it again from the message, or use your settings.',
-};
+const notValid = (words: Words): Page => ({
+  ...{ status: 400, words },
+  title: words.notValid,
+  text: words.notValidText,
+});
 
 /**
  * Makes the handler of `/unsubscribe?token=…`. The token is all that is needed: no session,
@@ -82,60 +93,70 @@ export function makeUnsubscribe(
 ): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
   const tokens = new UnsubscribeTokens(secret);
 
-  /** What the user turns off; undefined where nobody can turn that type off. */
-  async function labelOf({ messageType }: Unsubscription): Promise<string | undefined> {
-    const { rows } = await pool.query<{ label: string | null }>({
+  /** What the user turns off, and in which language; undefined where nobody can. */
+  async function labelOf({ userId, messageType }: Unsubscription): Promise<Label | undefined> {
+    const { rows } = await pool.query<Label>({
       name: 'unsubscribe-label',
-      text: 'select app_private.unsubscribe_label($1::text) as label',
-      values: [messageType],
+      text: 'select label, locale from app_private.unsubscribe_label($1::uuid, $2::text)',
+      values: [userId, messageType],
     });
-    return rows[0]?.label ?? undefined;
+    return rows[0];
   }
 
-  async function unsubscribe(wish: Unsubscription): Promise<string | undefined> {
+  async function unsubscribe(wish: Unsubscription, fromAll: boolean): Promise<Label | undefined> {
     await pool.query({
       name: 'unsubscribe',
       text: 'select app_private.unsubscribe($1::uuid, $2::text)',
-      values: [wish.userId, wish.messageType],
+      values: [wish.userId, fromAll ? null : wish.messageType],
     });
     return labelOf(wish);
   }
 
   async function respond(request: IncomingMessage): Promise<Page> {
     const { method = '' } = request;
+    // Until the token says who it is.
+    const guessed = wordsOf(new Negotiator(request).language(spokenLanguages));
     if (!['GET', 'HEAD', 'POST'].includes(method)) {
-      return { status: 405, title: 'Method not allowed', text: 'This address takes GET and POST.' };
+      return {
+        ...{ status: 405, words: wordsOf('en') },
+        ...{ title: 'Method not allowed', text: 'This address takes GET and POST.' },
+      };
     }
     const query = new URLSearchParams((request.url ?? '').split('?').slice(1).join('?'));
     const wish = tokens.verify(query.get('token') ?? '');
-    if (wish === undefined) return notValid;
-    // Nothing in it is needed, but the connection is used again.
-    if (method === 'POST' && (await readBody(request, maxBody)) === undefined) {
-      return { status: 413, title: 'Too long', text: 'This was more than a click.' };
+    if (wish === undefined) return notValid(guessed);
+    const body = method === 'POST' ? await readBody(request, maxBody) : Buffer.alloc(0);
+    if (body === undefined) {
+      return {
+        ...{ status: 413, words: wordsOf('en') },
+        ...{ title: 'Too long', text: 'This was more than a click.' },
+      };
     }
-    let what: string | undefined;
+    const fromAll = new URLSearchParams(body.toString('utf8')).get('all') === 'yes';
+    let what: Label | undefined;
     try {
-      what = await (method === 'POST' ? unsubscribe(wish) : labelOf(wish));
+      what = await (method === 'POST' ? unsubscribe(wish, fromAll) : labelOf(wish));
     } catch (error) {
       log.error({ error: messageOf(error), sqlState: codeOf(error) }, 'could not unsubscribe');
       return {
-        status: 503,
-        title: 'That did not work',
-        text: 'Nothing was changed. Please try again in a few minutes.',
-        button: 'Try again',
+        ...{ status: 503, words: guessed },
+        ...{ title: guessed.failed, text: guessed.failedText, button: guessed.again },
       };
     }
-    if (what === undefined) return notValid;
+    if (what === undefined) return notValid(guessed);
+    const words = wordsOf(what.locale);
     if (method !== 'POST') {
       return {
-        status: 200,
-        title: 'Unsubscribe',
-        text: `Do you want to turn off ${what}?`,
-        button: `Turn off ${what}`,
+        ...{ status: 200, words, title: words.unsubscribe, all: words.all },
+        ...{ text: words.question(what.label), button: words.button(what.label) },
       };
     }
-    log.info({ messageType: wish.messageType }, 'unsubscribed');
-    return { status: 200, title: 'Done', text: `We have turned off ${what}. ${settings}` };
+    log.info({ messageType: wish.messageType, fromAll }, 'unsubscribed');
+    const off = fromAll ? words.everything : what.label;
+    return {
+      ...{ status: 200, words, title: words.done },
+      text: `${words.turnedOff(off)} ${words.settings}`,
+    };
   }
 
   return async (request, response) => {

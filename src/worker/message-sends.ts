@@ -72,7 +72,7 @@ export async function sendMessages(
     text: `
       select job_id, message_id, user_id, scheduled_send_time, message_type,
         delivery_date::text, email, full_name, message_subject, message_content,
-        idempotency_key, attempt, was_attempted, is_optional
+        idempotency_key, attempt, was_attempted, is_optional, locale
       from app_private.claim_messages($1, $2, $3)`,
     values: [JSON.stringify(claims), channel.name, tools.key],
   });

@@ -69,7 +69,44 @@ describe('the page of an unsubscribe link', () => {
   });
 });
 
+describe('the language of the page', () => {
+  test.each([
+    ['de-CH', 'lang="de"', 'Möchtest du Nachrichten zu deinem Geburtstag abbestellen?'],
+    ['fr', 'lang="fr"', 'Voulez-vous ne plus recevoir les messages pour votre anniversaire ?'],
+    ['es-419', 'lang="es"', '¿Quieres dejar de recibir los mensajes por tu cumpleaños?'],
+    ['ja', 'lang="en"', 'Do you want to turn off messages on your birthday?'],
+  ])('of a user with %s is %s', async (locale, attribute, question) => {
+    const user = await createUser(db.as('owner'));
+    await db.as('owner')`
+      update app_public.user_settings set locale = ${locale} where user_id = ${user.id}`;
+    const text = await (await fetch(linkTo(user.id, 'BIRTHDAY'))).text();
+    expect(text).toContain(`<html ${attribute}>`);
+    expect(text).toContain(question);
+  });
+
+  test('is that of the browser while nobody knows who it is', async () => {
+    const response = await fetch(`${api.origin}/unsubscribe?token=none`, {
+      headers: { 'accept-language': 'fr-CA, en;q=0.5' },
+    });
+    expect(response.status).toBe(400);
+    expect(await response.text()).toContain('Ce lien n’est pas valide');
+  });
+});
+
 describe('unsubscribing', () => {
+  test('from all turns off all that can be turned off', async () => {
+    const user = await createUser(db.as('owner'));
+    await db.as('owner')`
+      update app_public.user_settings set weekly_digest = true where user_id = ${user.id}`;
+    const page = await (await fetch(linkTo(user.id, 'BIRTHDAY'))).text();
+    expect(page).toContain('<button name="all" value="yes">Turn off all messages</button>');
+    const response = await post(linkTo(user.id, 'BIRTHDAY'), 'List-Unsubscribe=One-Click&all=yes');
+    expect(await response.text()).toContain('We have turned off all messages');
+    expect(await settingsOf(user)).toEqual({
+      ...{ birthday_messages: false, anniversary_messages: false, weekly_digest: false },
+    });
+  });
+
   test('cancels the planned message, and may be repeated', async () => {
     const user = await planOne(db.as('owner'));
     const link = linkTo(user.id, 'BIRTHDAY');

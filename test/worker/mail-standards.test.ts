@@ -120,3 +120,21 @@ test('what cannot be turned off has no link to unsubscribe', async () => {
   const read = await PostalMime.parse(await sent({ unsubscribe_url: undefined }));
   expect(read.headers.filter(({ key }) => key.startsWith('list-'))).toEqual([]);
 });
+
+test.each([
+  ['de', '<html lang="de">', 'Abbestellen'],
+  ['ar-EG', '<html lang="ar-EG" dir="rtl">', 'Unsubscribe'],
+  ['az-Arab', '<html lang="az-Arab" dir="rtl">', 'Unsubscribe'],
+  ['ur-Latn', '<html lang="ur-Latn">', 'Unsubscribe'],
+  ['zh-Hant-TW', '<html lang="zh-Hant-TW">', 'Unsubscribe'],
+  [undefined, '<html lang="en">', 'Unsubscribe'],
+  ['"><script>', '<html lang="en">', 'Unsubscribe'],
+])(
+  'a text in %s says so, and its footer is in a language that we speak',
+  async (locale, html, word) => {
+    const read = await PostalMime.parse(await sent({ locale }));
+    expect(read.html).toContain(html);
+    expect(read.html).toContain(`>${word}</a>`);
+    expect(read.text).toContain(`-- \n${word}: https://`);
+  },
+);

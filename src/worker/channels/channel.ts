@@ -21,7 +21,7 @@ export interface Message {
   /** Where the user can say that they do not want such messages; there may be no such place. */
   unsubscribe_url?: string | undefined;
   /** The language of the text, BCP 47; English unless it says so. */
-  locale?: string | undefined;
+  locale?: string | null | undefined;
   /** To whom mail servers return it; to its sender, unless given. */
   return_path?: string | undefined;
 }

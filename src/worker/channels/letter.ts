@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { SendMailOptions } from 'nodemailer';
 import { escapeHtml } from '../../html.ts';
 import type { Mailbox } from '../../mailbox.ts';
+import { languageAttributes, type Words, wordsOf } from '../../messages/words.ts';
 import type { Message } from './channel.ts';
 
 /**
@@ -10,6 +11,7 @@ import type { Message } from './channel.ts';
  */
 export function letterOf(message: Message, from: Mailbox, to: string): SendMailOptions {
   const { message_subject: subject, message_content: content, unsubscribe_url: link } = message;
+  const words = wordsOf(message.locale);
   return {
     from,
     to: { name: withoutControls(message.full_name), address: to },
@@ -18,8 +20,8 @@ export function letterOf(message: Message, from: Mailbox, to: string): SendMailO
     subject: withoutControls(subject),
     messageId: messageIdOf(message.idempotency_key, from),
     date: new Date(),
-    text: link === undefined ? content : `${content}\n\n-- \nUnsubscribe: ${link}\n`,
-    html: htmlOf(subject, content, link),
+    text: link === undefined ? content : `${content}\n\n-- \n${words.unsubscribe}: ${link}\n`,
+    html: htmlOf(message, words),
     headers: { 'Auto-Submitted': 'auto-generated', ...listHeaders(link) },
     disableFileAccess: true,
     disableUrlAccess: true,
@@ -41,15 +43,23 @@ function listHeaders(link: string | undefined): Record<string, string> {
   };
 }
 
-function htmlOf(subject: string, content: string, link: string | undefined): string {
-  const paragraphs = escapeHtml(content)
+function htmlOf(message: Message, words: Words): string {
+  const { message_subject: subject, unsubscribe_url: link } = message;
+  const paragraphs = escapeHtml(message.message_content)
     .split(/(?:\r?\n){2,}/)
     .map((paragraph) => `<p>${paragraph.replace(/\r?\n/g, '<br>\n')}</p>`);
+  // The text may be in a language that the footer is not in.
   const footer =
-    link === undefined ? [] : [`<hr>\n<p><a href="${escapeHtml(link)}">Unsubscribe</a></p>`];
+    link === undefined
+      ? []
+      : [
+          `<hr>\n<p lang="${words.locale}" dir="ltr"><a href="${escapeHtml(link)}">` +
+            `${escapeHtml(words.unsubscribe)}</a></p>`,
+        ];
   return [
-    '<!doctype html>',
-    `<html><head><meta charset="utf-8"><title>${escapeHtml(subject)}</title></head><body>`,
+    `<!doctype html>`,
+    `<html ${languageAttributes(message.locale)}><head><meta charset="utf-8">` +
+      `<title>${escapeHtml(subject)}</title></head><body>`,
     ...paragraphs,
     ...footer,
     '</body></html>\n',

@@ -2,6 +2,7 @@ import {
   atLeast,
   type Borders,
   lengths,
+  locale,
   matches,
   of,
   oneOf,
@@ -88,6 +89,8 @@ export const borders: Record<string, Borders> = {
     '1 ms',
   ),
   message_settings_soft_bounces_check: range('soft_bounces', 1, 1000),
+  message_type_labels_label_check: text('label', 1, 100),
+  message_type_labels_locale_check: locale('locale'),
   message_templates_trial_check: {
     inside: [
       {},

@@ -53,6 +53,7 @@ describe('a message', () => {
         attempt: 0,
         was_attempted: false,
         is_optional: true,
+        locale: 'en',
       });
       expect(await logged(sql, jobs)).toEqual([{ status: 'SENDING', ...untouched }]);
       expect(await record(sql, claimed, { status: 'SENT', code: 202, body: 'ok' })).toBe(1);

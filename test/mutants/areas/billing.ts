@@ -127,7 +127,7 @@ export const mutants: Mutant[] = [
   {
     fault: 'a scanner of mail unsubscribes',
     file: 'src/api/unsubscribe.ts',
-    find: "what = await (method === 'POST' ? unsubscribe(wish) : labelOf(wish));",
+    find: "what = await (method === 'POST' ? unsubscribe(wish, fromAll) : labelOf(wish));",
     replace: "what = await (method !== 'HEAD' ? unsubscribe(wish) : labelOf(wish));",
     tests: ['api/unsubscribe'],
   },

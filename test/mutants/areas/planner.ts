@@ -173,8 +173,8 @@ export const mutants: Mutant[] = [
   {
     fault: 'unsubscribing turns on what was off',
     file: sqlFunction('app_private/unsubscribe'),
-    find: 'do update set %1$I = false where settings.%1$I',
-    replace: 'do update set %1$I = not settings.%1$I',
+    find: "format('%I = false', opt_out.name)",
+    replace: "format('%1$I = not settings.%1$I', opt_out.name)",
     tests: ['api/unsubscribe', 'db/messages/message-types'],
   },
   {
