@@ -111,6 +111,8 @@ async function run(options: Options): Promise<void> {
   const done: Outcome = { applied: 0, known: 0, ignored: 0, others: [] };
   await explained(() =>
     withSql(urls.worker, async (sql) => {
+      // Before any mail is taken from anybody: that the database takes reports.
+      await takenBack(sql, (transaction) => store(transaction, []));
       let batch: { mail: Mail; event?: ReturnedEvent }[] = [];
       const flush = async (): Promise<void> => {
         const events = batch.flatMap(({ event }) => (event === undefined ? [] : [event]));
