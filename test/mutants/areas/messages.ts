@@ -4,7 +4,6 @@ const verdicts = ['db/messages/verdicts'];
 const feedback = ['db/messages/feedback'];
 const holds = ['db/messages/holds'];
 const webhook = ['api/delivery-webhook'];
-const rules = 'migrations/fixtures/topics/25-message-verdicts.sql';
 const health = sqlFunction('app_private/note_channel_health');
 const judge = sqlFunction('app_private/judge_results');
 const claims = sqlFunction('app_private/decide_claims');
@@ -13,16 +12,13 @@ const signatures = 'src/api/delivery-signatures.ts';
 export const mutants: Mutant[] = [
   {
     fault: 'a wrong key is the end of each message',
-    file: rules,
-    find: "(231, 'http', 'response', 402, 402, null, null, 'channel',",
-    replace: "(231, 'http', 'response', 402, 402, null, null, 'message',",
+    statement: "update app_private.answer_rules set verdict = 'message' where position = 230",
     tests: verdicts,
   },
   {
     fault: 'a sender that is refused is the end of each message',
-    file: rules,
-    find: "'5.7.%', null, 'channel'",
-    replace: "'5.7.%', null, 'message'",
+    statement:
+      "update app_private.answer_rules set verdict = 'message' where enhanced_code = '5.7.%'",
     tests: verdicts,
   },
   {
@@ -132,9 +128,11 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'who has no address is planned',
-    file: 'migrations/fixtures/topics/24-message-planning.sql',
-    find: '  and user_messages.email is not null\n',
-    replace: '',
+    statement: `do $fault$ begin
+      execute 'create or replace view app_private.message_rules with (security_invoker = true) as '
+        || replace(pg_get_viewdef('app_private.message_rules'::regclass),
+          'user_messages.email IS NOT NULL', 'true');
+    end $fault$`,
     tests: feedback,
   },
   {
