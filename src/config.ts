@@ -159,10 +159,10 @@ export const variables = z.object({
   GW_DELIVERY_EVENTS_SECRET: webhookSecret
     .optional()
     .describe('verifies what is posted to `/webhooks/delivery/<vendor>`'),
-  GW_DELIVERY_EVENTS_SENDGRID: publicKey
+  GW_DELIVERY_EVENTS_SENDGRID_KEY: publicKey
     .optional()
     .describe("verifies what is posted to `/webhooks/delivery/sendgrid`: its event webhook's key"),
-  GW_DELIVERY_EVENTS_MAILGUN: z
+  GW_DELIVERY_EVENTS_MAILGUN_KEY: z
     .string()
     .min(16)
     .optional()

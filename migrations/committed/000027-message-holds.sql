@@ -1,5 +1,5 @@
 --! Previous: sha1:861d6f880074f6ecf6448e3ec7793eeb65fdc9df
---! Hash: sha1:02ce529b10c7bca42b8c2656fac565b6edcbac93
+--! Hash: sha1:0208d567414484ea3ba2dcd9f9a517e721608c35
 --! Message: message-holds
 --! Baseline: topics/27-message-holds.sql
 
@@ -171,7 +171,10 @@ begin
   ),
   written as (
     update app_public.message_logs
-    set status = case p_then when 'skip' then 'CANCELED' else 'QUEUED' end,
+    set status = case when p_then <> 'skip' then 'QUEUED'
+        -- It may have arrived already: a person asks the receiver.
+        when message_logs.uncertain_since is not null then 'UNKNOWN'
+        else 'CANCELED' end,
       hold_id = null,
       send_until = case when p_then <> 'skip' then greatest(message_logs.send_until,
         coalesce(held.instant, now()) + late_window) end,
@@ -208,7 +211,7 @@ end
 $$;
 
 comment on function ops.release_messages(integer, text) is
-  'Ends a hold. send: what it held is sent now. skip: it is canceled, and not planned again. next-morning: it is sent at the next of the user''s send times. Returns how many messages it held.';
+  'Ends a hold. send: what it held is sent now. skip: it is canceled, and not planned again; what may have arrived is UNKNOWN. next-morning: it is sent at the next of the user''s send times. Returns how many messages it held.';
 --! EndIncluded functions/ops/release_messages.sql
 --! Included functions/ops/message_holds_status.sql
 -- Definer: see message_status().

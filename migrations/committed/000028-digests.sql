@@ -1,5 +1,5 @@
---! Previous: sha1:02ce529b10c7bca42b8c2656fac565b6edcbac93
---! Hash: sha1:53441811464c9113fabaabaf96cd60fd2cddcaae
+--! Previous: sha1:0208d567414484ea3ba2dcd9f9a517e721608c35
+--! Hash: sha1:233ec10fabc1f978c46a843f3a5fc083cbbe24a0
 --! Message: digests
 --! Baseline: topics/28-digests.sql
 

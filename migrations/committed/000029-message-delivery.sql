@@ -1,5 +1,5 @@
---! Previous: sha1:53441811464c9113fabaabaf96cd60fd2cddcaae
---! Hash: sha1:92891cc048348ce566c4bcf17045a0c6849473b5
+--! Previous: sha1:233ec10fabc1f978c46a843f3a5fc083cbbe24a0
+--! Hash: sha1:00cdd5892564412e1dfa5dd1e36c71a1fbca4168
 --! Message: message-delivery
 --! Baseline: topics/29-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:92891cc048348ce566c4bcf17045a0c6849473b5
---! Hash: sha1:bb8678d1e11f0593bf83f99cb40db62067a438fa
+--! Previous: sha1:00cdd5892564412e1dfa5dd1e36c71a1fbca4168
+--! Hash: sha1:7deb5c16c1e215476611fe9fd44bd81da149d5a9
 --! Message: message-explain
 --! Baseline: topics/30-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bb8678d1e11f0593bf83f99cb40db62067a438fa
---! Hash: sha1:16ac46212e91a3d2f6fd2f498b15731149ad05c0
+--! Previous: sha1:7deb5c16c1e215476611fe9fd44bd81da149d5a9
+--! Hash: sha1:b81d742f35b531c760c56f44a54c2c3162912207
 --! Message: message-simulate
 --! Baseline: topics/31-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:16ac46212e91a3d2f6fd2f498b15731149ad05c0
---! Hash: sha1:defc57690ea4a09b7e3e400f501284ba1b8b92c7
+--! Previous: sha1:b81d742f35b531c760c56f44a54c2c3162912207
+--! Hash: sha1:ce97bbcfcb7105f0496e5e0ec168f06a268b0989
 --! Message: operator-changes
 --! Baseline: topics/32-operator-changes.sql
 

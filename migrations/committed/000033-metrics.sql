@@ -1,5 +1,5 @@
---! Previous: sha1:defc57690ea4a09b7e3e400f501284ba1b8b92c7
---! Hash: sha1:a6b0f392cc382caaa399fd4e207625bec7d355d1
+--! Previous: sha1:ce97bbcfcb7105f0496e5e0ec168f06a268b0989
+--! Hash: sha1:0713ab8529a5cf05eaa67412b6cac8e14d5082d7
 --! Message: metrics
 --! Baseline: topics/33-metrics.sql
 

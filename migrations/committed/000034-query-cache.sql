@@ -1,5 +1,5 @@
---! Previous: sha1:a6b0f392cc382caaa399fd4e207625bec7d355d1
---! Hash: sha1:77cfa405b4db84ec2afec348cf947d4346ad5ed3
+--! Previous: sha1:0713ab8529a5cf05eaa67412b6cac8e14d5082d7
+--! Hash: sha1:7c48797a9ce634bcf59630410a18c3411acfa060
 --! Message: query-cache
 --! Baseline: topics/34-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:77cfa405b4db84ec2afec348cf947d4346ad5ed3
---! Hash: sha1:20335aec12f688dc63711771dfd834ad4ab49a7b
+--! Previous: sha1:7c48797a9ce634bcf59630410a18c3411acfa060
+--! Hash: sha1:f482de520ee4d652794780f5b833bd742d9acf33
 --! Message: live
 --! Baseline: topics/35-live.sql
 

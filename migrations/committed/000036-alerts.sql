@@ -1,5 +1,5 @@
---! Previous: sha1:20335aec12f688dc63711771dfd834ad4ab49a7b
---! Hash: sha1:bcaa8d4ec36114b911047ac65ac1bcac6832717b
+--! Previous: sha1:f482de520ee4d652794780f5b833bd742d9acf33
+--! Hash: sha1:6fa4432001ee65b21eb61b266b2d285fa158eab3
 --! Message: alerts
 --! Baseline: topics/36-alerts.sql
 

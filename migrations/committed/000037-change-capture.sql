@@ -1,5 +1,5 @@
---! Previous: sha1:bcaa8d4ec36114b911047ac65ac1bcac6832717b
---! Hash: sha1:e81a205b53b3185961356cf946ac095eaddd0a5b
+--! Previous: sha1:6fa4432001ee65b21eb61b266b2d285fa158eab3
+--! Hash: sha1:7599254fb857f22a50000da4b63274116d35ebc1
 --! Message: change-capture
 --! Baseline: topics/37-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e81a205b53b3185961356cf946ac095eaddd0a5b
---! Hash: sha1:0a362a121245b3f2462cb4f04985a5dac15a1718
+--! Previous: sha1:7599254fb857f22a50000da4b63274116d35ebc1
+--! Hash: sha1:f722e05377c80a385b8f8e484918d44671513cb5
 --! Message: scrape
 --! Baseline: topics/38-scrape.sql
 

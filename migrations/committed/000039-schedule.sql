@@ -1,5 +1,5 @@
---! Previous: sha1:0a362a121245b3f2462cb4f04985a5dac15a1718
---! Hash: sha1:ea5bdc8636ca04b8ab481b2bc95a8f01e2444ee8
+--! Previous: sha1:f722e05377c80a385b8f8e484918d44671513cb5
+--! Hash: sha1:a534c4cef23867a9e2ef358baa3381135f20be50
 --! Message: schedule
 --! Baseline: topics/39-schedule.sql
 

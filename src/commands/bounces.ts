@@ -63,12 +63,13 @@ async function readStdin(): Promise<Buffer> {
 /** The unread mail of a maildir; one that was read is moved to cur/, as its format wants. */
 async function* maildirOf(folder: string): AsyncGenerator<Mail> {
   const inbox = join(folder, 'new');
-  const names = await readdir(inbox).catch((error: unknown) => {
+  const entries = await readdir(inbox, { withFileTypes: true }).catch((error: unknown) => {
     throw new GwError(`cannot read ${inbox}: ${messageOf(error)}`, {
       hint: 'A maildir has the folders new, cur and tmp.',
       exitCode: EXIT.usage,
     });
   });
+  const names = entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
   for (const name of names.sort()) {
     const path = join(inbox, name);
     const content = await readFile(path).catch((error: unknown) => {

@@ -57,8 +57,8 @@ export function registerServe(program: Command): void {
         stripeWebhookSecret: config.GW_STRIPE_WEBHOOK_SECRET,
         deliverySecrets: {
           generic: config.GW_DELIVERY_EVENTS_SECRET,
-          sendgrid: config.GW_DELIVERY_EVENTS_SENDGRID,
-          mailgun: config.GW_DELIVERY_EVENTS_MAILGUN,
+          sendgrid: config.GW_DELIVERY_EVENTS_SENDGRID_KEY,
+          mailgun: config.GW_DELIVERY_EVENTS_MAILGUN_KEY,
         },
         host: config.GW_HOST,
         port,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Transaction } from '../../../src/postgres/connect.ts';
-import { asSuperuser, asWorkerOf, claim, type Job, logged } from '../../helpers/claims.ts';
+import { asSuperuser, asWorkerOf, claim, type Job, logged, record } from '../../helpers/claims.ts';
 import { expectRefusal, useDatabase } from '../../helpers/database.ts';
 
 /*
@@ -120,6 +120,18 @@ describe('a hold', () => {
         await sql`select app_private.plan_due_messages()`;
         expect(await sql`select from app_public.message_logs`).toHaveLength(2);
       });
+    });
+  });
+
+  test('does not say canceled of what may have arrived', async () => {
+    await asWorkerOf(db, 1, async (sql, jobs) => {
+      const [claimed] = await claim(sql, jobs);
+      await record(sql, claimed, { status: 'RETRYING', error: 'reset', is_uncertain: true });
+      const id = await hold(sql);
+      await take(sql);
+      expect(await claim(sql, jobs)).toHaveLength(0);
+      expect(await release(sql, id, 'skip')).toBe(1);
+      expect(await logged(sql, jobs)).toMatchObject([{ status: 'UNKNOWN' }]);
     });
   });
 
