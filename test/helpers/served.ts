@@ -49,10 +49,12 @@ export function useServed(
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify({ query, variables: { email } }),
       });
-      const { data } = (await response.json()) as {
-        data: { register: { result: Awaited<ReturnType<Served['signUp']>> } };
+      const answer = (await response.json()) as {
+        data?: { register: { result: Awaited<ReturnType<Served['signUp']>> } | null };
       };
-      return data.register.result;
+      const result = answer.data?.register?.result;
+      if (result === undefined) throw new Error(`not registered: ${JSON.stringify(answer)}`);
+      return result;
     },
   };
 }
