@@ -1,5 +1,5 @@
 --! Previous: sha1:51870e8f9f64a0f9dddfbc6f5613ff055ca6101e
---! Hash: sha1:720c94986eccd5b63067c340650a38850f29ee16
+--! Hash: sha1:22f710bfe7fda8a8b8e0285de5a6660211db1719
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 
@@ -234,6 +234,9 @@ begin
     new.version := ops.draft_template(
       new.message_type, new.locale, new.subject, new.body);
   end if;
+  if tg_op = 'UPDATE' and new.version <> old.version then
+    new.previous_version := old.version;
+  end if;
   return new;
 end
 $$;
@@ -279,6 +282,10 @@ create trigger _200_append_only before update or delete or truncate
   on app_private.template_versions
   for each statement execute function app_private.tg__append_only();
 
+-- A draft too: a trial puts it into force beside another.
+create trigger _200_validate before insert on app_private.template_versions
+  for each row execute function app_private.tg_message_templates__validate();
+
 comment on table app_private.template_versions is
   'Every version of every template. Append-only: a message says which version it has.';
 
@@ -289,6 +296,7 @@ create table app_private.message_templates (
   subject text not null,
   body text not null,
   version integer not null default 1,
+  previous_version integer,
   trial_version integer,
   trial_percent integer,
   created_at timestamptz not null default now(),
@@ -346,6 +354,8 @@ comment on table app_private.message_templates is
 comment on column app_private.message_templates.locale is
   'BCP 47, such as pt-BR or zh-Hant. A user''s locale takes the longest that it begins with, else English.';
 comment on column app_private.message_templates.version is 'The version of this text.';
+comment on column app_private.message_templates.previous_version is
+  'The version that was in force before; null when there was none.';
 comment on column app_private.message_templates.trial_version is
   'A version that trial_percent of the users get instead; null when there is no trial.';
 comment on column app_private.message_templates.trial_percent is

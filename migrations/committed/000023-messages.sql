@@ -1,5 +1,5 @@
---! Previous: sha1:720c94986eccd5b63067c340650a38850f29ee16
---! Hash: sha1:3dee2e22cba71574075e34737a39e527e3a84d00
+--! Previous: sha1:22f710bfe7fda8a8b8e0285de5a6660211db1719
+--! Hash: sha1:f57186bae5129bb0d0b53ee7c6906fb512997a04
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3dee2e22cba71574075e34737a39e527e3a84d00
---! Hash: sha1:c2880cf4c39f2fc2985b996b9288197a20ec1521
+--! Previous: sha1:f57186bae5129bb0d0b53ee7c6906fb512997a04
+--! Hash: sha1:135c424102eabbcd12b870f07dab15d2d3314c87
 --! Message: message-planning
 --! Baseline: topics/24-message-planning.sql
 

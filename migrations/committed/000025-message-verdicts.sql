@@ -1,5 +1,5 @@
---! Previous: sha1:c2880cf4c39f2fc2985b996b9288197a20ec1521
---! Hash: sha1:3b844a6dbdf1775cb19f216e5b9d785f74a461d8
+--! Previous: sha1:135c424102eabbcd12b870f07dab15d2d3314c87
+--! Hash: sha1:87550841cde449acbd9d14adb3694bc2156a7708
 --! Message: message-verdicts
 --! Baseline: topics/25-message-verdicts.sql
 

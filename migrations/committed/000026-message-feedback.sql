@@ -1,5 +1,5 @@
---! Previous: sha1:3b844a6dbdf1775cb19f216e5b9d785f74a461d8
---! Hash: sha1:861d6f880074f6ecf6448e3ec7793eeb65fdc9df
+--! Previous: sha1:87550841cde449acbd9d14adb3694bc2156a7708
+--! Hash: sha1:c4306f14f925820969212dfd5c80aa215e64205b
 --! Message: message-feedback
 --! Baseline: topics/26-message-feedback.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:861d6f880074f6ecf6448e3ec7793eeb65fdc9df
---! Hash: sha1:0208d567414484ea3ba2dcd9f9a517e721608c35
+--! Previous: sha1:c4306f14f925820969212dfd5c80aa215e64205b
+--! Hash: sha1:685501291eed7e273fbbeda7f5c390933ec60464
 --! Message: message-holds
 --! Baseline: topics/27-message-holds.sql
 

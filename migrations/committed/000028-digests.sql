@@ -1,5 +1,5 @@
---! Previous: sha1:0208d567414484ea3ba2dcd9f9a517e721608c35
---! Hash: sha1:233ec10fabc1f978c46a843f3a5fc083cbbe24a0
+--! Previous: sha1:685501291eed7e273fbbeda7f5c390933ec60464
+--! Hash: sha1:f7ff7d6f44329bc6fe447ca78c4e8ab6c5d65008
 --! Message: digests
 --! Baseline: topics/28-digests.sql
 

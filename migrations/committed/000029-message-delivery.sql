@@ -1,5 +1,5 @@
---! Previous: sha1:233ec10fabc1f978c46a843f3a5fc083cbbe24a0
---! Hash: sha1:00cdd5892564412e1dfa5dd1e36c71a1fbca4168
+--! Previous: sha1:f7ff7d6f44329bc6fe447ca78c4e8ab6c5d65008
+--! Hash: sha1:09d4b6bbc98d16871cc1c8d9a3c0264376d0b988
 --! Message: message-delivery
 --! Baseline: topics/29-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:00cdd5892564412e1dfa5dd1e36c71a1fbca4168
---! Hash: sha1:7deb5c16c1e215476611fe9fd44bd81da149d5a9
+--! Previous: sha1:09d4b6bbc98d16871cc1c8d9a3c0264376d0b988
+--! Hash: sha1:c1b8ae4eed531186c9072a6d2f027801b233ecb6
 --! Message: message-explain
 --! Baseline: topics/30-message-explain.sql
 

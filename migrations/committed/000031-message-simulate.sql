@@ -1,5 +1,5 @@
---! Previous: sha1:7deb5c16c1e215476611fe9fd44bd81da149d5a9
---! Hash: sha1:b81d742f35b531c760c56f44a54c2c3162912207
+--! Previous: sha1:c1b8ae4eed531186c9072a6d2f027801b233ecb6
+--! Hash: sha1:c0e93bb33250319542e5e648a365496b6af39982
 --! Message: message-simulate
 --! Baseline: topics/31-message-simulate.sql
 

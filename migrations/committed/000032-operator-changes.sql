@@ -1,5 +1,5 @@
---! Previous: sha1:b81d742f35b531c760c56f44a54c2c3162912207
---! Hash: sha1:ce97bbcfcb7105f0496e5e0ec168f06a268b0989
+--! Previous: sha1:c0e93bb33250319542e5e648a365496b6af39982
+--! Hash: sha1:b103e9c8075c9aa624df1c93a9a08092fabc47ba
 --! Message: operator-changes
 --! Baseline: topics/32-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ce97bbcfcb7105f0496e5e0ec168f06a268b0989
---! Hash: sha1:0713ab8529a5cf05eaa67412b6cac8e14d5082d7
+--! Previous: sha1:b103e9c8075c9aa624df1c93a9a08092fabc47ba
+--! Hash: sha1:08c18583ac812b0b0890e5c05f9705d99ba214eb
 --! Message: metrics
 --! Baseline: topics/33-metrics.sql
 

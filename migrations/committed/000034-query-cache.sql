@@ -1,5 +1,5 @@
---! Previous: sha1:0713ab8529a5cf05eaa67412b6cac8e14d5082d7
---! Hash: sha1:7c48797a9ce634bcf59630410a18c3411acfa060
+--! Previous: sha1:08c18583ac812b0b0890e5c05f9705d99ba214eb
+--! Hash: sha1:93b228add3838b97adc955a61997297797c426c7
 --! Message: query-cache
 --! Baseline: topics/34-query-cache.sql
 

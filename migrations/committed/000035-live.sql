@@ -1,5 +1,5 @@
---! Previous: sha1:7c48797a9ce634bcf59630410a18c3411acfa060
---! Hash: sha1:f482de520ee4d652794780f5b833bd742d9acf33
+--! Previous: sha1:93b228add3838b97adc955a61997297797c426c7
+--! Hash: sha1:7ae35792e5cca45722b379b3e058a2c3c3e816db
 --! Message: live
 --! Baseline: topics/35-live.sql
 

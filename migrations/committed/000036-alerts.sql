@@ -1,5 +1,5 @@
---! Previous: sha1:f482de520ee4d652794780f5b833bd742d9acf33
---! Hash: sha1:6fa4432001ee65b21eb61b266b2d285fa158eab3
+--! Previous: sha1:7ae35792e5cca45722b379b3e058a2c3c3e816db
+--! Hash: sha1:77002f6bd236538dcbb612917382fc460c081525
 --! Message: alerts
 --! Baseline: topics/36-alerts.sql
 

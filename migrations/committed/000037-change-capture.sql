@@ -1,5 +1,5 @@
---! Previous: sha1:6fa4432001ee65b21eb61b266b2d285fa158eab3
---! Hash: sha1:7599254fb857f22a50000da4b63274116d35ebc1
+--! Previous: sha1:77002f6bd236538dcbb612917382fc460c081525
+--! Hash: sha1:701bd87640ea3f19ca6a307a85e0d5b055172aba
 --! Message: change-capture
 --! Baseline: topics/37-change-capture.sql
 

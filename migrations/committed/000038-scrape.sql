@@ -1,5 +1,5 @@
---! Previous: sha1:7599254fb857f22a50000da4b63274116d35ebc1
---! Hash: sha1:f722e05377c80a385b8f8e484918d44671513cb5
+--! Previous: sha1:701bd87640ea3f19ca6a307a85e0d5b055172aba
+--! Hash: sha1:1e388938ebc85fd06260a0174e39f89540286605
 --! Message: scrape
 --! Baseline: topics/38-scrape.sql
 

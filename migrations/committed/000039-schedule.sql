@@ -1,5 +1,5 @@
---! Previous: sha1:f722e05377c80a385b8f8e484918d44671513cb5
---! Hash: sha1:a534c4cef23867a9e2ef358baa3381135f20be50
+--! Previous: sha1:1e388938ebc85fd06260a0174e39f89540286605
+--! Hash: sha1:eba2d1215d254465cedf622d2212e463917b2400
 --! Message: schedule
 --! Baseline: topics/39-schedule.sql
 

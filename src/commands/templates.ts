@@ -178,7 +178,7 @@ export function registerTemplates(program: Command): void {
     .action((type: string, locale: string, from?: number, to?: number) =>
       onDatabase(async (sql) => {
         const versions = await templates.versionsOf(sql, type, locale);
-        const one = from ?? (await templates.inForce(sql, type, locale)) ?? 1;
+        const one = from ?? (await templates.inForce(sql, type, locale))?.version ?? 1;
         const other = to ?? versions[0]?.version ?? 1;
         const text = templates.formatDiff(
           requireVersion(versions, one),
@@ -251,8 +251,8 @@ export function registerTemplates(program: Command): void {
     .action(async (type: string, locale: string, options: PublishOptions) => {
       const version = await onDatabase(async (sql) => {
         const now = await templates.inForce(sql, type, locale);
-        const before = now === undefined ? undefined : now - 1;
-        if (before !== undefined && before >= 1) return before;
+        const before = now?.previous_version ?? null;
+        if (before !== null) return before;
         throw new GwError('there is no version before the one in force', {
           hint: 'See: gw templates list',
           exitCode: EXIT.usage,

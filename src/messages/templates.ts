@@ -52,12 +52,16 @@ export const versionsOf = async (sql: Sql, type: string, locale: string): Promis
     order by version desc`),
 ];
 
-/** The version in force, and the one before it that was. */
-export async function inForce(sql: Sql, type: string, locale: string): Promise<number | undefined> {
-  const [row] = await sql<{ version: number }[]>`
-    select version from app_private.message_templates
+/** The version in force, and the one that was before it. */
+export async function inForce(
+  sql: Sql,
+  type: string,
+  locale: string,
+): Promise<{ version: number; previous_version: number | null } | undefined> {
+  const [row] = await sql<{ version: number; previous_version: number | null }[]>`
+    select version, previous_version from app_private.message_templates
     where message_type = ${type} and locale = ${locale}`;
-  return row?.version;
+  return row;
 }
 
 /** Two texts, line by line: what only the first has, and what only the second. */
