@@ -19,6 +19,8 @@ export interface Answer<Data = Record<string, unknown>> {
 
 export class TestApi {
   api!: Api;
+  /** The latest warnings and errors that it logged, where its log is silent. */
+  readonly said: string[] = [];
 
   get origin(): string {
     return `http://127.0.0.1:${this.api.port}`;
@@ -62,7 +64,7 @@ export class TestApi {
       }`,
       { email, password },
     );
-    if (errors.length > 0) throw new Error(JSON.stringify(errors));
+    if (errors.length > 0) throw new Error([JSON.stringify(errors), ...this.said].join('\n'));
     return data.register.result;
   }
 }
@@ -80,6 +82,12 @@ export function useApi(
   options: Partial<ApiOptions> = {},
 ): TestApi {
   const test = new TestApi();
+  const kept = {
+    write: (line: string) => {
+      test.said.push(line.trimEnd());
+      if (test.said.length > 20) test.said.shift();
+    },
+  };
   beforeAll(async () => {
     test.api = await startApi({
       authenticatorUrl: db.url('authenticator'),
@@ -88,7 +96,7 @@ export function useApi(
       port: 0,
       poolSize: 5,
       metrics: { sample: 1, slowMs: 1_000 },
-      log: createLog('api', logLevel),
+      log: logLevel === 'silent' ? createLog('api', 'warn', kept) : createLog('api', logLevel),
       ...options,
     });
   });

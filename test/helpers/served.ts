@@ -25,6 +25,7 @@ export function useServed(
       GW_AUTHENTICATOR_PASSWORD: new URL(db.url('authenticator')).password,
       GW_JWT_SECRET: jwtSecret,
       NODE_ENV: 'production',
+      GW_LOG_LEVEL: 'warn',
       GW_PORT: String(port),
       GW_POOL_SIZE: '5',
       GW_DRAIN_SECONDS: '0',
@@ -53,7 +54,9 @@ export function useServed(
         data?: { register: { result: Awaited<ReturnType<Served['signUp']>> } | null };
       };
       const result = answer.data?.register?.result;
-      if (result === undefined) throw new Error(`not registered: ${JSON.stringify(answer)}`);
+      if (result === undefined) {
+        throw new Error(`not registered: ${JSON.stringify(answer)}\n${server.output}`);
+      }
       return result;
     },
   };
