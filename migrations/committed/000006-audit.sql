@@ -1,5 +1,5 @@
 --! Previous: sha1:42fbc93f9d2391075a8b7fe1da8308154b2fc32c
---! Hash: sha1:27ae77b5ad2e30a15b2302b9dc4dcfca3e2728ec
+--! Hash: sha1:322159227ca32a5554a3b9230dfca6a65b391ea0
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 
@@ -113,7 +113,7 @@ begin
   entry.application_name := current_setting('application_name');
   entry.client_address := inet_client_addr();
   entry.action := audit.action;
-  -- Several people may share a role; whoever acts says so (GW_OPERATOR).
+  -- See acting_person().
   entry.details := audit.details || case
     when coalesce(current_setting('groundwork.operator', true), '') <> ''
     then jsonb_build_object('operator', left(current_setting('groundwork.operator'), 100))
@@ -202,3 +202,198 @@ values (0, decode(repeat('00', 32), 'hex'));
 create trigger _900_audit after insert on ops.partition_events
   for each row when (new.event in ('detached', 'dropped'))
   execute function app_private.tg_partition_events__audit();
+
+-- Large changes take four eyes: one person asks, another approves, then it is made.
+create table ops.approvals (
+  id integer generated always as identity,
+  action text not null,
+  details jsonb not null,
+  size bigint not null,
+  requested_by text,
+  requested_at timestamptz,
+  approved_by text,
+  approved_at timestamptz,
+  used_at timestamptz,
+  constraint approvals_pkey primary key (id),
+  constraint approvals_requested_check
+    check ((requested_by is null) = (requested_at is null)),
+  constraint approvals_approved_check
+    check ((approved_by is null) = (approved_at is null)
+      and (approved_by is null or approved_by <> requested_by)),
+  constraint approvals_used_check check (used_at is null or approved_at is not null)
+);
+
+create index approvals_action_idx_where_unused
+  on ops.approvals (action) where used_at is null;
+
+--! Included functions/ops/acting_person.sql
+-- Several people may share a role; whoever acts says so (GW_OPERATOR).
+create or replace function ops.acting_person() returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    nullif(left(current_setting('groundwork.operator', true), 100), ''), session_user)
+$$;
+
+comment on function ops.acting_person() is
+  'Who acts: the operator that the session names, else its login role.';
+--! EndIncluded functions/ops/acting_person.sql
+--! Included functions/app_private/tg_approvals__refuse.sql
+-- At the end of the transaction, so that a dry run, which is rolled back, can do all of it.
+create or replace function app_private.tg_approvals__refuse() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'this changes % messages, which a second person has to approve', new.size
+    using errcode = 'GW045',
+      detail = jsonb_build_object(
+        'action', new.action, 'details', new.details, 'size', new.size)::text,
+      hint = format(
+        'select ops.request_approval(%L, %L, %s); another person runs: gw messages approve',
+        new.action, new.details, new.size);
+end
+$$;
+
+comment on function app_private.tg_approvals__refuse() is
+  'Refuses a large change that nobody else has approved.';
+--! EndIncluded functions/app_private/tg_approvals__refuse.sql
+--! Included functions/ops/is_same_change.sql
+-- "Of the last week" begins later each time that it is said: that is less, not other.
+create or replace function ops.is_same_change(p_approved jsonb, p_wanted jsonb)
+returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select p_approved - 'since' = p_wanted - 'since'
+    and coalesce((p_approved ->> 'since')::timestamptz <= (p_wanted ->> 'since')::timestamptz,
+      p_approved ->> 'since' is null)
+$$;
+
+comment on function ops.is_same_change(jsonb, jsonb) is
+  'Whether a change is what was approved, or a part of it.';
+--! EndIncluded functions/ops/is_same_change.sql
+--! Included functions/ops/require_approval.sql
+-- An approval is used once, within a day, and for no more than a tenth above what was
+-- approved: messages come and go meanwhile.
+create or replace function ops.require_approval(
+  p_action text, p_details jsonb, p_size bigint, p_above integer
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  used integer;
+begin
+  if p_above is null or p_size <= p_above then
+    return null;
+  end if;
+  update ops.approvals
+  set used_at = now()
+  where approvals.id = (
+    select approvals.id
+    from ops.approvals
+    where approvals.action = p_action
+      and ops.is_same_change(approvals.details, p_details)
+      and approvals.size * 1.1 >= p_size
+      and approvals.approved_at > now() - interval '1 day'
+      and approvals.used_at is null
+    order by approvals.id
+    limit 1
+    for update
+  )
+  returning approvals.id into used;
+  if used is null then
+    insert into ops.approvals (action, details, size) values (p_action, p_details, p_size);
+  end if;
+  return used;
+end
+$$;
+
+comment on function ops.require_approval(text, jsonb, bigint, integer) is
+  'Uses the approval of a change whose size is above a limit (null: none is needed), and returns its number. Without one the transaction ends with GW045.';
+--! EndIncluded functions/ops/require_approval.sql
+--! Included functions/ops/request_approval.sql
+create or replace function ops.request_approval(
+  p_action text, p_details jsonb, p_size bigint
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  request integer;
+begin
+  -- Whoever runs the command twice asks once.
+  select approvals.id
+  into request
+  from ops.approvals
+  where approvals.action = p_action
+    and ops.is_same_change(approvals.details, p_details)
+    and approvals.size = p_size
+    and approvals.requested_by = ops.acting_person()
+    and approvals.requested_at > now() - interval '1 day'
+    and approvals.approved_at is null
+  limit 1;
+  if found then
+    return request;
+  end if;
+  insert into ops.approvals (action, details, size, requested_by, requested_at)
+  values (p_action, p_details, p_size, ops.acting_person(), now())
+  returning id into request;
+  perform ops.audit('approval.requested', jsonb_build_object(
+    'approval', request, 'of', p_action, 'size', p_size));
+  return request;
+end
+$$;
+
+comment on function ops.request_approval(text, jsonb, bigint) is
+  'Asks a second person to approve a change. Returns the number of the request.';
+--! EndIncluded functions/ops/request_approval.sql
+--! Included functions/ops/approve_change.sql
+create or replace function ops.approve_change(p_approval integer) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  request ops.approvals;
+begin
+  select * into request from ops.approvals where approvals.id = p_approval for update;
+  if not found or request.requested_at < now() - interval '1 day' then
+    raise exception 'there is no request % of the last day', p_approval
+      using errcode = 'GW041', hint = 'See: gw messages approvals';
+  end if;
+  if request.approved_at is not null then
+    raise exception '% has approved request % already', request.approved_by, p_approval
+      using errcode = 'GW041';
+  end if;
+  if request.requested_by = ops.acting_person() then
+    raise exception '% has asked for it, and cannot approve it', request.requested_by
+      using errcode = 'GW041', hint = 'Another person does: GW_OPERATOR says who acts.';
+  end if;
+  update ops.approvals
+  set approved_by = ops.acting_person(), approved_at = now()
+  where approvals.id = p_approval;
+  perform ops.audit('approval.given', jsonb_build_object('approval', p_approval,
+    'of', request.action, 'size', request.size, 'requested_by', request.requested_by));
+end
+$$;
+
+comment on function ops.approve_change(integer) is
+  'Approves a change that another person has asked for. It can then be made once, within a day.';
+--! EndIncluded functions/ops/approve_change.sql
+
+-- A change inserts such a row when nobody has approved it, and cannot be committed then.
+create constraint trigger _300_refuse
+  after insert on ops.approvals
+  deferrable initially deferred
+  for each row when (new.requested_at is null)
+  execute function app_private.tg_approvals__refuse();
+
+comment on table ops.approvals is
+  'Changes above a limit, which a second person has to approve: see ops.require_approval().';
+comment on column ops.approvals.action is 'The action, as the audit log names it.';
+comment on column ops.approvals.details is
+  'What exactly is approved, such as filters and a reason.';
+comment on column ops.approvals.size is 'How much it changed when it was asked for.';
+comment on column ops.approvals.used_at is 'When the change was made; an approval is used once.';

@@ -1,5 +1,5 @@
---! Previous: sha1:27ae77b5ad2e30a15b2302b9dc4dcfca3e2728ec
---! Hash: sha1:4defc5134611897dbba7184bb48c72f79cdacd16
+--! Previous: sha1:322159227ca32a5554a3b9230dfca6a65b391ea0
+--! Hash: sha1:4d05c404cdedfcb6dd4743a49eecd31023eba272
 --! Message: time
 --! Baseline: topics/07-time.sql
 

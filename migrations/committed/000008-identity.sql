@@ -1,5 +1,5 @@
---! Previous: sha1:4defc5134611897dbba7184bb48c72f79cdacd16
---! Hash: sha1:10dbc47212e50aede1853f0c04bfa721bf038f69
+--! Previous: sha1:4d05c404cdedfcb6dd4743a49eecd31023eba272
+--! Hash: sha1:30156f85f6122988d841c21686fc5f707ac67f2e
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 
@@ -237,6 +237,10 @@ create table app_public.user_settings (
     (quiet_from is null) = (quiet_until is null) and quiet_from <> quiet_until
     and quiet_from < time '24:00' and quiet_until < time '24:00')
 );
+
+-- The languages that people have, one after the other.
+create index user_settings_locale_idx_where_foreign
+  on app_public.user_settings (locale) where locale <> 'en';
 
 alter table app_public.user_settings enable row level security;
 

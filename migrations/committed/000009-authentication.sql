@@ -1,5 +1,5 @@
---! Previous: sha1:10dbc47212e50aede1853f0c04bfa721bf038f69
---! Hash: sha1:c6b4952f5d455ed01c6a9316959a51b49570df63
+--! Previous: sha1:30156f85f6122988d841c21686fc5f707ac67f2e
+--! Hash: sha1:30cfbe0fe1161eb854cf704761c7c1eee0b432b5
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c6b4952f5d455ed01c6a9316959a51b49570df63
---! Hash: sha1:66f48cc319a07a0a5d1740da6f5ae0a3f7643548
+--! Previous: sha1:30cfbe0fe1161eb854cf704761c7c1eee0b432b5
+--! Hash: sha1:2d7cbb4ae640a4b6bb2c7717144f22746a9380ae
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

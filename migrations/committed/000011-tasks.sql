@@ -1,5 +1,5 @@
---! Previous: sha1:66f48cc319a07a0a5d1740da6f5ae0a3f7643548
---! Hash: sha1:7b2adbe7f6cda9ca7197a88ecb637bb4f3f82855
+--! Previous: sha1:2d7cbb4ae640a4b6bb2c7717144f22746a9380ae
+--! Hash: sha1:f06c146c6c5756ea5ac3fd1c4ee5a265bbcb11cd
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

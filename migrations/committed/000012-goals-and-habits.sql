@@ -1,5 +1,5 @@
---! Previous: sha1:7b2adbe7f6cda9ca7197a88ecb637bb4f3f82855
---! Hash: sha1:1b8d0d0d58cdf955fd57e7614f2bedbafb7007c3
+--! Previous: sha1:f06c146c6c5756ea5ac3fd1c4ee5a265bbcb11cd
+--! Hash: sha1:c485bf41bcb0dafa169b88aefad2b2319ab782de
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1b8d0d0d58cdf955fd57e7614f2bedbafb7007c3
---! Hash: sha1:9702eb5c21cc04460ac9de1f806020f67edd270f
+--! Previous: sha1:c485bf41bcb0dafa169b88aefad2b2319ab782de
+--! Hash: sha1:26905647dade7388672c313f7cd007d460b196c1
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9702eb5c21cc04460ac9de1f806020f67edd270f
---! Hash: sha1:5642afa5c0546e0f24e394a6d2847d8a4cca3d89
+--! Previous: sha1:26905647dade7388672c313f7cd007d460b196c1
+--! Hash: sha1:9af21053a96ea5839f31202002dec65b18999c61
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

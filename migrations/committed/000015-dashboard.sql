@@ -1,5 +1,5 @@
---! Previous: sha1:5642afa5c0546e0f24e394a6d2847d8a4cca3d89
---! Hash: sha1:c2c07eb3c9b41c413a3c716565a44f230769c31d
+--! Previous: sha1:9af21053a96ea5839f31202002dec65b18999c61
+--! Hash: sha1:d7b73b59b438491948c8167ad7a0f44137c5b0bf
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c2c07eb3c9b41c413a3c716565a44f230769c31d
---! Hash: sha1:21b97e927742fefc6ec06759f3f46a54fb4928b5
+--! Previous: sha1:d7b73b59b438491948c8167ad7a0f44137c5b0bf
+--! Hash: sha1:cce170d070871d1d2762f68f94ec0814ac5427dd
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

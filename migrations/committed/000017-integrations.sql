@@ -1,5 +1,5 @@
---! Previous: sha1:21b97e927742fefc6ec06759f3f46a54fb4928b5
---! Hash: sha1:d03562f1f3b9985f4015e2be6540683290be6f7e
+--! Previous: sha1:cce170d070871d1d2762f68f94ec0814ac5427dd
+--! Hash: sha1:c92ae38eaf0536bb316fdb736fe5b3e75863fb3f
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

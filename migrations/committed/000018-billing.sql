@@ -1,5 +1,5 @@
---! Previous: sha1:d03562f1f3b9985f4015e2be6540683290be6f7e
---! Hash: sha1:e4b2c083da4a359cad2592d2cc766801af7fdfaa
+--! Previous: sha1:c92ae38eaf0536bb316fdb736fe5b3e75863fb3f
+--! Hash: sha1:e9358c9ae50aa745ae70e3da354d48e8c4673832
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e4b2c083da4a359cad2592d2cc766801af7fdfaa
---! Hash: sha1:a47bb77fa0866bb76d84415651fc9e6d5eec6e68
+--! Previous: sha1:e9358c9ae50aa745ae70e3da354d48e8c4673832
+--! Hash: sha1:8e6b3124e44cea00ffa5fe84484afa5c9bd4b13d
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a47bb77fa0866bb76d84415651fc9e6d5eec6e68
---! Hash: sha1:7b0d022daf51b3d73aa73fa676b8013a54cc0e5c
+--! Previous: sha1:8e6b3124e44cea00ffa5fe84484afa5c9bd4b13d
+--! Hash: sha1:ab6f51523649acd28d2789e9e5d3ed4898782f66
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7b0d022daf51b3d73aa73fa676b8013a54cc0e5c
---! Hash: sha1:51870e8f9f64a0f9dddfbc6f5613ff055ca6101e
+--! Previous: sha1:ab6f51523649acd28d2789e9e5d3ed4898782f66
+--! Hash: sha1:fb855c4a23d0cf829b4ed192d942fe804bed20db
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:51870e8f9f64a0f9dddfbc6f5613ff055ca6101e
---! Hash: sha1:22f710bfe7fda8a8b8e0285de5a6660211db1719
+--! Previous: sha1:fb855c4a23d0cf829b4ed192d942fe804bed20db
+--! Hash: sha1:a73c0e072521d0af3d1af0819176c66ae8d80073
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 
@@ -495,10 +495,10 @@ $$;
 comment on function ops.draft_template(text, text, text, text) is
   'Makes a version of a template that is not in force yet. Returns its number.';
 --! EndIncluded functions/ops/draft_template.sql
---! Included functions/ops/publish_template.sql
+--! Included functions/app_private/put_template_into_force.sql
 -- The text is checked as any text of message_templates is. A version that is in force for a
 -- share of the users is a trial beside the one in force.
-create or replace function ops.publish_template(
+create or replace function app_private.put_template_into_force(
   p_message_type text, p_locale text, p_version integer, p_percent integer default 100
 ) returns void
 language plpgsql volatile
@@ -541,9 +541,9 @@ begin
 end
 $$;
 
-comment on function ops.publish_template(text, text, integer, integer) is
-  'Puts a version of a template into force: for all, or as a trial for a percentage of the users, always the same ones. Publishing an earlier version is how one goes back.';
---! EndIncluded functions/ops/publish_template.sql
+comment on function app_private.put_template_into_force(text, text, integer, integer) is
+  'Makes a version the text of all, or the trial of a percentage of the users.';
+--! EndIncluded functions/app_private/put_template_into_force.sql
 --! Included functions/app_private/publish_due_templates.sql
 create or replace function app_private.publish_due_templates(
   p_now timestamptz default now()
@@ -564,7 +564,7 @@ begin
     for update skip locked
   loop
     begin
-      perform ops.publish_template(
+      perform app_private.put_template_into_force(
         due.message_type, due.locale, due.version, due.percent);
       published := published + 1;
     exception when others then

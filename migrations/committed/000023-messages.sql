@@ -1,5 +1,5 @@
---! Previous: sha1:22f710bfe7fda8a8b8e0285de5a6660211db1719
---! Hash: sha1:f57186bae5129bb0d0b53ee7c6906fb512997a04
+--! Previous: sha1:a73c0e072521d0af3d1af0819176c66ae8d80073
+--! Hash: sha1:fe665371e8433c244648f9362f942e7381edf1ee
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 
@@ -245,6 +245,7 @@ create table app_private.message_settings (
   worker_grace interval not null default '8 seconds',
   soft_bounces integer not null default 5,
   soft_bounce_window interval not null default '7 days',
+  approval_above integer,
   constraint message_settings_pkey primary key (only_row),
   constraint message_settings_only_row_check check (only_row),
   constraint message_settings_late_window_check
@@ -253,7 +254,8 @@ create table app_private.message_settings (
     check (worker_grace between interval '1 second' and interval '10 minutes'),
   constraint message_settings_soft_bounces_check check (soft_bounces between 1 and 1000),
   constraint message_settings_soft_bounce_window_check
-    check (soft_bounce_window between interval '1 hour' and interval '1 year')
+    check (soft_bounce_window between interval '1 hour' and interval '1 year'),
+  constraint message_settings_approval_above_check check (approval_above >= 1)
 );
 
 alter table app_private.message_settings enable row level security;
@@ -270,6 +272,8 @@ comment on column app_private.message_settings.soft_bounces is
   'After so many soft bounces within soft_bounce_window an address counts as bounced.';
 comment on column app_private.message_settings.soft_bounce_window is
   'How long a soft bounce counts.';
+comment on column app_private.message_settings.approval_above is
+  'Who cancels, redrives, releases or rewrites more messages than this needs the approval of a second person; null means that nobody does.';
 
 -- One row for each channel: its limits, and whether anybody answers there.
 create table app_private.delivery_channels (
@@ -380,6 +384,17 @@ $$;
 comment on function app_private.late_window() is
   'How long after its time a message may still be sent. Raises GW011 when the row of message_settings is missing.';
 --! EndIncluded functions/app_private/late_window.sql
+--! Included functions/app_private/approval_above.sql
+create or replace function app_private.approval_above() returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select message_settings.approval_above from app_private.message_settings
+$$;
+
+comment on function app_private.approval_above() is
+  'A change of more messages than this needs a second person; null when none does.';
+--! EndIncluded functions/app_private/approval_above.sql
 --! Included functions/app_private/delivery_channel.sql
 create or replace function app_private.delivery_channel(p_name text)
 returns app_private.delivery_channels

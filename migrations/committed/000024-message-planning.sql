@@ -1,5 +1,5 @@
---! Previous: sha1:f57186bae5129bb0d0b53ee7c6906fb512997a04
---! Hash: sha1:135c424102eabbcd12b870f07dab15d2d3314c87
+--! Previous: sha1:fe665371e8433c244648f9362f942e7381edf1ee
+--! Hash: sha1:9dad2263156ef93de669b2033d3fa8759b97baaa
 --! Message: message-planning
 --! Baseline: topics/24-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:135c424102eabbcd12b870f07dab15d2d3314c87
---! Hash: sha1:87550841cde449acbd9d14adb3694bc2156a7708
+--! Previous: sha1:9dad2263156ef93de669b2033d3fa8759b97baaa
+--! Hash: sha1:b9c0d896fe49ad7706e02f69060df473d6c76648
 --! Message: message-verdicts
 --! Baseline: topics/25-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:87550841cde449acbd9d14adb3694bc2156a7708
---! Hash: sha1:c4306f14f925820969212dfd5c80aa215e64205b
+--! Previous: sha1:b9c0d896fe49ad7706e02f69060df473d6c76648
+--! Hash: sha1:0a71cf1fe658ac5acfcd7d6ae0fca1b586a71af3
 --! Message: message-feedback
 --! Baseline: topics/26-message-feedback.sql
 

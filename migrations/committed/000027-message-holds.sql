@@ -1,5 +1,5 @@
---! Previous: sha1:c4306f14f925820969212dfd5c80aa215e64205b
---! Hash: sha1:685501291eed7e273fbbeda7f5c390933ec60464
+--! Previous: sha1:0a71cf1fe658ac5acfcd7d6ae0fca1b586a71af3
+--! Hash: sha1:c87bae4ebd693a6ea0790119f0a60e3b64641702
 --! Message: message-holds
 --! Baseline: topics/27-message-holds.sql
 
@@ -130,6 +130,7 @@ set timezone = 'UTC'
 as $$
 declare
   late_window constant interval := app_private.late_window();
+  asked constant jsonb := jsonb_build_object('hold', p_hold, 'then', p_then);
   released integer;
 begin
   if p_then is null or p_then not in ('send', 'skip', 'next-morning') then
@@ -204,8 +205,10 @@ begin
       and p_then = 'skip'
   )
   select count(*) into released from written;
-  perform ops.audit('messages.released', jsonb_build_object(
-    'hold', p_hold, 'then', p_then, 'messages', released));
+  perform ops.audit('messages.released', asked || jsonb_strip_nulls(jsonb_build_object(
+    'messages', released,
+    'approval', ops.require_approval(
+      'messages.released', asked, released, app_private.approval_above()))));
   return released;
 end
 $$;

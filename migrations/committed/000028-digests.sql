@@ -1,5 +1,5 @@
---! Previous: sha1:685501291eed7e273fbbeda7f5c390933ec60464
---! Hash: sha1:f7ff7d6f44329bc6fe447ca78c4e8ab6c5d65008
+--! Previous: sha1:c87bae4ebd693a6ea0790119f0a60e3b64641702
+--! Hash: sha1:9e65f26f0b3b617c6e5593d24bffd0b216761810
 --! Message: digests
 --! Baseline: topics/28-digests.sql
 

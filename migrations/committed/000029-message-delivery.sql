@@ -1,5 +1,5 @@
---! Previous: sha1:f7ff7d6f44329bc6fe447ca78c4e8ab6c5d65008
---! Hash: sha1:09d4b6bbc98d16871cc1c8d9a3c0264376d0b988
+--! Previous: sha1:9e65f26f0b3b617c6e5593d24bffd0b216761810
+--! Hash: sha1:bd7c6c76e16095f5693d6ffedca867adc6a76fce
 --! Message: message-delivery
 --! Baseline: topics/29-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:09d4b6bbc98d16871cc1c8d9a3c0264376d0b988
---! Hash: sha1:c1b8ae4eed531186c9072a6d2f027801b233ecb6
+--! Previous: sha1:bd7c6c76e16095f5693d6ffedca867adc6a76fce
+--! Hash: sha1:7f93f7663483abf07fc0038902e2a499a4eea4e9
 --! Message: message-explain
 --! Baseline: topics/30-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c1b8ae4eed531186c9072a6d2f027801b233ecb6
---! Hash: sha1:c0e93bb33250319542e5e648a365496b6af39982
+--! Previous: sha1:7f93f7663483abf07fc0038902e2a499a4eea4e9
+--! Hash: sha1:75ae992cfa5b9fc630f229d2a20f537d5ac3b314
 --! Message: message-simulate
 --! Baseline: topics/31-message-simulate.sql
 
@@ -50,6 +50,7 @@ create or replace function app_private.find_occasions(
   message_type text,
   delivery_date date,
   messages bigint,
+  suppressed bigint,
   held bigint,
   planned bigint,
   sent bigint,
@@ -62,7 +63,9 @@ as $$
   with rules as materialized (
     select message_rules.user_id, message_rules.message_type, message_rules.repeats,
       message_rules.base_date, message_rules.leap_day_policy, message_rules.timezone,
-      message_rules.send_time, message_rules.quiet_from, message_rules.quiet_until
+      message_rules.send_time, message_rules.quiet_from, message_rules.quiet_until,
+      app_private.suppression(message_rules.email, message_rules.is_optional) is not null
+        as is_suppressed
     from app_private.message_rules
     where p_user_id is null or message_rules.user_id = p_user_id
   ),
@@ -72,10 +75,11 @@ as $$
   ),
   occasions as (
     select rules.message_type, candidate.delivery_date, rules.timezone, rules.send_time,
-      rules.quiet_from, rules.quiet_until, sum(rules.users) as users
+      rules.quiet_from, rules.quiet_until, sum(rules.users) as users, sum(rules.suppressed) as suppressed
     from (
       select message_type, repeats, base_date, leap_day_policy, timezone, send_time,
-        quiet_from, quiet_until, count(*) as users
+        quiet_from, quiet_until, count(*) as users,
+        count(*) filter (where is_suppressed) as suppressed
       from rules
       group by message_type, repeats, base_date, leap_day_policy, timezone, send_time,
         quiet_from, quiet_until
@@ -124,7 +128,7 @@ as $$
       rules.send_time, rules.quiet_from, rules.quiet_until
   )
   select goes_out.at, timed.timezone, timed.message_type, timed.delivery_date,
-    sum(timed.users)::bigint,
+    sum(timed.users)::bigint, sum(timed.suppressed)::bigint,
     coalesce(sum(timed.users) filter (where timed.held_until is not null), 0)::bigint,
     coalesce(sum(logged.planned), 0)::bigint, coalesce(sum(logged.sent), 0)::bigint,
     coalesce(sum(logged.stopped), 0)::bigint
@@ -147,7 +151,7 @@ as $$
 $$;
 
 comment on function app_private.find_occasions(timestamptz, timestamptz, uuid) is
-  'Messages that the rules send in a range of time: how many, how many of them quiet hours hold, and how many are planned, sent or stopped already.';
+  'Messages that the rules send in a range of time: how many, to how many suppressed addresses, how many quiet hours hold, and how many are planned, sent or stopped already.';
 --! EndIncluded functions/app_private/find_occasions.sql
 --! Included functions/app_private/check_simulated_changes.sql
 -- A cast would say that a value is wrong, but not which one.
@@ -268,6 +272,7 @@ create or replace function ops.simulate_messages(
   message_type text,
   delivery_date date,
   messages bigint,
+  suppressed bigint,
   held bigint,
   planned bigint,
   sent bigint,
@@ -323,8 +328,8 @@ begin
     select *
     from jsonb_to_recordset(before_change || after_change) as side (
       difference text, at timestamptz, timezone text, message_type text,
-      delivery_date date, messages bigint, held bigint, planned bigint, sent bigint,
-      stopped bigint)
+      delivery_date date, messages bigint, suppressed bigint, held bigint,
+      planned bigint, sent bigint, stopped bigint)
   )
   select sides.*
   from sides
@@ -340,5 +345,5 @@ end
 $$;
 
 comment on function ops.simulate_messages(timestamptz, timestamptz, uuid, jsonb) is
-  'Messages by hour and zone in a range of time. With a user and changes: the messages that the changes would remove, and those that they would add.';
+  'Messages by hour and zone in a range of time; suppressed: of these, those whose address takes none. With a user and changes: the messages that the changes would remove, and those that they would add.';
 --! EndIncluded functions/ops/simulate_messages.sql

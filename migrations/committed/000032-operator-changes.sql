@@ -1,5 +1,5 @@
---! Previous: sha1:c0e93bb33250319542e5e648a365496b6af39982
---! Hash: sha1:b103e9c8075c9aa624df1c93a9a08092fabc47ba
+--! Previous: sha1:75ae992cfa5b9fc630f229d2a20f537d5ac3b314
+--! Hash: sha1:8119d330a398006df4858046ca86c76e66c5d11b
 --! Message: operator-changes
 --! Baseline: topics/32-operator-changes.sql
 
@@ -366,6 +366,14 @@ set timezone = 'UTC'
 as $$
 #variable_conflict use_column
 declare
+  asked constant jsonb := jsonb_strip_nulls(jsonb_build_object(
+    'statuses', p_statuses,
+    'type', p_message_type,
+    'date', p_date,
+    'user_id', p_user_id,
+    'since', p_since,
+    'message_id', p_message_id,
+    'even_unknown', p_even_unknown));
   judged jsonb;
   wanted jsonb;
 begin
@@ -398,15 +406,10 @@ begin
   end if;
 
   perform app_private.revive_messages(wanted, p_even_unknown);
-  perform ops.audit('messages.redriven', jsonb_strip_nulls(jsonb_build_object(
+  perform ops.audit('messages.redriven', asked || jsonb_strip_nulls(jsonb_build_object(
     'messages', jsonb_array_length(wanted),
-    'statuses', p_statuses,
-    'type', p_message_type,
-    'date', p_date,
-    'user_id', p_user_id,
-    'since', p_since,
-    'message_id', p_message_id,
-    'even_unknown', p_even_unknown)));
+    'approval', ops.require_approval('messages.redriven', asked,
+      jsonb_array_length(wanted), app_private.approval_above()))));
 end
 $$;
 
@@ -440,6 +443,14 @@ as $$
 declare
   statuses constant text[] := coalesce(p_statuses,
     array['SCHEDULED', 'QUEUED', 'SENDING', 'RETRYING']);
+  asked constant jsonb := jsonb_strip_nulls(jsonb_build_object(
+    'reason', btrim(p_reason),
+    'statuses', statuses,
+    'type', p_message_type,
+    'date', p_date,
+    'user_id', p_user_id,
+    'since', p_since,
+    'message_id', p_message_id));
   judged jsonb;
   canceled integer;
 begin
@@ -508,15 +519,10 @@ begin
   )
   select count(*) into canceled from changed;
   if canceled > 0 then
-    perform ops.audit('messages.canceled', jsonb_strip_nulls(jsonb_build_object(
+    perform ops.audit('messages.canceled', asked || jsonb_strip_nulls(jsonb_build_object(
       'messages', canceled,
-      'reason', btrim(p_reason),
-      'statuses', statuses,
-      'type', p_message_type,
-      'date', p_date,
-      'user_id', p_user_id,
-      'since', p_since,
-      'message_id', p_message_id)));
+      'approval', ops.require_approval(
+        'messages.canceled', asked, canceled, app_private.approval_above()))));
   end if;
 end
 $$;
@@ -687,6 +693,40 @@ $$;
 comment on function ops.settle_messages(text[], text, text, timestamptz) is
   'Records what became of messages in doubt, by their idempotency keys: SENT, UNKNOWN or CANCELED, and why. Returns how many. For "gw adopt".';
 --! EndIncluded functions/ops/settle_messages.sql
+--! Included functions/ops/publish_template.sql
+create or replace function ops.publish_template(
+  p_message_type text, p_locale text, p_version integer, p_percent integer default 100,
+  p_at timestamptz default null
+) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  asked constant jsonb := jsonb_strip_nulls(jsonb_build_object('type', p_message_type,
+    'locale', p_locale, 'version', p_version, 'percent', p_percent, 'at', p_at));
+begin
+  -- All of the type: which of them get this text is known when they are written anew.
+  perform ops.require_approval('messages.published', asked, (
+    select count(*)
+    from app_public.message_logs
+    where message_logs.message_type = p_message_type
+      and message_logs.stage = 'open'
+      and message_logs.status = 'SCHEDULED'
+  ), app_private.approval_above());
+  if p_at > now() then
+    insert into app_private.template_releases
+      (message_type, locale, version, percent, starts_at)
+    values (p_message_type, p_locale, p_version, p_percent, p_at);
+  else
+    perform app_private.put_template_into_force(
+      p_message_type, p_locale, p_version, p_percent);
+  end if;
+end
+$$;
+
+comment on function ops.publish_template(text, text, integer, integer, timestamptz) is
+  'Puts a version of a template into force, now or at an instant: for all, or as a trial for a percentage of the users, always the same ones. Publishing an earlier version is how one goes back.';
+--! EndIncluded functions/ops/publish_template.sql
 --! Included functions/ops/template_status.sql
 create or replace function ops.template_status()
 returns table (
@@ -757,6 +797,61 @@ $$;
 comment on function ops.template_status() is
   'Each template with its version in force, its trial, its next release and how many users get it; and each locale that users have and no text.';
 --! EndIncluded functions/ops/template_status.sql
+--! Included functions/ops/untranslated_locales.sql
+-- Definer: see message_status(). From one locale to the next by the index, and no further
+-- than the minimum in each, so a million users cost a few pages.
+create or replace function ops.untranslated_locales(p_minimum integer)
+returns table (locale text, message_types text[])
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive locales as (
+    (
+      select user_settings.locale
+      from app_public.user_settings
+      where user_settings.locale <> 'en'
+      order by user_settings.locale
+      limit 1
+    )
+    union all
+    select (
+      select user_settings.locale
+      from app_public.user_settings
+      where user_settings.locale <> 'en'
+        and user_settings.locale > locales.locale
+      order by user_settings.locale
+      limit 1
+    )
+    from locales
+    where locales.locale is not null
+  )
+  select locales.locale, array_agg(message_types.type order by message_types.type)
+  from locales
+  cross join app_private.message_types
+  cross join lateral app_private.choose_template(
+    message_types.type, locales.locale, null) as chosen
+  where locales.locale not like 'en-%'
+    and chosen.locale = 'en'
+    and (
+      select count(*)
+      from (
+        select
+        from app_public.user_settings
+        inner join app_public.users on users.id = user_settings.user_id
+        where user_settings.locale = locales.locale
+          and user_settings.locale <> 'en'
+          and users.deleted_at is null
+        limit p_minimum
+      ) as some_users
+    ) >= p_minimum
+  group by locales.locale
+  order by locales.locale
+$$;
+
+grant execute on function ops.untranslated_locales(integer) to gw_monitor;
+comment on function ops.untranslated_locales(integer) is
+  'Locales that at least so many users have, and types of messages without a text for them: they get English.';
+--! EndIncluded functions/ops/untranslated_locales.sql
 --! Included functions/ops/preview_template.sql
 -- What a digest says is counted when it is sent: its names stand for themselves here.
 create or replace function ops.preview_template(

@@ -1,5 +1,5 @@
---! Previous: sha1:b103e9c8075c9aa624df1c93a9a08092fabc47ba
---! Hash: sha1:08c18583ac812b0b0890e5c05f9705d99ba214eb
+--! Previous: sha1:8119d330a398006df4858046ca86c76e66c5d11b
+--! Hash: sha1:3dd8fd4fae1c5ae6f09be4df3b7624638222c3f3
 --! Message: metrics
 --! Baseline: topics/33-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:08c18583ac812b0b0890e5c05f9705d99ba214eb
---! Hash: sha1:93b228add3838b97adc955a61997297797c426c7
+--! Previous: sha1:3dd8fd4fae1c5ae6f09be4df3b7624638222c3f3
+--! Hash: sha1:9d1912c0806322ee469dfd98956f0a34ea9c5bc8
 --! Message: query-cache
 --! Baseline: topics/34-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:93b228add3838b97adc955a61997297797c426c7
---! Hash: sha1:7ae35792e5cca45722b379b3e058a2c3c3e816db
+--! Previous: sha1:9d1912c0806322ee469dfd98956f0a34ea9c5bc8
+--! Hash: sha1:a507005167689aec2ec5fb69c3357c6517ad9da2
 --! Message: live
 --! Baseline: topics/35-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7ae35792e5cca45722b379b3e058a2c3c3e816db
---! Hash: sha1:77002f6bd236538dcbb612917382fc460c081525
+--! Previous: sha1:a507005167689aec2ec5fb69c3357c6517ad9da2
+--! Hash: sha1:d6e90d36e472428dbda627183fea4d682ccc2430
 --! Message: alerts
 --! Baseline: topics/36-alerts.sql
 

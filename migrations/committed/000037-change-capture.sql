@@ -1,5 +1,5 @@
---! Previous: sha1:77002f6bd236538dcbb612917382fc460c081525
---! Hash: sha1:701bd87640ea3f19ca6a307a85e0d5b055172aba
+--! Previous: sha1:d6e90d36e472428dbda627183fea4d682ccc2430
+--! Hash: sha1:bd15ad1c44af45487dff003c53cfd65dafd12952
 --! Message: change-capture
 --! Baseline: topics/37-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:701bd87640ea3f19ca6a307a85e0d5b055172aba
---! Hash: sha1:1e388938ebc85fd06260a0174e39f89540286605
+--! Previous: sha1:bd15ad1c44af45487dff003c53cfd65dafd12952
+--! Hash: sha1:d1dce93522e0337d94783738a071471b4b0bb38a
 --! Message: scrape
 --! Baseline: topics/38-scrape.sql
 

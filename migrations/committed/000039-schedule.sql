@@ -1,5 +1,5 @@
---! Previous: sha1:1e388938ebc85fd06260a0174e39f89540286605
---! Hash: sha1:eba2d1215d254465cedf622d2212e463917b2400
+--! Previous: sha1:d1dce93522e0337d94783738a071471b4b0bb38a
+--! Hash: sha1:7cf6704c1acbd3eea57a7fa7380ff73ae591e38e
 --! Message: schedule
 --! Baseline: topics/39-schedule.sql
 

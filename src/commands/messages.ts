@@ -2,6 +2,7 @@ import process from 'node:process';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError } from '../errors.ts';
+import { withApproval } from '../messages/approvals.ts';
 import * as changes from '../messages/changes.ts';
 import {
   boundFilters,
@@ -23,6 +24,7 @@ import { reachDatabase } from '../server/locate.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
+import { registerApprovals } from './message-approvals.ts';
 import { registerHolds } from './message-holds.ts';
 
 interface Json {
@@ -37,7 +39,9 @@ async function onDatabase<Result>(work: (sql: Sql) => Promise<Result>): Promise<
   const config = loadConfig();
   const { urls } = await reachDatabase(config);
   return explained(() =>
-    withSql(urls.owner, work, { connection: asOperator(config, 'gw messages') }),
+    withSql(urls.owner, (sql) => withApproval(sql, work), {
+      connection: asOperator(config, 'gw messages'),
+    }),
   );
 }
 
@@ -285,4 +289,5 @@ export function registerMessages(program: Command): void {
   registerQueries(messages);
   registerChanges(messages);
   registerHolds(messages, onDatabase);
+  registerApprovals(messages, onDatabase);
 }

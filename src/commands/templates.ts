@@ -5,6 +5,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../config.ts';
 import { EXIT, GwError, messageOf } from '../errors.ts';
 import { isAddress } from '../mailbox.ts';
+import { withApproval } from '../messages/approvals.ts';
 import { explained, findUser, parseInstant, parseType } from '../messages/filters.ts';
 import * as templates from '../messages/templates.ts';
 import { type Sql, withSql } from '../postgres/connect.ts';
@@ -34,7 +35,9 @@ async function onDatabase<Result>(work: (sql: Sql) => Promise<Result>): Promise<
   const config = loadConfig();
   const { urls } = await reachDatabase(config);
   return explained(() =>
-    withSql(urls.owner, work, { connection: asOperator(config, 'gw templates') }),
+    withSql(urls.owner, (sql) => withApproval(sql, work), {
+      connection: asOperator(config, 'gw templates'),
+    }),
   );
 }
 

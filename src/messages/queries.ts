@@ -82,6 +82,8 @@ export interface Simulated {
   message_type: string;
   delivery_date: string;
   messages: number;
+  /** Of these, those whose address takes none. */
+  suppressed: number;
   held: number;
   planned: number;
   sent: number;
@@ -101,7 +103,7 @@ export const simulate = async (
 ): Promise<Simulated[]> => [
   ...(await sql<Simulated[]>`
     select difference, at, timezone, message_type, delivery_date::text,
-      messages::integer, held::integer, planned::integer, sent::integer, stopped::integer
+      messages::integer, suppressed::integer, held::integer, planned::integer, sent::integer, stopped::integer
     from ops.simulate_messages(${range.from}, ${range.to}, ${userId}, ${sql.json(changes)})`),
 ];
 
@@ -121,6 +123,7 @@ export function formatSimulated(rows: Simulated[]): string {
     { title: 'type', value: (row) => row.message_type },
     { title: 'date', value: (row) => row.delivery_date },
     count('messages', (row) => row.messages),
+    count('suppressed', (row) => row.suppressed),
     count('held', (row) => row.held),
     count('planned', (row) => row.planned),
     count('sent', (row) => row.sent),
@@ -128,11 +131,16 @@ export function formatSimulated(rows: Simulated[]): string {
   ];
   const total = (value: (row: Simulated) => number): number =>
     rows.reduce((sum, row) => sum + value(row), 0);
+  const types = [...new Set(rows.map((row) => row.message_type))].sort();
+  const ofType = (type: string): string =>
+    `  ${type}: ${total((row) => (row.message_type === type ? row.messages : 0))}\n`;
   const ends = rows.some(({ difference }) => difference !== null)
     ? `${total((row) => (row.difference === 'before' ? row.messages : 0))} only before, ` +
       `${total((row) => (row.difference === 'after' ? row.messages : 0))} only after\n`
     : `${total((row) => row.messages)} messages: ${total((row) => row.planned)} planned, ` +
-      `${total((row) => row.sent)} sent, ${total((row) => row.stopped)} stopped\n`;
+      `${total((row) => row.sent)} sent, ${total((row) => row.stopped)} stopped, ` +
+      `${total((row) => row.suppressed)} to suppressed addresses\n` +
+      (types.length > 1 ? types.map(ofType).join('') : '');
   return `${rows.length === 0 ? '' : formatTable(rows, columns)}${ends}`;
 }
 

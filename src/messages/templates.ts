@@ -148,9 +148,7 @@ const publishNow = (sql: Sql | Transaction, { type, locale, version, percent }: 
 
 /** Has the planner publish it later. */
 export const publishLater = (sql: Sql, { type, locale, version, percent }: Publication, at: Date) =>
-  sql`
-    insert into app_private.template_releases (message_type, locale, version, percent, starts_at)
-    values (${type}, ${locale}, ${version}, ${percent}, ${at})`;
+  sql`select ops.publish_template(${type}, ${locale}, ${version}, ${percent}, ${at})`;
 
 async function rerenderFrom(
   sql: Sql | Transaction,

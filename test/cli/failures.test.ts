@@ -32,6 +32,8 @@ const samples: Record<string, string[]> = {
   'fence standby': ['postgres://gw_owner@127.0.0.1:1/standby'],
   lint: ['--no-migrations'],
   restore: ['--latest', '--directory', '/tmp/gw-no-server'],
+  'messages approvals': [],
+  'messages approve': ['1', '--yes'],
   'messages cancel': ['--type', 'BIRTHDAY', '--reason', 'x', '--yes'],
   'messages hold': ['--all', '--reason', 'x'],
   'messages lift': ['nobody@example.com', '--reason', 'x'],

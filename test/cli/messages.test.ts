@@ -81,7 +81,9 @@ describe('gw messages', { timeout: patience(60_000) }, () => {
     const range = ['--from', '2031-06-15', '--to', '2031-06-16T00:00'];
     const text = await gw('simulate', ...range);
     expect(text.stdout).toMatch(/2031-06-15 00:00:00Z +Asia\/Tokyo +BIRTHDAY +2031-06-15 +1 +0/);
-    expect(text.stdout).toMatch(/^1 messages: 0 planned, 0 sent, 0 stopped$/m);
+    expect(text.stdout).toMatch(
+      /^1 messages: 0 planned, 0 sent, 0 stopped, 0 to suppressed addresses$/m,
+    );
 
     const change = ['--user', id, '--if', 'timezone=Europe/Paris'];
     const { data } = await json('simulate', ...range, ...change, '--if', 'send_time=10:15');

@@ -82,6 +82,21 @@ export const healthFaults: HealthFault[] = [
     findings: ['warning hold 1'],
   },
   {
+    check: 'untranslated-locales',
+    title: 'a language that enough people read, and not English, nor one with a text',
+    violate: `
+      insert into app_public.users (email, first_name)
+      select 'reader' || n || '@example.com', 'R' from generate_series(1, 320) as n;
+      insert into app_public.user_settings (user_id, locale)
+      select id, case when n <= 110 then 'da' when n <= 150 then 'fi'
+        when n <= 260 then 'de-AT' else 'en-GB' end
+      from (
+        select id, substring(email from '[0-9]+')::integer as n
+        from app_public.users where email like 'reader%'
+      ) as readers;`,
+    findings: ['warning da'],
+  },
+  {
     check: 'stuck-messages',
     title: 'messages that were due long ago, and not those that are sent, failed or due now',
     violate: `

@@ -82,6 +82,37 @@ export const borders: Record<string, Borders> = {
     outside: [{ released_at: 'now()' }, { released_by: "'x'" }],
   },
   message_keys_key_check: text('key', 1, 200),
+  approvals_approved_check: {
+    inside: [
+      {},
+      {
+        approved_by: "'one'",
+        approved_at: 'now()',
+        requested_by: "'other'",
+        requested_at: 'now()',
+      },
+    ],
+    outside: [
+      { approved_by: "'one'", approved_at: 'now()', requested_by: "'one'", requested_at: 'now()' },
+      { approved_by: "'one'" },
+      { approved_at: 'now()' },
+    ],
+  },
+  approvals_requested_check: {
+    inside: [{}, { requested_by: "'one'", requested_at: 'now()' }],
+    outside: [{ requested_by: "'one'" }, { requested_at: 'now()' }],
+  },
+  approvals_used_check: {
+    inside: [
+      {},
+      {
+        ...{ approved_by: "'one'", approved_at: 'now()', used_at: 'now()' },
+        ...{ requested_by: "'other'", requested_at: 'now()' },
+      },
+    ],
+    outside: [{ used_at: 'now()' }],
+  },
+  message_settings_approval_above_check: atLeast('approval_above', 1),
   message_settings_soft_bounce_window_check: lengths(
     'soft_bounce_window',
     '1 hour',

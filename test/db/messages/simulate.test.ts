@@ -22,12 +22,12 @@ const simulate = async (sql: Transaction, from: string, to: string, options: Opt
   ...(await sql`
     select difference as only, to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI') as at,
       timezone, message_type as type, delivery_date::text as date, messages::integer,
-      held::integer, planned::integer, sent::integer, stopped::integer
+      suppressed::integer, held::integer, planned::integer, sent::integer, stopped::integer
     from ops.simulate_messages(${from}::text::timestamptz, ${to}::text::timestamptz,
       ${options.user ?? null}, ${sql.json(options.changes ?? {})})`),
 ];
 
-const nothingYet = { held: 0, planned: 0, sent: 0, stopped: 0 };
+const nothingYet = { suppressed: 0, held: 0, planned: 0, sent: 0, stopped: 0 };
 
 describe('what goes out by the rules', () => {
   test('is counted by hour in UTC, zone, type and date', async () => {
@@ -60,6 +60,26 @@ describe('what goes out by the rules', () => {
       expect(await simulate(sql, '2027-06-15 07:30Z', '2027-06-15 08:00Z')).toMatchObject([
         { at: '2027-06-15 07:00', messages: 1 },
       ]);
+    });
+  });
+
+  test('counts those whose address takes none, as the worker would', async () => {
+    await asOwner(async (sql) => {
+      const born = { birthday_date: '1990-06-15' };
+      const [bounced, left] = [await createUser(sql, born), await createUser(sql, born)];
+      await createUser(sql, born);
+      await sql`select ops.suppress_address(${bounced.email}, 'asked by telephone')`;
+      await sql`insert into app_private.address_states (address_hash, state, reason)
+        values (app_private.address_hash(${left.email.toUpperCase()}), 'unsubscribed', 'reported')`;
+      const range = ['2027-06-15 00:00Z', '2027-06-16 00:00Z'] as const;
+      expect(await simulate(sql, ...range)).toMatchObject([{ messages: 3, suppressed: 2 }]);
+      expect(await simulate(sql, ...range, { user: bounced.id })).toMatchObject([
+        { messages: 1, suppressed: 1 },
+      ]);
+      // A type that nobody can turn off is sent to who has unsubscribed.
+      await sql`update app_private.message_types set opt_out_column = null
+        where type = 'BIRTHDAY'`;
+      expect(await simulate(sql, ...range)).toMatchObject([{ messages: 3, suppressed: 1 }]);
     });
   });
 
