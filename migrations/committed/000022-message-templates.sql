@@ -1,5 +1,5 @@
 --! Previous: sha1:fb855c4a23d0cf829b4ed192d942fe804bed20db
---! Hash: sha1:a73c0e072521d0af3d1af0819176c66ae8d80073
+--! Hash: sha1:f96949abd6dc8f065f5247575889bb391c3f063a
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 
@@ -70,6 +70,8 @@ begin
       -- {{first_name|friend}}: what stands there when there is no name.
       else coalesce(
           nullif(btrim(p_values ->> btrim(split_part(left(piece, name_end - 1), '|', 1))), ''),
+          case when piece like '\%%' then nullif(app_hidden.url_encode(btrim(p_values
+            ->> btrim(split_part(substr(piece, 2, name_end - 2), '|', 1)))), '') end,
           btrim(split_part(left(piece, name_end - 1), '|', 2)))
         || substr(piece, name_end + 2)
     end;
@@ -79,7 +81,7 @@ end
 $$;
 
 comment on function app_hidden.render_template(text, jsonb) is
-  'Replaces {{name}} by the value of that key, {{name|default}} by the default when it has none. Keeps {{#name}}…{{/name}} only when the key has a value. A value is never read as a template.';
+  'Replaces {{name}} by the value of that key, {{name|default}} by the default when it has none, {{%name}} by the value as a part of a URL. Keeps {{#name}}…{{/name}} only when the key has a value. A value is never read as a template.';
 --! EndIncluded functions/app_hidden/render_template.sql
 --! Included functions/app_hidden/template_names.sql
 -- Reads a template as render_template() does: each piece after "{{" is "name}}literal".
@@ -104,8 +106,8 @@ begin
       names := names || substr(inside, 2);
     elsif inside ~ '^/[a-z_]+$' and opened[1] = substr(inside, 2) then
       opened := opened[2:];
-    elsif btrim(inside) ~ '^[a-z_]+ *([|][^{}|]*)?$' then
-      names := names || btrim(split_part(inside, '|', 1));
+    elsif btrim(inside) ~ '^%?[a-z_]+ *([|][^{}|]*)?$' then
+      names := names || ltrim(btrim(split_part(inside, '|', 1)), '%');
     else
       names := names || format('{{%s}}', inside);
     end if;
@@ -119,6 +121,143 @@ $$;
 comment on function app_hidden.template_names(text) is
   'The names that a template uses, as values or as sections. A tag that is neither a name nor part of a complete section is returned as it is written, with its braces.';
 --! EndIncluded functions/app_hidden/template_names.sql
+--! Included functions/app_hidden/url_encode.sql
+create or replace function app_hidden.url_encode(p_text text) returns text
+language sql immutable strict parallel safe
+as $$
+  select coalesce(pg_catalog.string_agg(
+    case when letter ~ '^[A-Za-z0-9_.~-]$' then letter
+      else pg_catalog.regexp_replace(
+        pg_catalog.upper(pg_catalog.encode(pg_catalog.convert_to(letter, 'UTF8'), 'hex')),
+        '(..)', '%\1', 'g') end, '' order by place), '')
+  from pg_catalog.regexp_split_to_table(p_text, '') with ordinality as given (letter, place)
+$$;
+
+comment on function app_hidden.url_encode(text) is
+  'A text as one part of a URL (RFC 3986): all but letters, digits, "-", ".", "_" and "~" as %XX of UTF-8.';
+--! EndIncluded functions/app_hidden/url_encode.sql
+--! Included functions/app_hidden/html_values.sql
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_hidden.html_values(p_values jsonb) returns jsonb
+language sql immutable strict parallel safe
+as $$
+  select coalesce(pg_catalog.jsonb_object_agg(given.key, escaped.value)
+    || pg_catalog.jsonb_object_agg('%' || given.key, app_hidden.url_encode(given.value)), '{}')
+  from pg_catalog.jsonb_each_text(p_values) as given
+  cross join lateral (
+    select pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(
+      pg_catalog.replace(given.value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'),
+      '"', '&quot;'), '''', '&#39;')
+  ) as escaped (value)
+$$;
+
+comment on function app_hidden.html_values(jsonb) is
+  'Values as compile_html() needs them: each as text of HTML, and as "%name" for a URL.';
+--! EndIncluded functions/app_hidden/html_values.sql
+--! Included functions/app_hidden/attribute_problem.sql
+create or replace function app_hidden.attribute_problem(p_name text, p_value text)
+returns text
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when p_name <> all (array['href', 'src', 'alt', 'title', 'width', 'height', 'align',
+      'valign', 'style', 'class', 'border', 'cellpadding', 'cellspacing', 'role', 'lang',
+      'dir', 'bgcolor', 'colspan', 'rowspan', 'target'])
+      then 'mail has no such attribute'
+    when p_name = 'style' and p_value ~* '\{\{|url\s*\(|expression|@import|\\'
+      then 'a style has neither names nor URLs'
+    when p_name = 'href'
+      and p_value !~* '^(https://[a-z0-9.-]+(:\d+)?([/?#].*)?|(mailto|tel):[^{}]+)$'
+      then 'a link begins with https:// and a host, mailto: or tel:, as the template writes it'
+    when p_name = 'src' and p_value !~* '^https://[a-z0-9.-]+(:\d+)?([/?#].*)?$'
+      then 'an image begins with https:// and a host, as the template writes it'
+    when p_name in ('href', 'src') and p_value ~ '\{\{[^{}]*[|][^{}]*[^A-Za-z0-9_.~ {}|-]'
+      then 'a default in a link has letters and digits only'
+    when p_name in ('href', 'src') and p_value ~ '[\s\\]'
+      and regexp_replace(p_value, '\{\{[^{}]*\}\}', '', 'g') ~ '[\s\\]'
+      then 'a link has no spaces' end
+$$;
+
+comment on function app_hidden.attribute_problem(text, text) is
+  'What is wrong with an attribute of a template''s HTML; null when nothing is.';
+--! EndIncluded functions/app_hidden/attribute_problem.sql
+--! Included functions/app_hidden/compile_html.sql
+-- What is read here is less than HTML: every "<" begins a tag, attributes are
+-- name="value" without "<" and ">", and there is nothing that a browser reads in another
+-- way, such as scripts, styles or comments. So it is known where each {{name}} stands.
+create or replace function app_hidden.compile_html(p_html text) returns text
+language plpgsql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  compiled text := '';
+  token text;
+  attribute text[];
+  refusal text;
+begin
+  for token in
+    select hit[1] from regexp_matches(p_html, '(<[^<>]*>?|[^<]+)', 'g') as hit
+  loop
+    if token not like '<%' then
+      compiled := compiled || token;
+      continue;
+    end if;
+    refusal := case
+      when token !~* '^<(/[a-z][a-z0-9]*\s*|[a-z][a-z0-9]*(\s+[a-z-]+="[^"<>]*")*\s*/?)>$'
+        then 'tags are <name attribute="value"> and </name>, and "<" as text is &lt;'
+      when lower(substring(token from '^</?([a-zA-Z0-9]+)')) <> all (array['a', 'b', 'strong',
+        'i', 'em', 'u', 'p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'ul', 'ol', 'li', 'table',
+        'thead', 'tbody', 'tr', 'td', 'th', 'img', 'span', 'div', 'blockquote', 'small',
+        'sup', 'sub', 'center', 'code', 'pre'])
+        then 'mail has no such element'
+      when token ~ '\{\{[#/]' then 'a section stands between tags, not in one' end;
+    if refusal is null then
+      for attribute in
+        select hit from regexp_matches(token, '\s([a-zA-Z-]+)="([^"]*)"', 'g') as hit
+      loop
+        refusal := app_hidden.attribute_problem(lower(attribute[1]), attribute[2]);
+        exit when refusal is not null;
+        if lower(attribute[1]) in ('href', 'src') then
+          token := replace(token, '"' || attribute[2] || '"',
+            '"' || regexp_replace(attribute[2], '\{\{\s*', '{{%', 'g') || '"');
+        end if;
+      end loop;
+    end if;
+    if refusal is not null then
+      raise exception '%: %', left(token, 80), refusal
+        using errcode = 'check_violation', constraint = 'message_templates_html_check';
+    end if;
+    compiled := compiled || token;
+  end loop;
+  return compiled;
+end
+$$;
+
+comment on function app_hidden.compile_html(text) is
+  'Checks the HTML of a template, and marks each {{name}} in a URL as {{%name}}, for render_template() with html_values(). Raises a check violation that quotes what is wrong.';
+--! EndIncluded functions/app_hidden/compile_html.sql
+--! Included functions/app_hidden/layout_problem.sql
+create or replace function app_hidden.layout_problem(p_html text) returns text
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when array(select hit[1] from regexp_matches(p_html, '\{\{([^{}]*)\}\}', 'g') as hit
+        order by 1)
+      is distinct from array['content', 'footer', 'language', 'subject']
+      then 'a layout has {{language}}, {{subject}}, {{content}} and {{footer}}, each once'
+    when p_html !~* '<html \{\{language\}\}>' then '{{language}} stands in <html {{language}}>'
+    when p_html !~* '<title>\{\{subject\}\}</title>'
+      then '{{subject}} stands in <title>{{subject}}</title>'
+    when p_html ~* '<(script|iframe|object|embed|form|base|link|svg|math)\y'
+      or p_html ~* '\son[a-z]+\s*=' or p_html ~* '(javascript|vbscript|data)\s*:'
+      then 'mail has no scripts, forms, frames or linked sheets' end
+$$;
+
+comment on function app_hidden.layout_problem(text) is
+  'What is wrong with the HTML around messages; null when nothing is.';
+--! EndIncluded functions/app_hidden/layout_problem.sql
 --! Included functions/app_private/tg_message_templates__validate.sql
 -- A trigger, because a CHECK cannot look into message_types.
 create or replace function app_private.tg_message_templates__validate() returns trigger
@@ -144,7 +283,8 @@ begin
   end;
   unknown := array(
     select unnest(app_hidden.template_names(new.subject)
-      || app_hidden.template_names(new.body))
+      || app_hidden.template_names(new.body)
+      || app_hidden.template_names(coalesce(new.html, '')))
     except
     select unnest(known));
   if unknown <> '{}' then
@@ -215,9 +355,23 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Published: the version is the one that is named.
+  if exists (
+    select from app_private.template_versions
+    where (template_versions.message_type, template_versions.locale,
+        template_versions.version) = (new.message_type, new.locale, new.version)
+      and (template_versions.subject, template_versions.body, template_versions.html)
+        is not distinct from (new.subject, new.body, new.html)
+      and (tg_op = 'INSERT' or new.version <> old.version)
+  ) then
+    if tg_op = 'UPDATE' then
+      new.previous_version := old.version;
+    end if;
+    return new;
+  end if;
   if tg_op = 'UPDATE'
-    and (new.message_type, new.locale, new.subject, new.body)
-      = (old.message_type, old.locale, old.subject, old.body)
+    and (new.message_type, new.locale, new.subject, new.body, new.html)
+      is not distinct from (old.message_type, old.locale, old.subject, old.body, old.html)
   then
     new.version := old.version;
     return new;
@@ -227,12 +381,13 @@ begin
   from app_private.template_versions
   where (template_versions.message_type, template_versions.locale)
       = (new.message_type, new.locale)
-    and (template_versions.subject, template_versions.body) = (new.subject, new.body)
+    and (template_versions.subject, template_versions.body, template_versions.html)
+      is not distinct from (new.subject, new.body, new.html)
   order by template_versions.version desc
   limit 1;
   if new.version is null then
     new.version := ops.draft_template(
-      new.message_type, new.locale, new.subject, new.body);
+      new.message_type, new.locale, new.subject, new.body, new.html);
   end if;
   if tg_op = 'UPDATE' and new.version <> old.version then
     new.previous_version := old.version;
@@ -263,6 +418,72 @@ comment on function app_private.tg_message_templates__rerender() is
   'Has the planner write a changed text into the messages that are planned.';
 --! EndIncluded functions/app_private/tg_message_templates__rerender.sql
 
+-- The HTML around messages. A changed layout is a new row, which new versions of texts take:
+-- what is sent again looks as it did.
+create table app_private.message_layouts (
+  id integer generated always as identity,
+  name text not null,
+  html text not null,
+  made_at timestamptz not null default now(),
+  made_by text not null default session_user,
+  constraint message_layouts_pkey primary key (id),
+  constraint message_layouts_name_check check (name ~ '^[a-z][a-z0-9_-]{0,39}$'),
+  constraint message_layouts_html_check
+    check (length(html) <= 50000 and app_hidden.layout_problem(html) is null)
+);
+
+create index message_layouts_name_idx on app_private.message_layouts (name, id);
+
+alter table app_private.message_layouts enable row level security;
+
+create policy everyone on app_private.message_layouts
+  for select to gw_worker
+  using (true);
+
+grant select on app_private.message_layouts to gw_worker;
+
+create trigger _200_append_only before update or delete or truncate
+  on app_private.message_layouts
+  for each statement execute function app_private.tg__append_only();
+
+comment on table app_private.message_layouts is
+  'HTML documents around messages. Append-only; the latest of a name is what new versions of templates take.';
+comment on column app_private.message_layouts.html is
+  'With {{language}} (of the html element), {{subject}}, {{content}} and {{footer}} (the link to unsubscribe, where there is one).';
+comment on constraint message_layouts_html_check on app_private.message_layouts is
+  'a layout has {{language}}, {{subject}}, {{content}} and {{footer}}, each once, no scripts or forms, and at most 50,000 characters';
+
+insert into app_private.message_layouts (name, html) values ('standard',
+$html$<!doctype html>
+<html {{language}}>
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{subject}}</title>
+<style>
+body { margin: 0; padding: 24px 12px; background: #f4f4f5; color: #18181b; }
+.sheet { max-width: 560px; margin: 0 auto; padding: 24px; background: #ffffff; }
+.sheet, .foot { font: 16px/1.5 system-ui, sans-serif; }
+.foot { max-width: 560px; margin: 0 auto; padding: 12px 24px; font-size: 13px; }
+@media (prefers-color-scheme: dark) {
+  body { background: #18181b; color: #f4f4f5; }
+  .sheet { background: #27272a; }
+  a { color: #93c5fd; }
+}
+</style>
+</head>
+<body>
+<div class="sheet">
+{{content}}
+</div>
+<div class="foot">
+{{footer}}
+</div>
+</body>
+</html>
+$html$);
+
 -- Every text that there was. A text that is written again gets no new number.
 create table app_private.template_versions (
   message_type text not null,
@@ -270,11 +491,20 @@ create table app_private.template_versions (
   version integer not null,
   subject text not null,
   body text not null,
+  html text,
+  html_compiled text generated always as (app_hidden.compile_html(html)) stored,
+  layout_id integer,
   made_at timestamptz not null default now(),
   made_by text not null default session_user,
   constraint template_versions_pkey primary key (message_type, locale, version),
-  constraint template_versions_version_check check (version >= 1)
+  constraint template_versions_layout_id_fkey
+    foreign key (layout_id) references app_private.message_layouts,
+  constraint template_versions_version_check check (version >= 1),
+  constraint template_versions_layout_check check ((html is null) = (layout_id is null))
 );
+
+create index template_versions_layout_id_idx_where_html
+  on app_private.template_versions (layout_id) where layout_id is not null;
 
 alter table app_private.template_versions enable row level security;
 
@@ -286,6 +516,10 @@ create trigger _200_append_only before update or delete or truncate
 create trigger _200_validate before insert on app_private.template_versions
   for each row execute function app_private.tg_message_templates__validate();
 
+comment on column app_private.template_versions.html_compiled is
+  'html with names in links marked: see compile_html().';
+comment on column app_private.template_versions.layout_id is
+  'What stands around html; null when there is none.';
 comment on table app_private.template_versions is
   'Every version of every template. Append-only: a message says which version it has.';
 
@@ -295,6 +529,8 @@ create table app_private.message_templates (
   locale text not null,
   subject text not null,
   body text not null,
+  html text,
+  html_compiled text generated always as (app_hidden.compile_html(html)) stored,
   version integer not null default 1,
   previous_version integer,
   trial_version integer,
@@ -308,6 +544,7 @@ create table app_private.message_templates (
   constraint message_templates_locale_check
     check (locale ~ '^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?$'),
   constraint message_templates_body_check check (length(body) between 1 and 4000),
+  constraint message_templates_html_length_check check (length(html) between 1 and 20000),
   constraint message_templates_subject_check
     check (length(subject) between 1 and 200 and subject !~ '[[:cntrl:]]'),
   constraint message_templates_trial_check
@@ -351,6 +588,8 @@ create trigger _200_keep before truncate on app_private.message_templates
 comment on table app_private.message_templates is
   'Texts by type and locale, those in force. A changed text is a new version, and what is planned is written anew. Planning fills in {{first_name}}, {{last_name}}, {{full_name}}, {{age}} and {{years}}; {{#age}}…{{/age}} is left out when the year is not known. A weekly type has the names of digest_values() instead of age and years, and is filled in when sent. One that is sent once has date and days, an event the properties of its payload.';
 
+comment on column app_private.message_templates.html is
+  'The same as HTML, which mail shows; null: it is made of body. Values are escaped as the place wants it: text, attribute, or a part of a link.';
 comment on column app_private.message_templates.locale is
   'BCP 47, such as pt-BR or zh-Hant. A user''s locale takes the longest that it begins with, else English.';
 comment on column app_private.message_templates.version is 'The version of this text.';
@@ -400,10 +639,12 @@ comment on column app_private.template_releases.done_at is
 -- Without SET, so that it becomes part of the query around it.
 create or replace function app_private.choose_template(
   p_message_type text, p_locale text, p_user_id uuid
-) returns table (subject text, body text, version integer, locale text)
+) returns table (subject text, body text, html text, version integer, locale text)
 language sql stable
 as $$
   select coalesce(trial.subject, chosen.subject), coalesce(trial.body, chosen.body),
+    -- A trial may have none.
+    case when trial.version is null then chosen.html_compiled else trial.html_compiled end,
     coalesce(trial.version, chosen.version), chosen.locale
   from (
     select message_templates.*
@@ -425,7 +666,7 @@ as $$
 $$;
 
 comment on function app_private.choose_template(text, text, uuid) is
-  'The text of a message type for a user''s locale: the longest locale that it begins with, else English; of a trial, the version that the user has.';
+  'The text of a message type for a user''s locale: the longest locale that it begins with, else English; of a trial, the version that the user has. html is compiled: see compile_html().';
 --! EndIncluded functions/app_private/choose_template.sql
 --! Included functions/app_private/compose_message.sql
 -- The year 1604 stands for one that is not known: then there is no age.
@@ -433,12 +674,14 @@ create or replace function app_private.compose_message(
   p_message_type text, p_delivery_date date, p_base_date date,
   p_first_name text, p_last_name text, p_locale text, p_payload jsonb default null,
   p_user_id uuid default null
-) returns table (subject text, body text, version integer, locale text)
+) returns table (subject text, body text, html text, version integer, locale text)
 language sql stable
 as $$
   select app_hidden.render_template(template.subject, given.names),
-    app_hidden.render_template(template.body, given.names), template.version,
-    template.locale
+    app_hidden.render_template(template.body, given.names),
+    case when template.html is not null then app_hidden.render_template(
+      template.html, app_hidden.html_values(given.names)) end,
+    template.version, template.locale
   from app_private.choose_template(p_message_type, p_locale, p_user_id) as template
   cross join (
     select coalesce(p_payload, '{}') || pg_catalog.jsonb_build_object(
@@ -469,21 +712,31 @@ comment on function app_private.compose_message(text, date, date, text, text, te
 --! EndIncluded functions/app_private/compose_message.sql
 --! Included functions/ops/draft_template.sql
 create or replace function ops.draft_template(
-  p_message_type text, p_locale text, p_subject text, p_body text
+  p_message_type text, p_locale text, p_subject text, p_body text,
+  p_html text default null, p_layout text default 'standard'
 ) returns integer
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  layout constant integer := (
+    select max(message_layouts.id)
+    from app_private.message_layouts
+    where message_layouts.name = p_layout);
   made integer;
 begin
   perform app_private.check_message_type(p_message_type);
+  if p_html is not null and layout is null then
+    raise exception 'there is no layout %', p_layout
+      using errcode = 'GW044', hint = 'app_private.message_layouts has them.';
+  end if;
   -- One at a time for a template: the numbers have no gaps.
   perform pg_advisory_xact_lock(
     hashtextextended('template ' || p_message_type || ' ' || p_locale, 0));
-  insert into app_private.template_versions (message_type, locale, version, subject, body)
+  insert into app_private.template_versions (message_type, locale, version, subject, body,
+    html, layout_id)
   select p_message_type, p_locale, coalesce(max(template_versions.version), 0) + 1,
-    p_subject, p_body
+    p_subject, p_body, p_html, case when p_html is not null then layout end
   from app_private.template_versions
   where (template_versions.message_type, template_versions.locale)
     = (p_message_type, p_locale)
@@ -492,8 +745,8 @@ begin
 end
 $$;
 
-comment on function ops.draft_template(text, text, text, text) is
-  'Makes a version of a template that is not in force yet. Returns its number.';
+comment on function ops.draft_template(text, text, text, text, text, text) is
+  'Makes a version of a template that is not in force yet. p_html is what mail shows, in the latest layout of that name. Returns its number.';
 --! EndIncluded functions/ops/draft_template.sql
 --! Included functions/app_private/put_template_into_force.sql
 -- The text is checked as any text of message_templates is. A version that is in force for a
@@ -522,10 +775,12 @@ begin
       using errcode = 'GW044';
   end if;
   if p_percent = 100 then
-    insert into app_private.message_templates (message_type, locale, subject, body)
-    values (p_message_type, p_locale, wanted.subject, wanted.body)
+    insert into app_private.message_templates (message_type, locale, subject, body, html,
+      version)
+    values (p_message_type, p_locale, wanted.subject, wanted.body, wanted.html, p_version)
     on conflict (message_type, locale) do update
-    set subject = excluded.subject, body = excluded.body, trial_version = null,
+    set subject = excluded.subject, body = excluded.body, html = excluded.html,
+      version = excluded.version, trial_version = null,
       trial_percent = null;
   else
     update app_private.message_templates

@@ -1,5 +1,5 @@
---! Previous: sha1:a73c0e072521d0af3d1af0819176c66ae8d80073
---! Hash: sha1:fe665371e8433c244648f9362f942e7381edf1ee
+--! Previous: sha1:f96949abd6dc8f065f5247575889bb391c3f063a
+--! Hash: sha1:26313089b69ae0faa4b5ae791c8c1effeb62a64c
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 
@@ -70,6 +70,7 @@ create table app_public.message_logs (
   hold_id integer,
   template_version integer,
   template_locale text,
+  message_html text,
   payload jsonb,
   local_time time,
   stage text not null generated always as (case
@@ -166,6 +167,8 @@ comment on column app_public.message_logs.idempotency_key is
   'user:type:date. Every attempt has the same key, so a receiver can drop repetitions.';
 comment on column app_public.message_logs.message_subject is
   'The subject, for channels that have one.';
+comment on column app_public.message_logs.message_html is
+  'What mail shows, without the layout; null: mail shows message_content.';
 comment on column app_public.message_logs.job_id is
   'The only job that may send it; null when none may.';
 comment on column app_public.message_logs.recipient_email is

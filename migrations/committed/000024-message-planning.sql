@@ -1,5 +1,5 @@
---! Previous: sha1:fe665371e8433c244648f9362f942e7381edf1ee
---! Hash: sha1:9dad2263156ef93de669b2033d3fa8759b97baaa
+--! Previous: sha1:26313089b69ae0faa4b5ae791c8c1effeb62a64c
+--! Hash: sha1:a78e8402f21b68641637069da5bf0a14a13cc841
 --! Message: message-planning
 --! Baseline: topics/24-message-planning.sql
 
@@ -409,7 +409,7 @@ begin
             unsent.delivery_date + coalesce(unsent.local_time, rules.send_time),
             rules.timezone),
           least(p_now, unsent.scheduled_send_time)) end as instant,
-      text.subject, text.body, text.version, text.locale
+      text.subject, text.body, text.html, text.version, text.locale
     from unsent
     inner join app_private.user_messages as rules
       on rules.user_id = unsent.user_id
@@ -437,6 +437,8 @@ begin
         and decided.instant = decided.scheduled_send_time then message_logs.job_id end,
       message_subject = coalesce(decided.subject, message_logs.message_subject),
       message_content = coalesce(decided.body, message_logs.message_content),
+      message_html = case when decided.version is null
+        then message_logs.message_html else decided.html end,
       template_version = coalesce(decided.version, message_logs.template_version),
       template_locale = coalesce(decided.locale, message_logs.template_locale)
     from decided
@@ -548,7 +550,7 @@ begin
 
   with composed as (
     select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
-      text.subject, text.body, text.version, text.locale
+      text.subject, text.body, text.html, text.version, text.locale
     from app_public.message_logs
     inner join app_private.user_messages as rules
       on rules.user_id = message_logs.user_id
@@ -568,7 +570,7 @@ begin
   written as (
     update app_public.message_logs
     set message_subject = composed.subject, message_content = composed.body,
-      template_version = composed.version, template_locale = composed.locale
+      message_html = composed.html, template_version = composed.version, template_locale = composed.locale
     from composed
     where message_logs.user_id = composed.user_id
       and message_logs.id = composed.id
@@ -660,7 +662,7 @@ begin
   logged as (
     insert into app_public.message_logs (user_id, id, message_type, delivery_date,
       message_subject, message_content, scheduled_send_time, idempotency_key, status,
-      error_message, template_version, template_locale)
+      error_message, template_version, template_locale, message_html)
     select claimed.user_id, claimed.message_id, claimed.message_type,
       claimed.delivery_date, coalesce(text.subject, ''), coalesce(text.body, ''),
       claimed.scheduled_send_time,
@@ -670,7 +672,7 @@ begin
       case when is_late then 'planned ' || to_char(p_now, 'YYYY-MM-DD HH24:MI "UTC"')
         || ', after the late window of ' || late_window || ' had passed'
         else stopped.suppression end,
-      text.version, text.locale
+      text.version, text.locale, text.html
     from claimed
     inner join app_private.message_rules as rules
       on rules.user_id = claimed.user_id
@@ -1011,13 +1013,13 @@ begin
   insert into app_public.message_logs (user_id, id, message_type, delivery_date,
     message_subject, message_content, scheduled_send_time, idempotency_key, status,
     error_message, payload, local_time, template_version,
-    template_locale)
+    template_locale, message_html)
   values (p_rules.user_id, p_message_id, p_rules.message_type, day, text.subject, text.body,
     p_due, concat_ws(':', p_rules.user_id, p_rules.message_type, p_key),
     case when refusal is not null then 'CANCELED' when suppression is not null
       then 'SUPPRESSED' else 'SCHEDULED' end,
     coalesce(refusal, suppression), p_payload, p_local_time::time,
-    text.version, text.locale);
+    text.version, text.locale, text.html);
   -- The planner would queue it with its next tick, a minute later.
   if refusal is null and suppression is null and p_due <= now() + interval '90 seconds' then
     perform app_private.enqueue_messages(array[p_rules.user_id], array[p_message_id],

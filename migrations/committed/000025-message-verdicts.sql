@@ -1,5 +1,5 @@
---! Previous: sha1:9dad2263156ef93de669b2033d3fa8759b97baaa
---! Hash: sha1:b9c0d896fe49ad7706e02f69060df473d6c76648
+--! Previous: sha1:a78e8402f21b68641637069da5bf0a14a13cc841
+--! Hash: sha1:e732fdb8a93dc3aac9192ee6a5498867782e8c31
 --! Message: message-verdicts
 --! Baseline: topics/25-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b9c0d896fe49ad7706e02f69060df473d6c76648
---! Hash: sha1:0a71cf1fe658ac5acfcd7d6ae0fca1b586a71af3
+--! Previous: sha1:e732fdb8a93dc3aac9192ee6a5498867782e8c31
+--! Hash: sha1:01209f99d4e6d3910bb1b569779fcdbe28fedb79
 --! Message: message-feedback
 --! Baseline: topics/26-message-feedback.sql
 

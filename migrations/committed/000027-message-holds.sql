@@ -1,5 +1,5 @@
---! Previous: sha1:0a71cf1fe658ac5acfcd7d6ae0fca1b586a71af3
---! Hash: sha1:c87bae4ebd693a6ea0790119f0a60e3b64641702
+--! Previous: sha1:01209f99d4e6d3910bb1b569779fcdbe28fedb79
+--! Hash: sha1:90eb4ce5307f5f1b20c3399e81cde2e870935f99
 --! Message: message-holds
 --! Baseline: topics/27-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c87bae4ebd693a6ea0790119f0a60e3b64641702
---! Hash: sha1:9e65f26f0b3b617c6e5593d24bffd0b216761810
+--! Previous: sha1:90eb4ce5307f5f1b20c3399e81cde2e870935f99
+--! Hash: sha1:53dfdbc20211ccc16485cbde2539f8901d141e5b
 --! Message: digests
 --! Baseline: topics/28-digests.sql
 
@@ -387,6 +387,8 @@ begin
     update app_public.message_logs
     set message_subject = app_hidden.render_template(template.subject, given.names),
       message_content = app_hidden.render_template(template.body, given.names),
+      message_html = case when template.html is not null then app_hidden.render_template(
+        template.html, app_hidden.html_values(given.names)) end,
       template_version = template.version, template_locale = template.locale
     from found
     inner join contents

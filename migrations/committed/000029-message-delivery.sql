@@ -1,5 +1,5 @@
---! Previous: sha1:9e65f26f0b3b617c6e5593d24bffd0b216761810
---! Hash: sha1:bd7c6c76e16095f5693d6ffedca867adc6a76fce
+--! Previous: sha1:53dfdbc20211ccc16485cbde2539f8901d141e5b
+--! Hash: sha1:3f73e2266bdae6d34187c2e64e76254bb99c7602
 --! Message: message-delivery
 --! Baseline: topics/29-message-delivery.sql
 
@@ -631,12 +631,27 @@ $$;
 comment on function app_private.own_jobs(integer, jsonb) is
   'Those of these jobs that are a worker''s, by its key; all of them when that is null.';
 --! EndIncluded functions/app_private/own_jobs.sql
+--! Included functions/app_private/layout_of.sql
+create or replace function app_private.layout_of(p_message app_public.message_logs)
+returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select template_versions.layout_id
+  from app_private.template_versions
+  where template_versions.message_type = p_message.message_type
+    and template_versions.locale = p_message.template_locale
+    and template_versions.version = p_message.template_version
+$$;
+
+comment on function app_private.layout_of(app_public.message_logs) is
+  'The layout around the HTML of a message; null when it has none.';
+--! EndIncluded functions/app_private/layout_of.sql
 --! Included functions/app_private/claim_messages.sql
 -- Definer: the worker has no rights on tenants' tables; it may claim and record.
 create or replace function app_private.claim_messages(
   p_jobs jsonb, p_channel text, p_worker integer default null
-)
-returns table (
+) returns table (
   job_id uuid,
   message_id uuid,
   user_id uuid,
@@ -651,7 +666,9 @@ returns table (
   attempt integer,
   was_attempted boolean,
   is_optional boolean,
-  locale text
+  locale text,
+  message_html text,
+  layout_id integer
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -688,13 +705,11 @@ begin
         else message_logs.attempts end,
       channel = case decided.next_status
         when 'SENDING' then p_channel else message_logs.channel end,
-      recipient_email = decided.recipient_email,
-      recipient_name = decided.recipient_name,
+      recipient_email = decided.recipient_email, recipient_name = decided.recipient_name,
       error_message = case decided.next_status
         when 'SENDING' then message_logs.error_message
         when 'UNKNOWN' then concat_ws('; ', message_logs.error_message, decided.reason)
-        else decided.reason
-      end
+        else decided.reason end
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
@@ -702,11 +717,12 @@ begin
       -- Evaluated again when another transaction has just changed the row.
       and message_logs.status = decided.status
       and message_logs.job_id = decided.job_id
-    returning message_logs.*, decided.is_optional
+    returning message_logs.*, decided.is_optional,
+      case when message_logs.message_html is not null
+        then app_private.layout_of(message_logs) end as layout_id
   ),
   finished as (
-    delete from pgboss.job
-    using unnest(job_ids) as given (job_id)
+    delete from pgboss.job using unnest(job_ids) as given (job_id)
     where job.name = 'message-send'
       and job.id = given.job_id
       and not exists (
@@ -738,9 +754,9 @@ begin
     written.delivery_date, written.recipient_email, written.recipient_name,
     written.message_subject, written.message_content, written.idempotency_key,
     written.retry_count, written.uncertain_since is not null or written.attempts is not null,
-    written.is_optional, written.template_locale
-  from written
-  where written.status = 'SENDING';
+    written.is_optional, written.template_locale,
+    written.message_html, written.layout_id
+  from written where written.status = 'SENDING';
 
   get diagnostics returned = row_count;
   if returned < cardinality(job_ids) then

@@ -1,5 +1,5 @@
---! Previous: sha1:bd7c6c76e16095f5693d6ffedca867adc6a76fce
---! Hash: sha1:7f93f7663483abf07fc0038902e2a499a4eea4e9
+--! Previous: sha1:3f73e2266bdae6d34187c2e64e76254bb99c7602
+--! Hash: sha1:a184d40789b0c602d23086656ffa21906e2d69b2
 --! Message: message-explain
 --! Baseline: topics/30-message-explain.sql
 

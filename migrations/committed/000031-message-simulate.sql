@@ -1,5 +1,5 @@
---! Previous: sha1:7f93f7663483abf07fc0038902e2a499a4eea4e9
---! Hash: sha1:75ae992cfa5b9fc630f229d2a20f537d5ac3b314
+--! Previous: sha1:a184d40789b0c602d23086656ffa21906e2d69b2
+--! Hash: sha1:da3ede9a1303410816a5dd337a51e92638931b0d
 --! Message: message-simulate
 --! Baseline: topics/31-message-simulate.sql
 

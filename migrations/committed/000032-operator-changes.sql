@@ -1,5 +1,5 @@
---! Previous: sha1:75ae992cfa5b9fc630f229d2a20f537d5ac3b314
---! Hash: sha1:8119d330a398006df4858046ca86c76e66c5d11b
+--! Previous: sha1:da3ede9a1303410816a5dd337a51e92638931b0d
+--! Hash: sha1:f09fe6c4509ae28bb0c56c7a8ea8a85a68e43a87
 --! Message: operator-changes
 --! Baseline: topics/32-operator-changes.sql
 
@@ -856,7 +856,9 @@ comment on function ops.untranslated_locales(integer) is
 -- What a digest says is counted when it is sent: its names stand for themselves here.
 create or replace function ops.preview_template(
   p_message_type text, p_user_id uuid, p_payload jsonb default '{}'
-) returns table (subject text, body text, locale text, version integer)
+) returns table (
+  subject text, body text, html text, locale text, version integer, layout_id integer
+)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -879,16 +881,18 @@ begin
   version := chosen.version;
   if rules.repeats = 'weekly' then
     select app_hidden.render_template(chosen.subject, given.names),
-      app_hidden.render_template(chosen.body, given.names)
-    into subject, body
+      app_hidden.render_template(chosen.body, given.names),
+      app_hidden.render_template(chosen.html, app_hidden.html_values(given.names))
+    into subject, body, html
     from (
       select jsonb_object_agg(name, '«' || name || '»') as names
       from unnest(app_hidden.template_names(chosen.subject)
-        || app_hidden.template_names(chosen.body)) as name
+        || app_hidden.template_names(chosen.body)
+        || app_hidden.template_names(chosen.html)) as name
     ) as given;
   else
-    select composed.subject, composed.body
-    into subject, body
+    select composed.subject, composed.body, composed.html
+    into subject, body, html
     from app_private.compose_message(p_message_type,
       case rules.repeats
         when 'yearly' then app_hidden.occurrence_in_year(rules.base_date,
@@ -897,6 +901,12 @@ begin
       rules.base_date, rules.first_name, rules.last_name, rules.locale, p_payload,
       p_user_id) as composed;
   end if;
+  layout_id := (
+    select template_versions.layout_id
+    from app_private.template_versions
+    where (template_versions.message_type, template_versions.locale,
+      template_versions.version)
+      = (p_message_type, preview_template.locale, preview_template.version));
   return next;
 end
 $$;
@@ -936,11 +946,12 @@ begin
 
   insert into app_public.message_logs (user_id, id, message_type, delivery_date,
     message_subject, message_content, scheduled_send_time, idempotency_key, status,
-    template_version, template_locale, payload)
+    template_version, template_locale, payload, message_html)
   values (message.user_id, copy, message.message_type, message.delivery_date,
     message.message_subject, message.message_content, now(),
     message.idempotency_key || ':copy:' || left(copy::text, 8), 'SCHEDULED',
-    message.template_version, message.template_locale, message.payload);
+    message.template_version, message.template_locale, message.payload,
+    message.message_html);
   perform app_private.enqueue_messages(array[message.user_id], array[copy], array[now()],
     '-infinity');
   perform ops.audit('messages.resent', jsonb_build_object('message_id', message.id,

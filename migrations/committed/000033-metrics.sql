@@ -1,5 +1,5 @@
---! Previous: sha1:8119d330a398006df4858046ca86c76e66c5d11b
---! Hash: sha1:3dd8fd4fae1c5ae6f09be4df3b7624638222c3f3
+--! Previous: sha1:f09fe6c4509ae28bb0c56c7a8ea8a85a68e43a87
+--! Hash: sha1:b732f898a501a9da45f1c77b97d33f0e460325f8
 --! Message: metrics
 --! Baseline: topics/33-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3dd8fd4fae1c5ae6f09be4df3b7624638222c3f3
---! Hash: sha1:9d1912c0806322ee469dfd98956f0a34ea9c5bc8
+--! Previous: sha1:b732f898a501a9da45f1c77b97d33f0e460325f8
+--! Hash: sha1:d6c5cb2e9fc61e9f16781a8ab406596f18d0469c
 --! Message: query-cache
 --! Baseline: topics/34-query-cache.sql
 

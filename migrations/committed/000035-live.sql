@@ -1,5 +1,5 @@
---! Previous: sha1:9d1912c0806322ee469dfd98956f0a34ea9c5bc8
---! Hash: sha1:a507005167689aec2ec5fb69c3357c6517ad9da2
+--! Previous: sha1:d6c5cb2e9fc61e9f16781a8ab406596f18d0469c
+--! Hash: sha1:63c93e87b3f9057bd2cb7f339338e428a96b730b
 --! Message: live
 --! Baseline: topics/35-live.sql
 

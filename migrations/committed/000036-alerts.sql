@@ -1,5 +1,5 @@
---! Previous: sha1:a507005167689aec2ec5fb69c3357c6517ad9da2
---! Hash: sha1:d6e90d36e472428dbda627183fea4d682ccc2430
+--! Previous: sha1:63c93e87b3f9057bd2cb7f339338e428a96b730b
+--! Hash: sha1:949983ec38e6fa332b2c403faa402538c25ff520
 --! Message: alerts
 --! Baseline: topics/36-alerts.sql
 

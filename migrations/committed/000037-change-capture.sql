@@ -1,5 +1,5 @@
---! Previous: sha1:d6e90d36e472428dbda627183fea4d682ccc2430
---! Hash: sha1:bd15ad1c44af45487dff003c53cfd65dafd12952
+--! Previous: sha1:949983ec38e6fa332b2c403faa402538c25ff520
+--! Hash: sha1:132a1b5ca30d2138c395053819fe2e3a8daf39e8
 --! Message: change-capture
 --! Baseline: topics/37-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:bd15ad1c44af45487dff003c53cfd65dafd12952
---! Hash: sha1:d1dce93522e0337d94783738a071471b4b0bb38a
+--! Previous: sha1:132a1b5ca30d2138c395053819fe2e3a8daf39e8
+--! Hash: sha1:3096566d8170665e765de40211a26e841ac6a494
 --! Message: scrape
 --! Baseline: topics/38-scrape.sql
 

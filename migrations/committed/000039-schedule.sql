@@ -1,5 +1,5 @@
---! Previous: sha1:d1dce93522e0337d94783738a071471b4b0bb38a
---! Hash: sha1:7cf6704c1acbd3eea57a7fa7380ff73ae591e38e
+--! Previous: sha1:3096566d8170665e765de40211a26e841ac6a494
+--! Hash: sha1:55a76bff8463ea576d8812c155996c288eda4902
 --! Message: schedule
 --! Baseline: topics/39-schedule.sql
 

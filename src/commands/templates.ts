@@ -16,6 +16,7 @@ import { paths } from '../server/state.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';
+import type { Message } from '../worker/channels/channel.ts';
 
 interface Json {
   json?: boolean;
@@ -23,6 +24,12 @@ interface Json {
 interface PreviewOptions extends Json {
   user: string;
   payload?: unknown;
+}
+interface DraftOptions extends Json {
+  subject: string;
+  body?: string;
+  html?: string;
+  layout: string;
 }
 interface PublishOptions extends Json {
   percent: number;
@@ -75,6 +82,14 @@ function readText(file: string): string {
   }
 }
 
+function textFrom(html: string | undefined): Promise<string> {
+  if (html !== undefined) return templates.textOf(html);
+  throw new GwError('what does it say?', {
+    hint: 'Name a file: --body, --html, or both.',
+    exitCode: EXIT.usage,
+  });
+}
+
 function requireVersion(versions: templates.Version[], number: number): templates.Version {
   const found = versions.find(({ version }) => version === number);
   if (found !== undefined) return found;
@@ -116,6 +131,19 @@ async function publish(wanted: templates.Publication, options: PublishOptions): 
   });
 }
 
+/** What a user would read, as the worker would send it. */
+const asMessage = (type: string, read: templates.Preview, key: string, to: string): Message => ({
+  ...{ job_id: '', message_id: key, user_id: '', attempt: 0, was_attempted: false },
+  scheduled_send_time: new Date().toISOString(),
+  ...{ message_type: type, delivery_date: new Date().toISOString().slice(0, 10) },
+  ...{ email: to, full_name: to, is_optional: false, idempotency_key: key },
+  message_subject: read.subject,
+  message_content: read.body,
+  message_html: read.html,
+  layout: read.layout ?? undefined,
+  locale: read.locale,
+});
+
 /** Sends what a user would read to another address, through the channel of the worker. */
 async function sendTest(
   type: string,
@@ -131,17 +159,8 @@ async function sendTest(
   const channel = openChannel(loadConfig(), paths.outbox);
   const key = `test:${randomUUID()}`;
   try {
-    const [attempt] = await channel.deliver([
-      {
-        ...{ job_id: '', message_id: key, user_id: '', attempt: 0, was_attempted: false },
-        scheduled_send_time: new Date().toISOString(),
-        ...{ message_type: type, delivery_date: new Date().toISOString().slice(0, 10) },
-        ...{ email: to, full_name: to, is_optional: false, idempotency_key: key },
-        message_subject: `[test] ${read.subject}`,
-        message_content: read.body,
-        locale: read.locale,
-      },
-    ]);
+    const subject = `[test] ${read.subject}`;
+    const [attempt] = await channel.deliver([asMessage(type, { ...read, subject }, key, to)]);
     if (attempt?.status !== 'SENT') {
       throw new GwError(`not sent: ${attempt?.error ?? 'no answer'}`, {
         ...(attempt?.body === undefined ? {} : { hint: `It answered: ${attempt.body}` }),
@@ -152,6 +171,41 @@ async function sendTest(
   } finally {
     await channel.close();
   }
+}
+
+function registerDrafts(command: Command): void {
+  command
+    .command('draft')
+    .description('make a version that is not in force yet')
+    .argument('<type>', 'type of the message, such as BIRTHDAY', parseType)
+    .argument('<locale>', 'language, such as en or pt-BR', parseLocale)
+    .requiredOption('--subject <text>', 'the subject')
+    .option('--body <file>', 'a file with the text; - for standard input')
+    .option('--html <file>', 'a file with HTML for mail; the text is made of it unless given')
+    .option('--layout <name>', 'the HTML around it', 'standard')
+    .option('--json', 'print JSON')
+    .action((type: string, locale: string, options: DraftOptions) =>
+      onDatabase(async (sql) => {
+        const html = options.html === undefined ? undefined : readText(options.html);
+        const body = options.body === undefined ? await textFrom(html) : readText(options.body);
+        const { subject, layout } = options;
+        const version = await templates.draft(sql, type, locale, { subject, body, html, layout });
+        print(options.json, { type, locale, version }, `version ${version} is made\n`);
+      }),
+    );
+
+  command
+    .command('layout')
+    .description('make a layout: the HTML around messages, which new versions take')
+    .argument('<name>', 'such as standard')
+    .requiredOption('--html <file>', 'a file with the document; - for standard input')
+    .option('--json', 'print JSON')
+    .action((name: string, options: Json & { html: string }) =>
+      onDatabase(async (sql) => {
+        const id = await templates.makeLayout(sql, name, readText(options.html));
+        print(options.json, { name, id }, `layout ${name} is number ${id}\n`);
+      }),
+    );
 }
 
 export function registerTemplates(program: Command): void {
@@ -191,21 +245,7 @@ export function registerTemplates(program: Command): void {
       }),
     );
 
-  command
-    .command('draft')
-    .description('make a version that is not in force yet')
-    .argument('<type>', 'type of the message, such as BIRTHDAY', parseType)
-    .argument('<locale>', 'language, such as en or pt-BR', parseLocale)
-    .requiredOption('--subject <text>', 'the subject')
-    .requiredOption('--body <file>', 'a file with the text; - for standard input')
-    .option('--json', 'print JSON')
-    .action((type: string, locale: string, options: Json & { subject: string; body: string }) =>
-      onDatabase(async (sql) => {
-        const text = { subject: options.subject, body: readText(options.body) };
-        const version = await templates.draft(sql, type, locale, text);
-        print(options.json, { type, locale, version }, `version ${version} is made\n`);
-      }),
-    );
+  registerDrafts(command);
 
   const withUser = (each: Command): Command =>
     each
@@ -215,11 +255,17 @@ export function registerTemplates(program: Command): void {
 
   withUser(command.command('preview'))
     .description('print what a user would read')
+    .option('--html', 'print the HTML document that mail shows')
     .option('--json', 'print JSON')
-    .action((type: string, options: PreviewOptions) =>
+    .action((type: string, options: PreviewOptions & { html?: boolean }) =>
       onDatabase(async (sql) => {
         const id = await findUser(sql, options.user);
         const read = await templates.preview(sql, type, id, options.payload ?? {});
+        if (options.html === true) {
+          const { documentOf } = await import('../worker/channels/document.ts');
+          process.stdout.write(documentOf(asMessage(type, read, `preview:${randomUUID()}`, '')));
+          return;
+        }
         const head = `${read.locale}, version ${read.version}`;
         print(options.json, read, `${head}\n\nSubject: ${read.subject}\n\n${read.body}\n`);
       }),

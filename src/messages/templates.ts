@@ -39,6 +39,7 @@ export interface Version {
   version: number;
   subject: string;
   body: string;
+  html: string | null;
   made_at: Date;
   made_by: string;
 }
@@ -46,7 +47,7 @@ export interface Version {
 /** Versions of a template, the newest first. */
 export const versionsOf = async (sql: Sql, type: string, locale: string): Promise<Version[]> => [
   ...(await sql<Version[]>`
-    select version, subject, body, made_at, made_by
+    select version, subject, body, html, made_at, made_by
     from app_private.template_versions
     where message_type = ${type} and locale = ${locale}
     order by version desc`),
@@ -66,9 +67,10 @@ export async function inForce(
 
 /** Two texts, line by line: what only the first has, and what only the second. */
 export function formatDiff(one: Version, other: Version): string {
-  const lines = ({ subject, body }: Version): string[] => [
+  const lines = ({ subject, body, html }: Version): string[] => [
     `Subject: ${subject}`,
     ...body.split('\n'),
+    ...(html === null ? [] : ['HTML:', ...html.split('\n')]),
   ];
   const [before, after] = [lines(one), lines(other)];
   // The longest common subsequence, by the table of its lengths; a text has 4,000 letters.
@@ -107,8 +109,11 @@ export function formatDiff(one: Version, other: Version): string {
 export interface Preview {
   subject: string;
   body: string;
+  /** What mail shows, without its layout; null: the text. */
+  html: string | null;
   locale: string;
   version: number;
+  layout: string | null;
 }
 
 /** What a user would read; nothing is stored. @param payload of an event */
@@ -119,9 +124,34 @@ export async function preview(
   payload: unknown,
 ): Promise<Preview> {
   const [row] = await sql<Preview[]>`
-    select subject, body, locale, version
-    from ops.preview_template(${type}, ${userId}, ${sql.json(payload as never)})`;
+    select subject, body, preview.html, locale, version, message_layouts.html as layout
+    from ops.preview_template(${type}, ${userId}, ${sql.json(payload as never)}) as preview
+    left join app_private.message_layouts on message_layouts.id = preview.layout_id`;
   return row as Preview;
+}
+
+/** The text of a template, made of its HTML: names stay, links follow what they stand on. */
+export async function textOf(html: string): Promise<string> {
+  const { convert } = await import('html-to-text');
+  // A name in a link stays one.
+  const marked = html.replace(/\shref="[^"]*"/gi, (link) => link.replace(/\{\{\s*/g, '{{%'));
+  const text = convert(marked, {
+    wordwrap: false,
+    selectors: [
+      { selector: 'img', format: 'skip' },
+      { selector: 'a', options: { linkBrackets: ['<', '>'], hideLinkHrefIfSameAsText: true } },
+      ...['h1', 'h2', 'h3', 'h4'].map((selector) => ({ selector, options: { uppercase: false } })),
+    ],
+  });
+  return text.trim();
+}
+
+/** Makes a layout, which new versions of templates take. @returns its number */
+export async function makeLayout(sql: Sql, name: string, html: string): Promise<number> {
+  const [row] = await sql<{ id: number }[]>`
+    insert into app_private.message_layouts (name, html) values (${name}, ${html})
+    returning id`;
+  return row?.id ?? 0;
 }
 
 /** Makes a version that is not in force. @returns its number */
@@ -129,10 +159,11 @@ export async function draft(
   sql: Sql | Transaction,
   type: string,
   locale: string,
-  text: { subject: string; body: string },
+  text: { subject: string; body: string; html?: string | undefined; layout: string },
 ): Promise<number> {
   const [row] = await sql<{ version: number }[]>`
-    select ops.draft_template(${type}, ${locale}, ${text.subject}, ${text.body}) as version`;
+    select ops.draft_template(${type}, ${locale}, ${text.subject}, ${text.body},
+      ${text.html ?? null}, ${text.layout}) as version`;
   return row?.version ?? 0;
 }
 

@@ -6,6 +6,7 @@ import { traceIdsOf } from '../trace.ts';
 import { inCallSpan } from '../tracing.ts';
 import type { Attempt, Channel, Message } from './channels/channel.ts';
 import type { WorkerFigures } from './figures.ts';
+import type { Layouts } from './layouts.ts';
 
 /** What enqueue_messages() puts into a job; passed back to the database as it came. */
 export type SendJob = {
@@ -32,6 +33,7 @@ export const sendQueue = 'message-send';
 
 export interface SendTools extends SendOptions {
   figures: WorkerFigures;
+  layouts: Layouts;
   /** The worker, as the database knows it. */
   key: number;
   /** Whether the jobs are still this worker's; resolves when its session is there. */
@@ -72,11 +74,11 @@ export async function sendMessages(
     text: `
       select job_id, message_id, user_id, scheduled_send_time, message_type,
         delivery_date::text, email, full_name, message_subject, message_content,
-        idempotency_key, attempt, was_attempted, is_optional, locale
+        idempotency_key, attempt, was_attempted, is_optional, locale, message_html, layout_id
       from app_private.claim_messages($1, $2, $3)`,
     values: [JSON.stringify(claims), channel.name, tools.key],
   });
-  const messages = claimed.map((message) => ({
+  const messages = (await tools.layouts.add(claimed)).map((message) => ({
     ...message,
     unsubscribe_url: message.is_optional
       ? unsubscribeUrl?.(message.user_id, message.message_type)

@@ -3,6 +3,7 @@ import pLimit from 'p-limit';
 import { errorText } from '../log.ts';
 import { inSpan } from '../tracing.ts';
 import type { WorkerFigures } from './figures.ts';
+import { Layouts } from './layouts.ts';
 import { type SendJob, type SendOptions, sendMessages, sendQueue } from './message-sends.ts';
 import type { Presence } from './presence.ts';
 
@@ -55,6 +56,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
   const ending = new AbortController();
   const running = new Set<Promise<void>>();
   const limit = pLimit(channel.concurrency);
+  const layouts = new Layouts(pool);
   const held = new Set<string>();
   /** Whether there may be jobs of ours that are not held: an answer was lost, a batch failed. */
   let hasForgotten = false;
@@ -68,6 +70,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
     try {
       const tools = {
         ...options,
+        layouts,
         limit,
         key,
         isMine: () => presence.has(key) || presence.here().then(() => presence.has(key)),

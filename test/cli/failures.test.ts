@@ -42,6 +42,7 @@ const samples: Record<string, string[]> = {
   'messages suppress': ['nobody@example.com', '--reason', 'x'],
   'messages suppression': ['nobody@example.com'],
   'templates diff': ['BIRTHDAY', 'en'],
+  'templates layout': ['standard', '--html', 'package.json'],
   'templates draft': ['BIRTHDAY', 'en', '--subject', 'x', '--body', 'package.json'],
   'templates preview': ['BIRTHDAY', '--user', randomUUID()],
   'templates publish': ['BIRTHDAY', 'en', '1', '--yes'],

@@ -3,7 +3,12 @@ import type { AddressInfo } from 'node:net';
 
 export interface Delivery {
   key: string;
-  body: { to: { userId: string; name: string }; content: string; messageType: string };
+  body: {
+    to: { userId: string; name: string };
+    content: string;
+    messageType: string;
+    html?: string;
+  };
   headers: IncomingHttpHeaders;
   /** The body as it came. */
   text: string;

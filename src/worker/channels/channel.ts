@@ -1,3 +1,5 @@
+import { documentOf } from './document.ts';
+
 /** A message as claim_messages() returns it: the request, committed before the call. */
 export interface Message {
   job_id: string;
@@ -22,6 +24,11 @@ export interface Message {
   unsubscribe_url?: string | undefined;
   /** The language of the text, BCP 47; English unless it says so. */
   locale?: string | null | undefined;
+  /** What mail shows, without the layout; null: the text. */
+  message_html?: string | null | undefined;
+  layout_id?: number | null | undefined;
+  /** The HTML around message_html. */
+  layout?: string | undefined;
   /** To whom mail servers return it; to its sender, unless given. */
   return_path?: string | undefined;
 }
@@ -77,6 +84,7 @@ export function payloadOf(message: Message): Record<string, unknown> {
     to: { userId: message.user_id, email: message.email, name: message.full_name },
     subject: message.message_subject,
     content: message.message_content,
+    ...(message.message_html == null ? {} : { html: documentOf(message) }),
     // Left out of JSON when there is none.
     unsubscribeUrl: message.unsubscribe_url,
   };

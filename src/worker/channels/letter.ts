@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { SendMailOptions } from 'nodemailer';
-import { escapeHtml } from '../../html.ts';
 import type { Mailbox } from '../../mailbox.ts';
-import { languageAttributes, type Words, wordsOf } from '../../messages/words.ts';
+import { wordsOf } from '../../messages/words.ts';
 import type { Message } from './channel.ts';
+import { documentOf } from './document.ts';
 
 /**
  * A message as mail: text, and the same as HTML. The Message-ID is the same for every
@@ -21,7 +21,7 @@ export function letterOf(message: Message, from: Mailbox, to: string): SendMailO
     messageId: messageIdOf(message.idempotency_key, from),
     date: new Date(),
     text: link === undefined ? content : `${content}\n\n-- \n${words.unsubscribe}: ${link}\n`,
-    html: htmlOf(message, words),
+    html: documentOf(message),
     headers: { 'Auto-Submitted': 'auto-generated', ...listHeaders(link) },
     disableFileAccess: true,
     disableUrlAccess: true,
@@ -41,29 +41,6 @@ function listHeaders(link: string | undefined): Record<string, string> {
     'List-Unsubscribe': `<${link}>`,
     ...(link.startsWith('https:') ? { 'List-Unsubscribe-Post': 'List-Unsubscribe=One-Click' } : {}),
   };
-}
-
-function htmlOf(message: Message, words: Words): string {
-  const { message_subject: subject, unsubscribe_url: link } = message;
-  const paragraphs = escapeHtml(message.message_content)
-    .split(/(?:\r?\n){2,}/)
-    .map((paragraph) => `<p>${paragraph.replace(/\r?\n/g, '<br>\n')}</p>`);
-  // The text may be in a language that the footer is not in.
-  const footer =
-    link === undefined
-      ? []
-      : [
-          `<hr>\n<p lang="${words.locale}" dir="ltr"><a href="${escapeHtml(link)}">` +
-            `${escapeHtml(words.unsubscribe)}</a></p>`,
-        ];
-  return [
-    `<!doctype html>`,
-    `<html ${languageAttributes(message.locale)}><head><meta charset="utf-8">` +
-      `<title>${escapeHtml(subject)}</title></head><body>`,
-    ...paragraphs,
-    ...footer,
-    '</body></html>\n',
-  ].join('\n');
 }
 
 /** A line break in a name would begin another header. */

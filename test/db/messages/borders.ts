@@ -13,6 +13,10 @@ import {
 
 const bytes = (length: number): string => `decode(repeat('00', ${length}), 'hex')`;
 
+/** A layout with something in its body. */
+const layout = (inside: string): string =>
+  `'<html {{language}}><title>{{subject}}</title><body>${inside}{{content}}{{footer}}</body></html>'`;
+
 /** The CHECKs of what surrounds messages: verdicts, feedback, holds, types that are added. */
 export const borders: Record<string, Borders> = {
   address_key_key_check: of('key', [bytes(32)], [bytes(31), bytes(33)]),
@@ -122,6 +126,21 @@ export const borders: Record<string, Borders> = {
   message_settings_soft_bounces_check: range('soft_bounces', 1, 1000),
   message_type_labels_label_check: text('label', 1, 100),
   message_type_labels_locale_check: locale('locale'),
+  message_layouts_html_check: of(
+    'html',
+    [layout('x'), layout('x'.repeat(50_000 - 86))],
+    [layout('{{name}}'), layout('x'.repeat(50_001 - 86))],
+  ),
+  message_layouts_name_check: matches(
+    'name',
+    ['a', `a${'9'.repeat(39)}`, 'a-b_c'],
+    ['', 'A', '9', `a${'9'.repeat(40)}`],
+  ),
+  message_templates_html_length_check: text('html', 1, 20_000),
+  template_versions_layout_check: {
+    inside: [{}, { html: "'x'", layout_id: '1' }],
+    outside: [{ html: "'x'" }, { layout_id: '1' }],
+  },
   message_templates_trial_check: {
     inside: [
       {},

@@ -54,6 +54,8 @@ describe('a message', () => {
         was_attempted: false,
         is_optional: true,
         locale: 'en',
+        message_html: null,
+        layout_id: null,
       });
       expect(await logged(sql, jobs)).toEqual([{ status: 'SENDING', ...untouched }]);
       expect(await record(sql, claimed, { status: 'SENT', code: 202, body: 'ok' })).toBe(1);
