@@ -1,5 +1,5 @@
 --! Previous: sha1:fb855c4a23d0cf829b4ed192d942fe804bed20db
---! Hash: sha1:f96949abd6dc8f065f5247575889bb391c3f063a
+--! Hash: sha1:278a10c39623b949b387b2aba812c87a409921ec
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 
@@ -149,6 +149,8 @@ as $$
       pg_catalog.replace(given.value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'),
       '"', '&quot;'), '''', '&#39;')
   ) as escaped (value)
+  -- Names are these; a payload may have others.
+  where given.key ~ '^[a-z_]+$'
 $$;
 
 comment on function app_hidden.html_values(jsonb) is
@@ -251,8 +253,8 @@ as $$
     when p_html !~* '<title>\{\{subject\}\}</title>'
       then '{{subject}} stands in <title>{{subject}}</title>'
     when p_html ~* '<(script|iframe|object|embed|form|base|link|svg|math)\y'
-      or p_html ~* '\son[a-z]+\s*=' or p_html ~* '(javascript|vbscript|data)\s*:'
-      then 'mail has no scripts, forms, frames or linked sheets' end
+      or p_html ~* '\son[a-z]+\s*=' or p_html ~* '\y(javascript|vbscript|data)\s*:|http-equiv'
+      then 'mail has no scripts, forms, frames, linked sheets or redirections' end
 $$;
 
 comment on function app_hidden.layout_problem(text) is

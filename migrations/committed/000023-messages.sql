@@ -1,5 +1,5 @@
---! Previous: sha1:f96949abd6dc8f065f5247575889bb391c3f063a
---! Hash: sha1:26313089b69ae0faa4b5ae791c8c1effeb62a64c
+--! Previous: sha1:278a10c39623b949b387b2aba812c87a409921ec
+--! Hash: sha1:cb6e0cf5567e6adeb2c93e38156968cbb1309321
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 
@@ -71,6 +71,7 @@ create table app_public.message_logs (
   template_version integer,
   template_locale text,
   message_html text,
+  read_at timestamptz,
   payload jsonb,
   local_time time,
   stage text not null generated always as (case
@@ -126,7 +127,8 @@ create policy everyone on app_public.message_logs
 
 -- Users read only: planner and worker write. The vendor's answers are for operators.
 grant select (user_id, id, message_type, delivery_date, message_subject, message_content,
-  scheduled_send_time, actual_send_time, status, retry_count, created_at, updated_at)
+  scheduled_send_time, actual_send_time, status, retry_count,
+  read_at, created_at, updated_at)
   on app_public.message_logs to app_user;
 
 grant select on app_public.message_logs to gw_readonly;
@@ -169,6 +171,9 @@ comment on column app_public.message_logs.message_subject is
   'The subject, for channels that have one.';
 comment on column app_public.message_logs.message_html is
   'What mail shows, without the layout; null: mail shows message_content.';
+comment on column app_public.message_logs.read_at is
+  E'@isIndexed\n'
+  'When its user first read it in an inbox; null when that was not yet. See markMessagesRead.';
 comment on column app_public.message_logs.job_id is
   'The only job that may send it; null when none may.';
 comment on column app_public.message_logs.recipient_email is
@@ -213,6 +218,38 @@ comment on constraint message_logs_status_check on app_public.message_logs is
   '@value UNKNOWN Perhaps sent: the channel did not say.\n'
   '@value SUPPRESSED Not sent: the address takes no such messages.\n'
   'a status is one of those of a message';
+
+--! Included functions/app_public/mark_messages_read.sql
+-- Definer: users write nothing else of a message. Only the caller's messages are found.
+create or replace function app_public.mark_messages_read(message_ids uuid[])
+returns setof app_public.message_logs
+language plpgsql volatile strict security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  caller constant uuid := app_hidden.current_app_user_id();
+begin
+  update app_public.message_logs
+  set read_at = now()
+  where user_id = caller
+    and id = any (mark_messages_read.message_ids)
+    and stage = 'sent'
+    and read_at is null;
+  return query
+    select message_logs.*
+    from app_public.message_logs
+    where user_id = caller
+      and id = any (mark_messages_read.message_ids)
+    order by scheduled_send_time, id;
+end
+$$;
+
+grant execute on function app_public.mark_messages_read(uuid[]) to app_user;
+comment on function app_public.mark_messages_read(uuid[]) is
+  'Notes that the user has read messages that were sent; when it was first read stays. '
+  'Returns those of the messages that are the user''s.';
+--! EndIncluded functions/app_public/mark_messages_read.sql
 
 -- What the ledger is for planned messages, this is for events: of two calls with one key,
 -- one makes the message.

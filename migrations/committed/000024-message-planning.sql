@@ -1,5 +1,5 @@
---! Previous: sha1:26313089b69ae0faa4b5ae791c8c1effeb62a64c
---! Hash: sha1:a78e8402f21b68641637069da5bf0a14a13cc841
+--! Previous: sha1:cb6e0cf5567e6adeb2c93e38156968cbb1309321
+--! Hash: sha1:b4412194ea80781f1e15b9174d17121cddaaa4bb
 --! Message: message-planning
 --! Baseline: topics/24-message-planning.sql
 

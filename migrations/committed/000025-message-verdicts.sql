@@ -1,5 +1,5 @@
---! Previous: sha1:a78e8402f21b68641637069da5bf0a14a13cc841
---! Hash: sha1:e732fdb8a93dc3aac9192ee6a5498867782e8c31
+--! Previous: sha1:b4412194ea80781f1e15b9174d17121cddaaa4bb
+--! Hash: sha1:c422967568db94a124784a73191ab69913a09f36
 --! Message: message-verdicts
 --! Baseline: topics/25-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e732fdb8a93dc3aac9192ee6a5498867782e8c31
---! Hash: sha1:01209f99d4e6d3910bb1b569779fcdbe28fedb79
+--! Previous: sha1:c422967568db94a124784a73191ab69913a09f36
+--! Hash: sha1:7433ff4a035e44d40a582b3303374ca384dc8f8c
 --! Message: message-feedback
 --! Baseline: topics/26-message-feedback.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:01209f99d4e6d3910bb1b569779fcdbe28fedb79
---! Hash: sha1:90eb4ce5307f5f1b20c3399e81cde2e870935f99
+--! Previous: sha1:7433ff4a035e44d40a582b3303374ca384dc8f8c
+--! Hash: sha1:fcd0277a4ff59bc84ee4dd8fc1a1c019d847a38b
 --! Message: message-holds
 --! Baseline: topics/27-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:90eb4ce5307f5f1b20c3399e81cde2e870935f99
---! Hash: sha1:53dfdbc20211ccc16485cbde2539f8901d141e5b
+--! Previous: sha1:fcd0277a4ff59bc84ee4dd8fc1a1c019d847a38b
+--! Hash: sha1:fe2c879b06781d14fd27e5e6f2c9a3ef51cd7ef2
 --! Message: digests
 --! Baseline: topics/28-digests.sql
 

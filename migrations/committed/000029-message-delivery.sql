@@ -1,5 +1,5 @@
---! Previous: sha1:53dfdbc20211ccc16485cbde2539f8901d141e5b
---! Hash: sha1:3f73e2266bdae6d34187c2e64e76254bb99c7602
+--! Previous: sha1:fe2c879b06781d14fd27e5e6f2c9a3ef51cd7ef2
+--! Hash: sha1:16a08a7cf6b1214727c153f1648be5bd0f0561b2
 --! Message: message-delivery
 --! Baseline: topics/29-message-delivery.sql
 

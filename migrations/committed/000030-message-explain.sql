@@ -1,5 +1,5 @@
---! Previous: sha1:3f73e2266bdae6d34187c2e64e76254bb99c7602
---! Hash: sha1:a184d40789b0c602d23086656ffa21906e2d69b2
+--! Previous: sha1:16a08a7cf6b1214727c153f1648be5bd0f0561b2
+--! Hash: sha1:ade4b89b4ea14f9bc7f7b4e9336abdeb217855dc
 --! Message: message-explain
 --! Baseline: topics/30-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a184d40789b0c602d23086656ffa21906e2d69b2
---! Hash: sha1:da3ede9a1303410816a5dd337a51e92638931b0d
+--! Previous: sha1:ade4b89b4ea14f9bc7f7b4e9336abdeb217855dc
+--! Hash: sha1:b62de7e6660a03cf8017933b98ee75675c39a5fc
 --! Message: message-simulate
 --! Baseline: topics/31-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:da3ede9a1303410816a5dd337a51e92638931b0d
---! Hash: sha1:f09fe6c4509ae28bb0c56c7a8ea8a85a68e43a87
+--! Previous: sha1:b62de7e6660a03cf8017933b98ee75675c39a5fc
+--! Hash: sha1:6c087258bf1fd88bbdf7a93a09e5afae58a998ce
 --! Message: operator-changes
 --! Baseline: topics/32-operator-changes.sql
 

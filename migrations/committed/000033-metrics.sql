@@ -1,5 +1,5 @@
---! Previous: sha1:f09fe6c4509ae28bb0c56c7a8ea8a85a68e43a87
---! Hash: sha1:b732f898a501a9da45f1c77b97d33f0e460325f8
+--! Previous: sha1:6c087258bf1fd88bbdf7a93a09e5afae58a998ce
+--! Hash: sha1:9ce731d753a65266bfa7afa7548972a1bfb8ad78
 --! Message: metrics
 --! Baseline: topics/33-metrics.sql
 

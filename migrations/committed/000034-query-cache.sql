@@ -1,5 +1,5 @@
---! Previous: sha1:b732f898a501a9da45f1c77b97d33f0e460325f8
---! Hash: sha1:d6c5cb2e9fc61e9f16781a8ab406596f18d0469c
+--! Previous: sha1:9ce731d753a65266bfa7afa7548972a1bfb8ad78
+--! Hash: sha1:bffadc7770ba9f0d88b19ba0b0e894197c51dbe8
 --! Message: query-cache
 --! Baseline: topics/34-query-cache.sql
 

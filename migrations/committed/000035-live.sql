@@ -1,5 +1,5 @@
---! Previous: sha1:d6c5cb2e9fc61e9f16781a8ab406596f18d0469c
---! Hash: sha1:63c93e87b3f9057bd2cb7f339338e428a96b730b
+--! Previous: sha1:bffadc7770ba9f0d88b19ba0b0e894197c51dbe8
+--! Hash: sha1:a5c9e2e0284a50ed6941908494e885f429f85aaf
 --! Message: live
 --! Baseline: topics/35-live.sql
 
@@ -119,7 +119,7 @@ comment on function app_private.notify_live(text, text, uuid[], text[]) is
   'Tells API processes that rows of these users changed: user and key, pair by pair.';
 --! EndIncluded functions/app_private/notify_live.sql
 --! Included functions/app_private/tg__notify.sql
--- Arguments: the topic; the columns of the key, with commas; for an update, the column
+-- Arguments: the topic; the columns of the key, with commas; for an update, the columns
 -- without whose change a row is no news (none: every row is).
 --
 -- Definer: a writer may not read who is watching. The rows of nobody who is watched send
@@ -137,7 +137,7 @@ as $$
 declare
   topic constant text := tg_argv[0];
   key_columns constant text[] := string_to_array(tg_argv[1], ',');
-  changed_column constant text := tg_argv[2];
+  changed_columns constant text[] := string_to_array(tg_argv[2], ',');
   is_watched boolean;
   key_text text;
   rows_sql text;
@@ -177,12 +177,12 @@ begin
 
   rows_sql := 'select user_id, '
     || (select string_agg(quote_ident(name), ', ')
-        from unnest(key_columns || changed_column) as name)
+        from unnest(key_columns || changed_columns) as name)
     || ' from %I as changed where (select live_users.expires_at from app_private.live_users'
       ' where live_users.user_id = changed.user_id) > now()';
   told_sql := case
     when tg_op = 'DELETE' then format(rows_sql, 'old_rows')
-    when changed_column is null then format(rows_sql, 'new_rows')
+    when changed_columns is null then format(rows_sql, 'new_rows')
     -- EXCEPT sorts or hashes, however many rows there are.
     else format(rows_sql || ' except ' || rows_sql, 'new_rows', 'old_rows')
   end;
@@ -215,11 +215,11 @@ create trigger _900_notify_delete after delete on app_public.user_dashboard_aggr
   for each statement
   execute function app_private.tg__notify('dashboard', 'agg_date');
 
--- Planning a message is not reported. Changes of its status are.
+-- Planning a message is not reported. Changes of its status are, and that it was read.
 create trigger _900_notify_update after update on app_public.message_logs
   referencing old table as old_rows new table as new_rows
   for each statement
-  execute function app_private.tg__notify('message', 'id,scheduled_send_time', 'status');
+  execute function app_private.tg__notify('message', 'id,scheduled_send_time', 'status,read_at');
 
 -- A message of a chat is never changed, and whoever deletes one knows it.
 create trigger _900_notify_insert after insert on app_public.chat_messages

@@ -1,5 +1,5 @@
---! Previous: sha1:63c93e87b3f9057bd2cb7f339338e428a96b730b
---! Hash: sha1:949983ec38e6fa332b2c403faa402538c25ff520
+--! Previous: sha1:a5c9e2e0284a50ed6941908494e885f429f85aaf
+--! Hash: sha1:8a146e5976bf23adb4a90ef13e45ab40a2ee3953
 --! Message: alerts
 --! Baseline: topics/36-alerts.sql
 

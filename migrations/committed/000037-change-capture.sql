@@ -1,5 +1,5 @@
---! Previous: sha1:949983ec38e6fa332b2c403faa402538c25ff520
---! Hash: sha1:132a1b5ca30d2138c395053819fe2e3a8daf39e8
+--! Previous: sha1:8a146e5976bf23adb4a90ef13e45ab40a2ee3953
+--! Hash: sha1:55a7ab95a213cbcf243fde615433f3af51e4e9c7
 --! Message: change-capture
 --! Baseline: topics/37-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:132a1b5ca30d2138c395053819fe2e3a8daf39e8
---! Hash: sha1:3096566d8170665e765de40211a26e841ac6a494
+--! Previous: sha1:55a7ab95a213cbcf243fde615433f3af51e4e9c7
+--! Hash: sha1:e3dbfcbd588c9277bc6761c8ce4780c525408d02
 --! Message: scrape
 --! Baseline: topics/38-scrape.sql
 

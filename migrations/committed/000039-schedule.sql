@@ -1,5 +1,5 @@
---! Previous: sha1:3096566d8170665e765de40211a26e841ac6a494
---! Hash: sha1:55a76bff8463ea576d8812c155996c288eda4902
+--! Previous: sha1:e3dbfcbd588c9277bc6761c8ce4780c525408d02
+--! Hash: sha1:560e5dda9dd6e0a5943240826c333eb08769518e
 --! Message: schedule
 --! Baseline: topics/39-schedule.sql
 

@@ -33,7 +33,7 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
         """
         dashboardChanged: DashboardChange
         """
-        Your messages whose status changed, as they are now.
+        Your messages whose status changed, or that were read, as they are now.
         """
         messageStatusChanged: MessageStatusChange
         """
@@ -144,7 +144,7 @@ export const LivePlugin: GraphileConfig.Plugin = extendSchema((build) => {
       }
 
       """
-      The status of a message changed.
+      The status of a message changed, or it was read.
       """
       type MessageStatusChange {
         """

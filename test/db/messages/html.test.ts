@@ -84,6 +84,13 @@ describe('a value', () => {
     );
   });
 
+  test('of a payload is not taken for one that is encoded already', async () => {
+    const html = '<a href="https://x.example/{{place|none}}">x</a>';
+    expect(await render(db.as('owner'), html, { '%place': '../?a=b' })).toBe(
+      '<a href="https://x.example/none">x</a>',
+    );
+  });
+
   test('that is missing leaves its section out, or its default', async () => {
     const html =
       '<p>{{#age}}<b>{{age}}</b> years{{/age}}</p><a href="https://x.example/?n={{nick|friend}}">x</a>';
@@ -141,6 +148,10 @@ test.each([
   ['two footers', (html: string) => html.replace('{{footer}}', '{{footer}}{{footer}}')],
   ['a name of a user', (html: string) => html.replace('{{content}}', '{{content}}{{first_name}}')],
   ['an event', (html: string) => html.replace('<body>', '<body onload="x()">')],
+  [
+    'a redirection',
+    (html: string) => html.replace('<title>', '<meta http-equiv="refresh" content="0"><title>'),
+  ],
   ['another title', (html: string) => html.replace('<title>', '<title>News: ')],
 ])('a layout with %s is refused', async (_what, change) => {
   await rolledBack(db.as('owner'), async (sql) => {

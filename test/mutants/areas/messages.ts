@@ -4,6 +4,10 @@ const verdicts = ['db/messages/verdicts'];
 const feedback = ['db/messages/feedback'];
 const holds = ['db/messages/holds'];
 const webhook = ['api/delivery-webhook'];
+const html = ['db/messages/html'];
+const approvals = ['cli/approvals'];
+const inbox = ['api/inbox'];
+const compile = sqlFunction('app_hidden/compile_html');
 const health = sqlFunction('app_private/note_channel_health');
 const judge = sqlFunction('app_private/judge_results');
 const claims = sqlFunction('app_private/decide_claims');
@@ -190,5 +194,82 @@ export const mutants: Mutant[] = [
     find: "|| !isSame(Buffer.from(given, 'hex'), wanted)",
     replace: '',
     tests: webhook,
+  },
+  {
+    fault: 'a value of HTML is not escaped in an attribute',
+    file: sqlFunction('app_hidden/html_values'),
+    find: "'\"', '&quot;'",
+    replace: "'\"', '\"'",
+    tests: html,
+  },
+  {
+    fault: 'a value in a link is written as text',
+    file: compile,
+    find: "in ('href', 'src') then",
+    replace: "in ('') then",
+    tests: html,
+  },
+  {
+    fault: 'a value chooses the host of a link',
+    file: sqlFunction('app_hidden/attribute_problem'),
+    find: '(:\\d+)?([/?#].*)?|(mailto|tel)',
+    replace: '.*|(mailto|tel)',
+    tests: html,
+  },
+  {
+    fault: 'events are attributes of mail',
+    file: sqlFunction('app_hidden/attribute_problem'),
+    find: "array['href',",
+    replace: "array['onclick', 'href',",
+    tests: html,
+  },
+  {
+    fault: 'scripts are elements of mail',
+    file: compile,
+    find: "array['a', 'b',",
+    replace: "array['script', 'a', 'b',",
+    tests: html,
+  },
+  {
+    fault: 'who asks for an approval gives it',
+    file: sqlFunction('ops/approve_change'),
+    find: 'if request.requested_by = ops.acting_person() then',
+    replace: 'if false then',
+    tests: approvals,
+  },
+  {
+    fault: 'an approval is for any change',
+    file: sqlFunction('ops/require_approval'),
+    find: '      and ops.is_same_change(approvals.details, p_details)\n',
+    replace: '',
+    tests: approvals,
+  },
+  {
+    fault: 'an approval can be used again',
+    file: sqlFunction('ops/require_approval'),
+    find: '      and approvals.used_at is null\n',
+    replace: '',
+    tests: approvals,
+  },
+  {
+    fault: 'what is read again is read for the first time',
+    file: sqlFunction('app_public/mark_messages_read'),
+    find: '    and read_at is null;',
+    replace: ';',
+    tests: inbox,
+  },
+  {
+    fault: 'a user reads the messages of others',
+    file: sqlFunction('app_public/mark_messages_read'),
+    find: '  where user_id = caller\n    and id = any (mark_messages_read.message_ids)\n    and stage',
+    replace: '  where id = any (mark_messages_read.message_ids)\n    and stage',
+    tests: inbox,
+  },
+  {
+    fault: 'a simulation counts nobody as suppressed',
+    file: sqlFunction('app_private/find_occasions'),
+    find: 'message_rules.is_optional) is not null',
+    replace: 'message_rules.is_optional) is null',
+    tests: ['db/messages/simulate'],
   },
 ];
