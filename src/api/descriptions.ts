@@ -25,6 +25,7 @@ const functionArguments: Record<string, string> = {
   matchCount: 'Maximum number of matches: 10 by default, 100 at most.',
   n: 'Number of units to count, at least 1; 1 by default.',
   password: 'The password, 8 characters to 72 bytes.',
+  messageIds: 'Ids of the messages; those of others are left out.',
   query: 'Words to search for, as a user types them into a search box.',
   queryEmbedding: 'The embedding whose nearest texts are searched: 1,536 numbers.',
   refreshToken: 'A refresh token that was not used before.',
