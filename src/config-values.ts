@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { createECDH, createPrivateKey, createPublicKey } from 'node:crypto';
 import { z } from 'zod';
 import { readMailbox } from './mailbox.ts';
 import { TlsFault, withTls } from './tls.ts';
@@ -45,15 +45,64 @@ const receiverUrl = z.url({
   hostname: /./,
   error: 'must be an http://, https://, smtp:// or smtps:// URL, or file:',
 });
-export const deliveryUrl = z
-  .literal('file:')
-  .or(receiverUrl)
+const receiver = receiverUrl
   .refine((text) => !isMail(text) || /^smtps?:\/\/[^/?#]+\/?$/.test(text), {
     error: 'is smtp[s]://user:password@host:port, with nothing after it',
   })
   .refine((text) => /^([^%]|%[0-9a-f]{2})*$/i.test(text), {
     error: 'has a % that is not followed by two hexadecimal digits: write %25',
   });
+
+export const deliveryUrl = z.literal('file:').or(receiver);
+
+/** Names that are channels already. */
+const taken = new Set(['http', 'smtp', 'file', 'push', 'email']);
+
+/** Vendors with a name, as ses=smtps://…, with spaces between: no URL has one. */
+export const vendors = z
+  .string()
+  .default('')
+  .transform((text, context) => {
+    const found = text
+      .split(/\s+/)
+      .filter((part) => part !== '')
+      .map((part) => {
+        const [name = '', ...rest] = part.split('=');
+        return { name, url: rest.join('=') };
+      });
+    const names = new Set<string>();
+    for (const { name, url } of found) {
+      if (!/^[a-z][a-z0-9_-]{0,39}$/.test(name)) {
+        context.addIssue(
+          'has vendors such as ses=smtps://user:password@host:465, with spaces between',
+        );
+      } else if (taken.has(name) || names.has(name)) {
+        context.addIssue(`has a vendor ${name}, but that name is taken`);
+      }
+      names.add(name);
+      const { error } = receiver.safeParse(url);
+      const [issue] = error?.issues ?? [];
+      if (issue !== undefined) context.addIssue(`the URL of ${name} ${issue.message}`);
+    }
+    return found;
+  });
+
+/** A private key of VAPID, as `npx web-push generate-vapid-keys` makes it. */
+export const vapidKey = z
+  .string()
+  .refine(
+    (text) => /^[A-Za-z0-9_-]{43}$/.test(text) && isPrivateKey(text),
+    'must be a private key of P-256, 32 bytes in base64url: npx web-push generate-vapid-keys',
+  );
+
+function isPrivateKey(text: string): boolean {
+  try {
+    createECDH('prime256v1').setPrivateKey(Buffer.from(text, 'base64url'));
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** The longest name that leaves room for the token of a message, see messages/return-path.ts. */
 const longestReturnName = 8;

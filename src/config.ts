@@ -12,6 +12,8 @@ import {
   publicKey,
   rate,
   returnAddress,
+  vapidKey,
+  vendors,
   webhookSecret,
 } from './config-values.ts';
 import { findUnknown, readEnvironment, type UnknownVariable } from './environment.ts';
@@ -153,6 +155,7 @@ export const variables = z.object({
     .describe('the bearer token that reads `/metrics`'),
   GW_METRICS_PORT: port.optional().describe('a port of its own for `/metrics`'),
   GW_DELIVERY_URL: deliveryUrl.optional().describe('where messages go'),
+  GW_DELIVERY_VENDORS: vendors.describe('other receivers, to which `message_routes` may send'),
   GW_DELIVERY_SECRET: webhookSecret
     .optional()
     .describe('signs what is posted to an http or https delivery URL'),
@@ -192,6 +195,14 @@ export const variables = z.object({
     .optional()
     .describe('the name in DNS of the public key that belongs to GW_DKIM_KEY'),
   GW_DKIM_KEY: privateKey.optional().describe('signs e-mail, as the domain of GW_MAIL_FROM'),
+  GW_VAPID_KEY: vapidKey
+    .optional()
+    .describe('signs notifications of browsers; another key, and each has to register again'),
+  GW_VAPID_SUBJECT: z
+    .string()
+    .regex(/^(mailto:[^@\s]+@[^@\s]+|https:\/\/\S+)$/, 'must be a mailto: or https: URL')
+    .optional()
+    .describe('whom push services of browsers ask when something is wrong'),
   GW_MAIL_BOUNCES: returnAddress
     .optional()
     .describe('where mail that cannot be delivered is returned to; gw bounces reads it'),
@@ -259,6 +270,18 @@ const environment = variables
   .refine((env) => !isMail(env.GW_DELIVERY_URL) || env.GW_MAIL_FROM !== undefined, {
     path: ['GW_MAIL_FROM'],
     error: 'must be set too, because GW_DELIVERY_URL is an smtp URL: whom mail is from',
+  })
+  .refine(
+    (env) =>
+      env.GW_MAIL_FROM !== undefined || !env.GW_DELIVERY_VENDORS.some(({ url }) => isMail(url)),
+    {
+      path: ['GW_MAIL_FROM'],
+      error: 'must be set too, because GW_DELIVERY_VENDORS has an smtp URL: whom mail is from',
+    },
+  )
+  .refine((env) => (env.GW_VAPID_KEY === undefined) === (env.GW_VAPID_SUBJECT === undefined), {
+    path: ['GW_VAPID_SUBJECT'],
+    error: 'must be set with GW_VAPID_KEY, and only then',
   })
   .refine((env) => (env.GW_DKIM_KEY === undefined) === (env.GW_DKIM_SELECTOR === undefined), {
     path: ['GW_DKIM_SELECTOR'],

@@ -14,17 +14,21 @@ export interface Budget {
   are: string;
 }
 
+/** Each channel to which messages may be routed has a session of its own. */
+const vendorsOf = ({ GW_DELIVERY_VENDORS: vendors, GW_VAPID_KEY: key }: Config): number =>
+  vendors.length + (key === undefined ? 0 : 1);
+
 /** How many connections each process takes of the server's max_connections. */
-export const budgetOf = ({ GW_POOL_SIZE: pool }: Config): Budget[] => [
+export const budgetOf = (config: Config): Budget[] => [
   {
     process: 'serve',
-    total: pool + 5,
-    are: `${pool} for requests, 2 for metrics, 1 listens, 1 for /readyz, 1 for the fence`,
+    total: config.GW_POOL_SIZE + 5,
+    are: `${config.GW_POOL_SIZE} for requests, 2 for metrics, 1 listens, 1 for /readyz, 1 for the fence`,
   },
   {
     process: 'worker',
-    total: workerPool + 2,
-    are: `${workerPool} for the queue, 1 by which it lives, 1 for the fence`,
+    total: workerPool + 2 + vendorsOf(config),
+    are: `${workerPool} for the queue, ${1 + vendorsOf(config)} by which it lives, 1 for the fence`,
   },
   {
     process: 'cdc',

@@ -1,10 +1,10 @@
 --! Previous: sha1:278a10c39623b949b387b2aba812c87a409921ec
---! Hash: sha1:cb6e0cf5567e6adeb2c93e38156968cbb1309321
+--! Hash: sha1:a14b22dd1a726a7c06c7ca8906a6f4b14486be54
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 
 /*
- * Messages, what makes each unique, and the channels that deliver them.
+ * Messages, and what makes each unique.
  *
  * message_ledger has one row for each user, type and local date: whoever inserts it sends
  * the message. message_logs records what became of it.
@@ -68,6 +68,8 @@ create table app_public.message_logs (
   channel text,
   provider_message_id text,
   hold_id integer,
+  route_step integer,
+  turn_at timestamptz,
   template_version integer,
   template_locale text,
   message_html text,
@@ -193,6 +195,10 @@ comment on column app_public.message_logs.provider_message_id is
   'The name that the vendor has for it, as its answer said; null when it said none.';
 comment on column app_public.message_logs.hold_id is
   'The hold that keeps it from being sent, or the latest that did; null when none does.';
+comment on column app_public.message_logs.route_step is
+  'The least step of message_routes that it may still go by; null: the first.';
+comment on column app_public.message_logs.turn_at is
+  'When its turn is at a domain that takes only so many messages; null: it did not have to wait.';
 comment on column app_public.message_logs.template_version is
   'The version of the template that it was composed of.';
 comment on column app_public.message_logs.template_locale is
@@ -315,94 +321,6 @@ comment on column app_private.message_settings.soft_bounce_window is
 comment on column app_private.message_settings.approval_above is
   'Who cancels, redrives, releases or rewrites more messages than this needs the approval of a second person; null means that nobody does.';
 
--- One row for each channel: its limits, and whether anybody answers there.
-create table app_private.delivery_channels (
-  name text not null,
-  messages_per_second double precision,
-  max_attempts integer not null default 20,
-  retry_base interval not null default '30 seconds',
-  retry_cap interval not null default '30 minutes',
-  key_lifetime interval not null default '24 hours',
-  failures_to_open integer not null default 50,
-  refusals_to_open integer not null default 20,
-  probes_to_close integer not null default 10,
-  circuit text not null default 'closed',
-  failures integer not null default 0,
-  opened_at timestamptz,
-  opened_because text,
-  refusal text,
-  recent_outcomes text not null default '',
-  probes_sent integer not null default 0,
-  pause interval not null default '15 seconds',
-  probe_after timestamptz,
-  permits double precision not null default 0,
-  permits_at timestamptz not null default now(),
-  constraint delivery_channels_pkey primary key (name),
-  constraint delivery_channels_messages_per_second_check
-    check (messages_per_second = 0 or messages_per_second between 0.01 and 1000000),
-  constraint delivery_channels_max_attempts_check check (max_attempts between 1 and 1000),
-  constraint delivery_channels_retry_check
-    check (retry_base > interval '0' and retry_cap >= retry_base),
-  constraint delivery_channels_failures_to_open_check check (failures_to_open > 0),
-  constraint delivery_channels_refusals_to_open_check
-    check (refusals_to_open between 1 and 50),
-  constraint delivery_channels_probes_to_close_check
-    check (probes_to_close between 1 and 100),
-  constraint delivery_channels_circuit_check
-    check (circuit in ('closed', 'open', 'half-open')),
-  constraint delivery_channels_opened_because_check
-    check (opened_because in ('unanswered', 'sender', 'refusals')),
-  constraint delivery_channels_recent_outcomes_check
-    check (recent_outcomes ~ '^[01]{0,50}$'),
-  constraint delivery_channels_probe_after_check
-    check ((circuit = 'closed') = (probe_after is null))
-) with (fillfactor = 70);
-
-alter table app_private.delivery_channels enable row level security;
-
-comment on table app_private.delivery_channels is
-  'The limits of each channel, for all workers together, and the state of its circuit breaker.';
-comment on column app_private.delivery_channels.name is
-  'http, smtp or file: the scheme of GW_DELIVERY_URL chooses the channel.';
-comment on column app_private.delivery_channels.messages_per_second is
-  'How many messages are sent in a second; null means no limit, 0 that none is.';
-comment on column app_private.delivery_channels.max_attempts is
-  'After so many attempts a message is FAILED.';
-comment on column app_private.delivery_channels.retry_base is
-  'The wait before the first retry is random, up to this; the limit doubles with each retry.';
-comment on column app_private.delivery_channels.retry_cap is
-  'No wait is longer, unless the receiver asks for it with Retry-After.';
-comment on column app_private.delivery_channels.key_lifetime is
-  'How long the receiver remembers an idempotency key. An uncertain attempt that is older is not repeated.';
-comment on column app_private.delivery_channels.failures_to_open is
-  'After so many failed calls in a row the circuit opens: only probes are sent.';
-comment on column app_private.delivery_channels.refusals_to_open is
-  'When so many of the latest 50 messages were refused for good, the circuit opens.';
-comment on column app_private.delivery_channels.probes_to_close is
-  'After refusals, so many probes in a row have to be sent before the circuit closes.';
-comment on column app_private.delivery_channels.circuit is
-  'closed (messages are sent), open (none is) or half-open (a probe is on its way).';
-comment on column app_private.delivery_channels.failures is
-  'Calls in a row without a response, with 5xx, or with a verdict about the channel.';
-comment on column app_private.delivery_channels.opened_at is
-  'Since when the circuit is not closed; null while it is.';
-comment on column app_private.delivery_channels.opened_because is
-  'unanswered (nobody answers, or with 5xx), sender (the answers refuse the sender) or refusals (too many messages were refused for good); null while it is closed.';
-comment on column app_private.delivery_channels.refusal is
-  'What the receiver said, without addresses; null when it said nothing.';
-comment on column app_private.delivery_channels.recent_outcomes is
-  'The latest 50 messages, the newest last: 1 for each that was refused for good. Empty when all went well.';
-comment on column app_private.delivery_channels.probes_sent is
-  'Probes in a row that were sent since refusals opened the circuit.';
-comment on column app_private.delivery_channels.pause is
-  'How long the next probe waits; it doubles with each that fails, up to 5 minutes.';
-comment on column app_private.delivery_channels.probe_after is
-  'When the next probe, one message, is sent; null while the circuit is closed.';
-comment on column app_private.delivery_channels.permits is
-  'How many messages the limit allowed at permits_at.';
-comment on column app_private.delivery_channels.permits_at is
-  'When permits were last taken.';
-
 --! Included functions/app_private/late_window.sql
 create or replace function app_private.late_window() returns interval
 language plpgsql stable
@@ -435,28 +353,5 @@ $$;
 comment on function app_private.approval_above() is
   'A change of more messages than this needs a second person; null when none does.';
 --! EndIncluded functions/app_private/approval_above.sql
---! Included functions/app_private/delivery_channel.sql
-create or replace function app_private.delivery_channel(p_name text)
-returns app_private.delivery_channels
-language plpgsql stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  channel app_private.delivery_channels;
-begin
-  select * into channel from app_private.delivery_channels where name = p_name;
-  if not found then
-    raise exception 'there is no channel %', p_name
-      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
-  end if;
-  return channel;
-end
-$$;
-
-comment on function app_private.delivery_channel(text) is
-  'The limits and the state of a channel. Raises GW013 when there is none of that name.';
---! EndIncluded functions/app_private/delivery_channel.sql
 
 insert into app_private.message_settings default values;
-
-insert into app_private.delivery_channels (name) values ('http'), ('smtp'), ('file');

@@ -9,6 +9,9 @@ const secret = /PASSWORD$|SECRET$|TOKEN$|_KEY$/;
 /** A value without what is secret in it: passwords, and what follows the host of a webhook. */
 export function mask({ name, text = '' }: Pick<Setting, 'name' | 'text'>): string {
   if (secret.test(name)) return text === '' ? '' : '…';
+  if (name === 'GW_DELIVERY_VENDORS') {
+    return text.replace(/=(\S+)/g, (_, url: string) => `=${mask({ name: 'URL', text: url })}`);
+  }
   if (!/URL$|SEALS$/.test(name) || !URL.canParse(text)) return text;
   const url = new URL(text);
   const password = url.password === '' ? '' : ':…';

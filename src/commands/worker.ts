@@ -29,7 +29,7 @@ export function registerWorker(program: Command): void {
     .option('--wait', waitHelp)
     .action(async (options: { wait?: boolean }) => {
       const { startWorker } = await import('../worker/worker.ts');
-      const { openChannel } = await import('../worker/channels/open.ts');
+      const { openChannel, openVendors } = await import('../worker/channels/open.ts');
       const { alertDestinations } = await import('../worker/alerts.ts');
       const log = openProcessLog('worker');
       const config = loadConfigOf(['worker']);
@@ -40,6 +40,7 @@ export function registerWorker(program: Command): void {
       // The outbox is the only file that a worker writes.
       if ((config.GW_DELIVERY_URL ?? 'file:') === 'file:') ensureStateDirectory();
       const channel = openChannel(config, paths.outbox);
+      const vendors = openVendors(config);
       const publicUrl = config.GW_PUBLIC_URL;
       const unsubscribeUrl =
         publicUrl === undefined
@@ -57,6 +58,7 @@ export function registerWorker(program: Command): void {
       const worker = await startWorker({
         workerUrl: urls.worker,
         channel,
+        vendors,
         alerts,
         log,
         unsubscribeUrl,
@@ -74,7 +76,14 @@ export function registerWorker(program: Command): void {
         isAlive: () => figures.isAlive,
         checks: () => figures.checks(),
       });
-      log.info({ channel: channel.description, metrics_port: open?.port }, 'working');
+      log.info(
+        {
+          channel: channel.description,
+          ...(vendors.length === 0 ? {} : { vendors: vendors.map(({ name }) => name) }),
+          metrics_port: open?.port,
+        },
+        'working',
+      );
       const graceMs = graceOf(config);
       const fence = await endWhenFenced(urls.worker, 'gw-worker-fence', log);
       const stopped = untilStopped(log, graceMs, async () => {

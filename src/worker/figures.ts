@@ -14,17 +14,16 @@ const freshMs = 30_000;
 /** What a worker says of itself. */
 export class WorkerFigures {
   readonly registry: Registry = makeRegistry('worker');
-  readonly #channel: Channel['name'];
   readonly #deliveries: Counter<'channel' | 'outcome'>;
   readonly #durations: Histogram<'channel'>;
   readonly #batches: Histogram;
   readonly #returned: Counter;
   #inFlight = 0;
-  #turnedAt = Date.now();
+  /** When the loop of each channel turned last. */
+  readonly #turnedAt = new Map<string, number>();
   #answeredAt = 0;
 
-  constructor(channel: Channel['name'], pool: MeasuredPool) {
-    this.#channel = channel;
+  constructor(channels: readonly Pick<Channel, 'name'>[], pool: MeasuredPool) {
     const registers = [this.registry];
     measurePool(this.registry, pool);
     this.#deliveries = new Counter({
@@ -34,7 +33,10 @@ export class WorkerFigures {
       registers,
     });
     // A rate needs a beginning.
-    for (const outcome of outcomes) this.#deliveries.inc({ channel, outcome }, 0);
+    for (const { name: channel } of channels) {
+      this.#turnedAt.set(channel, Date.now());
+      for (const outcome of outcomes) this.#deliveries.inc({ channel, outcome }, 0);
+    }
     this.#durations = new Histogram({
       name: 'gw_delivery_duration_seconds',
       help: 'Seconds that a call to the receiver took.',
@@ -67,15 +69,15 @@ export class WorkerFigures {
       help: 'How long ago the worker asked for work, or a call ended, in seconds.',
       registers,
       collect() {
-        this.set((Date.now() - figures.#turnedAt) / 1_000);
+        this.set(figures.#age / 1_000);
       },
     });
   }
 
-  /** The loop asked for work, and the database answered or not. */
-  turned(isAnswered: boolean): void {
-    this.#turnedAt = Date.now();
-    if (isAnswered) this.#answeredAt = this.#turnedAt;
+  /** The loop of a channel asked for work, and the database answered or not. */
+  turned(channel: string, isAnswered: boolean): void {
+    this.#turnedAt.set(channel, Date.now());
+    if (isAnswered) this.#answeredAt = Date.now();
   }
 
   claimed(messages: number): void {
@@ -87,8 +89,7 @@ export class WorkerFigures {
   }
 
   /** Counts a call of some messages while it runs, and what came of it. */
-  async call(size: number, work: () => Promise<Attempt[]>): Promise<Attempt[]> {
-    const channel = this.#channel;
+  async call(channel: string, size: number, work: () => Promise<Attempt[]>): Promise<Attempt[]> {
     const end = this.#durations.startTimer({ channel });
     this.#inFlight += size;
     try {
@@ -102,13 +103,17 @@ export class WorkerFigures {
       return attempts;
     } finally {
       this.#inFlight -= size;
-      this.#turnedAt = Date.now();
+      this.#turnedAt.set(channel, Date.now());
       end();
     }
   }
 
+  get #age(): number {
+    return Date.now() - Math.min(...this.#turnedAt.values());
+  }
+
   get isAlive(): boolean {
-    return Date.now() - this.#turnedAt < stalledMs;
+    return this.#age < stalledMs;
   }
 
   checks(): Record<string, string> {

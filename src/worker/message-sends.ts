@@ -74,7 +74,8 @@ export async function sendMessages(
     text: `
       select job_id, message_id, user_id, scheduled_send_time, message_type,
         delivery_date::text, email, full_name, message_subject, message_content,
-        idempotency_key, attempt, was_attempted, is_optional, locale, message_html, layout_id
+        idempotency_key, attempt, was_attempted, is_optional, locale, message_html, layout_id,
+        endpoints
       from app_private.claim_messages($1, $2, $3)`,
     values: [JSON.stringify(claims), channel.name, tools.key],
   });
@@ -149,7 +150,7 @@ async function deliver(
             traceparent: mine.length === 1 ? traces.get(first?.job_id ?? '') : undefined,
           };
           const attempts = await inCallSpan(span, () =>
-            figures.call(mine.length, () => channel.deliver(mine)),
+            figures.call(channel.name, mine.length, () => channel.deliver(mine)),
           );
           const made = mine.map((message, index) => resultOf(message, attempts[index]));
           results.push(...made);

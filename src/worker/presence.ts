@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { errorText, type Log } from '../log.ts';
+import type { Channel } from './channels/channel.ts';
 
 /** The first part of the advisory lock that a worker holds; the second is its key. */
 const lockClass = 26_488;
@@ -15,6 +16,7 @@ const beatMs = 3_000;
  */
 export class Presence {
   readonly #url: string;
+  readonly #channel: Channel;
   readonly #log: Log;
   #client: Client | undefined;
   #key = 0;
@@ -23,14 +25,15 @@ export class Presence {
   #beat: NodeJS.Timeout | undefined;
   #waiting: (() => void)[] = [];
 
-  private constructor(url: string, log: Log) {
+  private constructor(url: string, channel: Channel, log: Log) {
     this.#url = url;
+    this.#channel = channel;
     this.#log = log;
   }
 
   /** @throws when the database cannot be reached */
-  static async begin(url: string, log: Log): Promise<Presence> {
-    const presence = new Presence(url, log);
+  static async begin(url: string, channel: Channel, log: Log): Promise<Presence> {
+    const presence = new Presence(url, channel, log);
     await presence.#connect();
     return presence;
   }
@@ -82,7 +85,8 @@ export class Presence {
       await client.connect();
       if (this.#key === 0 || !(await this.#resume(client))) {
         const { rows } = await client.query<{ key: number }>(
-          'select app_private.begin_send_worker() as key',
+          'select app_private.begin_send_worker($1, $2) as key',
+          [this.#channel.name, this.#channel.publicKey ?? null],
         );
         this.#key = rows[0]?.key ?? 0;
       }

@@ -11,10 +11,21 @@ export interface SendLoopOptions extends SendOptions {
   figures: WorkerFigures;
   /** The session by which jobs are this worker's. */
   presence: Presence;
+  /** Whether it sends what has no route. */
+  isDefault: boolean;
   /** Messages in a batch, at most. */
   batchSize: number;
   /** Batches at the same time: while one is called out, another is claimed. */
-  lanes: number;
+  atOnce: number;
+}
+
+/** Where the channel's messages wait. Which lane is served first changes with each turn. */
+async function lanesOf({ pool, channel, isDefault }: SendLoopOptions): Promise<number[]> {
+  const { rows } = await pool.query<{ lane: number }>(
+    'select app_private.channel_lane($1) as lane',
+    [channel.name],
+  );
+  return [...(isDefault ? [0] : []), ...rows.map(({ lane }) => lane)];
 }
 
 export interface SendLoop {
@@ -46,12 +57,12 @@ const forgetMs = 6_000;
 const batchMs = 500;
 
 /**
- * Sends what is due, as many batches at once as there are lanes, never more than the
+ * Sends what is due by one channel, some batches at once, never more than the
  * channel's limits allow. pg-boss's own work() cannot ask for permits before it fetches, and
  * would settle the jobs once more.
  */
 export function startSendLoop(options: SendLoopOptions): SendLoop {
-  const { presence, pool, channel, figures, log, batchSize, lanes } = options;
+  const { presence, pool, channel, figures, log, batchSize, atOnce } = options;
   const stopping = new AbortController();
   const ending = new AbortController();
   const running = new Set<Promise<void>>();
@@ -62,6 +73,7 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
   let hasForgotten = false;
   let [failedAt, forgottenAt] = [0, 0];
   let { sessions } = presence;
+  let lanes: number[] = [];
   const least = 2 * channel.concurrency * channel.messagesPerCall;
   let share = Math.min(least, batchSize);
 
@@ -94,23 +106,31 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
   async function next(): Promise<number> {
     await presence.here();
     if (stopping.signal.aborted) return 0;
+    lanes = lanes.length === 0 ? await lanesOf(options) : [...lanes.slice(1), ...lanes.slice(0, 1)];
     const {
       rows: [permit],
-    } = await pool.query<{ permits: number; wait_ms: number }>({
+    } = await pool.query<{ permits: number; wait_ms: number; is_metered: boolean }>({
       name: 'take-send-permits',
-      text: 'select permits, wait_ms from app_private.take_send_permits($1, $2)',
-      values: [channel.name, share],
+      text: 'select permits, wait_ms, is_metered from app_private.take_send_permits($1, $2, $3)',
+      values: [channel.name, share, lanes],
     });
     const permits = permit?.permits ?? 0;
     // A probe that is on its way may be answered, and open everything, any moment.
-    figures.turned(true);
+    figures.turned(channel.name, true);
     if (permits === 0) return Math.min(Math.max(permit?.wait_ms ?? idleMs, 10), 1_000);
     const { key } = presence;
     const { rows: jobs } = await pool.query<SendJobs[number]>({
       name: 'take-send-jobs',
-      text: 'select id, data from app_private.take_send_jobs($1, $2)',
-      values: [permits, key],
+      text: 'select id, data from app_private.take_send_jobs($1, $2, $3)',
+      values: [permits, key, lanes],
     });
+    if (permit?.is_metered === true && jobs.length < permits) {
+      await pool.query({
+        name: 'return-send-permits',
+        text: 'select app_private.return_send_permits($1, $2)',
+        values: [channel.name, permits - jobs.length],
+      });
+    }
     if (jobs.length > 0) {
       for (const { id } of jobs) held.add(id);
       figures.claimed(jobs.length);
@@ -123,9 +143,9 @@ export function startSendLoop(options: SendLoopOptions): SendLoop {
   async function loop(): Promise<void> {
     const { signal } = stopping;
     while (!signal.aborted) {
-      if (running.size >= lanes) await Promise.race(running);
+      if (running.size >= atOnce) await Promise.race(running);
       const pause = await next().catch((error: unknown) => {
-        figures.turned(false);
+        figures.turned(channel.name, false);
         [hasForgotten, failedAt] = [true, Date.now()];
         if (!signal.aborted) log.error({ error: errorText(error) }, 'cannot fetch messages');
         return 1_000;

@@ -16,7 +16,10 @@ import { startSendLoop } from './send-loop.ts';
 export interface WorkerOptions {
   /** gw_worker's connection. */
   workerUrl: string;
+  /** Sends what has no route, and what is routed to it. */
   channel: Channel;
+  /** Others, to which messages may be routed. */
+  vendors?: readonly Channel[];
   /** Who is told of alerts; nobody unless given. */
   alerts?: AlertDestination[];
   log: Log;
@@ -91,19 +94,27 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     throw error;
   }
 
-  const presence = await Presence.begin(workerUrl, log);
-  const figures = new WorkerFigures(channel.name, pool);
-  const sends = startSendLoop({
-    presence,
-    pool,
-    figures,
-    channel,
-    log,
-    unsubscribeUrl,
-    returnPath,
-    batchSize: 1000,
-    lanes: 2,
-  });
+  const channels = [channel, ...(options.vendors ?? [])];
+  const figures = new WorkerFigures(channels, pool);
+  // Each channel has a session and a loop of its own: none waits for another.
+  const presences: Presence[] = [];
+  try {
+    for (const each of channels) presences.push(await Presence.begin(workerUrl, each, log));
+  } catch (error) {
+    await Promise.all(presences.map((presence) => presence.stop()));
+    await boss.stop({ graceful: false });
+    await pool.end();
+    throw error;
+  }
+  const loops = presences.map((presence, index) =>
+    startSendLoop({
+      ...{ presence, pool, figures, log, unsubscribeUrl, returnPath },
+      channel: channels[index] ?? channel,
+      isDefault: index === 0,
+      batchSize: 1000,
+      atOnce: 2,
+    }),
+  );
 
   await workAlerts(boss, { destinations: options.alerts ?? [], log });
   const stopSampling = samplePool({ pool, name: 'worker', log });
@@ -116,12 +127,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     stopSealing?.();
     // Notices of alerts are calls in flight too.
     await Promise.all([
-      sends.stop(graceMs),
+      ...loops.map((loop) => loop.stop(graceMs)),
       boss.stop({ graceful: true, timeout: Math.max(graceMs, 1_000) }),
     ]);
-    await channel.close();
-    await sends.end();
-    await presence.stop();
+    await Promise.all(channels.map((each) => each.close()));
+    await Promise.all(loops.map((loop) => loop.end()));
+    await Promise.all(presences.map((presence) => presence.stop()));
     await Promise.race([pool.end(), sleep(1_000, undefined, { ref: false })]);
   }
   return { figures, close: (graceMs = 3_000) => (closing ??= close(graceMs)) };

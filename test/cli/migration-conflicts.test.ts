@@ -72,11 +72,11 @@ test('a file with CRLF is named, with what git must do', { timeout }, async () =
 });
 
 test('another file than the database ran under that number is named', { timeout }, async () => {
-  const path = checkout.path('migrations', 'fixtures', 'topics', '38-scrape.sql');
+  const path = checkout.path('migrations', 'fixtures', 'topics', '39-scrape.sql');
   writeFileSync(path, `${readFileSync(path, 'utf8')}\n-- Another branch.\n`);
   expect((await checkout.run(['baseline'])).code).toBe(0);
   await expectConflict(
-    /the database ran another 000038\.sql \(sha1:\w+\) than migrations\/committed\/000038-scrape\.sql \(sha1:\w+\)/,
+    /the database ran another 000039\.sql \(sha1:\w+\) than migrations\/committed\/000039-scrape\.sql \(sha1:\w+\)/,
     /npm run gw -- reset/,
   );
 });
@@ -84,16 +84,16 @@ test('another file than the database ran under that number is named', { timeout 
 test('a file that the database passed over is named', { timeout }, async () => {
   const owner = db.as('owner');
   const [passed] = await owner<{ hash: string; previous_hash: string }[]>`
-    select * from graphile_migrate.migrations where filename = '000038.sql'`;
+    select * from graphile_migrate.migrations where filename = '000039.sql'`;
   const follow = (hash = '') => owner`
     update graphile_migrate.migrations set previous_hash = ${hash}
-    where filename = '000039.sql'`;
+    where filename = '000040.sql'`;
   await follow(passed?.previous_hash);
-  await owner`delete from graphile_migrate.migrations where filename = '000038.sql'`;
+  await owner`delete from graphile_migrate.migrations where filename = '000039.sql'`;
   try {
     await expectConflict(
-      /the database ran 0000\d\d\.sql, and never ran migrations\/committed\/000038-scrape\.sql before it/,
-      /npm run gw -- commit --rebase 000038-scrape\.sql/,
+      /the database ran 0000\d\d\.sql, and never ran migrations\/committed\/000039-scrape\.sql before it/,
+      /npm run gw -- commit --rebase 000039-scrape\.sql/,
     );
   } finally {
     await owner`insert into graphile_migrate.migrations ${owner(passed as never)}`;

@@ -81,28 +81,28 @@ describe('gw baseline writes the migrations from the topics', { timeout: patienc
 
   test('an edit changes its migration and the hashes after it, and a dry run nothing', async () => {
     fresh();
-    appendFileSync(fixture('topics', '38-scrape.sql'), '\nselect 1;\n');
+    appendFileSync(fixture('topics', '39-scrape.sql'), '\nselect 1;\n');
     const names = committed();
     const before = new Map(names.map((name) => [name, read(name)]));
     const dry = await checkout.run(['baseline', '--dry-run']);
-    expect(dry.stdout).toBe('changed  000038-scrape.sql\nchanged  000039-schedule.sql\n');
+    expect(dry.stdout).toBe('changed  000039-scrape.sql\nchanged  000040-schedule.sql\n');
     expect(names.map(read)).toEqual([...before.values()]);
     expect((await checkout.run(['baseline'])).stdout).toBe(dry.stdout);
     const changed = names.filter((name) => read(name) !== before.get(name));
-    expect(changed).toEqual(['000038-scrape.sql', '000039-schedule.sql']);
-    const hash = /^--! Hash: (.+)$/m.exec(read('000038-scrape.sql'))?.[1];
-    expect(read('000039-schedule.sql')).toContain(`--! Previous: ${hash}\n`);
+    expect(changed).toEqual(['000039-scrape.sql', '000040-schedule.sql']);
+    const hash = /^--! Hash: (.+)$/m.exec(read('000039-scrape.sql'))?.[1];
+    expect(read('000040-schedule.sql')).toContain(`--! Previous: ${hash}\n`);
     expect((await checkout.run(['schema'])).code).toBe(0);
   });
 
   test('an include that is not there is named with the line that asks for it', async () => {
     fresh();
-    appendFileSync(fixture('topics', '38-scrape.sql'), '--!include functions/ops/nowhere.sql\n');
+    appendFileSync(fixture('topics', '39-scrape.sql'), '--!include functions/ops/nowhere.sql\n');
     const names = committed().map(read);
     const { code, stderr } = await checkout.run(['baseline']);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^error: migrations\/fixtures\/topics\/38-scrape\.sql:\d+ includes migrations\/fixtures\/functions\/ops\/nowhere\.sql, which is not there\n/,
+      /^error: migrations\/fixtures\/topics\/39-scrape\.sql:\d+ includes migrations\/fixtures\/functions\/ops\/nowhere\.sql, which is not there\n/,
     );
     expect(committed().map(read)).toEqual(names);
   });
@@ -122,7 +122,7 @@ describe('gw baseline writes the migrations from the topics', { timeout: patienc
     const names = committed();
     const { code, stderr } = await checkout.run(['uncommit']);
     expect(code).toBe(2);
-    expect(stderr).toContain('is made of migrations/fixtures/topics/39-schedule.sql');
+    expect(stderr).toContain('is made of migrations/fixtures/topics/40-schedule.sql');
     expect(committed()).toEqual(names);
   });
 

@@ -6,7 +6,7 @@ import { useReports } from '../helpers/reports.ts';
 
 const guide = new Guide('add-a-partitioned-table');
 const readings = guide.topic('36-readings');
-const policy = guide.at('migrations/fixtures/topics/39-schedule.sql');
+const policy = guide.at('migrations/fixtures/topics/40-schedule.sql');
 const stars = guide.topic('36-stars');
 const untouched = useDatabase();
 

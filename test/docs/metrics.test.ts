@@ -82,8 +82,8 @@ test('every metric of the database is in the reference', async () => {
 
 test('every metric of the other processes is in the reference', async () => {
   const pool = new MeasuredPool({ connectionString: db.url('worker'), silenceMs: 1_000 });
-  const worker = new WorkerFigures('http', pool);
-  await worker.call(1, async () => [{ status: 'SENT' }]);
+  const worker = new WorkerFigures([{ name: 'http' }], pool);
+  await worker.call('http', 1, async () => [{ status: 'SENT' }]);
   const shared = /^`(gw_pool|gw_build|gw_log)/;
   for (const [name, registry] of [
     ['gw worker', worker.registry],

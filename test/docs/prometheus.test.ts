@@ -38,7 +38,7 @@ test('the rules are right, and each alert comes when it should', async () => {
 test('what the processes print is as Prometheus wants it', async () => {
   const scraped = await (await fetch(`${api.origin}/metrics`)).text();
   const pool = new MeasuredPool({ connectionString: db.url('worker'), silenceMs: 1_000 });
-  const worker = await new WorkerFigures('http', pool).registry.metrics();
+  const worker = await new WorkerFigures([{ name: 'http' }], pool).registry.metrics();
   const capture = await new CaptureFigures().registry.metrics();
   await pool.end();
   for (const text of [scraped, worker, capture]) {

@@ -31,6 +31,15 @@ export interface Message {
   layout?: string | undefined;
   /** To whom mail servers return it; to its sender, unless given. */
   return_path?: string | undefined;
+  /** Where it goes, unless by e-mail. */
+  endpoints?: readonly Endpoint[] | null | undefined;
+}
+
+/** A row of app_public.user_endpoints. */
+export interface Endpoint {
+  id: string;
+  address: string;
+  keys: Record<string, string> | null;
 }
 
 /** What became of one attempt. */
@@ -56,12 +65,25 @@ export interface Attempt {
   retry_after_seconds?: number;
   /** The message may have been delivered although no good response came. */
   is_uncertain?: boolean;
+  /** Ids of endpoints that the receiver says are gone. */
+  gone?: string[];
+}
+
+/** The receiver has not said all that it had to say, within the time. */
+export class Unanswered extends Error {
+  readonly code = 'ETIMEDOUT';
+
+  constructor() {
+    super('no response');
+  }
 }
 
 /** A way by which messages leave the system. */
 export interface Channel {
   /** Which row of app_private.delivery_channels has its limits. */
-  readonly name: 'http' | 'smtp' | 'file';
+  readonly name: string;
+  /** By which those who take its messages know the sender, where they have to; see delivery_channels. */
+  readonly publicKey?: string | undefined;
   /** Where messages go, for people. */
   readonly description: string;
   /** How many calls may be in flight at once. */
@@ -81,7 +103,14 @@ export function payloadOf(message: Message): Record<string, unknown> {
     messageType: message.message_type,
     deliveryDate: message.delivery_date,
     scheduledSendTime: message.scheduled_send_time,
-    to: { userId: message.user_id, email: message.email, name: message.full_name },
+    to: {
+      userId: message.user_id,
+      email: message.email,
+      name: message.full_name,
+      ...(message.endpoints == null
+        ? {}
+        : { addresses: message.endpoints.map(({ address }) => address) }),
+    },
     subject: message.message_subject,
     content: message.message_content,
     ...(message.message_html == null ? {} : { html: documentOf(message) }),

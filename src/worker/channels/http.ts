@@ -2,22 +2,13 @@ import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
 import { RunningTime } from '../../postgres/silence.ts';
 import { outgoingHeaders } from '../../tracing.ts';
-import { type Attempt, type Channel, type Message, payloadOf } from './channel.ts';
+import { type Attempt, type Channel, type Message, payloadOf, Unanswered } from './channel.ts';
 import { credentialsOf, describeDestination } from './destination.ts';
-import { fromError, fromResponse } from './outcomes.ts';
-
-const maxBody = 4096;
-
-/** The receiver has not said all that it had to say, within the time. */
-class Unanswered extends Error {
-  readonly code = 'ETIMEDOUT';
-
-  constructor() {
-    super('no response');
-  }
-}
+import { fromError, fromResponse, readStart } from './outcomes.ts';
 
 export interface HttpOptions {
+  /** The vendor; http unless given. */
+  name?: string;
   /** How many calls are in flight at once, on as many kept-alive connections. */
   concurrency: number;
   timeoutMs: number;
@@ -31,7 +22,7 @@ export interface HttpOptions {
  * https://www.standardwebhooks.com says: HMAC-SHA256 of "id.timestamp.body".
  */
 export class HttpChannel implements Channel {
-  readonly name = 'http';
+  readonly name: string;
   readonly description: string;
   readonly concurrency: number;
   readonly messagesPerCall = 1;
@@ -43,6 +34,7 @@ export class HttpChannel implements Channel {
 
   constructor(url: string, options: HttpOptions) {
     this.#url = new URL(url);
+    this.name = options.name ?? 'http';
     this.description = describeDestination(url);
     const given = credentialsOf(this.#url);
     this.#url.username = '';
@@ -108,19 +100,4 @@ export class HttpChannel implements Channel {
       'webhook-signature': `v1,${hmac.digest('base64')}`,
     };
   }
-}
-
-/** The first 4 KB of a response, cut at a character; the rest is read and dropped. */
-async function readStart(stream: AsyncIterable<Buffer>): Promise<string> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of stream) {
-    if (length < maxBody) chunks.push(chunk);
-    length += chunk.length;
-  }
-  // A stream decoder leaves out a character that the cut went through. PostgreSQL's text
-  // holds no NUL.
-  return new TextDecoder()
-    .decode(Buffer.concat(chunks).subarray(0, maxBody - 3), { stream: true })
-    .replaceAll('\0', '');
 }

@@ -76,3 +76,20 @@ function retryAfterSeconds(header: string | undefined): number | undefined {
   const at = Date.parse(header);
   return Number.isNaN(at) ? undefined : Math.max(0, (at - Date.now()) / 1000);
 }
+
+const maxBody = 4096;
+
+/** The first 4 KB of a response, cut at a character; the rest is read and dropped. */
+export async function readStart(stream: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of stream) {
+    if (length < maxBody) chunks.push(chunk);
+    length += chunk.length;
+  }
+  // A stream decoder leaves out a character that the cut went through. PostgreSQL's text
+  // holds no NUL.
+  return new TextDecoder()
+    .decode(Buffer.concat(chunks).subarray(0, maxBody - 3), { stream: true })
+    .replaceAll('\0', '');
+}

@@ -9,6 +9,8 @@ import { credentialsOf, describeDestination } from './destination.ts';
 import { letterOf } from './letter.ts';
 
 export interface SmtpOptions {
+  /** The vendor; smtp unless given. */
+  name?: string;
   /** Connections that are kept, each with one message at a time; 50 at most are made. */
   concurrency: number;
   /** For connecting, and for each message. */
@@ -60,7 +62,7 @@ class Call {
 
 /** Sends each message as mail, over connections that are kept. */
 export class SmtpChannel implements Channel {
-  readonly name = 'smtp';
+  readonly name: string;
   readonly description: string;
   readonly concurrency: number;
   readonly messagesPerCall = 1;
@@ -69,6 +71,7 @@ export class SmtpChannel implements Channel {
   readonly #transport;
 
   constructor(url: string, options: SmtpOptions) {
+    this.name = options.name ?? 'smtp';
     this.description = describeDestination(url);
     this.concurrency = Math.min(options.concurrency, maxConnections);
     this.#options = options;

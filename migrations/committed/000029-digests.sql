@@ -1,7 +1,7 @@
---! Previous: sha1:fcd0277a4ff59bc84ee4dd8fc1a1c019d847a38b
---! Hash: sha1:fe2c879b06781d14fd27e5e6f2c9a3ef51cd7ef2
+--! Previous: sha1:7c29d46fcee16c5061ec182a269278c78b8e771b
+--! Hash: sha1:14aaf7467840560fd4bbf94fa0a3c6de8b02cbb8
 --! Message: digests
---! Baseline: topics/28-digests.sql
+--! Baseline: topics/29-digests.sql
 
 /*
  * The weekly digest: a summary of a user's week, composed when its message is sent.

@@ -1,7 +1,7 @@
---! Previous: sha1:8a146e5976bf23adb4a90ef13e45ab40a2ee3953
---! Hash: sha1:55a7ab95a213cbcf243fde615433f3af51e4e9c7
+--! Previous: sha1:7a7d8b866766bdfdc3025b69d75de6ad66053649
+--! Hash: sha1:431237d27298156870e06d64339d0ea49f64f507
 --! Message: change-capture
---! Baseline: topics/37-change-capture.sql
+--! Baseline: topics/38-change-capture.sql
 
 /*
  * Change data capture: the consumer's position, the rows as it counted them, and the

@@ -1,7 +1,7 @@
---! Previous: sha1:7433ff4a035e44d40a582b3303374ca384dc8f8c
---! Hash: sha1:fcd0277a4ff59bc84ee4dd8fc1a1c019d847a38b
+--! Previous: sha1:be55c19c9ee16fd69e40c3f44cdbb8f9df34db8c
+--! Hash: sha1:7c29d46fcee16c5061ec182a269278c78b8e771b
 --! Message: message-holds
---! Baseline: topics/27-message-holds.sql
+--! Baseline: topics/28-message-holds.sql
 
 /*
  * Holds: a person stops messages, and lets them go later.

@@ -1,7 +1,7 @@
---! Previous: sha1:b4412194ea80781f1e15b9174d17121cddaaa4bb
---! Hash: sha1:c422967568db94a124784a73191ab69913a09f36
+--! Previous: sha1:f0464f49932c050757237e9ea53320fd2a7a7e07
+--! Hash: sha1:fca1ce3868ef6514f074c61810a15dc0feb5f008
 --! Message: message-verdicts
---! Baseline: topics/25-message-verdicts.sql
+--! Baseline: topics/26-message-verdicts.sql
 
 /*
  * Verdicts: what a refused attempt says, and of whom.
@@ -53,7 +53,7 @@ comment on table app_private.answer_rules is
 comment on column app_private.answer_rules.position is 'The order in which rules are tried.';
 comment on column app_private.answer_rules.channel is 'Only refusals of this channel.';
 comment on column app_private.answer_rules.stage is
-  'Only refusals at this stage: response (HTTP), connect, login, MAIL FROM, RCPT TO, DATA (SMTP), address, compose (before the call).';
+  'Only refusals at this stage: response (HTTP), connect, login, MAIL FROM, RCPT TO, DATA (SMTP), gone (push), address, compose (before the call).';
 comment on column app_private.answer_rules.lowest_code is
   'Only codes from this one on, HTTP''s or SMTP''s.';
 comment on column app_private.answer_rules.highest_code is 'Only codes up to this one.';
@@ -98,6 +98,16 @@ values
   (250, 'http', 'response', 400, 499, null, null, 'message', 'the vendor does not take this message'),
   (260, 'http', 'response', 500, 599, null, null, 'later', 'the vendor has a fault'),
 
+  -- Push services of browsers.
+  (268, 'push', 'gone', null, null, null, null, 'address', 'no browser of the user takes notifications any more'),
+  (270, 'push', 'response', 404, 404, null, null, 'address', 'the browser takes no notifications any more'),
+  (271, 'push', 'response', 410, 410, null, null, 'address', 'the browser takes no notifications any more'),
+  (272, 'push', 'response', 400, 403, null, null, 'channel', 'the push service refuses the key or the subject (GW_VAPID_KEY, GW_VAPID_SUBJECT)'),
+  (273, 'push', 'response', 413, 413, null, null, 'message', 'the message is too large'),
+  (274, 'push', 'response', 408, 429, null, null, 'later', 'too many requests'),
+  (275, 'push', 'response', 405, 499, null, null, 'message', 'the push service does not take this message'),
+  (276, 'push', 'response', 500, 599, null, null, 'later', 'the push service has a fault'),
+
   -- SMTP: what is said before a message is about nobody's message.
   (300, 'smtp', 'connect', null, null, null, null, 'channel', 'the server does not talk to us'),
   (301, 'smtp', 'login', null, null, null, null, 'channel', 'the user or password is refused'),
@@ -138,7 +148,10 @@ as $$
   select coalesce((
     select answer_rules.verdict
     from app_private.answer_rules
-    where (answer_rules.channel is null or answer_rules.channel = p_channel)
+    where (answer_rules.channel is null or answer_rules.channel in (p_channel, (
+        select delivery_channels.protocol
+        from app_private.delivery_channels
+        where delivery_channels.name = p_channel)))
       and (answer_rules.stage is null or answer_rules.stage = p_stage)
       and (answer_rules.lowest_code is null
         or p_code between answer_rules.lowest_code and answer_rules.highest_code)

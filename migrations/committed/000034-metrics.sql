@@ -1,7 +1,7 @@
---! Previous: sha1:6c087258bf1fd88bbdf7a93a09e5afae58a998ce
---! Hash: sha1:9ce731d753a65266bfa7afa7548972a1bfb8ad78
+--! Previous: sha1:ac491af478850bcc630d934b8d11b3748d132c26
+--! Hash: sha1:ea68fd99fb61c49f71cea697456009b65afa2660
 --! Message: metrics
---! Baseline: topics/33-metrics.sql
+--! Baseline: topics/34-metrics.sql
 
 /*
  * How long things took, how connection pools are used, and summaries of both.

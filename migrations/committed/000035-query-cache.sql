@@ -1,7 +1,7 @@
---! Previous: sha1:9ce731d753a65266bfa7afa7548972a1bfb8ad78
---! Hash: sha1:bffadc7770ba9f0d88b19ba0b0e894197c51dbe8
+--! Previous: sha1:ea68fd99fb61c49f71cea697456009b65afa2660
+--! Hash: sha1:be6c075d2e2cb6152330a2aa120d77c8f9165bb1
 --! Message: query-cache
---! Baseline: topics/34-query-cache.sql
+--! Baseline: topics/35-query-cache.sql
 
 /*
  * A cache of expensive results for each user, and the insights, which use it.

@@ -1,7 +1,7 @@
---! Previous: sha1:fe2c879b06781d14fd27e5e6f2c9a3ef51cd7ef2
---! Hash: sha1:16a08a7cf6b1214727c153f1648be5bd0f0561b2
+--! Previous: sha1:14aaf7467840560fd4bbf94fa0a3c6de8b02cbb8
+--! Hash: sha1:b2182aafb9b46b1b86e21988b62c4e35d4976c35
 --! Message: message-delivery
---! Baseline: topics/29-message-delivery.sql
+--! Baseline: topics/30-message-delivery.sql
 
 /*
  * Delivery: the worker claims messages, sends them, and records the outcomes.
@@ -10,30 +10,12 @@
  * call begins, so a crash leaves an attempt whose outcome is unknown, never a silent repeat.
  */
 
-create table app_private.send_workers (
-  key integer generated always as identity,
-  began_at timestamptz not null default now(),
-  missing_since timestamptz,
-  constraint send_workers_pkey primary key (key)
-);
-
-alter table app_private.send_workers enable row level security;
-
-create policy everyone on app_private.send_workers
-  for select to gw_worker
-  using (true);
-
-grant select on app_private.send_workers to gw_worker;
-
-comment on table app_private.send_workers is
-  'Workers that may have jobs. Each holds the advisory lock (26488, key) while it lives.';
-comment on column app_private.send_workers.missing_since is
-  'When nobody was found to hold its lock; null while somebody does.';
-
 --! Included functions/app_private/begin_send_worker.sql
 -- Definer: only these functions write send_workers. The lock is the session's: it is there
 -- for as long as the worker is connected, whatever the worker does, or does not do.
-create or replace function app_private.begin_send_worker() returns integer
+create or replace function app_private.begin_send_worker(
+  p_channel text default null, p_public_key text default null
+) returns integer
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -41,37 +23,53 @@ declare
   worker integer;
 begin
   perform ops.refuse_when_fenced();
-  insert into app_private.send_workers default values returning key into worker;
+  if p_channel is not null then
+    perform app_private.delivery_channel(p_channel);
+  end if;
+  -- Browsers subscribe for this key.
+  update app_private.delivery_channels
+  set public_key = p_public_key
+  where name = p_channel
+    and public_key is distinct from p_public_key;
+  insert into app_private.send_workers (channel) values (p_channel) returning key into worker;
   perform pg_advisory_lock(26488, worker);
   return worker;
 end
 $$;
 
-grant execute on function app_private.begin_send_worker() to gw_worker;
-comment on function app_private.begin_send_worker() is
-  'Makes this session that of a new worker, and returns its key.';
+grant execute on function app_private.begin_send_worker(text, text) to gw_worker;
+comment on function app_private.begin_send_worker(text, text) is
+  'Makes this session that of a new worker, and returns its key. Takes the channel by which it sends, and for push the public key by which browsers know the sender. Raises GW013 when there is no such channel.';
 --! EndIncluded functions/app_private/begin_send_worker.sql
 --! Included functions/app_private/take_send_jobs.sql
 -- As pg-boss fetches jobs, and says whose they are: an active job of message-send has its
 -- worker's key as its tier, which pg-boss reads for groups only. No index has it: those of a
--- worker are looked for when something went wrong.
-create or replace function app_private.take_send_jobs(p_limit integer, p_worker integer)
-returns table (id uuid, data jsonb)
+-- worker are looked for when something went wrong. A job's priority is the lane of the
+-- channel to which it is routed, below 0; the index of pg-boss serves each lane apart.
+create or replace function app_private.take_send_jobs(
+  p_limit integer, p_worker integer, p_lanes integer[] default '{0}'
+) returns table (id uuid, data jsonb)
 language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
   -- Materialized: a join could look for the next ones again, and lock more than the limit.
   with next as materialized (
     select due.id
-    from pgboss.job as due
-    where due.name = 'message-send'
-      and due.state < 'active'
-      and not due.blocked
-      and due.start_after <= now()
-      and not ops.is_fenced()
-    order by due.priority desc, due.created_on, due.id
+    from unnest(p_lanes) with ordinality as wanted (lane, place)
+    cross join lateral (
+      select job.id, job.created_on
+      from pgboss.job
+      where job.name = 'message-send'
+        and job.state < 'active'
+        and not job.blocked
+        and job.priority = -wanted.lane
+        and job.start_after <= now()
+        and not ops.is_fenced()
+      order by job.created_on, job.id
+      limit p_limit
+      for update skip locked
+    ) as due
     limit p_limit
-    for update skip locked
   )
   update pgboss.job
   set state = 'active',
@@ -85,9 +83,9 @@ as $$
   returning job.id, job.data
 $$;
 
-grant execute on function app_private.take_send_jobs(integer, integer) to gw_worker;
-comment on function app_private.take_send_jobs(integer, integer) is
-  'Gives a worker, by its key, up to so many jobs of messages that are due.';
+grant execute on function app_private.take_send_jobs(integer, integer, integer[]) to gw_worker;
+comment on function app_private.take_send_jobs(integer, integer, integer[]) is
+  'Gives a worker, by its key, up to so many jobs of messages that are due, those of the first lane first. Lane 0 has messages without a route.';
 --! EndIncluded functions/app_private/take_send_jobs.sql
 --! Included functions/app_private/give_away_jobs.sql
 -- Definer: see begin_send_worker(). A worker is dead when its session has been gone for as
@@ -183,23 +181,30 @@ comment on function app_private.return_forgotten_jobs(integer, uuid[]) is
 --! Included functions/app_private/take_send_permits.sql
 -- Definer: the worker must not write its own limit. Without a limit and with the circuit
 -- closed nothing is written, so that workers do not wait for each other.
-create or replace function app_private.take_send_permits(p_channel text, p_wanted integer)
-returns table (permits integer, wait_ms integer)
+create or replace function app_private.take_send_permits(
+  p_channel text, p_wanted integer, p_lanes integer[] default '{0}'
+) returns table (permits integer, wait_ms integer, is_metered boolean)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   channel app_private.delivery_channels := app_private.delivery_channel(p_channel);
   instant timestamptz;
+  today date;
   available double precision;
+  counted_today bigint;
+  room bigint;
+  taken integer;
 begin
-  if channel.circuit = 'closed' and channel.messages_per_second is null then
-    return query select p_wanted, 0;
+  if channel.circuit = 'closed' and channel.messages_per_second is null
+    and channel.warm_up_from is null
+  then
+    return query select p_wanted, 0, false;
     return;
   end if;
 
   if channel.messages_per_second = 0 then
-    return query select 0, 1000;
+    return query select 0, 1000, false;
     return;
   end if;
 
@@ -209,7 +214,7 @@ begin
   if channel.circuit <> 'closed' then
     if channel.probe_after > instant then
       return query select 0, least(ceil(extract(epoch from channel.probe_after - instant) * 1000),
-        60000)::integer;
+        60000)::integer, false;
       return;
     end if;
     -- A probe needs a message. While there is none, the next message is not made to wait.
@@ -217,9 +222,11 @@ begin
       select from pgboss.job
       where job.name = 'message-send'
         and job.state < 'active'
+        and not job.blocked
+        and job.priority = any (select -lane from unnest(p_lanes) as lane)
         and job.start_after <= instant
     ) then
-      return query select 0, 1000;
+      return query select 0, 1000, false;
       return;
     end if;
     -- One message tests whether the receiver is back. Its worker may die; then the next
@@ -227,29 +234,58 @@ begin
     update app_private.delivery_channels
     set circuit = 'half-open', probe_after = instant + interval '1 minute'
     where name = p_channel;
-    return query select 1, 0;
+    return query select 1, 0, false;
     return;
   end if;
 
+  today := (instant at time zone 'UTC')::date;
+  counted_today := case when channel.counted_on = today then channel.counted else 0 end;
+  room := app_private.warm_up_limit(channel, today) - counted_today;
+  if room <= 0 then
+    return query select 0, 60000, false;
+    return;
+  end if;
   -- A bucket that holds one second's permits and fills evenly.
   available := case when channel.messages_per_second is null then p_wanted
     else least(greatest(channel.messages_per_second, 1), channel.permits
       + channel.messages_per_second * extract(epoch from instant - channel.permits_at)) end;
   if available < 1 then
-    return query select 0, ceil((1 - available) / channel.messages_per_second * 1000)::integer;
+    return query select 0, ceil((1 - available) / channel.messages_per_second * 1000)::integer,
+      false;
     return;
   end if;
+  taken := least(p_wanted, floor(available), room)::integer;
   update app_private.delivery_channels
-  set permits = available - least(p_wanted, floor(available)), permits_at = instant
+  set permits = available - taken, permits_at = instant,
+    counted_on = case when room is not null then today end,
+    counted = case when room is not null then counted_today + taken else 0 end
   where name = p_channel;
-  return query select least(p_wanted, floor(available))::integer, 0;
+  return query select taken, 0, true;
 end
 $$;
 
-grant execute on function app_private.take_send_permits(text, integer) to gw_worker;
-comment on function app_private.take_send_permits(text, integer) is
-  'How many messages may be sent now, up to the number wanted; if none, how many milliseconds to wait.';
+grant execute on function app_private.take_send_permits(text, integer, integer[]) to gw_worker;
+comment on function app_private.take_send_permits(text, integer, integer[]) is
+  'How many messages may be sent now, up to the number wanted; if none, how many milliseconds to wait. Those of a metered channel that are not used are to be given back: return_send_permits().';
 --! EndIncluded functions/app_private/take_send_permits.sql
+--! Included functions/app_private/return_send_permits.sql
+-- Definer: see take_send_permits(). A queue that has less than was asked for would use the
+-- limit up without sending.
+create or replace function app_private.return_send_permits(p_channel text, p_unused integer)
+returns void
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update app_private.delivery_channels
+  set permits = permits + greatest(p_unused, 0),
+    counted = greatest(0, counted - greatest(p_unused, 0))
+  where name = p_channel
+$$;
+
+grant execute on function app_private.return_send_permits(text, integer) to gw_worker;
+comment on function app_private.return_send_permits(text, integer) is
+  'Gives back permits of take_send_permits() that no message used.';
+--! EndIncluded functions/app_private/return_send_permits.sql
 --! Included functions/app_private/describe_circuit.sql
 create or replace function app_private.describe_circuit(
   p_channel text, out detail text, out remediation text
@@ -441,13 +477,156 @@ comment on function app_private.message_decision(
   text, app_private.message_holds)
   is 'What becomes of a message that is to be sent at an instant: SENDING, QUEUED (held by a person, by quiet hours, or because the server does not know the time zone), CANCELED, SUPPRESSED, EXPIRED or UNKNOWN, and why. Takes message_refusal() and the user''s quiet hours; the end of its late window; since when it may have been delivered and for how long receivers remember its key; how many attempts of how many it had; suppression() of its address, and held_by().';
 --! EndIncluded functions/app_private/message_decision.sql
---! Included functions/app_private/decide_claims.sql
+--! Included functions/app_private/find_claims.sql
 -- Each job says where its message is, so that one partition is read. When the message has
 -- moved since then, or has another job, this job has nothing to do.
 --
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.find_claims(p_jobs jsonb) returns table (
+  user_id uuid,
+  id uuid,
+  scheduled_send_time timestamptz,
+  status text,
+  job_id uuid,
+  retry_count integer,
+  attempted_at timestamptz,
+  message_type text,
+  delivery_date date,
+  hold_id integer,
+  recipient_email text,
+  recipient_name text,
+  turn_at timestamptz,
+  route_step integer,
+  is_bound boolean,
+  uncertain_since timestamptz,
+  send_until timestamptz
+)
+language sql stable
+as $$
+  select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
+    message_logs.status, message_logs.job_id, message_logs.retry_count,
+    message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
+    message_logs.hold_id, message_logs.recipient_email, message_logs.recipient_name,
+    message_logs.turn_at, message_logs.route_step,
+    message_logs.recipient_name is not null
+      and (message_logs.status <> 'QUEUED' or message_logs.uncertain_since is not null),
+    -- A worker died during the call, so the outcome is not known.
+    case when message_logs.status = 'SENDING'
+      then least(message_logs.uncertain_since, message_logs.attempted_at)
+      else message_logs.uncertain_since end,
+    -- A hold that ended by itself makes nothing late.
+    greatest(
+      coalesce(message_logs.send_until,
+        message_logs.scheduled_send_time + (select app_private.late_window())),
+      (
+        select message_holds.held_until + (select app_private.late_window())
+        from app_private.message_holds
+        where message_holds.id = message_logs.hold_id
+      ))
+  from pg_catalog.jsonb_to_recordset(p_jobs) as given (
+    job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+  inner join app_public.message_logs
+    on message_logs.user_id = given.user_id
+    and message_logs.id = given.message_id
+    and message_logs.scheduled_send_time = given.scheduled_send_time
+    and message_logs.job_id = given.job_id
+  where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+$$;
+
+comment on function app_private.find_claims(jsonb) is
+  'The messages of these jobs that may be sent: whether they are bound to the receiver of an earlier attempt, since when they may have been delivered, and until when they are sent.';
+--! EndIncluded functions/app_private/find_claims.sql
+--! Included functions/app_private/take_turns.sql
+-- Who waits has a turn, one after the other at the pace of the limit; who comes later gets
+-- a later one. At its turn a message finds a permit, since these come at the same pace, and
+-- those of five seconds are kept for turns that are late.
+create or replace function app_private.take_turns(p_jobs jsonb, p_channel text) returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  turns jsonb;
+begin
+  if not exists (select from app_private.domain_limits where channel = p_channel) then
+    return '{}';
+  end if;
+
+  -- The lock keeps the permits until the end of the transaction.
+  perform from app_private.domain_limits where channel = p_channel
+  order by domain for update;
+  with asking as (
+    select message_logs.id, limits.domain, limits.messages_per_second as rate,
+      message_logs.turn_at is not null as has_turn,
+      least(greatest(5 * limits.messages_per_second, 1), limits.permits
+        + limits.messages_per_second
+          * extract(epoch from clock_timestamp() - limits.permits_at)) as available,
+      greatest(limits.next_turn_at, clock_timestamp()) as next_turn_at,
+      limits.next_turn_at > clock_timestamp() as is_queue,
+      row_number() over (
+        partition by limits.domain
+        order by message_logs.turn_at nulls last, message_logs.scheduled_send_time,
+          message_logs.id) as place
+    from jsonb_to_recordset(p_jobs) as given (
+      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
+    inner join app_public.message_logs
+      on message_logs.user_id = given.user_id
+      and message_logs.id = given.message_id
+      and message_logs.scheduled_send_time = given.scheduled_send_time
+      and message_logs.job_id = given.job_id
+    inner join app_public.users on users.id = given.user_id
+    inner join app_private.domain_limits as limits
+      on limits.channel = p_channel
+      and limits.domain = lower(split_part(
+        coalesce(message_logs.recipient_email, users.email), '@', -1))
+    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+  ),
+  answered as (
+    select asking.*,
+      asking.place <= floor(asking.available)
+        and (asking.has_turn or not asking.is_queue) as goes
+    from asking
+  ),
+  placed as (
+    select answered.*,
+      case
+        when answered.goes then null
+        when answered.has_turn then clock_timestamp() + interval '1 second'
+          / answered.rate * (answered.place - floor(answered.available))
+        else answered.next_turn_at + interval '1 second' / answered.rate * row_number() over (
+          partition by answered.domain, answered.goes, answered.has_turn
+          order by answered.place)
+      end as turn_at
+    from answered
+  ),
+  counted as (
+    update app_private.domain_limits
+    set permits = totals.available - totals.going,
+      permits_at = clock_timestamp(),
+      next_turn_at = coalesce(totals.last_turn, domain_limits.next_turn_at)
+    from (
+      select placed.domain, min(placed.available) as available,
+        count(*) filter (where placed.goes) as going, 
+        max(placed.turn_at) filter (where not placed.has_turn) as last_turn
+      from placed
+      group by placed.domain
+    ) as totals
+    where domain_limits.channel = p_channel
+      and domain_limits.domain = totals.domain
+  )
+  select jsonb_object_agg(placed.id, placed.turn_at) filter (where not placed.goes)
+  into turns
+  from placed;
+  return coalesce(turns, '{}');
+end
+$$;
+
+comment on function app_private.take_turns(jsonb, text) is
+  'Which messages of these jobs wait, since the domain of their address takes so many: {id: when its turn is}.';
+--! EndIncluded functions/app_private/take_turns.sql
+--! Included functions/app_private/decide_claims.sql
 -- Without SET, so that it becomes part of claim_messages().
 create or replace function app_private.decide_claims(
-  p_jobs jsonb, p_channel text, p_empty_digests uuid[]
+  p_jobs jsonb, p_channel text, p_empty_digests uuid[], p_turns jsonb
 ) returns table (
   user_id uuid,
   id uuid,
@@ -463,65 +642,61 @@ create or replace function app_private.decide_claims(
   send_until timestamptz,
   recipient_email text,
   recipient_name text,
-  is_optional boolean
+  is_optional boolean,
+  endpoints jsonb,
+  turn_at timestamptz,
+  route_step integer,
+  lane integer
 )
 language sql stable
 as $$
   select found.user_id, found.id, found.scheduled_send_time, found.job_id, found.status,
-    found.attempted_at, found.uncertain_since, decision.status, decision.reason,
-    decision.held_until,
+    found.attempted_at, found.uncertain_since, outcome.status,
+    case
+      when outcome.status = decision.status then decision.reason
+      when onward.lane is not null then 'goes by the next channel of its route: ' || decision.reason
+      else 'waits for its turn: the domain of the address takes only so many messages'
+    end,
+    case
+      when outcome.status = decision.status then decision.held_until
+      when onward.lane is not null then pg_catalog.now()
+      else turn.turn_at
+    end,
     case when decision.status = 'QUEUED' then (stopped.hold).id end,
     case when found.hold_id is not null then found.send_until end,
     -- What may have reached somebody goes to nobody else.
-    case when decision.status = 'SENDING' and found.recipient_name is null
-      then rules.email else found.recipient_email end,
-    case when decision.status = 'SENDING' and found.recipient_name is null
+    case when outcome.status = 'SENDING' and not found.is_bound
+      then stopped.email else found.recipient_email end,
+    case when outcome.status = 'SENDING' and not found.is_bound
       then pg_catalog.btrim(rules.first_name || ' ' || rules.last_name)
       else found.recipient_name end,
-    rules.is_optional
-  from (
-    select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
-      message_logs.status, message_logs.job_id, message_logs.retry_count,
-      message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
-      message_logs.hold_id, message_logs.recipient_email, message_logs.recipient_name,
-      -- A worker died during the call, so the outcome is not known.
-      case when message_logs.status = 'SENDING'
-        then least(message_logs.uncertain_since, message_logs.attempted_at)
-        else message_logs.uncertain_since end as uncertain_since,
-      -- A hold that ended by itself makes nothing late.
-      greatest(
-        coalesce(message_logs.send_until,
-          message_logs.scheduled_send_time + (select app_private.late_window())),
-        (
-          select message_holds.held_until + (select app_private.late_window())
-          from app_private.message_holds
-          where message_holds.id = message_logs.hold_id
-        )) as send_until
-    from pg_catalog.jsonb_to_recordset(p_jobs) as given (
-      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
-    inner join app_public.message_logs
-      on message_logs.user_id = given.user_id
-      and message_logs.id = given.message_id
-      and message_logs.scheduled_send_time = given.scheduled_send_time
-      and message_logs.job_id = given.job_id
-    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
-  ) as found
+    rules.is_optional, stopped.endpoints, coalesce(turn.turn_at, found.turn_at),
+    coalesce(onward.step, found.route_step), onward.lane
+  from app_private.find_claims(p_jobs) as found
   cross join app_private.delivery_channel(p_channel) as channel
   -- The planner's rules, applied again at the last moment.
   inner join app_private.user_messages as rules
     on rules.user_id = found.user_id
     and rules.message_type = found.message_type
   cross join lateral (
-    select app_private.suppression(rules.email, rules.is_optional) as suppression,
-      app_private.held_by(found.message_type, p_channel, rules.timezone) as hold
+    select app_private.suppression(
+        rules.email, rules.is_optional, channel.address_kind = 'email') as suppression,
+      app_private.held_by(found.message_type, p_channel, rules.timezone) as hold,
+      case channel.address_kind when 'email' then rules.email end as email,
+      case when channel.address_kind <> 'email' then app_private.endpoints_of(
+        found.user_id, channel.address_kind, channel.public_key) end as endpoints,
+      app_private.message_refusal(rules.deleted_at, rules.is_wanted, true, rules.repeats,
+        rules.base_date, rules.leap_day_policy, found.delivery_date) as refusal
     offset 0
   ) as stopped
+  cross join lateral (
+    select case when coalesce(stopped.email, stopped.endpoints::text) is null
+      then 'the user has no ' || case channel.address_kind when 'email' then 'e-mail address'
+        else 'address of the kind ' || channel.address_kind end end
+  ) as lacking (address)
   cross join lateral app_private.message_decision(
     pg_catalog.now(),
-    coalesce(
-      app_private.message_refusal(rules.deleted_at, rules.is_wanted,
-        rules.email is not null, rules.repeats,
-        rules.base_date, rules.leap_day_policy, found.delivery_date),
+    coalesce(stopped.refusal, lacking.address,
       case when found.id = any (p_empty_digests) then 'nothing happened in that week' end),
     rules.timezone, rules.quiet_from, rules.quiet_until,
     case rules.late_policy when 'day' then least(found.send_until, app_hidden.local_to_instant(
@@ -529,11 +704,23 @@ as $$
       else found.send_until end,
     found.uncertain_since, channel.key_lifetime, found.retry_count, channel.max_attempts,
     stopped.suppression, stopped.hold) as decision
+  left join lateral app_private.next_route(
+    found.user_id, found.id, found.scheduled_send_time, p_channel) as onward
+    on decision.status = 'CANCELED' and stopped.refusal is null and lacking.address is not null
+    or decision.status = 'SUPPRESSED'
+      and app_private.suppression(rules.email, rules.is_optional, false) is null
+  left join lateral (
+    select (p_turns ->> found.id::text)::timestamptz
+  ) as turn (turn_at) on decision.status = 'SENDING'
+  cross join lateral (
+    select case when coalesce(onward.step::text, turn.turn_at::text) is not null
+      then 'QUEUED' else decision.status end
+  ) as outcome (status)
   -- Every function that changes many of these rows locks them in this order.
   order by found.user_id, found.id
 $$;
 
-comment on function app_private.decide_claims(jsonb, text, uuid[]) is
+comment on function app_private.decide_claims(jsonb, text, uuid[], jsonb) is
   'What becomes of each job''s message now, and why.';
 --! EndIncluded functions/app_private/decide_claims.sql
 --! Included functions/app_private/compose_due_digests.sql
@@ -668,7 +855,8 @@ create or replace function app_private.claim_messages(
   is_optional boolean,
   locale text,
   message_html text,
-  layout_id integer
+  layout_id integer,
+  endpoints jsonb
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -682,18 +870,20 @@ declare
   job_ids constant uuid[] := array(
     select (job ->> 'job_id')::uuid from jsonb_array_elements(jobs) as job);
   empty_digests constant uuid[] := app_private.compose_due_digests(jobs, p_channel);
+  turns constant jsonb := app_private.take_turns(jobs, p_channel);
   returned integer;
 begin
   perform ops.refuse_when_fenced();
   return query
   with decided as materialized (
-    select * from app_private.decide_claims(jobs, p_channel, empty_digests)
+    select * from app_private.decide_claims(jobs, p_channel, empty_digests, turns)
   ),
   written as (
     update app_public.message_logs
     set status = decided.next_status,
       uncertain_since = decided.uncertain_since,
       hold_id = decided.hold_id,
+      route_step = decided.route_step, turn_at = decided.turn_at,
       send_until = coalesce(decided.send_until, message_logs.send_until),
       attempted_at = case when decided.next_status = 'SENDING'
         then clock_timestamp() else message_logs.attempted_at end,
@@ -717,7 +907,7 @@ begin
       -- Evaluated again when another transaction has just changed the row.
       and message_logs.status = decided.status
       and message_logs.job_id = decided.job_id
-    returning message_logs.*, decided.is_optional,
+    returning message_logs.*, decided.is_optional, decided.endpoints,
       case when message_logs.message_html is not null
         then app_private.layout_of(message_logs) end as layout_id
   ),
@@ -725,15 +915,13 @@ begin
     delete from pgboss.job using unnest(job_ids) as given (job_id)
     where job.name = 'message-send'
       and job.id = given.job_id
-      and not exists (
-        select from decided
-        where decided.job_id = given.job_id
-          and decided.next_status in ('SENDING', 'QUEUED')
-      )
+      and given.job_id not in (
+        select decided.job_id from decided where next_status in ('SENDING', 'QUEUED'))
   ),
   held as (
     update pgboss.job
-    set state = 'retry', start_after = decided.held_until, group_tier = null
+    set state = 'retry', start_after = decided.held_until, group_tier = null,
+      priority = coalesce(-decided.lane, job.priority)
     from decided
     where job.name = 'message-send'
       and job.id = decided.job_id
@@ -743,9 +931,8 @@ begin
   released as (
     delete from app_private.message_ledger
     using written
-    where message_ledger.user_id = written.user_id
-      and message_ledger.message_type = written.message_type
-      and message_ledger.delivery_date = written.delivery_date
+    where (message_ledger.user_id, message_ledger.message_type, message_ledger.delivery_date)
+        = (written.user_id, written.message_type, written.delivery_date)
       and written.status = 'CANCELED'
       and written.id <> all (empty_digests)
   )
@@ -754,8 +941,8 @@ begin
     written.delivery_date, written.recipient_email, written.recipient_name,
     written.message_subject, written.message_content, written.idempotency_key,
     written.retry_count, written.uncertain_since is not null or written.attempts is not null,
-    written.is_optional, written.template_locale,
-    written.message_html, written.layout_id
+    written.is_optional, written.template_locale, written.message_html, written.layout_id,
+    written.endpoints
   from written where written.status = 'SENDING';
 
   get diagnostics returned = row_count;
@@ -824,6 +1011,9 @@ begin
   if p_judged @? '$[*] ? (@.verdict == "address")' then
     perform app_private.note_refused_addresses(p_judged, p_channel);
   end if;
+  if p_judged @? '$[*].gone[*]' then
+    perform app_private.forget_endpoints(p_judged);
+  end if;
   if p_given_up > 0 then
     -- The health check of that name says more, and resolves the alert.
     perform ops.raise_alert('health-dead-letters', 'message-send-dead', 'warning',
@@ -853,22 +1043,27 @@ returns table (
   next_status text,
   counted integer,
   retry_at timestamptz,
-  details jsonb
+  details jsonb,
+  route_step integer,
+  lane integer
 )
 language sql volatile
 as $$
   select result.job_id, result.user_id, result.message_id, result.scheduled_send_time,
     result.attempt, result.status, result.code, result.body, result.error,
     result.is_uncertain, result.provider_message_id,
-    case when result.status = 'RETRYING' and result.is_held is not true
-      and result.attempt + tries.counted >= channel.max_attempts
+    case when result.status = 'FAILED' and onward.lane is not null then 'QUEUED'
+      when result.status = 'RETRYING' and result.is_held is not true
+        and result.attempt + tries.counted >= channel.max_attempts
       then 'FAILED' else result.status end,
     tries.counted,
-    pg_catalog.clock_timestamp() + app_private.retry_wait(channel.retry_base,
-      channel.retry_cap, result.attempt, result.retry_after_seconds),
+    pg_catalog.clock_timestamp() + case when result.status <> 'FAILED'
+      then app_private.retry_wait(channel.retry_base, channel.retry_cap, result.attempt,
+        result.retry_after_seconds) else interval '0' end,
     case when result.status <> 'SENT' then pg_catalog.jsonb_build_object(
       'code', result.code, 'stage', result.stage, 'verdict', result.verdict,
-      'body', pg_catalog.left(result.body, 500), 'error', result.error) end
+      'body', pg_catalog.left(result.body, 500), 'error', result.error) end,
+    onward.step, onward.lane
   from pg_catalog.jsonb_to_recordset(p_judged) as result (
     job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz,
     attempt integer, status text, stage text, code integer, body text, error text,
@@ -883,6 +1078,14 @@ as $$
         or coalesce(result.code, 500) < 500 and result.verdict is distinct from 'channel')
       )::integer
   ) as tries (counted)
+  -- What the vendor, or the address, refuses for good may go another way. A vendor that
+  -- refuses the sender, or is not there, loses the message to another one.
+  left join lateral app_private.next_route(
+    result.user_id, result.message_id, result.scheduled_send_time, p_channel,
+    p_is_beside => result.status = 'RETRYING') as onward
+    on result.is_uncertain is not true
+      and (result.status = 'FAILED' or result.status = 'RETRYING'
+        and (result.verdict = 'channel' or result.code is null))
   -- Every function that changes many of these rows locks them in this order.
   order by result.user_id, result.message_id
 $$;
@@ -914,7 +1117,8 @@ begin
     set status = decided.next_status,
       actual_send_time = case when decided.status = 'SENT' then clock_timestamp() end,
       retry_count = message_logs.retry_count
-        + case decided.next_status when 'RETRYING' then decided.counted else 0 end,
+        + case when decided.next_status in ('RETRYING', 'QUEUED')
+          then decided.counted else 0 end,
       last_retry_at = case when decided.next_status = 'RETRYING'
         then clock_timestamp() else message_logs.last_retry_at end,
       api_response_code = decided.code,
@@ -925,7 +1129,7 @@ begin
           decided.details || jsonb_build_object(
             'started_at', message_logs.attempted_at,
             'ended_at', clock_timestamp(),
-            'retry_at', case when decided.next_status = 'RETRYING'
+            'retry_at', case when decided.next_status in ('RETRYING', 'QUEUED')
               then decided.retry_at end))
         end,
       uncertain_since = case
@@ -935,6 +1139,7 @@ begin
         else message_logs.uncertain_since
       end,
       provider_message_id = decided.provider_message_id,
+      route_step = coalesce(decided.route_step, message_logs.route_step),
       -- Only an attempt that may have reached somebody binds the next one to its receiver
       -- and text. A message that failed keeps them: they say to whom it did.
       recipient_email = case when decided.next_status <> 'RETRYING'
@@ -952,14 +1157,14 @@ begin
         or (message_logs.status = 'SENDING' and message_logs.retry_count = decided.attempt))
     returning message_logs.user_id, message_logs.id, message_logs.status,
       message_logs.job_id, message_logs.retry_count, message_logs.error_message,
-      decided.retry_at, decided.details ->> 'verdict' = 'address' as is_to_nobody
+      decided.retry_at, decided.lane, decided.details ->> 'verdict' = 'address' as is_to_nobody
   ),
   finished as (
     delete from pgboss.job
     using written
     where job.name = 'message-send'
       and job.id = written.job_id
-      and written.status <> 'RETRYING'
+      and written.status not in ('RETRYING', 'QUEUED')
     returning job.*, written.status as outcome, written.is_to_nobody,
       written.retry_count as tries,
       written.error_message as reason
@@ -967,11 +1172,12 @@ begin
   postponed as (
     update pgboss.job
     set state = 'retry', start_after = written.retry_at, group_tier = null,
+      priority = coalesce(-written.lane, job.priority),
       output = jsonb_build_object('error', written.error_message)
     from written
     where job.name = 'message-send'
       and job.id = written.job_id
-      and written.status = 'RETRYING'
+      and written.status in ('RETRYING', 'QUEUED')
   ),
   -- pg-boss does the same. Where there is no such address, a person can do nothing.
   dead as (

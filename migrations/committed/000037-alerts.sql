@@ -1,7 +1,7 @@
---! Previous: sha1:a5c9e2e0284a50ed6941908494e885f429f85aaf
---! Hash: sha1:8a146e5976bf23adb4a90ef13e45ab40a2ee3953
+--! Previous: sha1:b53e4af1230b9cf257492938620f4f466f5c908e
+--! Hash: sha1:7a7d8b866766bdfdc3025b69d75de6ad66053649
 --! Message: alerts
---! Baseline: topics/36-alerts.sql
+--! Baseline: topics/37-alerts.sql
 
 /*
  * Health checks, the alerts that they raise, and the notices that announce alerts.

@@ -1,7 +1,7 @@
---! Previous: sha1:ade4b89b4ea14f9bc7f7b4e9336abdeb217855dc
---! Hash: sha1:b62de7e6660a03cf8017933b98ee75675c39a5fc
+--! Previous: sha1:b361fbb45efcabac635d23a8443299437507ee2d
+--! Hash: sha1:fc40c62de360bc70f3e05f194290319ab0a667f7
 --! Message: message-simulate
---! Baseline: topics/31-message-simulate.sql
+--! Baseline: topics/32-message-simulate.sql
 
 /*
  * "gw messages simulate": what is sent in a range of time, by the rules as they are, or
@@ -64,7 +64,8 @@ as $$
     select message_rules.user_id, message_rules.message_type, message_rules.repeats,
       message_rules.base_date, message_rules.leap_day_policy, message_rules.timezone,
       message_rules.send_time, message_rules.quiet_from, message_rules.quiet_until,
-      app_private.suppression(message_rules.email, message_rules.is_optional) is not null
+      app_private.suppression(message_rules.email, message_rules.is_optional,
+        app_private.is_by_mail_alone(message_rules.message_type)) is not null
         as is_suppressed
     from app_private.message_rules
     where p_user_id is null or message_rules.user_id = p_user_id

@@ -1,7 +1,7 @@
---! Previous: sha1:cb6e0cf5567e6adeb2c93e38156968cbb1309321
---! Hash: sha1:b4412194ea80781f1e15b9174d17121cddaaa4bb
+--! Previous: sha1:5c64db673b37cd97ca7f2b7cc4ce4923adb1181c
+--! Hash: sha1:f0464f49932c050757237e9ea53320fd2a7a7e07
 --! Message: message-planning
---! Baseline: topics/24-message-planning.sql
+--! Baseline: topics/25-message-planning.sql
 
 /*
  * Planning: which message is due when.
@@ -254,7 +254,8 @@ comment on function app_private.message_queue() is
   'The queue of messages. Raises GW011 when it does not exist.';
 --! EndIncluded functions/app_private/message_queue.sql
 --! Included functions/app_private/enqueue_messages.sql
--- Gives each message a new job, and makes it the only one that may send it.
+-- Gives each message a new job, and makes it the only one that may send it. A message that
+-- may have been delivered goes by the channel that knows its key.
 create or replace function app_private.enqueue_messages(
   p_user_ids uuid[], p_message_ids uuid[], p_times timestamptz[], p_not_before timestamptz
 ) returns integer
@@ -275,10 +276,12 @@ as $$
       and message_logs.id = wanted.id
       and message_logs.scheduled_send_time = wanted.scheduled_send_time
     returning message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
-      message_logs.message_type, message_logs.job_id
+      message_logs.message_type, message_logs.job_id, message_logs.route_step,
+      case when message_logs.uncertain_since is not null then message_logs.channel end
+        as channel
   ),
   jobs as (
-    insert into pgboss.job (id, name, data, start_after, created_on, keep_until,
+    insert into pgboss.job (id, name, data, priority, start_after, created_on, keep_until,
       retry_limit, retry_delay, retry_backoff, retry_delay_max, expire_seconds,
       deletion_seconds, heartbeat_seconds, policy, dead_letter)
     select queued.job_id, queue.name,
@@ -288,6 +291,7 @@ as $$
         'message_type', queued.message_type,
         'scheduled_send_time', queued.scheduled_send_time,
         'traceparent', app_hidden.current_traceparent())),
+      coalesce(-route.lane, 0),
       greatest(queued.scheduled_send_time, p_not_before),
       -- pg-boss serves the oldest job first: let that be what is due first.
       least(queued.scheduled_send_time, now()),
@@ -298,6 +302,19 @@ as $$
       queue.dead_letter
     from queued
     cross join app_private.message_queue() as queue
+    left join lateral (
+      select message_routes.channel, delivery_channels.lane
+      from app_private.message_routes
+      inner join app_private.delivery_channels
+        on delivery_channels.name = message_routes.channel
+      where message_routes.message_type = queued.message_type
+        and message_routes.channel = queued.channel
+      union all
+      select onward.channel, onward.lane
+      from app_private.route_of(queued.user_id, queued.message_type,
+        coalesce(queued.route_step, 1)) as onward
+      limit 1
+    ) as route on (select exists (select from app_private.message_routes))
     returning 1
   )
   select count(*)::integer from jobs
@@ -681,7 +698,8 @@ begin
       select claimed.scheduled_send_time <= p_now - late_window
     ) as lateness (is_late)
     cross join lateral (
-      select app_private.suppression(rules.email, rules.is_optional) offset 0
+      select app_private.suppression(rules.email, rules.is_optional,
+        app_private.is_by_mail_alone(rules.message_type)) offset 0
     ) as stopped (suppression)
     -- A weekly message is composed when it is sent: then its week is over.
     left join lateral app_private.compose_message(rules.message_type, claimed.delivery_date,
@@ -871,6 +889,7 @@ begin
 
   planned := app_private.try_users('plan', due_users, p_now);
   perform app_private.queue_due_messages(p_now);
+  perform app_private.move_waiting_jobs();
   return planned;
 end
 $$;
@@ -1003,7 +1022,8 @@ declare
     p_rules.is_wanted, p_rules.email is not null, p_rules.repeats, null,
     p_rules.leap_day_policy, day);
   suppression constant text :=
-    app_private.suppression(p_rules.email, p_rules.is_optional);
+    app_private.suppression(p_rules.email, p_rules.is_optional,
+      app_private.is_by_mail_alone(p_rules.message_type));
   text record;
 begin
   select composed.*

@@ -1,7 +1,7 @@
---! Previous: sha1:55a7ab95a213cbcf243fde615433f3af51e4e9c7
---! Hash: sha1:e3dbfcbd588c9277bc6761c8ce4780c525408d02
+--! Previous: sha1:431237d27298156870e06d64339d0ea49f64f507
+--! Hash: sha1:d834548e3c0b394579a0eb9a6fbc8071bd18179d
 --! Message: scrape
---! Baseline: topics/38-scrape.sql
+--! Baseline: topics/39-scrape.sql
 
 /*
  * Figures for Prometheus, in one call.

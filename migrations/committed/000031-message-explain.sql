@@ -1,7 +1,7 @@
---! Previous: sha1:16a08a7cf6b1214727c153f1648be5bd0f0561b2
---! Hash: sha1:ade4b89b4ea14f9bc7f7b4e9336abdeb217855dc
+--! Previous: sha1:b2182aafb9b46b1b86e21988b62c4e35d4976c35
+--! Hash: sha1:b361fbb45efcabac635d23a8443299437507ee2d
 --! Message: message-explain
---! Baseline: topics/30-message-explain.sql
+--! Baseline: topics/31-message-explain.sql
 
 /*
  * "gw messages explain": why a message was sent, will be sent, or was not.
@@ -187,7 +187,8 @@ begin
   at := null;
   detail := case when p_rules.email is null
     then 'the user has no e-mail address, so nothing is planned'
-    else app_private.suppression(p_rules.email, p_rules.is_optional) end;
+    else app_private.suppression(p_rules.email, p_rules.is_optional,
+      app_private.is_by_mail_alone(p_rules.message_type)) end;
   if detail is not null then
     topic := 'address';
     return next;
@@ -527,7 +528,8 @@ begin
     from app_private.message_decision(
       greatest(now(), p_message.scheduled_send_time), p_refusal, p_rules.timezone,
       p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since,
-      p_suppression => app_private.suppression(p_rules.email, p_rules.is_optional),
+      p_suppression => app_private.suppression(p_rules.email, p_rules.is_optional,
+        app_private.is_by_mail_alone(p_rules.message_type)),
       p_hold => app_private.held_by(p_message.message_type, p_message.channel,
         p_rules.timezone)) as decided;
     if decision.status = 'QUEUED' and status <> 'QUEUED' then

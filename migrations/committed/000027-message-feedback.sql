@@ -1,7 +1,7 @@
---! Previous: sha1:c422967568db94a124784a73191ab69913a09f36
---! Hash: sha1:7433ff4a035e44d40a582b3303374ca384dc8f8c
+--! Previous: sha1:fca1ce3868ef6514f074c61810a15dc0feb5f008
+--! Hash: sha1:be55c19c9ee16fd69e40c3f44cdbb8f9df34db8c
 --! Message: message-feedback
---! Baseline: topics/26-message-feedback.sql
+--! Baseline: topics/27-message-feedback.sql
 
 /*
  * Feedback: what vendors report after they accepted a message, and to which addresses
@@ -158,8 +158,9 @@ comment on function app_private.address_hash(text) is
 --! Included functions/app_private/suppression.sql
 -- Without SET, so that it becomes part of the query around it. No hash is computed while
 -- nothing is known of any address.
-create or replace function app_private.suppression(p_address text, p_is_optional boolean)
-returns text
+create or replace function app_private.suppression(
+  p_address text, p_is_optional boolean, p_is_by_mail boolean
+) returns text
 language sql stable
 as $$
   select case when exists (select from app_private.address_states) then (
@@ -172,11 +173,12 @@ as $$
     from app_private.address_states
     where address_states.address_hash = app_private.address_hash(p_address)
       and (address_states.state <> 'unsubscribed' or p_is_optional)
+      and (address_states.state <> 'bounced' or p_is_by_mail)
   ) end
 $$;
 
-comment on function app_private.suppression(text, boolean) is
-  'Why nothing is sent to an e-mail address; null when it may be. p_is_optional: whether the message can be turned off.';
+comment on function app_private.suppression(text, boolean, boolean) is
+  'Why nothing is sent to who has an e-mail address; null when it may be. p_is_optional: whether the message can be turned off. p_is_by_mail: whether it would go to the address; what takes no mail says nothing of other ways.';
 --! EndIncluded functions/app_private/suppression.sql
 --! Included functions/app_private/change_address_states.sql
 -- The latest report counts, but a complaint is not taken back by a bounce, nor either by an
@@ -584,7 +586,9 @@ begin
     and message_logs.scheduled_send_time = result.scheduled_send_time
   where result.verdict = 'address'
     and result.status = 'FAILED'
-    and message_logs.status = 'FAILED'
+    -- It may go on by another channel of its route.
+    and message_logs.status in ('FAILED', 'QUEUED')
+    and message_logs.recipient_email is not null
   having count(*) > 0;
 end
 $$;

@@ -1,7 +1,7 @@
---! Previous: sha1:e3dbfcbd588c9277bc6761c8ce4780c525408d02
---! Hash: sha1:560e5dda9dd6e0a5943240826c333eb08769518e
+--! Previous: sha1:d834548e3c0b394579a0eb9a6fbc8071bd18179d
+--! Hash: sha1:1096e4ab787b80c2ff37416fe36b8caa3eb620c1
 --! Message: schedule
---! Baseline: topics/39-schedule.sql
+--! Baseline: topics/40-schedule.sql
 
 /*
  * Every pg_cron job, every partition policy, every retention policy. No other topic

@@ -1,7 +1,7 @@
---! Previous: sha1:b62de7e6660a03cf8017933b98ee75675c39a5fc
---! Hash: sha1:6c087258bf1fd88bbdf7a93a09e5afae58a998ce
+--! Previous: sha1:fc40c62de360bc70f3e05f194290319ab0a667f7
+--! Hash: sha1:ac491af478850bcc630d934b8d11b3748d132c26
 --! Message: operator-changes
---! Baseline: topics/32-operator-changes.sql
+--! Baseline: topics/33-operator-changes.sql
 
 /*
  * Changes that a person on call may make: redrive, cancel, resolve, replan, limit a
@@ -197,7 +197,8 @@ as $$
     select app_private.message_refusal(rules.deleted_at, rules.is_wanted,
         rules.email is not null, rules.repeats,
       rules.base_date, rules.leap_day_policy, found.delivery_date),
-      app_private.suppression(rules.email, rules.is_optional)
+      app_private.suppression(rules.email, rules.is_optional,
+        app_private.is_by_mail_alone(rules.message_type))
   ) as refused (reason, suppression)
   left join app_private.message_ledger as ledger
     on ledger.user_id = found.user_id
@@ -297,6 +298,8 @@ begin
   set status = 'SCHEDULED',
     job_id = null,
     retry_count = 0,
+    route_step = null,
+    turn_at = null,
     send_until = case when given.scheduled_send_time <= now()
       then now() + (select app_private.late_window()) end,
     error_message = null,

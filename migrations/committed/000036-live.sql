@@ -1,7 +1,7 @@
---! Previous: sha1:bffadc7770ba9f0d88b19ba0b0e894197c51dbe8
---! Hash: sha1:a5c9e2e0284a50ed6941908494e885f429f85aaf
+--! Previous: sha1:be6c075d2e2cb6152330a2aa120d77c8f9165bb1
+--! Hash: sha1:b53e4af1230b9cf257492938620f4f466f5c908e
 --! Message: live
---! Baseline: topics/35-live.sql
+--! Baseline: topics/36-live.sql
 
 /*
  * Live subscriptions: which users are watched, and the notifications for their API
