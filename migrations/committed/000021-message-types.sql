@@ -1,5 +1,5 @@
 --! Previous: sha1:ab6f51523649acd28d2789e9e5d3ed4898782f66
---! Hash: sha1:fb855c4a23d0cf829b4ed192d942fe804bed20db
+--! Hash: sha1:2ce067c6c5b136a42ecbc0d0bc459954d513bf2d
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 
@@ -294,6 +294,10 @@ create table app_private.message_types (
   late_policy text not null default 'window',
   cap_days integer not null default 2,
   payload_schema jsonb,
+  belated_as text,
+  day_group text,
+  priority integer not null default 0,
+  combined_as text,
   rerender_after uuid,
   replan_after uuid default '00000000-0000-0000-0000-000000000000',
   constraint message_types_pkey primary key (type),
@@ -310,8 +314,24 @@ create table app_private.message_types (
     check (cap_days between 0 and case repeats when 'weekly' then 6 else 50 end),
   constraint message_types_payload_schema_check
     check (repeats = 'event' or payload_schema is null),
+  constraint message_types_belated_as_fkey
+    foreign key (belated_as) references app_private.message_types,
+  constraint message_types_combined_as_fkey
+    foreign key (combined_as) references app_private.message_types,
+  constraint message_types_belated_as_check
+    check (belated_as is null or belated_as <> type and late_policy = 'window'
+      and repeats in ('yearly', 'once')),
+  constraint message_types_day_group_check
+    check (day_group is null or day_group ~ '^[a-z][a-z0-9_]{0,39}$'
+      and repeats in ('yearly', 'once')),
+  constraint message_types_combined_as_check
+    check (combined_as is null or combined_as <> type and day_group is not null),
   constraint message_types_send_time_check check (send_time < time '24:00')
 );
+
+create index message_types_belated_as_idx on app_private.message_types (belated_as);
+
+create index message_types_combined_as_idx on app_private.message_types (combined_as);
 
 alter table app_private.message_types enable row level security;
 
@@ -351,6 +371,14 @@ comment on column app_private.message_types.cap_days is
   'A user whose date moves gets no second message of the type within so many days. It does not apply to events.';
 comment on column app_private.message_types.payload_schema is
   'For events: the JSON schema of the payload, see payload_problem(); null means any object. Its properties are names of the templates.';
+comment on column app_private.message_types.belated_as is
+  'After its local day it says what the templates of this type say; null: the same as on the day.';
+comment on column app_private.message_types.day_group is
+  'Of the messages of a group a user gets one on a day, that with the highest priority; null: it is in none.';
+comment on column app_private.message_types.priority is
+  'Which message of a group is sent, the highest; of equal ones the first name.';
+comment on column app_private.message_types.combined_as is
+  'When it stands for others of its group on a day, it says what the templates of this type say; null: the same as alone.';
 comment on column app_private.message_types.rerender_after is
   'A changed text was written into the messages of users up to this id; null when it has reached all.';
 comment on column app_private.message_types.replan_after is

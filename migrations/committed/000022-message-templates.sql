@@ -1,5 +1,5 @@
---! Previous: sha1:fb855c4a23d0cf829b4ed192d942fe804bed20db
---! Hash: sha1:278a10c39623b949b387b2aba812c87a409921ec
+--! Previous: sha1:2ce067c6c5b136a42ecbc0d0bc459954d513bf2d
+--! Hash: sha1:02ba688c8165a2d94104e96e8733cdcf100b7daa
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:278a10c39623b949b387b2aba812c87a409921ec
---! Hash: sha1:a14b22dd1a726a7c06c7ca8906a6f4b14486be54
+--! Previous: sha1:02ba688c8165a2d94104e96e8733cdcf100b7daa
+--! Hash: sha1:f178252d5e3ed490cee10e9ec35ada5338b84a9d
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 
@@ -68,6 +68,7 @@ create table app_public.message_logs (
   channel text,
   provider_message_id text,
   hold_id integer,
+  text_type text,
   route_step integer,
   turn_at timestamptz,
   template_version integer,
@@ -195,6 +196,8 @@ comment on column app_public.message_logs.provider_message_id is
   'The name that the vendor has for it, as its answer said; null when it said none.';
 comment on column app_public.message_logs.hold_id is
   'The hold that keeps it from being sent, or the latest that did; null when none does.';
+comment on column app_public.message_logs.text_type is
+  'The type whose templates it says: belated, combined, or by its channel. Null: its own.';
 comment on column app_public.message_logs.route_step is
   'The least step of message_routes that it may still go by; null: the first.';
 comment on column app_public.message_logs.turn_at is

@@ -1,5 +1,5 @@
---! Previous: sha1:a14b22dd1a726a7c06c7ca8906a6f4b14486be54
---! Hash: sha1:5c64db673b37cd97ca7f2b7cc4ce4923adb1181c
+--! Previous: sha1:f178252d5e3ed490cee10e9ec35ada5338b84a9d
+--! Hash: sha1:de76c450d616937740764d202fe577ceecb2587a
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 
@@ -54,7 +54,7 @@ create table app_private.delivery_channels (
     check (public_key ~ '^[A-Za-z0-9_-]{87}$'),
   constraint delivery_channels_warm_up_check
     check ((warm_up_from is null) = (warm_up_messages is null)
-      and warm_up_messages >= 1 and warm_up_growth between 1 and 10),
+      and coalesce(warm_up_messages, 1) >= 1 and warm_up_growth between 1 and 10),
   constraint delivery_channels_messages_per_second_check
     check (messages_per_second = 0 or messages_per_second between 0.01 and 1000000),
   constraint delivery_channels_max_attempts_check check (max_attempts between 1 and 1000),
@@ -209,16 +209,21 @@ create table app_private.message_routes (
   step integer not null,
   channel text not null,
   weight integer not null default 100,
+  text_as text,
   constraint message_routes_pkey primary key (message_type, step, channel),
   constraint message_routes_message_type_fkey
     foreign key (message_type) references app_private.message_types on delete cascade,
   constraint message_routes_channel_fkey
     foreign key (channel) references app_private.delivery_channels,
+  constraint message_routes_text_as_fkey
+    foreign key (text_as) references app_private.message_types,
   constraint message_routes_step_check check (step between 1 and 9),
   constraint message_routes_weight_check check (weight between 1 and 1000)
 );
 
 create index message_routes_channel_idx on app_private.message_routes (channel);
+
+create index message_routes_text_as_idx on app_private.message_routes (text_as);
 
 alter table app_private.message_routes enable row level security;
 
@@ -237,6 +242,8 @@ comment on column app_private.message_routes.step is
   'The lowest step is tried first; the next one when the user has no address for it, or the address or the message is refused.';
 comment on column app_private.message_routes.weight is
   'The share of the channel among those of its step. A user stays with one, while it can send.';
+comment on column app_private.message_routes.text_as is
+  'By this channel it says what the templates of this type say, such as a short text; null: its own. A weekly type says its own.';
 
 -- A receiver such as a large mail provider takes so many messages of one sender, and no more.
 create table app_private.domain_limits (
@@ -323,6 +330,9 @@ create table app_public.user_endpoints (
     check (jsonb_typeof(keys) = 'object' and octet_length(keys::text) <= 1000),
   constraint user_endpoints_label_check check (length(label) <= 100)
 );
+
+create index user_endpoints_user_id_created_at_idx
+  on app_public.user_endpoints (user_id, created_at);
 
 alter table app_public.user_endpoints enable row level security;
 
@@ -486,7 +496,7 @@ comment on function app_public.push_public_key() is
 -- Definer: users write no addresses, since the worker posts there. A browser has one owner:
 -- who signs in at another's browser takes its notifications over.
 create or replace function app_public.register_push_endpoint(
-  address text, p256dh text, auth text, label text default ''
+  address text, public_key text, auth text, label text default ''
 ) returns app_public.user_endpoints
 language plpgsql volatile strict security definer
 set search_path = pg_catalog, pg_temp
@@ -515,9 +525,9 @@ begin
       using errcode = 'GW002', column = 'address';
   end if;
   -- A point of P-256, uncompressed, and 16 bytes, in base64url.
-  if register_push_endpoint.p256dh !~ '^B[A-Za-z0-9_-]{86}$' then
-    raise exception 'p256dh is the key of the subscription, 65 bytes in base64url'
-      using errcode = 'GW002', column = 'p256dh';
+  if register_push_endpoint.public_key !~ '^B[A-Za-z0-9_-]{86}$' then
+    raise exception 'the public key is p256dh of the subscription, 65 bytes in base64url'
+      using errcode = 'GW002', column = 'public_key';
   end if;
   if register_push_endpoint.auth !~ '^[A-Za-z0-9_-]{22}$' then
     raise exception 'auth is the secret of the subscription, 16 bytes in base64url'
@@ -526,7 +536,7 @@ begin
 
   insert into app_public.user_endpoints (user_id, kind, address, keys, label, verified_at)
   values (caller, 'push', register_push_endpoint.address, jsonb_build_object(
-      'p256dh', register_push_endpoint.p256dh, 'auth', register_push_endpoint.auth,
+      'p256dh', register_push_endpoint.public_key, 'auth', register_push_endpoint.auth,
       'application_key', app_public.push_public_key()),
     register_push_endpoint.label, now())
   on conflict (kind, address) do update
@@ -575,29 +585,35 @@ $$;
 comment on function app_private.warm_up_limit(app_private.delivery_channels, date) is
   'How many messages a channel may send on a day, in UTC, of its warm-up; null when it has none.';
 --! EndIncluded functions/app_private/warm_up_limit.sql
---! Included functions/app_private/can_send.sql
+--! Included functions/app_private/why_not_sending.sql
 -- A probe that is due needs a message. While no worker runs at all, nobody can tell who
 -- will.
 --
 -- Without SET, so that it becomes part of the query around it.
-create or replace function app_private.can_send(p_channel app_private.delivery_channels)
-returns boolean
+create or replace function app_private.why_not_sending(
+  p_channel app_private.delivery_channels
+) returns text
 language sql stable
 as $$
-  select (p_channel.circuit = 'closed' or p_channel.probe_after <= pg_catalog.now())
-    and p_channel.messages_per_second is distinct from 0
-    and (p_channel.warm_up_from is null
-      or app_private.warm_up_limit(p_channel, (pg_catalog.now() at time zone 'UTC')::date)
-        > case when p_channel.counted_on = (pg_catalog.now() at time zone 'UTC')::date
-          then p_channel.counted else 0 end)
-    and (exists (
+  select case
+    when p_channel.circuit <> 'closed' and p_channel.probe_after > pg_catalog.now()
+      then 'the circuit is ' || p_channel.circuit
+    when p_channel.messages_per_second = 0 then 'it is stopped'
+    when p_channel.warm_up_from is not null
+      and app_private.warm_up_limit(p_channel, (pg_catalog.now() at time zone 'UTC')::date)
+        <= case when p_channel.counted_on = (pg_catalog.now() at time zone 'UTC')::date
+          then p_channel.counted else 0 end
+      then 'it has sent what its warm-up allows today'
+    when exists (select from app_private.send_workers)
+      and not exists (
         select from app_private.send_workers where send_workers.channel = p_channel.name)
-      or not exists (select from app_private.send_workers))
+      then 'no worker has it'
+  end
 $$;
 
-comment on function app_private.can_send(app_private.delivery_channels) is
-  'Whether a channel sends now: its circuit is closed or a probe is due, it is not stopped, its warm-up has room today, and a worker has it.';
---! EndIncluded functions/app_private/can_send.sql
+comment on function app_private.why_not_sending(app_private.delivery_channels) is
+  'Why a channel does not send now: its circuit is open, it is stopped, its warm-up has no room today, or no worker has it. Null when it sends.';
+--! EndIncluded functions/app_private/why_not_sending.sql
 --! Included functions/app_private/route_of.sql
 -- The lowest step at which the user has an address. Of its channels those that can send now
 -- come first, and then each user has an order of his own: a channel with twice the weight is
@@ -625,7 +641,7 @@ as $$
       else app_private.endpoints_of(p_user_id, delivery_channels.address_kind,
         delivery_channels.public_key) is not null
     end
-  order by message_routes.step, app_private.can_send(delivery_channels) desc,
+  order by message_routes.step, app_private.why_not_sending(delivery_channels) is not null,
     -pg_catalog.ln((1 + (pg_catalog.hashtextextended(
         p_user_id || message_routes.channel, 0) & 4294967295)) / 4294967297.0)
       / message_routes.weight
@@ -663,7 +679,7 @@ as $$
     -- What may have reached somebody is sent by nobody else.
     and message_logs.uncertain_since is null
     and (not p_is_beside or onward.step = present.step and (
-      select app_private.can_send(delivery_channels)
+      select app_private.why_not_sending(delivery_channels) is null
       from app_private.delivery_channels
       where delivery_channels.name = onward.channel
     ))
@@ -714,7 +730,7 @@ as $$
       limit p_limit
       for update skip locked
     ) as job
-    where not app_private.can_send(channel)
+    where app_private.why_not_sending(channel) is not null
   ),
   moved as (
     select waiting.id, route.lane
@@ -754,7 +770,7 @@ returns table (
   channel text,
   weight integer,
   address_kind text,
-  can_send boolean,
+  problem text,
   workers bigint,
   waiting bigint,
   sent_today bigint,
@@ -765,7 +781,7 @@ set search_path = pg_catalog, pg_temp
 as $$
   select message_routes.message_type, message_routes.step, message_routes.channel,
     message_routes.weight, delivery_channels.address_kind,
-    app_private.can_send(delivery_channels),
+    app_private.why_not_sending(delivery_channels),
     (
       select count(*)
       from app_private.send_workers
@@ -792,5 +808,5 @@ $$;
 
 grant execute on function ops.route_status() to gw_monitor;
 comment on function ops.route_status() is
-  'The routes of messages: whether each channel can send now, how many workers have it, how many messages wait for it, and how far today''s warm-up is.';
+  'The routes of messages: why each channel does not send now (null when it does), how many workers have it, how many messages wait for it, and how far today''s warm-up is.';
 --! EndIncluded functions/ops/route_status.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:5c64db673b37cd97ca7f2b7cc4ce4923adb1181c
---! Hash: sha1:f0464f49932c050757237e9ea53320fd2a7a7e07
+--! Previous: sha1:de76c450d616937740764d202fe577ceecb2587a
+--! Hash: sha1:35f73f80a355b01fcf3b118d0cce3c45b737cadd
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 
@@ -457,7 +457,8 @@ begin
       message_html = case when decided.version is null
         then message_logs.message_html else decided.html end,
       template_version = coalesce(decided.version, message_logs.template_version),
-      template_locale = coalesce(decided.locale, message_logs.template_locale)
+      template_locale = coalesce(decided.locale, message_logs.template_locale),
+      text_type = case when decided.version is null then message_logs.text_type end
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
@@ -587,7 +588,8 @@ begin
   written as (
     update app_public.message_logs
     set message_subject = composed.subject, message_content = composed.body,
-      message_html = composed.html, template_version = composed.version, template_locale = composed.locale
+      message_html = composed.html, template_version = composed.version,
+      template_locale = composed.locale, text_type = null
     from composed
     where message_logs.user_id = composed.user_id
       and message_logs.id = composed.id

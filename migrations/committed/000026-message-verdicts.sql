@@ -1,5 +1,5 @@
---! Previous: sha1:f0464f49932c050757237e9ea53320fd2a7a7e07
---! Hash: sha1:fca1ce3868ef6514f074c61810a15dc0feb5f008
+--! Previous: sha1:35f73f80a355b01fcf3b118d0cce3c45b737cadd
+--! Hash: sha1:272cb4f2712149e190bb5c2a230c7dbe36061a2e
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

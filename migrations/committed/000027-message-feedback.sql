@@ -1,5 +1,5 @@
---! Previous: sha1:fca1ce3868ef6514f074c61810a15dc0feb5f008
---! Hash: sha1:be55c19c9ee16fd69e40c3f44cdbb8f9df34db8c
+--! Previous: sha1:272cb4f2712149e190bb5c2a230c7dbe36061a2e
+--! Hash: sha1:5796407cb4515ec48e6f9bb62e7f8394317aea2c
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:be55c19c9ee16fd69e40c3f44cdbb8f9df34db8c
---! Hash: sha1:7c29d46fcee16c5061ec182a269278c78b8e771b
+--! Previous: sha1:5796407cb4515ec48e6f9bb62e7f8394317aea2c
+--! Hash: sha1:1fe30a72fe6a4d6c61180de801b3166080d00f92
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

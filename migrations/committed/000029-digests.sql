@@ -1,5 +1,5 @@
---! Previous: sha1:7c29d46fcee16c5061ec182a269278c78b8e771b
---! Hash: sha1:14aaf7467840560fd4bbf94fa0a3c6de8b02cbb8
+--! Previous: sha1:1fe30a72fe6a4d6c61180de801b3166080d00f92
+--! Hash: sha1:92cde3fd928cbca2d9ea7208e7d0d025f51abddc
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:14aaf7467840560fd4bbf94fa0a3c6de8b02cbb8
---! Hash: sha1:b2182aafb9b46b1b86e21988b62c4e35d4976c35
+--! Previous: sha1:92cde3fd928cbca2d9ea7208e7d0d025f51abddc
+--! Hash: sha1:2b610fc54869ddc4e1539c4df89cf7fac80094f5
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 
@@ -495,6 +495,7 @@ create or replace function app_private.find_claims(p_jobs jsonb) returns table (
   hold_id integer,
   recipient_email text,
   recipient_name text,
+  payload jsonb,
   turn_at timestamptz,
   route_step integer,
   is_bound boolean,
@@ -507,7 +508,7 @@ as $$
     message_logs.status, message_logs.job_id, message_logs.retry_count,
     message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
     message_logs.hold_id, message_logs.recipient_email, message_logs.recipient_name,
-    message_logs.turn_at, message_logs.route_step,
+    message_logs.payload, message_logs.turn_at, message_logs.route_step,
     message_logs.recipient_name is not null
       and (message_logs.status <> 'QUEUED' or message_logs.uncertain_since is not null),
     -- A worker died during the call, so the outcome is not known.
@@ -548,7 +549,7 @@ declare
   turns jsonb;
 begin
   if not exists (select from app_private.domain_limits where channel = p_channel) then
-    return '{}';
+    return jsonb '{}';
   end if;
 
   -- The lock keeps the permits until the end of the transaction.
@@ -626,7 +627,7 @@ comment on function app_private.take_turns(jsonb, text) is
 --! Included functions/app_private/decide_claims.sql
 -- Without SET, so that it becomes part of claim_messages().
 create or replace function app_private.decide_claims(
-  p_jobs jsonb, p_channel text, p_empty_digests uuid[], p_turns jsonb
+  p_jobs jsonb, p_channel text, p_needless jsonb, p_turns jsonb
 ) returns table (
   user_id uuid,
   id uuid,
@@ -697,7 +698,7 @@ as $$
   cross join lateral app_private.message_decision(
     pg_catalog.now(),
     coalesce(stopped.refusal, lacking.address,
-      case when found.id = any (p_empty_digests) then 'nothing happened in that week' end),
+      p_needless ->> found.id::text),
     rules.timezone, rules.quiet_from, rules.quiet_until,
     case rules.late_policy when 'day' then least(found.send_until, app_hidden.local_to_instant(
         (found.delivery_date + 1)::timestamp, rules.timezone))
@@ -720,7 +721,7 @@ as $$
   order by found.user_id, found.id
 $$;
 
-comment on function app_private.decide_claims(jsonb, text, uuid[], jsonb) is
+comment on function app_private.decide_claims(jsonb, text, jsonb, jsonb) is
   'What becomes of each job''s message now, and why.';
 --! EndIncluded functions/app_private/decide_claims.sql
 --! Included functions/app_private/compose_due_digests.sql
@@ -751,6 +752,142 @@ $$;
 comment on function app_private.compose_due_digests(jsonb, text) is
   'Composes the weekly messages among these jobs. Returns the ids of those whose week is empty.';
 --! EndIncluded functions/app_private/compose_due_digests.sql
+--! Included functions/app_private/rivals_of.sql
+-- Of equal priority the first name counts, so that of two messages that are claimed at the
+-- same time, one is sent.
+--
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.rivals_of(
+  p_user_id uuid, p_message_type text, p_delivery_date date
+) returns table (message_type text, is_higher boolean, status text, error_message text)
+language sql stable
+as $$
+  select rival.type, (rival.priority, own.type) > (own.priority, rival.type),
+    message_logs.status, message_logs.error_message
+  from app_private.message_types as own
+  inner join app_private.message_types as rival
+    on rival.day_group = own.day_group
+    and rival.type <> own.type
+  inner join app_public.message_logs
+    on message_logs.user_id = p_user_id
+    and message_logs.message_type = rival.type
+    and message_logs.delivery_date = p_delivery_date
+    -- No zone is further from UTC, and no quiet hours last longer than a day.
+    and message_logs.scheduled_send_time between p_delivery_date - 3 and p_delivery_date + 4
+  where own.type = p_message_type
+$$;
+
+comment on function app_private.rivals_of(uuid, text, date) is
+  'The messages of a user that are of the same group and day as one of a type, and whether each goes before it.';
+--! EndIncluded functions/app_private/rivals_of.sql
+--! Included functions/app_private/compose_variants.sql
+-- At the last moment, since only then it is known whether a message is late, by which channel
+-- it goes, and which others there are of its day. What may have reached somebody stays.
+create or replace function app_private.compose_variants(p_jobs jsonb, p_channel text)
+returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $$
+declare
+  needless jsonb;
+begin
+  if not exists (
+      select from app_private.message_types
+      where coalesce(belated_as, day_group) is not null)
+    and not exists (select from app_private.message_routes where text_as is not null)
+  then
+    return jsonb '{}';
+  end if;
+
+  with found as materialized (
+    select claims.*, types.belated_as, types.combined_as, routes.text_as,
+      now() >= app_hidden.local_to_instant(
+        (claims.delivery_date + 1)::timestamp, rules.timezone) as is_belated,
+      rules.base_date, rules.first_name, rules.last_name, rules.locale,
+      (
+        select min(rivals.message_type)
+        from app_private.rivals_of(claims.user_id, claims.message_type, claims.delivery_date)
+          as rivals
+        where rivals.is_higher
+          and rivals.status not in ('CANCELED', 'FAILED', 'EXPIRED', 'SUPPRESSED')
+      ) as instead,
+      exists (
+        select from app_private.rivals_of(
+          claims.user_id, claims.message_type, claims.delivery_date) as rivals
+        where not rivals.is_higher
+          and (rivals.status in ('SCHEDULED', 'QUEUED', 'RETRYING')
+            or rivals.error_message like 'the message % of that day%')
+      ) as is_combined
+    from app_private.find_claims(p_jobs) as claims
+    inner join app_private.message_types as types on types.type = claims.message_type
+    inner join app_private.user_messages as rules
+      on rules.user_id = claims.user_id
+      and rules.message_type = claims.message_type
+    left join lateral (
+      select min(message_routes.text_as) as text_as
+      from app_private.message_routes
+      where message_routes.message_type = claims.message_type
+        and message_routes.channel = p_channel
+        and message_routes.step >= coalesce(claims.route_step, 1)
+    ) as routes on true
+    where types.repeats <> 'weekly'
+      and not claims.is_bound
+      and claims.uncertain_since is null
+  ),
+  chosen as (
+    select found.*, case
+        when found.is_belated and found.belated_as is not null then found.belated_as
+        when found.is_combined and found.combined_as is not null then found.combined_as
+        else found.text_as
+      end as text_type
+    from found
+  ),
+  written as (
+    update app_public.message_logs
+    set message_subject = text.subject, message_content = text.body,
+      message_html = text.html, template_version = text.version,
+      template_locale = text.locale, text_type = chosen.text_type
+    from chosen
+    cross join lateral app_private.compose_message(
+      coalesce(chosen.text_type, chosen.message_type), chosen.delivery_date,
+      chosen.base_date, chosen.first_name, chosen.last_name, chosen.locale,
+      chosen.payload, chosen.user_id) as text
+    where message_logs.user_id = chosen.user_id
+      and message_logs.id = chosen.id
+      and message_logs.scheduled_send_time = chosen.scheduled_send_time
+      and message_logs.text_type is distinct from chosen.text_type
+      and message_logs.status in ('QUEUED', 'RETRYING')
+  )
+  select jsonb_object_agg(found.id,
+    format('the message %s of that day is sent instead', found.instead))
+  into needless
+  from found
+  where found.instead is not null;
+  return coalesce(needless, '{}');
+end
+$$;
+
+comment on function app_private.compose_variants(jsonb, text) is
+  'Writes what a message says when it is belated, stands for others of its day, or goes by a channel with texts of its own. Returns the messages of these jobs that another one of their day stands for: {id: why}.';
+--! EndIncluded functions/app_private/compose_variants.sql
+--! Included functions/app_private/needless_messages.sql
+create or replace function app_private.needless_messages(p_jobs jsonb, p_channel text)
+returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return app_private.compose_variants(p_jobs, p_channel) || (
+    select coalesce(jsonb_object_agg(empty.id, 'nothing happened in that week'), '{}')
+    from unnest(app_private.compose_due_digests(p_jobs, p_channel)) as empty (id)
+  );
+end
+$$;
+
+comment on function app_private.needless_messages(jsonb, text) is
+  'Composes what is composed only when it is sent: weekly messages, and texts that depend on the moment. Returns the messages of these jobs that need not be sent: {id: why}.';
+--! EndIncluded functions/app_private/needless_messages.sql
 --! Included functions/app_private/alert_of_unknown_messages.sql
 create or replace function app_private.alert_of_unknown_messages(p_jobs jsonb)
 returns void
@@ -826,7 +963,7 @@ set search_path = pg_catalog, pg_temp
 as $$
   select template_versions.layout_id
   from app_private.template_versions
-  where template_versions.message_type = p_message.message_type
+  where template_versions.message_type = coalesce(p_message.text_type, p_message.message_type)
     and template_versions.locale = p_message.template_locale
     and template_versions.version = p_message.template_version
 $$;
@@ -869,14 +1006,14 @@ declare
   jobs constant jsonb := app_private.own_jobs(p_worker, p_jobs);
   job_ids constant uuid[] := array(
     select (job ->> 'job_id')::uuid from jsonb_array_elements(jobs) as job);
-  empty_digests constant uuid[] := app_private.compose_due_digests(jobs, p_channel);
+  needless constant jsonb := app_private.needless_messages(jobs, p_channel);
   turns constant jsonb := app_private.take_turns(jobs, p_channel);
   returned integer;
 begin
   perform ops.refuse_when_fenced();
   return query
   with decided as materialized (
-    select * from app_private.decide_claims(jobs, p_channel, empty_digests, turns)
+    select * from app_private.decide_claims(jobs, p_channel, needless, turns)
   ),
   written as (
     update app_public.message_logs
@@ -927,14 +1064,14 @@ begin
       and job.id = decided.job_id
       and decided.next_status = 'QUEUED'
   ),
-  -- A canceled occasion can come back, see replan_messages(); an empty week cannot.
+  -- A canceled occasion can come back, see replan_messages(); what is needless cannot.
   released as (
     delete from app_private.message_ledger
     using written
     where (message_ledger.user_id, message_ledger.message_type, message_ledger.delivery_date)
         = (written.user_id, written.message_type, written.delivery_date)
       and written.status = 'CANCELED'
-      and written.id <> all (empty_digests)
+      and not needless ? written.id::text
   )
   select written.job_id, written.id, written.user_id,
     to_json(written.scheduled_send_time) #>> '{}', written.message_type,

@@ -1,5 +1,5 @@
---! Previous: sha1:b2182aafb9b46b1b86e21988b62c4e35d4976c35
---! Hash: sha1:b361fbb45efcabac635d23a8443299437507ee2d
+--! Previous: sha1:2b610fc54869ddc4e1539c4df89cf7fac80094f5
+--! Hash: sha1:0d3295524d14d24eb1845252e2eb3b0f68832dd5
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 
@@ -607,6 +607,17 @@ begin
       else 'it is gone; pg_cron''s job requeue-lost-messages makes a new one soon'
     end;
     return next;
+    at := null;
+    topic := 'route';
+    select format('goes by %s', delivery_channels.name)
+      || coalesce(', which does not send now: '
+        || app_private.why_not_sending(delivery_channels), '')
+    into detail
+    from app_private.delivery_channels
+    where delivery_channels.lane = -job.priority;
+    if found then
+      return next;
+    end if;
   end if;
 
   return query select * from app_private.explain_attempts(p_message);

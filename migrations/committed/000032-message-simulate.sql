@@ -1,5 +1,5 @@
---! Previous: sha1:b361fbb45efcabac635d23a8443299437507ee2d
---! Hash: sha1:fc40c62de360bc70f3e05f194290319ab0a667f7
+--! Previous: sha1:0d3295524d14d24eb1845252e2eb3b0f68832dd5
+--! Hash: sha1:d196bdc91a72e241f88e53e9e0e0bcd0b40fb0d5
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fc40c62de360bc70f3e05f194290319ab0a667f7
---! Hash: sha1:ac491af478850bcc630d934b8d11b3748d132c26
+--! Previous: sha1:d196bdc91a72e241f88e53e9e0e0bcd0b40fb0d5
+--! Hash: sha1:3c23c9db5df248158482c6247fae4c343d48bc89
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 
@@ -589,7 +589,7 @@ comment on function ops.resolve_message(uuid, text) is
 --! EndIncluded functions/ops/resolve_message.sql
 --! Included functions/ops/limit_channel.sql
 create or replace function ops.limit_channel(
-  p_channel text, p_messages_per_second double precision
+  p_channel text, p_messages_per_second double precision, p_domain text default null
 ) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -602,20 +602,41 @@ begin
       p_messages_per_second
       using errcode = 'GW041', hint = 'Null means no limit, 0 stops the channel.';
   end if;
-  update app_private.delivery_channels
-  set messages_per_second = p_messages_per_second, permits = 0, permits_at = now()
-  where name = p_channel;
-  if not found then
-    raise exception 'there is no channel %', p_channel
-      using errcode = 'GW013', hint = 'app_private.delivery_channels lists them.';
+  perform app_private.delivery_channel(p_channel);
+  if p_domain is not null then
+    if p_messages_per_second = 0 then
+      raise exception 'a domain cannot be stopped'
+        using errcode = 'GW041', hint = 'A limit is 0.01 messages a second or more.';
+    end if;
+    if lower(p_domain) !~ '^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$' then
+      raise exception '"%" is no domain', p_domain
+        using errcode = 'GW041', hint = 'It is what stands behind the @: example.com';
+    end if;
   end if;
-  perform ops.audit('messages.limited', jsonb_build_object(
-    'channel', p_channel, 'messages_per_second', p_messages_per_second));
+
+  if p_domain is null then
+    update app_private.delivery_channels
+    set messages_per_second = p_messages_per_second, permits = 0, permits_at = now()
+    where name = p_channel;
+  elsif p_messages_per_second is null then
+    delete from app_private.domain_limits
+    where channel = p_channel
+      and domain = lower(p_domain);
+  else
+    insert into app_private.domain_limits (channel, domain, messages_per_second)
+    values (p_channel, lower(p_domain), p_messages_per_second)
+    on conflict (channel, domain) do update
+    set messages_per_second = excluded.messages_per_second, permits = 0, permits_at = now(),
+      next_turn_at = now();
+  end if;
+  perform ops.audit('messages.limited', jsonb_build_object('channel', p_channel,
+      'messages_per_second', p_messages_per_second)
+    || jsonb_strip_nulls(jsonb_build_object('domain', p_domain)));
 end
 $$;
 
-comment on function ops.limit_channel(text, double precision) is
-  'Limits a channel to a number of messages a second, for all workers together; null means no limit, 0 stops it.';
+comment on function ops.limit_channel(text, double precision, text) is
+  'Limits a channel to a number of messages a second, for all workers together; null means no limit, 0 stops it. With a domain, only messages to its addresses.';
 --! EndIncluded functions/ops/limit_channel.sql
 --! Included functions/ops/messages_in_doubt.sql
 create or replace function ops.messages_in_doubt(p_until timestamptz default now())

@@ -1,5 +1,5 @@
---! Previous: sha1:ac491af478850bcc630d934b8d11b3748d132c26
---! Hash: sha1:ea68fd99fb61c49f71cea697456009b65afa2660
+--! Previous: sha1:3c23c9db5df248158482c6247fae4c343d48bc89
+--! Hash: sha1:6ec1ffe4443db178ed027c33038513e6c9dfeb70
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ea68fd99fb61c49f71cea697456009b65afa2660
---! Hash: sha1:be6c075d2e2cb6152330a2aa120d77c8f9165bb1
+--! Previous: sha1:6ec1ffe4443db178ed027c33038513e6c9dfeb70
+--! Hash: sha1:fc8dc9a172e364101f86119b2f1859e7372881e8
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

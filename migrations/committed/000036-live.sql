@@ -1,5 +1,5 @@
---! Previous: sha1:be6c075d2e2cb6152330a2aa120d77c8f9165bb1
---! Hash: sha1:b53e4af1230b9cf257492938620f4f466f5c908e
+--! Previous: sha1:fc8dc9a172e364101f86119b2f1859e7372881e8
+--! Hash: sha1:64d8f61f312444fa6ba448c56e85650dad41db36
 --! Message: live
 --! Baseline: topics/36-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b53e4af1230b9cf257492938620f4f466f5c908e
---! Hash: sha1:7a7d8b866766bdfdc3025b69d75de6ad66053649
+--! Previous: sha1:64d8f61f312444fa6ba448c56e85650dad41db36
+--! Hash: sha1:403135e85f340eac7968d89e2dc6f30f7884d990
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7a7d8b866766bdfdc3025b69d75de6ad66053649
---! Hash: sha1:431237d27298156870e06d64339d0ea49f64f507
+--! Previous: sha1:403135e85f340eac7968d89e2dc6f30f7884d990
+--! Hash: sha1:01eb9235fc3c7f99eeb0056d7283a640e7809b30
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

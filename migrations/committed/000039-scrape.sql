@@ -1,5 +1,5 @@
---! Previous: sha1:431237d27298156870e06d64339d0ea49f64f507
---! Hash: sha1:d834548e3c0b394579a0eb9a6fbc8071bd18179d
+--! Previous: sha1:01eb9235fc3c7f99eeb0056d7283a640e7809b30
+--! Hash: sha1:89866820a32e8aa3bce99b27062d893ffb376f6c
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

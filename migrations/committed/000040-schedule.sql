@@ -1,5 +1,5 @@
---! Previous: sha1:d834548e3c0b394579a0eb9a6fbc8071bd18179d
---! Hash: sha1:1096e4ab787b80c2ff37416fe36b8caa3eb620c1
+--! Previous: sha1:89866820a32e8aa3bce99b27062d893ffb376f6c
+--! Hash: sha1:c2bd71f870cff01149b916be22ee594f6d23175a
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

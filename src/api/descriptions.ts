@@ -19,6 +19,8 @@ import {
  */
 const functionArguments: Record<string, string> = {
   afterId: 'Id of the later snapshot.',
+  address: 'The URL of the push service: `endpoint` of the subscription.',
+  auth: 'The secret of the subscription: 16 bytes in base64url.',
   beforeId: 'Id of the earlier snapshot.',
   embedding: 'The embedding of the content: 1,536 numbers.',
   everywhere: 'Whether all sessions of the user end, not only the current one; false by default.',
@@ -26,6 +28,7 @@ const functionArguments: Record<string, string> = {
   n: 'Number of units to count, at least 1; 1 by default.',
   password: 'The password, 8 characters to 72 bytes.',
   messageIds: 'Ids of the messages; those of others are left out.',
+  publicKey: 'The key of the subscription, `keys.p256dh`: 65 bytes in base64url.',
   query: 'Words to search for, as a user types them into a search box.',
   queryEmbedding: 'The embedding whose nearest texts are searched: 1,536 numbers.',
   refreshToken: 'A refresh token that was not used before.',

@@ -272,11 +272,12 @@ function registerChanges(messages: Command): void {
     .description('limit how many messages a second all workers together send through a channel')
     .argument('<channel>', 'name of the channel, as gw messages channels prints it')
     .argument('<per second>', 'messages a second; 0 stops the channel; none: no limit', parseLimit)
-    .action((channel: string, limit: number | null) =>
+    .option('--domain <name>', 'only to the addresses of a domain, such as example.com')
+    .action((channel: string, limit: number | null, { domain }: { domain?: string }) =>
       onDatabase(async (sql) => {
-        await changes.limitChannel(sql, channel, limit);
+        await changes.limitChannel(sql, channel, limit, domain ?? null);
         process.stdout.write(
-          `${channel}: ${limit === null ? 'no limit' : limit === 0 ? 'stopped' : `${limit} messages a second`}\n`,
+          `${domain === undefined ? channel : `${channel} to ${domain}`}: ${limit === null ? 'no limit' : limit === 0 ? 'stopped' : `${limit} messages a second`}\n`,
         );
       }),
     );

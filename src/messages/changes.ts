@@ -96,9 +96,13 @@ export async function resend(
   return row?.copy ?? '';
 }
 
-/** Limits a channel. @param perSecond null for no limit */
-export const limitChannel = (sql: Sql, channel: string, perSecond: number | null) =>
-  sql`select ops.limit_channel(${channel}, ${perSecond})`;
+/** Limits a channel. @param perSecond null for no limit @param domain only to its addresses */
+export const limitChannel = (
+  sql: Sql,
+  channel: string,
+  perSecond: number | null,
+  domain: string | null,
+) => sql`select ops.limit_channel(${channel}, ${perSecond}, ${domain})`;
 
 /** Messages that the zones' rules now put elsewhere. */
 export interface Moved {
