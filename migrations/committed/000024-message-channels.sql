@@ -1,5 +1,5 @@
 --! Previous: sha1:f178252d5e3ed490cee10e9ec35ada5338b84a9d
---! Hash: sha1:de76c450d616937740764d202fe577ceecb2587a
+--! Hash: sha1:c2251794ac7094c38ccd65b966ca873af6cf4f7a
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 
@@ -711,9 +711,15 @@ comment on function app_private.is_by_mail_alone(text) is
 -- its key.
 create or replace function app_private.move_waiting_jobs(p_limit integer default 10000)
 returns integer
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  moved integer;
+begin
+  if not exists (select from app_private.message_routes) then
+    return 0;
+  end if;
   with waiting as materialized (
     select job.id, job.priority, job.data
     from app_private.delivery_channels as channel
@@ -732,7 +738,7 @@ as $$
     ) as job
     where app_private.why_not_sending(channel) is not null
   ),
-  moved as (
+  chosen as (
     select waiting.id, route.lane
     from waiting
     inner join app_public.message_logs
@@ -750,13 +756,15 @@ as $$
   ),
   written as (
     update pgboss.job
-    set priority = -moved.lane, start_after = least(job.start_after, now())
-    from moved
+    set priority = -chosen.lane, start_after = least(job.start_after, now())
+    from chosen
     where job.name = 'message-send'
-      and job.id = moved.id
+      and job.id = chosen.id
     returning 1
   )
-  select count(*)::integer from written
+  select count(*) into moved from written;
+  return moved;
+end
 $$;
 
 comment on function app_private.move_waiting_jobs(integer) is

@@ -1,5 +1,5 @@
---! Previous: sha1:de76c450d616937740764d202fe577ceecb2587a
---! Hash: sha1:35f73f80a355b01fcf3b118d0cce3c45b737cadd
+--! Previous: sha1:c2251794ac7094c38ccd65b966ca873af6cf4f7a
+--! Hash: sha1:017c0a8ee484229ff67311b7a273843c214543b1
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:35f73f80a355b01fcf3b118d0cce3c45b737cadd
---! Hash: sha1:272cb4f2712149e190bb5c2a230c7dbe36061a2e
+--! Previous: sha1:017c0a8ee484229ff67311b7a273843c214543b1
+--! Hash: sha1:2ffc14915993f7dc1f6fa0b3306b67709f2b9366
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:272cb4f2712149e190bb5c2a230c7dbe36061a2e
---! Hash: sha1:5796407cb4515ec48e6f9bb62e7f8394317aea2c
+--! Previous: sha1:2ffc14915993f7dc1f6fa0b3306b67709f2b9366
+--! Hash: sha1:dcedcf79f81c58a023f92a1e70b22ae51a2532ba
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 
@@ -559,7 +559,7 @@ comment on function app_private.apply_returned_mail(jsonb) is
 --! EndIncluded functions/app_private/apply_returned_mail.sql
 --! Included functions/app_private/note_refused_addresses.sql
 -- A receiver that says at once that there is no such address reports what a vendor reports
--- later.
+-- later. Called before the results are recorded: then a message may have no address any more.
 create or replace function app_private.note_refused_addresses(
   p_judged jsonb, p_channel text
 ) returns void
@@ -586,8 +586,8 @@ begin
     and message_logs.scheduled_send_time = result.scheduled_send_time
   where result.verdict = 'address'
     and result.status = 'FAILED'
-    -- It may go on by another channel of its route.
-    and message_logs.status in ('FAILED', 'QUEUED')
+    and message_logs.status = 'SENDING'
+    and message_logs.retry_count = result.attempt
     and message_logs.recipient_email is not null
   having count(*) > 0;
 end

@@ -1,5 +1,5 @@
---! Previous: sha1:5796407cb4515ec48e6f9bb62e7f8394317aea2c
---! Hash: sha1:1fe30a72fe6a4d6c61180de801b3166080d00f92
+--! Previous: sha1:dcedcf79f81c58a023f92a1e70b22ae51a2532ba
+--! Hash: sha1:17f149905786ffde69282f97242e772efdb07c9f
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1fe30a72fe6a4d6c61180de801b3166080d00f92
---! Hash: sha1:92cde3fd928cbca2d9ea7208e7d0d025f51abddc
+--! Previous: sha1:17f149905786ffde69282f97242e772efdb07c9f
+--! Hash: sha1:4ebebb882e606cf526baddc5230fda4606dbea12
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

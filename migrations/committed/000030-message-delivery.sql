@@ -1,5 +1,5 @@
---! Previous: sha1:92cde3fd928cbca2d9ea7208e7d0d025f51abddc
---! Hash: sha1:2b610fc54869ddc4e1539c4df89cf7fac80094f5
+--! Previous: sha1:4ebebb882e606cf526baddc5230fda4606dbea12
+--! Hash: sha1:68452adf6278667cd5e8d28d6e6052addadf6a63
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 
@@ -509,8 +509,7 @@ as $$
     message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
     message_logs.hold_id, message_logs.recipient_email, message_logs.recipient_name,
     message_logs.payload, message_logs.turn_at, message_logs.route_step,
-    message_logs.recipient_name is not null
-      and (message_logs.status <> 'QUEUED' or message_logs.uncertain_since is not null),
+    message_logs.recipient_name is not null,
     -- A worker died during the call, so the outcome is not known.
     case when message_logs.status = 'SENDING'
       then least(message_logs.uncertain_since, message_logs.attempted_at)
@@ -1145,9 +1144,6 @@ begin
   perform app_private.note_channel_health(
     p_channel, sent, answered, failed, held, refusal);
 
-  if p_judged @? '$[*] ? (@.verdict == "address")' then
-    perform app_private.note_refused_addresses(p_judged, p_channel);
-  end if;
   if p_judged @? '$[*].gone[*]' then
     perform app_private.forget_endpoints(p_judged);
   end if;
@@ -1246,6 +1242,9 @@ declare
   recorded integer;
   given_up integer;
 begin
+  if judged @? '$[*] ? (@.verdict == "address")' then
+    perform app_private.note_refused_addresses(judged, p_channel);
+  end if;
   with decided as materialized (
     select * from app_private.decide_results(judged, p_channel)
   ),
@@ -1279,10 +1278,10 @@ begin
       route_step = coalesce(decided.route_step, message_logs.route_step),
       -- Only an attempt that may have reached somebody binds the next one to its receiver
       -- and text. A message that failed keeps them: they say to whom it did.
-      recipient_email = case when decided.next_status <> 'RETRYING'
+      recipient_email = case when decided.next_status not in ('RETRYING', 'QUEUED')
         or decided.is_uncertain or message_logs.uncertain_since is not null
         then message_logs.recipient_email end,
-      recipient_name = case when decided.next_status <> 'RETRYING'
+      recipient_name = case when decided.next_status not in ('RETRYING', 'QUEUED')
         or decided.is_uncertain or message_logs.uncertain_since is not null
         then message_logs.recipient_name end
     from decided

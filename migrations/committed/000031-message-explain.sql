@@ -1,5 +1,5 @@
---! Previous: sha1:2b610fc54869ddc4e1539c4df89cf7fac80094f5
---! Hash: sha1:0d3295524d14d24eb1845252e2eb3b0f68832dd5
+--! Previous: sha1:68452adf6278667cd5e8d28d6e6052addadf6a63
+--! Hash: sha1:01e317f1b7f91e18746590e82fa1cf6587cab3fd
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0d3295524d14d24eb1845252e2eb3b0f68832dd5
---! Hash: sha1:d196bdc91a72e241f88e53e9e0e0bcd0b40fb0d5
+--! Previous: sha1:01e317f1b7f91e18746590e82fa1cf6587cab3fd
+--! Hash: sha1:2f1520a8539bbba4b8353df5cabc4dddab639685
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

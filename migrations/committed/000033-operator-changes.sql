@@ -1,5 +1,5 @@
---! Previous: sha1:d196bdc91a72e241f88e53e9e0e0bcd0b40fb0d5
---! Hash: sha1:3c23c9db5df248158482c6247fae4c343d48bc89
+--! Previous: sha1:2f1520a8539bbba4b8353df5cabc4dddab639685
+--! Hash: sha1:8ef79ddbec74b47bc2cfc9c371c3e2c1d64ee72f
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

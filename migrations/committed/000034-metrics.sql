@@ -1,5 +1,5 @@
---! Previous: sha1:3c23c9db5df248158482c6247fae4c343d48bc89
---! Hash: sha1:6ec1ffe4443db178ed027c33038513e6c9dfeb70
+--! Previous: sha1:8ef79ddbec74b47bc2cfc9c371c3e2c1d64ee72f
+--! Hash: sha1:5727246dfab9c8791c74cc49799b46e0eb20d949
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6ec1ffe4443db178ed027c33038513e6c9dfeb70
---! Hash: sha1:fc8dc9a172e364101f86119b2f1859e7372881e8
+--! Previous: sha1:5727246dfab9c8791c74cc49799b46e0eb20d949
+--! Hash: sha1:94693650e0739dbc5cd6b638dcd14f25374eee7a
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

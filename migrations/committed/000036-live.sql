@@ -1,5 +1,5 @@
---! Previous: sha1:fc8dc9a172e364101f86119b2f1859e7372881e8
---! Hash: sha1:64d8f61f312444fa6ba448c56e85650dad41db36
+--! Previous: sha1:94693650e0739dbc5cd6b638dcd14f25374eee7a
+--! Hash: sha1:38200e47990fe9e8bea076252c8cfff834fba164
 --! Message: live
 --! Baseline: topics/36-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:64d8f61f312444fa6ba448c56e85650dad41db36
---! Hash: sha1:403135e85f340eac7968d89e2dc6f30f7884d990
+--! Previous: sha1:38200e47990fe9e8bea076252c8cfff834fba164
+--! Hash: sha1:196788f452a149eb912285878008a85270518d5d
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

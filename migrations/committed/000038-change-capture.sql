@@ -1,5 +1,5 @@
---! Previous: sha1:403135e85f340eac7968d89e2dc6f30f7884d990
---! Hash: sha1:01eb9235fc3c7f99eeb0056d7283a640e7809b30
+--! Previous: sha1:196788f452a149eb912285878008a85270518d5d
+--! Hash: sha1:c0f98c438f0c68a4de0c8ac1023f3672097d0591
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

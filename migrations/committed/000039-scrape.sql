@@ -1,5 +1,5 @@
---! Previous: sha1:01eb9235fc3c7f99eeb0056d7283a640e7809b30
---! Hash: sha1:89866820a32e8aa3bce99b27062d893ffb376f6c
+--! Previous: sha1:c0f98c438f0c68a4de0c8ac1023f3672097d0591
+--! Hash: sha1:5cf13a4c525021ac468a30e9bcc62be7caac55ad
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:89866820a32e8aa3bce99b27062d893ffb376f6c
---! Hash: sha1:c2bd71f870cff01149b916be22ee594f6d23175a
+--! Previous: sha1:5cf13a4c525021ac468a30e9bcc62be7caac55ad
+--! Hash: sha1:00f763fc1bf759dcdfd64e407ae641e9858c2b3c
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

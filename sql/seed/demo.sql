@@ -228,6 +228,11 @@ select user_id, 'calendar', 'vault://demo/calendar', '{"colour": "blue"}'
 from seeded
 where seed % 4 = 0;
 
+insert into app_public.user_endpoints (user_id, kind, address, label, verified_at)
+select user_id, 'sms', '+49 30 23125' || lpad(seed::text, 6, '0'), 'phone', now()
+from seeded
+where seed % 4 = 0;
+
 insert into app_public.snapshots (user_id, name, content)
 select seeded.user_id, 'Start', jsonb_build_object('tasks_total', count(tasks.id))
 from seeded

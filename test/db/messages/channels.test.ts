@@ -12,7 +12,7 @@ const asWorker = (work: (sql: Transaction) => Promise<void>) =>
 async function permits(sql: Transaction, wanted: number) {
   await sql`set local role gw_worker`;
   const [row] = await sql<{ permits: number; wait_ms: number }[]>`
-    select * from app_private.take_send_permits('http', ${wanted})`;
+    select permits, wait_ms from app_private.take_send_permits('http', ${wanted})`;
   await sql`set local role none`;
   return row as { permits: number; wait_ms: number };
 }
@@ -89,7 +89,7 @@ describe('a limit', () => {
       await expectRefusal(
         sql,
         'GW013',
-        (inner) => inner`select * from app_private.take_send_permits('pigeon', 1)`,
+        (inner) => inner`select permits, wait_ms from app_private.take_send_permits('pigeon', 1)`,
       );
     });
   });

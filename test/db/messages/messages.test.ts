@@ -56,6 +56,7 @@ describe('a message', () => {
         locale: 'en',
         message_html: null,
         layout_id: null,
+        endpoints: null,
       });
       expect(await logged(sql, jobs)).toEqual([{ status: 'SENDING', ...untouched }]);
       expect(await record(sql, claimed, { status: 'SENT', code: 202, body: 'ok' })).toBe(1);

@@ -70,15 +70,15 @@ export const mutants: Mutant[] = [
   {
     fault: 'a retry goes to the address of before, though nobody was reached',
     file: sqlFunction('app_private/record_send_results'),
-    find: "recipient_name = case when decided.next_status <> 'RETRYING'\n        or ",
+    find: "recipient_name = case when decided.next_status not in ('RETRYING', 'QUEUED')\n        or ",
     replace: 'recipient_name = case when true\n        or ',
     tests: verdicts,
   },
   {
     fault: 'what may have reached somebody goes to a new address',
     file: claims,
-    find: 'found.recipient_name is null\n      then rules.email',
-    replace: 'true\n      then rules.email',
+    find: 'and not found.is_bound\n      then stopped.email',
+    replace: 'and true\n      then stopped.email',
     tests: verdicts,
   },
   {
@@ -148,7 +148,7 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'what a hold kept is too late when it ends by itself',
-    file: claims,
+    file: sqlFunction('app_private/find_claims'),
     find: 'where message_holds.id = message_logs.hold_id',
     replace: 'where message_holds.id = -1',
     tests: holds,
@@ -268,8 +268,8 @@ export const mutants: Mutant[] = [
   {
     fault: 'a simulation counts nobody as suppressed',
     file: sqlFunction('app_private/find_occasions'),
-    find: 'message_rules.is_optional) is not null',
-    replace: 'message_rules.is_optional) is null',
+    find: 'is_by_mail_alone(message_rules.message_type)) is not null',
+    replace: 'is_by_mail_alone(message_rules.message_type)) is null',
     tests: ['db/messages/simulate'],
   },
 ];
