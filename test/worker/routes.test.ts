@@ -5,7 +5,7 @@ import { startWorker, type Worker } from '../../src/worker/worker.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { createDue, type DueUser, hurryQueue, logOf, planDue } from '../helpers/messages.ts';
 import { patience } from '../helpers/patience.ts';
-import { reset, Vendor } from '../helpers/vendor.ts';
+import { type Answer, reset, Vendor } from '../helpers/vendor.ts';
 import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
@@ -123,12 +123,14 @@ test('an attempt that may have been delivered is not repeated by another vendor'
   let broken = 0;
   vendors.ses.answer = () => {
     broken += 1;
-    return broken <= 2 ? reset : { status: 202 };
+    // Also when the vendor refuses the sender afterwards.
+    const answers: Answer[] = [reset, { status: 402 }, reset];
+    return answers[broken - 1] ?? { status: 202 };
   };
   await work();
   await planDue(db.as('owner'), 1);
   await sent(1);
-  expect([vendors.ses.deliveries.length, vendors.relay.deliveries.length]).toEqual([3, 0]);
+  expect([vendors.ses.deliveries.length, vendors.relay.deliveries.length]).toEqual([4, 0]);
 });
 
 describe('a step that refuses', () => {
@@ -158,6 +160,17 @@ describe('a step that refuses', () => {
       expect.stringMatching(/^1: answer 422 .*which is about the address/),
       expect.stringContaining('the latest: delivered'),
     ]);
+  });
+
+  test('the other vendors of the step are not asked: they would refuse it too', async () => {
+    await route([1, 'ses'], [1, 'relay'], [2, 'http']);
+    for (const name of ['ses', 'relay'] as const) {
+      vendors[name].answer = () => ({ status: 422 });
+    }
+    await work();
+    await planDue(db.as('owner'), 4);
+    expect(await sent(4)).toEqual({ http: 4 });
+    expect(vendors.ses.deliveries.length + vendors.relay.deliveries.length).toBe(4);
   });
 
   test('and is FAILED where there is no next one', async () => {

@@ -142,11 +142,14 @@ test('a group says nothing of a message that its user turned off', async () => {
     set day_group = 'occasions', priority = (type = 'BIRTHDAY')::integer
     where type in ('BIRTHDAY', 'ANNIVERSARY')`;
   const user = await createBoth();
+  await tick();
   await db.as('owner')`
     update app_public.user_settings set birthday_messages = false where user_id = ${user.id}`;
-  await tick();
   await work();
-  expect(await settled(1)).toMatchObject([{ type: 'ANNIVERSARY', status: 'SENT' }]);
+  expect(await settled(2)).toMatchObject([
+    { type: 'ANNIVERSARY', status: 'SENT' },
+    { type: 'BIRTHDAY', status: 'CANCELED' },
+  ]);
 });
 
 test('by a channel with texts of its own a message says those', async () => {
