@@ -114,7 +114,12 @@ test('what failed is recorded with its code', async () => {
 
 test('with a share of 0 only what is slow is recorded', async () => {
   const { accessToken: token } = await slowOnly.register('slow@example.com');
-  const quick = await send(slowOnly.origin, '{ tasks { totalCount } }', { token });
+  // The first one of its kind is planned, which may be slow.
+  const quick = await eventually(async () => {
+    const began = performance.now();
+    const answer = await send(slowOnly.origin, '{ tasks { totalCount } }', { token });
+    return performance.now() - began < 200 && answer;
+  });
   const gate = await db.as('owner').reserve();
   await gate`begin`;
   await gate`lock table app_public.goals in access exclusive mode`;

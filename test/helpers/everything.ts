@@ -104,6 +104,11 @@ export async function giveEverything(sql: Sql, userId: string): Promise<void> {
       `${day}, n / 3, ${at}`,
     ),
     rows(
+      'user_endpoints',
+      'id, kind, address, label, created_at',
+      `${made('endpoint')}, 'sms', gen_random_uuid()::text, 'E ' || n, ${at}`,
+    ),
+    rows(
       'snapshots',
       'id, name, content, taken_at',
       `${made('snapshot')}, 'S ' || n, jsonb_build_object('a', 1, 'b', 2, 'c', 3, 'd', 4), ${at}`,

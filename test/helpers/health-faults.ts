@@ -82,6 +82,18 @@ export const healthFaults: HealthFault[] = [
     findings: ['warning hold 1'],
   },
   {
+    check: 'message-routes',
+    title: 'a route by which no worker sends, alone in its step or not',
+    violate: `
+      insert into app_private.delivery_channels (name, protocol)
+      values ('ses', 'smtp'), ('relay', 'http');
+      insert into app_private.send_workers (channel) values ('http'), ('relay');
+      insert into app_private.message_routes (message_type, step, channel) values
+        ('BIRTHDAY', 1, 'ses'), ('BIRTHDAY', 1, 'relay'), ('BIRTHDAY', 2, 'http'),
+        ('ANNIVERSARY', 1, 'ses');`,
+    findings: ['critical ANNIVERSARY by ses', 'warning BIRTHDAY by ses'],
+  },
+  {
     check: 'untranslated-locales',
     title: 'a language that enough people read, and not English, nor one with a text',
     violate: `
