@@ -1,5 +1,5 @@
 --! Previous: sha1:f178252d5e3ed490cee10e9ec35ada5338b84a9d
---! Hash: sha1:c2251794ac7094c38ccd65b966ca873af6cf4f7a
+--! Hash: sha1:0860f4e75121aba184424d419089b13b46f08eb3
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 
@@ -732,7 +732,7 @@ begin
         and job.priority = -channel.lane
         -- Not what a person holds.
         and job.start_after < now() + interval '1 day'
-      order by job.created_on, job.id
+      order by job.created_on
       limit p_limit
       for update skip locked
     ) as job

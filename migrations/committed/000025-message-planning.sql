@@ -1,5 +1,5 @@
---! Previous: sha1:c2251794ac7094c38ccd65b966ca873af6cf4f7a
---! Hash: sha1:017c0a8ee484229ff67311b7a273843c214543b1
+--! Previous: sha1:0860f4e75121aba184424d419089b13b46f08eb3
+--! Hash: sha1:65a76157c2391e71f30267dee1ad417a3a27bd2c
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 

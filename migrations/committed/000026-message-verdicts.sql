@@ -1,5 +1,5 @@
---! Previous: sha1:017c0a8ee484229ff67311b7a273843c214543b1
---! Hash: sha1:2ffc14915993f7dc1f6fa0b3306b67709f2b9366
+--! Previous: sha1:65a76157c2391e71f30267dee1ad417a3a27bd2c
+--! Hash: sha1:ef953c0300a95469d98b3af5b02f390bad13bbbb
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2ffc14915993f7dc1f6fa0b3306b67709f2b9366
---! Hash: sha1:dcedcf79f81c58a023f92a1e70b22ae51a2532ba
+--! Previous: sha1:ef953c0300a95469d98b3af5b02f390bad13bbbb
+--! Hash: sha1:a509247af22050d5e583128416ba58813a85759c
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

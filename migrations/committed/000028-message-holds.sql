@@ -1,5 +1,5 @@
---! Previous: sha1:dcedcf79f81c58a023f92a1e70b22ae51a2532ba
---! Hash: sha1:17f149905786ffde69282f97242e772efdb07c9f
+--! Previous: sha1:a509247af22050d5e583128416ba58813a85759c
+--! Hash: sha1:852d05774df9199e79544f79cdac58cd65055b8a
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

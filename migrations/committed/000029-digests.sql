@@ -1,5 +1,5 @@
---! Previous: sha1:17f149905786ffde69282f97242e772efdb07c9f
---! Hash: sha1:4ebebb882e606cf526baddc5230fda4606dbea12
+--! Previous: sha1:852d05774df9199e79544f79cdac58cd65055b8a
+--! Hash: sha1:0b468a7fb88207e2455904ffa7d8c4dfb3f2dbb5
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4ebebb882e606cf526baddc5230fda4606dbea12
---! Hash: sha1:68452adf6278667cd5e8d28d6e6052addadf6a63
+--! Previous: sha1:0b468a7fb88207e2455904ffa7d8c4dfb3f2dbb5
+--! Hash: sha1:6195ae62ff365e93486da05472761f37ce24122b
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 
@@ -57,7 +57,7 @@ as $$
     select due.id
     from unnest(p_lanes) with ordinality as wanted (lane, place)
     cross join lateral (
-      select job.id, job.created_on
+      select job.id
       from pgboss.job
       where job.name = 'message-send'
         and job.state < 'active'
@@ -65,7 +65,8 @@ as $$
         and job.priority = -wanted.lane
         and job.start_after <= now()
         and not ops.is_fenced()
-      order by job.created_on, job.id
+      -- The index has this order: of a million that wait, only these are read.
+      order by job.created_on
       limit p_limit
       for update skip locked
     ) as due
@@ -489,6 +490,7 @@ create or replace function app_private.find_claims(p_jobs jsonb) returns table (
   status text,
   job_id uuid,
   retry_count integer,
+  error_message text,
   attempted_at timestamptz,
   message_type text,
   delivery_date date,
@@ -506,6 +508,7 @@ language sql stable
 as $$
   select message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
     message_logs.status, message_logs.job_id, message_logs.retry_count,
+    message_logs.error_message,
     message_logs.attempted_at, message_logs.message_type, message_logs.delivery_date,
     message_logs.hold_id, message_logs.recipient_email, message_logs.recipient_name,
     message_logs.payload, message_logs.turn_at, message_logs.route_step,
@@ -531,6 +534,8 @@ as $$
     and message_logs.scheduled_send_time = given.scheduled_send_time
     and message_logs.job_id = given.job_id
   where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+  -- Alone, so that no other join is before it: each message is found by its whole key.
+  offset 0
 $$;
 
 comment on function app_private.find_claims(jsonb) is
@@ -633,7 +638,7 @@ create or replace function app_private.decide_claims(
   scheduled_send_time timestamptz,
   job_id uuid,
   status text,
-  attempted_at timestamptz,
+  lost_attempt jsonb,
   uncertain_since timestamptz,
   next_status text,
   reason text,
@@ -651,8 +656,13 @@ create or replace function app_private.decide_claims(
 language sql stable
 as $$
   select found.user_id, found.id, found.scheduled_send_time, found.job_id, found.status,
-    found.attempted_at, found.uncertain_since, outcome.status,
+    case when found.status = 'SENDING' then pg_catalog.jsonb_build_object(
+      'started_at', found.attempted_at, 'error', 'the worker died in the call') end,
+    found.uncertain_since, outcome.status,
     case
+      when outcome.status = 'SENDING' then found.error_message
+      when outcome.status = 'UNKNOWN'
+        then pg_catalog.concat_ws('; ', found.error_message, decision.reason)
       when outcome.status = decision.status then decision.reason
       when onward.lane is not null then 'goes by the next channel of its route: ' || decision.reason
       else 'waits for its turn: the domain of the address takes only so many messages'
@@ -679,9 +689,12 @@ as $$
     on rules.user_id = found.user_id
     and rules.message_type = found.message_type
   cross join lateral (
-    select app_private.suppression(
-        rules.email, rules.is_optional, channel.address_kind = 'email') as suppression,
-      app_private.held_by(found.message_type, p_channel, rules.timezone) as hold,
+    select case when (select exists (select from app_private.address_states))
+        then app_private.suppression(rules.email, rules.is_optional,
+          channel.address_kind = 'email') end as suppression,
+      case when (select exists (
+          select from app_private.message_holds where message_holds.released_at is null))
+        then app_private.held_by(found.message_type, p_channel, rules.timezone) end as hold,
       case channel.address_kind when 'email' then rules.email end as email,
       case when channel.address_kind <> 'email' then app_private.endpoints_of(
         found.user_id, channel.address_kind, channel.public_key) end as endpoints,
@@ -932,14 +945,17 @@ begin
   if p_worker is null then
     return p_jobs;
   end if;
-  select array_agg(job.id)
+  -- Not a join: planned while the queue is short, it would read all of it when it is long.
+  select array_agg(given.job_id)
   into own
   from jsonb_to_recordset(p_jobs) as given (job_id uuid)
-  inner join pgboss.job
-    on job.name = 'message-send'
-    and job.id = given.job_id
-  where job.state = 'active'
-    and job.group_tier = p_worker::text;
+  where p_worker::text = (
+    select job.group_tier
+    from pgboss.job
+    where job.name = 'message-send'
+      and job.id = given.job_id
+      and job.state = 'active'
+  );
   if cardinality(own) = jsonb_array_length(p_jobs) then
     return p_jobs;
   end if;
@@ -1025,17 +1041,12 @@ begin
         then clock_timestamp() else message_logs.attempted_at end,
       -- The worker that made this attempt died, so it is recorded here.
       retry_count = message_logs.retry_count + (decided.status = 'SENDING')::integer,
-      attempts = case when decided.status = 'SENDING'
-        then coalesce(message_logs.attempts, '[]') || jsonb_build_array(jsonb_build_object(
-          'started_at', decided.attempted_at, 'error', 'the worker died in the call'))
-        else message_logs.attempts end,
+      attempts = case when decided.lost_attempt is null then message_logs.attempts
+        else coalesce(message_logs.attempts, '[]') || decided.lost_attempt end,
       channel = case decided.next_status
         when 'SENDING' then p_channel else message_logs.channel end,
       recipient_email = decided.recipient_email, recipient_name = decided.recipient_name,
-      error_message = case decided.next_status
-        when 'SENDING' then message_logs.error_message
-        when 'UNKNOWN' then concat_ws('; ', message_logs.error_message, decided.reason)
-        else decided.reason end
+      error_message = decided.reason
     from decided
     where message_logs.user_id = decided.user_id
       and message_logs.id = decided.id
@@ -1048,10 +1059,10 @@ begin
         then app_private.layout_of(message_logs) end as layout_id
   ),
   finished as (
-    delete from pgboss.job using unnest(job_ids) as given (job_id)
+    delete from pgboss.job
     where job.name = 'message-send'
-      and job.id = given.job_id
-      and given.job_id not in (
+      and job.id = any (job_ids)
+      and job.id not in (
         select decided.job_id from decided where next_status in ('SENDING', 'QUEUED'))
   ),
   held as (

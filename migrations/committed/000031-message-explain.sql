@@ -1,5 +1,5 @@
---! Previous: sha1:68452adf6278667cd5e8d28d6e6052addadf6a63
---! Hash: sha1:01e317f1b7f91e18746590e82fa1cf6587cab3fd
+--! Previous: sha1:6195ae62ff365e93486da05472761f37ce24122b
+--! Hash: sha1:a44164f366bd636de8bd2fa68cd7135abfc608b4
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:01e317f1b7f91e18746590e82fa1cf6587cab3fd
---! Hash: sha1:2f1520a8539bbba4b8353df5cabc4dddab639685
+--! Previous: sha1:a44164f366bd636de8bd2fa68cd7135abfc608b4
+--! Hash: sha1:ff158f366d08534dfeb4e0f4a6663c7fd7f457d4
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2f1520a8539bbba4b8353df5cabc4dddab639685
---! Hash: sha1:8ef79ddbec74b47bc2cfc9c371c3e2c1d64ee72f
+--! Previous: sha1:ff158f366d08534dfeb4e0f4a6663c7fd7f457d4
+--! Hash: sha1:adf0d72237913f6944e9c793eb7550c7323e4c5c
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8ef79ddbec74b47bc2cfc9c371c3e2c1d64ee72f
---! Hash: sha1:5727246dfab9c8791c74cc49799b46e0eb20d949
+--! Previous: sha1:adf0d72237913f6944e9c793eb7550c7323e4c5c
+--! Hash: sha1:b6829b827e3712a20764e17a77f33890fdf4386c
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5727246dfab9c8791c74cc49799b46e0eb20d949
---! Hash: sha1:94693650e0739dbc5cd6b638dcd14f25374eee7a
+--! Previous: sha1:b6829b827e3712a20764e17a77f33890fdf4386c
+--! Hash: sha1:7565dfb4c5736afed88a04d77678c4141f8d966e
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:94693650e0739dbc5cd6b638dcd14f25374eee7a
---! Hash: sha1:38200e47990fe9e8bea076252c8cfff834fba164
+--! Previous: sha1:7565dfb4c5736afed88a04d77678c4141f8d966e
+--! Hash: sha1:c3ddab2b137e4bf2e2d367b993d5d3d3b9a724a9
 --! Message: live
 --! Baseline: topics/36-live.sql
 

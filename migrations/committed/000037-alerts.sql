@@ -1,5 +1,5 @@
---! Previous: sha1:38200e47990fe9e8bea076252c8cfff834fba164
---! Hash: sha1:196788f452a149eb912285878008a85270518d5d
+--! Previous: sha1:c3ddab2b137e4bf2e2d367b993d5d3d3b9a724a9
+--! Hash: sha1:69f5e15a03e95d82a11226e248f492c0149de8c5
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

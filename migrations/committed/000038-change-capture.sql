@@ -1,5 +1,5 @@
---! Previous: sha1:196788f452a149eb912285878008a85270518d5d
---! Hash: sha1:c0f98c438f0c68a4de0c8ac1023f3672097d0591
+--! Previous: sha1:69f5e15a03e95d82a11226e248f492c0149de8c5
+--! Hash: sha1:97a96a4e92e5dd3a5dbcce8a7e2704dc47b65ffa
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c0f98c438f0c68a4de0c8ac1023f3672097d0591
---! Hash: sha1:5cf13a4c525021ac468a30e9bcc62be7caac55ad
+--! Previous: sha1:97a96a4e92e5dd3a5dbcce8a7e2704dc47b65ffa
+--! Hash: sha1:c51cc708b0af4b8c3850f6fc26d7780b8ef289d8
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5cf13a4c525021ac468a30e9bcc62be7caac55ad
---! Hash: sha1:00f763fc1bf759dcdfd64e407ae641e9858c2b3c
+--! Previous: sha1:c51cc708b0af4b8c3850f6fc26d7780b8ef289d8
+--! Hash: sha1:aa18fe074dcd4734311d91556c424d4d0bf7b49d
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

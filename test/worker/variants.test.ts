@@ -76,16 +76,14 @@ afterEach(async () => {
     await sql`delete from app_private.delivery_channels where protocol is not null`;
     await sql`
       update app_private.message_types
-      set belated_as = null, day_group = null, priority = 0, combined_as = null`;
+      set belated_as = null, late_policy = 'window', day_group = null, priority = 0, combined_as = null`;
     await sql`delete from app_private.message_types where label = 'a text'`;
   });
 });
 
-test('after its local day a message says that it is belated', async () => {
-  await addText('BIRTHDAY_BELATED', 'You turned {{age}} yesterday, {{first_name}}.');
-  await db.as('owner')`
-    update app_private.message_types set belated_as = 'BIRTHDAY_BELATED' where type = 'BIRTHDAY'`;
-  // A zone where midnight was within the hour: what was due at 23:59 is late, in the window.
+/** Two users whose message is due: Due0's since the last minute of yesterday, where he is. */
+async function createBelated(): Promise<void> {
+  // A zone where midnight was within the hour: what was due at 23:59 is in the late window.
   const hour = new Date().getUTCHours();
   const zone = hour <= 12 ? `Etc/GMT+${hour}` : `Etc/GMT-${24 - hour}`;
   const users = await createDue(db.as('owner'), 2);
@@ -95,6 +93,33 @@ test('after its local day a message says that it is belated', async () => {
       '1988' || to_char(now() at time zone ${zone} - interval '1 day', '-MM-DD'))::date
     where id = ${users[0]?.id ?? ''}`;
   await tick();
+}
+
+test('a message that is of use on its day only is not sent after it', async () => {
+  await db.as('owner')`
+    update app_private.message_types set late_policy = 'day' where type = 'BIRTHDAY'`;
+  await createBelated();
+  await work();
+  const rows = await eventually(async () => {
+    const found = await db.as('owner')<{ status: string; why: string | null }[]>`
+      select status, error_message as why from app_public.message_logs order by status`;
+    return found.every(({ status }) => status === 'SENT' || status === 'EXPIRED') && found;
+  });
+  expect(rows).toEqual([
+    {
+      status: 'EXPIRED',
+      why: expect.stringMatching(/^not sent until .+, the end of its late window$/),
+    },
+    { status: 'SENT', why: null },
+  ]);
+  expect(said()).toEqual(["Hey, Due1, it's your birthday! Have a great day."]);
+});
+
+test('after its local day a message says that it is belated', async () => {
+  await addText('BIRTHDAY_BELATED', 'You turned {{age}} yesterday, {{first_name}}.');
+  await db.as('owner')`
+    update app_private.message_types set belated_as = 'BIRTHDAY_BELATED' where type = 'BIRTHDAY'`;
+  await createBelated();
   await work();
   await settled(2);
   expect(said().toSorted()).toEqual([

@@ -158,4 +158,11 @@ export const mutants: Mutant[] = [
     replace: 'and true',
     tests: variants,
   },
+  {
+    fault: 'each batch sorts all that wait',
+    file: sqlFunction('app_private/take_send_jobs'),
+    find: 'order by job.created_on\n',
+    replace: 'order by job.created_on, job.id\n',
+    tests: ['db/messages/queue-reads'],
+  },
 ];
