@@ -1,5 +1,5 @@
 --! Previous: sha1:2ce067c6c5b136a42ecbc0d0bc459954d513bf2d
---! Hash: sha1:02ba688c8165a2d94104e96e8733cdcf100b7daa
+--! Hash: sha1:4e045eb9a453052d1df43749cd2e19852c0c394d
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 
@@ -407,6 +407,10 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'DELETE' and tg_table_name = 'message_templates' then
+    delete from app_private.template_trials
+    where (message_type, locale) = (old.message_type, old.locale);
+  end if;
   update app_private.message_types
   set rerender_after = '00000000-0000-0000-0000-000000000000'
   where type in (
@@ -417,8 +421,37 @@ end
 $$;
 
 comment on function app_private.tg_message_templates__rerender() is
-  'Has the planner write a changed text into the messages that are planned.';
+  'Has the planner write a changed text into the messages that are planned. The trials of a text go with it.';
 --! EndIncluded functions/app_private/tg_message_templates__rerender.sql
+--! Included functions/app_private/tg_template_trials__validate.sql
+-- After the statement's rows are there. Two people who try versions at the same time wait
+-- for each other: both lock the text.
+create or replace function app_private.tg_template_trials__validate() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  total integer;
+begin
+  perform from app_private.message_templates
+  where (message_type, locale) = (new.message_type, new.locale)
+  for no key update;
+  select sum(percent)
+  into total
+  from app_private.template_trials
+  where (message_type, locale) = (new.message_type, new.locale);
+  if total > 99 then
+    raise exception 'trials of % in % would be for % percent of the users', new.message_type,
+      new.locale, total
+      using errcode = 'GW044', hint = '99 at most: some have the text in force. Publishing a version for all ends trials.';
+  end if;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_template_trials__validate() is
+  'Refuses trials that leave no user for the text in force.';
+--! EndIncluded functions/app_private/tg_template_trials__validate.sql
 
 -- The HTML around messages. A changed layout is a new row, which new versions of texts take:
 -- what is sent again looks as it did.
@@ -535,8 +568,6 @@ create table app_private.message_templates (
   html_compiled text generated always as (app_hidden.compile_html(html)) stored,
   version integer not null default 1,
   previous_version integer,
-  trial_version integer,
-  trial_percent integer,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint message_templates_pkey primary key (message_type, locale),
@@ -548,18 +579,8 @@ create table app_private.message_templates (
   constraint message_templates_body_check check (length(body) between 1 and 4000),
   constraint message_templates_html_length_check check (length(html) between 1 and 20000),
   constraint message_templates_subject_check
-    check (length(subject) between 1 and 200 and subject !~ '[[:cntrl:]]'),
-  constraint message_templates_trial_check
-    check (num_nulls(trial_version, trial_percent) in (0, 2)
-      and (trial_percent is null or trial_percent between 1 and 99)),
-  constraint message_templates_trial_version_fkey
-    foreign key (message_type, locale, trial_version)
-    references app_private.template_versions
+    check (length(subject) between 1 and 200 and subject !~ '[[:cntrl:]]')
 );
-
-create index message_templates_trial_version_idx_where_trial
-  on app_private.message_templates (message_type, locale, trial_version)
-  where trial_version is not null;
 
 alter table app_private.message_templates enable row level security;
 
@@ -597,10 +618,35 @@ comment on column app_private.message_templates.locale is
 comment on column app_private.message_templates.version is 'The version of this text.';
 comment on column app_private.message_templates.previous_version is
   'The version that was in force before; null when there was none.';
-comment on column app_private.message_templates.trial_version is
-  'A version that trial_percent of the users get instead; null when there is no trial.';
-comment on column app_private.message_templates.trial_percent is
-  'Of 100 users so many get trial_version, always the same ones.';
+
+-- Versions that some users get instead of the text in force.
+create table app_private.template_trials (
+  message_type text not null,
+  locale text not null,
+  version integer not null,
+  percent integer not null,
+  constraint template_trials_pkey primary key (message_type, locale, version),
+  constraint template_trials_version_fkey foreign key (message_type, locale, version)
+    references app_private.template_versions,
+  constraint template_trials_percent_check check (percent between 1 and 99)
+);
+
+alter table app_private.template_trials enable row level security;
+
+create constraint trigger _200_validate
+  after insert or update on app_private.template_trials
+  for each row execute function app_private.tg_template_trials__validate();
+
+create trigger _900_rerender after insert or update or delete on app_private.template_trials
+  for each row execute function app_private.tg_message_templates__rerender();
+
+create trigger _910_audit after insert or update or delete on app_private.template_trials
+  for each row execute function app_private.tg__audit('messages.trial');
+
+comment on table app_private.template_trials is
+  'Trials: versions that a share of the users get, always the same ones. The text in force is for the others.';
+comment on column app_private.template_trials.percent is
+  'Of 100 users so many get it. All trials of a text together are for 99 at most.';
 
 -- Versions that are to be in force from an instant on.
 create table app_private.template_releases (
@@ -635,8 +681,9 @@ comment on column app_private.template_releases.done_at is
   'When it was published; null while it waits.';
 
 --! Included functions/app_private/choose_template.sql
--- The longest locale that the user's begins with, else English. Of a trial, a user always
--- gets the same version.
+-- The longest locale that the user's begins with, else English. Each user has a number from 0
+-- to 99, which another set of trials deals anew, and the trials take these in their order: so
+-- a user always gets the same version, and one more trial moves no user of the others.
 --
 -- Without SET, so that it becomes part of the query around it.
 create or replace function app_private.choose_template(
@@ -659,12 +706,28 @@ as $$
       pg_catalog.length(message_templates.locale) desc
     limit 1
   ) as chosen
-  left join app_private.template_versions as trial
-    on trial.message_type = chosen.message_type
-    and trial.locale = chosen.locale
-    and trial.version = chosen.trial_version
-    and pg_catalog.abs(pg_catalog.hashtextextended(
-        p_user_id::text || chosen.trial_version, 0) % 100) < chosen.trial_percent
+  left join lateral (
+    select template_versions.*
+    from (
+      select trials.version, trials.percent,
+        sum(trials.percent) over (order by trials.version) as up_to,
+        min(trials.version) over () as first_version
+      from app_private.template_trials as trials
+      where trials.message_type = chosen.message_type
+        and trials.locale = chosen.locale
+    ) as shares
+    inner join app_private.template_versions
+      on template_versions.message_type = chosen.message_type
+      and template_versions.locale = chosen.locale
+      and template_versions.version = shares.version
+    cross join lateral (
+      select pg_catalog.abs(pg_catalog.hashtextextended(
+        p_user_id::text || shares.first_version, 0) % 100)
+    ) as dealt (number)
+    where (select exists (select from app_private.template_trials))
+      and dealt.number >= shares.up_to - shares.percent
+      and dealt.number < shares.up_to
+  ) as trial on true
 $$;
 
 comment on function app_private.choose_template(text, text, uuid) is
@@ -752,7 +815,7 @@ comment on function ops.draft_template(text, text, text, text, text, text) is
 --! EndIncluded functions/ops/draft_template.sql
 --! Included functions/app_private/put_template_into_force.sql
 -- The text is checked as any text of message_templates is. A version that is in force for a
--- share of the users is a trial beside the one in force.
+-- share of the users is a trial beside the one in force, and beside other trials.
 create or replace function app_private.put_template_into_force(
   p_message_type text, p_locale text, p_version integer, p_percent integer default 100
 ) returns void
@@ -782,24 +845,28 @@ begin
     values (p_message_type, p_locale, wanted.subject, wanted.body, wanted.html, p_version)
     on conflict (message_type, locale) do update
     set subject = excluded.subject, body = excluded.body, html = excluded.html,
-      version = excluded.version, trial_version = null,
-      trial_percent = null;
+      version = excluded.version;
+    delete from app_private.template_trials
+    where (template_trials.message_type, template_trials.locale) = (p_message_type, p_locale);
   else
-    update app_private.message_templates
-    set trial_version = p_version, trial_percent = p_percent
-    where (message_templates.message_type, message_templates.locale)
-      = (p_message_type, p_locale);
-    if not found then
+    if not exists (
+      select from app_private.message_templates
+      where (message_templates.message_type, message_templates.locale)
+        = (p_message_type, p_locale))
+    then
       raise exception 'there is no text of % in % beside which to try a version',
         p_message_type, p_locale
         using errcode = 'GW044', hint = 'Publish it for all.';
     end if;
+    insert into app_private.template_trials (message_type, locale, version, percent)
+    values (p_message_type, p_locale, p_version, p_percent)
+    on conflict (message_type, locale, version) do update set percent = excluded.percent;
   end if;
 end
 $$;
 
 comment on function app_private.put_template_into_force(text, text, integer, integer) is
-  'Makes a version the text of all, or the trial of a percentage of the users.';
+  'Makes a version the text of all, which ends trials, or the trial of a percentage of the users. Raises GW044 when there is no such version or text, or trials would take all users.';
 --! EndIncluded functions/app_private/put_template_into_force.sql
 --! Included functions/app_private/publish_due_templates.sql
 create or replace function app_private.publish_due_templates(

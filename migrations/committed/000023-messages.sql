@@ -1,5 +1,5 @@
---! Previous: sha1:02ba688c8165a2d94104e96e8733cdcf100b7daa
---! Hash: sha1:f178252d5e3ed490cee10e9ec35ada5338b84a9d
+--! Previous: sha1:4e045eb9a453052d1df43749cd2e19852c0c394d
+--! Hash: sha1:bf8762ec36bcb7e62f9baf521ecd097ca21dafa7
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

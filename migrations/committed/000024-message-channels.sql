@@ -1,5 +1,5 @@
---! Previous: sha1:f178252d5e3ed490cee10e9ec35ada5338b84a9d
---! Hash: sha1:0860f4e75121aba184424d419089b13b46f08eb3
+--! Previous: sha1:bf8762ec36bcb7e62f9baf521ecd097ca21dafa7
+--! Hash: sha1:ad18b16bcf0a7f7b9be9c1857772a43a03ac13a1
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 
@@ -10,6 +10,27 @@
  * worker has. A route names other channels for a type: in order, and by weight among vendors
  * of one step.
  */
+
+--! Included functions/app_private/tg_delivery_channels__release.sql
+-- Messages that wait for a channel that is deleted would wait for ever.
+create or replace function app_private.tg_delivery_channels__release() returns trigger
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update pgboss.job
+  set priority = 0
+  where job.name = 'message-send'
+    and job.state < 'active'
+    and not job.blocked
+    and job.priority = -old.lane;
+  return null;
+end
+$$;
+
+comment on function app_private.tg_delivery_channels__release() is
+  'Has messages that wait for a deleted channel go as they would without a route.';
+--! EndIncluded functions/app_private/tg_delivery_channels__release.sql
 
 -- One row for each channel: its limits, and whether anybody answers there.
 create table app_private.delivery_channels (
@@ -138,6 +159,9 @@ comment on column app_private.delivery_channels.permits is
   'How many messages the limit allowed at permits_at.';
 comment on column app_private.delivery_channels.permits_at is
   'When permits were last taken.';
+
+create trigger _500_release after delete on app_private.delivery_channels
+  for each row execute function app_private.tg_delivery_channels__release();
 
 --! Included functions/app_private/delivery_channel.sql
 create or replace function app_private.delivery_channel(p_name text)
@@ -496,7 +520,7 @@ comment on function app_public.push_public_key() is
 -- Definer: users write no addresses, since the worker posts there. A browser has one owner:
 -- who signs in at another's browser takes its notifications over.
 create or replace function app_public.register_push_endpoint(
-  address text, public_key text, auth text, label text default ''
+  address text, public_key text, auth text
 ) returns app_public.user_endpoints
 language plpgsql volatile strict security definer
 set search_path = pg_catalog, pg_temp
@@ -534,14 +558,15 @@ begin
       using errcode = 'GW002', column = 'auth';
   end if;
 
-  insert into app_public.user_endpoints (user_id, kind, address, keys, label, verified_at)
+  insert into app_public.user_endpoints (user_id, kind, address, keys, verified_at)
   values (caller, 'push', register_push_endpoint.address, jsonb_build_object(
       'p256dh', register_push_endpoint.public_key, 'auth', register_push_endpoint.auth,
-      'application_key', app_public.push_public_key()),
-    register_push_endpoint.label, now())
+      'application_key', app_public.push_public_key()), now())
   on conflict (kind, address) do update
-  set user_id = excluded.user_id, keys = excluded.keys, label = excluded.label,
-    verified_at = excluded.verified_at
+  set user_id = excluded.user_id, keys = excluded.keys,
+    verified_at = excluded.verified_at,
+    label = case when user_endpoints.user_id = excluded.user_id
+      then user_endpoints.label else '' end
   returning * into endpoint;
 
   -- A message goes to all of them.
@@ -560,9 +585,9 @@ begin
 end
 $$;
 
-grant execute on function app_public.register_push_endpoint(text, text, text, text)
+grant execute on function app_public.register_push_endpoint(text, text, text)
   to app_user;
-comment on function app_public.register_push_endpoint(text, text, text, text) is
+comment on function app_public.register_push_endpoint(text, text, text) is
   'Registers this browser for notifications, with what PushSubscription.toJSON() gives. A '
   'browser has one owner, whoever registered it last, and a user at most 10: the oldest '
   'goes. Raises VALIDATION_FAILED for an address of no known push service, or wrong keys.';
@@ -708,7 +733,7 @@ comment on function app_private.is_by_mail_alone(text) is
 --! Included functions/app_private/move_waiting_jobs.sql
 -- A vendor that is down keeps no message that another of its step can send. What waits for
 -- a retry goes at once. What may have been delivered stays: the other vendor does not know
--- its key.
+-- its key. A type that has lost its routes goes as it would without.
 create or replace function app_private.move_waiting_jobs(p_limit integer default 10000)
 returns integer
 language plpgsql volatile
@@ -717,7 +742,13 @@ as $$
 declare
   moved integer;
 begin
-  if not exists (select from app_private.message_routes) then
+  if not exists (
+    select from pgboss.job
+    where job.name = 'message-send'
+      and job.state < 'active'
+      and not job.blocked
+      and job.priority < 0
+  ) then
     return 0;
   end if;
   with waiting as materialized (
@@ -739,7 +770,7 @@ begin
     where app_private.why_not_sending(channel) is not null
   ),
   chosen as (
-    select waiting.id, route.lane
+    select waiting.id, destination.lane
     from waiting
     inner join app_public.message_logs
       on message_logs.user_id = (waiting.data ->> 'user_id')::uuid
@@ -747,12 +778,19 @@ begin
       and message_logs.scheduled_send_time
         = (waiting.data ->> 'scheduled_send_time')::timestamptz
       and message_logs.job_id = waiting.id
-    cross join lateral app_private.route_of(message_logs.user_id, message_logs.message_type,
-      coalesce(message_logs.route_step, 1)) as route
+    left join lateral app_private.route_of(message_logs.user_id, message_logs.message_type,
+      coalesce(message_logs.route_step, 1)) as route on true
+    cross join lateral (
+      select case when route.lane is not null then route.lane
+        when not exists (
+          select from app_private.message_routes
+          where message_routes.message_type = message_logs.message_type
+        ) then 0 end
+    ) as destination (lane)
     where message_logs.status in ('QUEUED', 'RETRYING')
       and message_logs.uncertain_since is null
       and message_logs.hold_id is null
-      and route.lane <> -waiting.priority
+      and destination.lane <> -waiting.priority
   ),
   written as (
     update pgboss.job

@@ -1,5 +1,5 @@
---! Previous: sha1:0860f4e75121aba184424d419089b13b46f08eb3
---! Hash: sha1:65a76157c2391e71f30267dee1ad417a3a27bd2c
+--! Previous: sha1:ad18b16bcf0a7f7b9be9c1857772a43a03ac13a1
+--! Hash: sha1:23769507f6b01af6bdf27663fc9a124fce65af9d
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 
@@ -313,6 +313,15 @@ as $$
       select onward.channel, onward.lane
       from app_private.route_of(queued.user_id, queued.message_type,
         coalesce(queued.route_step, 1)) as onward
+      union all
+      -- Who has no address for any step gets it by no other way: it is claimed, and says so.
+      (select message_routes.channel, delivery_channels.lane
+      from app_private.message_routes
+      inner join app_private.delivery_channels
+        on delivery_channels.name = message_routes.channel
+      where message_routes.message_type = queued.message_type
+      order by message_routes.step desc, message_routes.channel
+      limit 1)
       limit 1
     ) as route on (select exists (select from app_private.message_routes))
     returning 1

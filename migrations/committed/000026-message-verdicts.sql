@@ -1,5 +1,5 @@
---! Previous: sha1:65a76157c2391e71f30267dee1ad417a3a27bd2c
---! Hash: sha1:ef953c0300a95469d98b3af5b02f390bad13bbbb
+--! Previous: sha1:23769507f6b01af6bdf27663fc9a124fce65af9d
+--! Hash: sha1:58eaabe0a3382bf2a8c1487867fcb25decbc2bfe
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

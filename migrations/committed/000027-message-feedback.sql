@@ -1,5 +1,5 @@
---! Previous: sha1:ef953c0300a95469d98b3af5b02f390bad13bbbb
---! Hash: sha1:a509247af22050d5e583128416ba58813a85759c
+--! Previous: sha1:58eaabe0a3382bf2a8c1487867fcb25decbc2bfe
+--! Hash: sha1:4e92c2154bc4d6016ba8ad3530af960de2347131
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

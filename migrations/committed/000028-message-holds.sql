@@ -1,5 +1,5 @@
---! Previous: sha1:a509247af22050d5e583128416ba58813a85759c
---! Hash: sha1:852d05774df9199e79544f79cdac58cd65055b8a
+--! Previous: sha1:4e92c2154bc4d6016ba8ad3530af960de2347131
+--! Hash: sha1:fc0f3bd440bfd1e6d879b069f0e79e93a8409fce
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:852d05774df9199e79544f79cdac58cd65055b8a
---! Hash: sha1:0b468a7fb88207e2455904ffa7d8c4dfb3f2dbb5
+--! Previous: sha1:fc0f3bd440bfd1e6d879b069f0e79e93a8409fce
+--! Hash: sha1:6c2ac144ba2f27f17e90473f2fa0655437c8f5e2
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0b468a7fb88207e2455904ffa7d8c4dfb3f2dbb5
---! Hash: sha1:6195ae62ff365e93486da05472761f37ce24122b
+--! Previous: sha1:6c2ac144ba2f27f17e90473f2fa0655437c8f5e2
+--! Hash: sha1:fc0a77e168b109ab990161ef3cc743ec48b76123
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 
@@ -195,6 +195,7 @@ declare
   available double precision;
   counted_today bigint;
   room bigint;
+  waiting bigint;
   taken integer;
 begin
   if channel.circuit = 'closed' and channel.messages_per_second is null
@@ -245,6 +246,25 @@ begin
   if room <= 0 then
     return query select 0, 60000, false;
     return;
+  end if;
+  if room is not null then
+    -- What is taken and not used is missing for others meanwhile.
+    select count(*)
+    into waiting
+    from (
+      select from pgboss.job
+      where job.name = 'message-send'
+        and job.state < 'active'
+        and not job.blocked
+        and job.priority = any (select -lane from unnest(p_lanes) as lane)
+        and job.start_after <= instant
+      limit p_wanted
+    ) as due;
+    if waiting = 0 then
+      return query select 0, 100, false;
+      return;
+    end if;
+    room := least(room, waiting);
   end if;
   -- A bucket that holds one second's permits and fills evenly.
   available := case when channel.messages_per_second is null then p_wanted
@@ -709,19 +729,27 @@ as $$
   ) as lacking (address)
   cross join lateral app_private.message_decision(
     pg_catalog.now(),
-    coalesce(stopped.refusal, lacking.address,
+    coalesce(stopped.refusal,
+      case channel.address_kind when 'email' then lacking.address end,
       p_needless ->> found.id::text),
     rules.timezone, rules.quiet_from, rules.quiet_until,
     case rules.late_policy when 'day' then least(found.send_until, app_hidden.local_to_instant(
         (found.delivery_date + 1)::timestamp, rules.timezone))
       else found.send_until end,
     found.uncertain_since, channel.key_lifetime, found.retry_count, channel.max_attempts,
-    stopped.suppression, stopped.hold) as decision
-  left join lateral app_private.next_route(
-    found.user_id, found.id, found.scheduled_send_time, p_channel) as onward
-    on decision.status = 'CANCELED' and stopped.refusal is null and lacking.address is not null
-    or decision.status = 'SUPPRESSED'
+    -- Not canceled: it would be planned again.
+    coalesce(stopped.suppression,
+      case when channel.address_kind <> 'email' then lacking.address end),
+    stopped.hold) as decision
+  left join lateral (
+    select route.step, route.lane
+    from app_private.next_route(
+      found.user_id, found.id, found.scheduled_send_time, p_channel) as route
+    where decision.status in ('CANCELED', 'SUPPRESSED')
+      and stopped.refusal is null
+      and (lacking.address is not null or decision.status = 'SUPPRESSED')
       and app_private.suppression(rules.email, rules.is_optional, false) is null
+  ) as onward on true
   left join lateral (
     select (p_turns ->> found.id::text)::timestamptz
   ) as turn (turn_at) on decision.status = 'SENDING'
@@ -1224,12 +1252,15 @@ as $$
   ) as tries (counted)
   -- What the vendor, or the address, refuses for good may go another way. A vendor that
   -- refuses the sender, or is not there, loses the message to another one.
-  left join lateral app_private.next_route(
-    result.user_id, result.message_id, result.scheduled_send_time, p_channel,
-    p_is_beside => result.status = 'RETRYING') as onward
-    on result.is_uncertain is not true
+  left join lateral (
+    select route.step, route.lane
+    from app_private.next_route(
+      result.user_id, result.message_id, result.scheduled_send_time, p_channel,
+      p_is_beside => result.status = 'RETRYING') as route
+    where result.is_uncertain is not true
       and (result.status = 'FAILED' or result.status = 'RETRYING'
         and (result.verdict = 'channel' or result.code is null))
+  ) as onward on true
   -- Every function that changes many of these rows locks them in this order.
   order by result.user_id, result.message_id
 $$;

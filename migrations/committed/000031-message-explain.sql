@@ -1,5 +1,5 @@
---! Previous: sha1:6195ae62ff365e93486da05472761f37ce24122b
---! Hash: sha1:a44164f366bd636de8bd2fa68cd7135abfc608b4
+--! Previous: sha1:fc0a77e168b109ab990161ef3cc743ec48b76123
+--! Hash: sha1:de2a62319e0425f5a19fe273ade367d67e05ef42
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a44164f366bd636de8bd2fa68cd7135abfc608b4
---! Hash: sha1:ff158f366d08534dfeb4e0f4a6663c7fd7f457d4
+--! Previous: sha1:de2a62319e0425f5a19fe273ade367d67e05ef42
+--! Hash: sha1:c6c246b503d221a181f5de5ef4d1d92246fd5d1f
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

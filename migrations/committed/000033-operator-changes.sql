@@ -1,5 +1,5 @@
---! Previous: sha1:ff158f366d08534dfeb4e0f4a6663c7fd7f457d4
---! Hash: sha1:adf0d72237913f6944e9c793eb7550c7323e4c5c
+--! Previous: sha1:c6c246b503d221a181f5de5ef4d1d92246fd5d1f
+--! Hash: sha1:64ca13401ceb8896dbab22958e0e8d206cb5b0d9
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 
@@ -781,8 +781,14 @@ as $$
       as chosen on true
   )
   select known.message_type, known.locale, message_templates.version,
-    'version ' || message_templates.trial_version || ' for '
-      || message_templates.trial_percent || ' %',
+    (
+      select string_agg(
+        format('version %s for %s %%', template_trials.version, template_trials.percent),
+        ', ' order by template_trials.version)
+      from app_private.template_trials
+      where template_trials.message_type = known.message_type
+        and template_trials.locale = known.locale
+    ),
     known.latest,
     (
       select 'version ' || template_releases.version || ' at '
@@ -819,7 +825,7 @@ as $$
 $$;
 
 comment on function ops.template_status() is
-  'Each template with its version in force, its trial, its next release and how many users get it; and each locale that users have and no text.';
+  'Each template with its version in force, its trials, its next release and how many users get it; and each locale that users have and no text.';
 --! EndIncluded functions/ops/template_status.sql
 --! Included functions/ops/untranslated_locales.sql
 -- Definer: see message_status(). From one locale to the next by the index, and no further

@@ -1,5 +1,5 @@
---! Previous: sha1:adf0d72237913f6944e9c793eb7550c7323e4c5c
---! Hash: sha1:b6829b827e3712a20764e17a77f33890fdf4386c
+--! Previous: sha1:64ca13401ceb8896dbab22958e0e8d206cb5b0d9
+--! Hash: sha1:8e949e3c17fc00dc49b437f5b4d71410131a65e3
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b6829b827e3712a20764e17a77f33890fdf4386c
---! Hash: sha1:7565dfb4c5736afed88a04d77678c4141f8d966e
+--! Previous: sha1:8e949e3c17fc00dc49b437f5b4d71410131a65e3
+--! Hash: sha1:831136906fd23f7c2427ab7660c1ae991c37b9f9
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7565dfb4c5736afed88a04d77678c4141f8d966e
---! Hash: sha1:c3ddab2b137e4bf2e2d367b993d5d3d3b9a724a9
+--! Previous: sha1:831136906fd23f7c2427ab7660c1ae991c37b9f9
+--! Hash: sha1:56408a3de4708fae57a1618011c09e45a884a991
 --! Message: live
 --! Baseline: topics/36-live.sql
 

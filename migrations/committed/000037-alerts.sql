@@ -1,5 +1,5 @@
---! Previous: sha1:c3ddab2b137e4bf2e2d367b993d5d3d3b9a724a9
---! Hash: sha1:69f5e15a03e95d82a11226e248f492c0149de8c5
+--! Previous: sha1:56408a3de4708fae57a1618011c09e45a884a991
+--! Hash: sha1:d47caca7cea5e3b69bb67900188eb693020fc844
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:69f5e15a03e95d82a11226e248f492c0149de8c5
---! Hash: sha1:97a96a4e92e5dd3a5dbcce8a7e2704dc47b65ffa
+--! Previous: sha1:d47caca7cea5e3b69bb67900188eb693020fc844
+--! Hash: sha1:2b7b1895d42ddf75db7b6034f68a192bd87835a0
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

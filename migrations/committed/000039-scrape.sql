@@ -1,5 +1,5 @@
---! Previous: sha1:97a96a4e92e5dd3a5dbcce8a7e2704dc47b65ffa
---! Hash: sha1:c51cc708b0af4b8c3850f6fc26d7780b8ef289d8
+--! Previous: sha1:2b7b1895d42ddf75db7b6034f68a192bd87835a0
+--! Hash: sha1:65a0f8753e2441734166cae42932f1887927e41a
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

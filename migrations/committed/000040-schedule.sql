@@ -1,5 +1,5 @@
---! Previous: sha1:c51cc708b0af4b8c3850f6fc26d7780b8ef289d8
---! Hash: sha1:aa18fe074dcd4734311d91556c424d4d0bf7b49d
+--! Previous: sha1:65a0f8753e2441734166cae42932f1887927e41a
+--! Hash: sha1:382cfc97e5086f861e5b30493a840a5ad1060fee
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

@@ -10,4 +10,5 @@
 -- Cost: Counts the jobs that wait, by an index.
 select message_type, step, channel, weight, address_kind, coalesce(problem, '') as problem,
   workers, waiting, sent_today, warm_up_limit
-from ops.route_status();
+from ops.route_status()
+order by message_type, step, weight desc, channel;

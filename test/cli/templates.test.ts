@@ -104,6 +104,41 @@ describe('gw templates', { timeout: patience(60_000) }, () => {
     );
   });
 
+  test('several trials share the users, and publishing one for all ends them', async () => {
+    const ids = await planned(200);
+    const [first, second] = [
+      await draft('First {{first_name}}'),
+      await draft('Second {{first_name}}'),
+    ];
+    await json('publish', 'BIRTHDAY', 'en', String(first), '--percent', '30', '--yes');
+    const alone = await textsOf(ids);
+    await json('publish', 'BIRTHDAY', 'en', String(second), '--percent', '50', '--yes');
+    const texts = await textsOf(ids);
+    const of = (version: number) => texts.filter((text) => text.version === version).length;
+    // 60, 100 and 40 of 200, within four standard deviations.
+    expect(Math.abs(of(first) - 60)).toBeLessThan(26);
+    expect(Math.abs(of(second) - 100)).toBeLessThan(29);
+    // Who had the first one has it still.
+    expect(texts.map(({ version }) => version === first)).toEqual(
+      alone.map(({ version }) => version === first),
+    );
+    expect(await json('list', 'BIRTHDAY')).toContainEqual(
+      expect.objectContaining({
+        locale: 'en',
+        trial: `version ${first} for 30 %, version ${second} for 50 %`,
+      }),
+    );
+    const third = await draft('Third {{first_name}}');
+    const refused = await gw([
+      ...['publish', 'BIRTHDAY', 'en', String(third), '--percent', '20', '--yes'],
+    ]);
+    expect(refused.stderr).toContain(
+      'trials of BIRTHDAY in en would be for 100 percent of the users',
+    );
+    await json('publish', 'BIRTHDAY', 'en', String(third), '--yes');
+    expect(new Set((await textsOf(ids)).map(({ version }) => version))).toEqual(new Set([third]));
+  });
+
   test('publish --at waits for its time; the planner does it', async () => {
     const ids = await planned(2);
     const version = await draft('Later {{first_name}}');

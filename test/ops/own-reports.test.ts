@@ -107,6 +107,23 @@ describe('a report on our own parts', () => {
     );
   });
 
+  test('message-routes says by which channels a type leaves, and why one does not send', async () => {
+    const found = await rowsAfter(
+      `insert into app_private.delivery_channels (name, protocol, messages_per_second)
+       values ('ses', 'smtp', 0);
+       insert into app_private.message_routes (message_type, step, channel, weight)
+       values ('BIRTHDAY', 2, 'http', 100), ('BIRTHDAY', 1, 'ses', 300), ('BIRTHDAY', 1, 'push', 10)`,
+      'message-routes',
+    );
+    const route = (step: number, channel: string, weight: number, more: object = {}) =>
+      row({ message_type: 'BIRTHDAY', step, channel, weight, problem: '', ...more });
+    expect(found).toEqual([
+      route(1, 'ses', 300, { problem: 'it is stopped' }),
+      route(1, 'push', 10, { address_kind: 'push' }),
+      route(2, 'http', 100, { address_kind: 'email' }),
+    ]);
+  });
+
   test('schedule lists what is declared, also without pg_cron', async () => {
     const found = await rows('schedule');
     expect(found).toContainEqual(

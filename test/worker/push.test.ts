@@ -125,6 +125,19 @@ test('who has no browser, or only one that is gone, gets it by the next step', a
   expect(await db.as('owner')`select from app_private.address_states`).toHaveLength(0);
 });
 
+test('who has an address for no step gets nothing, by no other way, and once', async () => {
+  await db.as('owner')`delete from app_private.message_routes where step = 2`;
+  await work();
+  const [user] = (await createDue(db.as('owner'), 1)) as [DueUser];
+  await tick();
+  expect(await statusIs(user, 'SUPPRESSED')).toMatchObject({
+    error_message: 'the user has no address of the kind push',
+  });
+  await tick();
+  expect(await db.as('owner')`select from app_public.message_logs`).toHaveLength(1);
+  expect(vendor.deliveries).toEqual([]);
+});
+
 test('keys of which no point can be made are forgotten too', async () => {
   await work();
   const [user] = (await createDue(db.as('owner'), 1)) as [DueUser];

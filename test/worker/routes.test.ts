@@ -204,6 +204,30 @@ test('a stopped channel holds up nobody else', async () => {
   expect(await sent(40)).toEqual({ http: 20, ses: 20 });
 });
 
+test('what waits for a channel that loses its route, or is deleted, goes as without one', async () => {
+  await route([1, 'ses'], [2, 'relay']);
+  await db.as('owner')`select ops.limit_channel('ses', 0)`;
+  await work();
+  await planDue(db.as('owner'), 10);
+  await db.as('owner')`delete from app_private.message_routes`;
+  await tick();
+  expect(await sent(10)).toEqual({ http: 10 });
+
+  await db.as('owner')`delete from app_public.users`;
+  await route([1, 'ses']);
+  await planDue(db.as('owner'), 10);
+  await db.as('owner')`delete from app_private.message_routes`;
+  await worker?.close();
+  await db.as('owner')`delete from app_private.delivery_channels where name = 'ses'`;
+  const pace = { concurrency: 8, timeoutMs: 1_000 };
+  worker = await startWorker({
+    workerUrl: db.url('worker'),
+    channel: new HttpChannel(vendors.plain.url, pace),
+    log,
+  });
+  expect(await sent(10)).toEqual({ http: 10 });
+});
+
 test('a warm-up sends so many a day, to the message, and the rest goes to the others', async () => {
   await route([1, 'ses', 1000], [1, 'relay', 1]);
   await db.as('owner')`

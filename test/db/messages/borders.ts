@@ -141,19 +141,6 @@ export const borders: Record<string, Borders> = {
     inside: [{}, { html: "'x'", layout_id: '1' }],
     outside: [{ html: "'x'" }, { layout_id: '1' }],
   },
-  message_templates_trial_check: {
-    inside: [
-      {},
-      { trial_version: '1', trial_percent: '1' },
-      { trial_version: '1', trial_percent: '99' },
-    ],
-    outside: [
-      { trial_version: '1' },
-      { trial_percent: '1' },
-      { trial_version: '1', trial_percent: '0' },
-      { trial_version: '1', trial_percent: '100' },
-    ],
-  },
   message_types_base_column_check: {
     inside: [{ repeats: "'event'" }, { repeats: "'once'", base_column: "'x'" }],
     outside: [{ repeats: "'event'", base_column: "'x'" }, { repeats: "'once'" }],
@@ -188,5 +175,6 @@ export const borders: Record<string, Borders> = {
     outside: [{ repeats: "'once'", payload_schema: "'{}'" }],
   },
   template_releases_percent_check: range('percent', 1, 100),
+  template_trials_percent_check: range('percent', 1, 99),
   template_versions_version_check: atLeast('version', 1),
 };

@@ -112,8 +112,8 @@ export const mutants: Mutant[] = [
   {
     fault: 'the worker sends to a suppressed address',
     file: claims,
-    find: 'stopped.suppression, stopped.hold) as decision',
-    replace: 'null, stopped.hold) as decision',
+    find: 'coalesce(stopped.suppression,\n',
+    replace: 'coalesce(null,\n',
     tests: feedback,
   },
   {
@@ -271,5 +271,19 @@ export const mutants: Mutant[] = [
     find: 'is_by_mail_alone(message_rules.message_type)) is not null',
     replace: 'is_by_mail_alone(message_rules.message_type)) is null',
     tests: ['db/messages/simulate'],
+  },
+  {
+    fault: 'a user gets two trials',
+    file: sqlFunction('app_private/choose_template'),
+    find: 'and dealt.number < shares.up_to',
+    replace: 'and true',
+    tests: ['cli/templates'],
+  },
+  {
+    fault: 'one more trial moves users of another',
+    file: sqlFunction('app_private/choose_template'),
+    find: 'min(trials.version) over ()',
+    replace: 'max(trials.version) over ()',
+    tests: ['cli/templates'],
   },
 ];
