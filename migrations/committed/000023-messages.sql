@@ -1,5 +1,5 @@
 --! Previous: sha1:4e045eb9a453052d1df43749cd2e19852c0c394d
---! Hash: sha1:bf8762ec36bcb7e62f9baf521ecd097ca21dafa7
+--! Hash: sha1:4c99f702c1a9588d924e7333455f483d47d58387
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 
@@ -191,7 +191,7 @@ comment on column app_public.message_logs.uncertain_since is
 comment on column app_public.message_logs.send_until is
   'After this instant it is not sent any more; null means the late window after scheduled_send_time.';
 comment on column app_public.message_logs.channel is
-  'The channel of the latest attempt: http, smtp or file; null while there is none.';
+  'The channel of the latest attempt, a row of delivery_channels; null while there is none.';
 comment on column app_public.message_logs.provider_message_id is
   'The name that the vendor has for it, as its answer said; null when it said none.';
 comment on column app_public.message_logs.hold_id is

@@ -1,5 +1,5 @@
---! Previous: sha1:bf8762ec36bcb7e62f9baf521ecd097ca21dafa7
---! Hash: sha1:ad18b16bcf0a7f7b9be9c1857772a43a03ac13a1
+--! Previous: sha1:4c99f702c1a9588d924e7333455f483d47d58387
+--! Hash: sha1:e9ffffe8e9b9c05b6cb35dcb38ef5914725f176e
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 
@@ -514,7 +514,7 @@ $$;
 grant execute on function app_public.push_public_key() to app_user, app_anonymous;
 comment on function app_public.push_public_key() is
   'The applicationServerKey with which a browser subscribes to notifications (VAPID, RFC 8292), '
-  'in base64url; null while no worker sends any.';
+  'in base64url; null until a worker had such a key.';
 --! EndIncluded functions/app_public/push_public_key.sql
 --! Included functions/app_public/register_push_endpoint.sql
 -- Definer: users write no addresses, since the worker posts there. A browser has one owner:
@@ -610,6 +610,20 @@ $$;
 comment on function app_private.warm_up_limit(app_private.delivery_channels, date) is
   'How many messages a channel may send on a day, in UTC, of its warm-up; null when it has none.';
 --! EndIncluded functions/app_private/warm_up_limit.sql
+--! Included functions/app_private/warm_up_room.sql
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.warm_up_room(
+  p_channel app_private.delivery_channels, p_day date
+) returns bigint
+language sql immutable
+as $$
+  select app_private.warm_up_limit(p_channel, p_day)
+    - case when p_channel.counted_on = p_day then p_channel.counted else 0 end
+$$;
+
+comment on function app_private.warm_up_room(app_private.delivery_channels, date) is
+  'How many messages more a channel may send on a day, in UTC, of its warm-up; null when it has none.';
+--! EndIncluded functions/app_private/warm_up_room.sql
 --! Included functions/app_private/why_not_sending.sql
 -- A probe that is due needs a message. While no worker runs at all, nobody can tell who
 -- will.
@@ -624,10 +638,7 @@ as $$
     when p_channel.circuit <> 'closed' and p_channel.probe_after > pg_catalog.now()
       then 'the circuit is ' || p_channel.circuit
     when p_channel.messages_per_second = 0 then 'it is stopped'
-    when p_channel.warm_up_from is not null
-      and app_private.warm_up_limit(p_channel, (pg_catalog.now() at time zone 'UTC')::date)
-        <= case when p_channel.counted_on = (pg_catalog.now() at time zone 'UTC')::date
-          then p_channel.counted else 0 end
+    when app_private.warm_up_room(p_channel, (pg_catalog.now() at time zone 'UTC')::date) <= 0
       then 'it has sent what its warm-up allows today'
     when exists (select from app_private.send_workers)
       and not exists (
@@ -676,6 +687,44 @@ $$;
 comment on function app_private.route_of(uuid, text, integer, text) is
   'The channel by which a message of a type goes to a user, at a step or the first later one at which the user has an address; never by the last one. No row when the type has no such route.';
 --! EndIncluded functions/app_private/route_of.sql
+--! Included functions/app_private/lane_for.sql
+-- Who has no address for any step gets it by no other way: the last step claims it, and says
+-- so.
+create or replace function app_private.lane_for(
+  p_user_id uuid, p_message_type text, p_step integer, p_bound_to text
+) returns integer
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    (
+      select delivery_channels.lane
+      from app_private.message_routes
+      inner join app_private.delivery_channels
+        on delivery_channels.name = message_routes.channel
+      where message_routes.message_type = p_message_type
+        and message_routes.channel = p_bound_to
+      limit 1
+    ),
+    (
+      select route.lane
+      from app_private.route_of(p_user_id, p_message_type, coalesce(p_step, 1)) as route
+    ),
+    (
+      select delivery_channels.lane
+      from app_private.message_routes
+      inner join app_private.delivery_channels
+        on delivery_channels.name = message_routes.channel
+      where message_routes.message_type = p_message_type
+      order by message_routes.step desc, message_routes.channel
+      limit 1
+    ),
+    0)
+$$;
+
+comment on function app_private.lane_for(uuid, text, integer, text) is
+  'The lane in which a message waits: of the channel to which it is bound, since that may have delivered it; of its route from a step on; 0 when its type has no route.';
+--! EndIncluded functions/app_private/lane_for.sql
 --! Included functions/app_private/next_route.sql
 -- Without SET, so that it becomes part of the query around it. Where no type has routes, no
 -- message is looked for.

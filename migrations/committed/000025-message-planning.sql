@@ -1,5 +1,5 @@
---! Previous: sha1:ad18b16bcf0a7f7b9be9c1857772a43a03ac13a1
---! Hash: sha1:23769507f6b01af6bdf27663fc9a124fce65af9d
+--! Previous: sha1:e9ffffe8e9b9c05b6cb35dcb38ef5914725f176e
+--! Hash: sha1:04af17db831d87633d875d72522f1ac35a4b74e7
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 
@@ -278,7 +278,7 @@ as $$
     returning message_logs.user_id, message_logs.id, message_logs.scheduled_send_time,
       message_logs.message_type, message_logs.job_id, message_logs.route_step,
       case when message_logs.uncertain_since is not null then message_logs.channel end
-        as channel
+        as bound_to
   ),
   jobs as (
     insert into pgboss.job (id, name, data, priority, start_after, created_on, keep_until,
@@ -291,7 +291,9 @@ as $$
         'message_type', queued.message_type,
         'scheduled_send_time', queued.scheduled_send_time,
         'traceparent', app_hidden.current_traceparent())),
-      coalesce(-route.lane, 0),
+      case when (select exists (select from app_private.message_routes))
+        then -app_private.lane_for(queued.user_id, queued.message_type, queued.route_step,
+          queued.bound_to) else 0 end,
       greatest(queued.scheduled_send_time, p_not_before),
       -- pg-boss serves the oldest job first: let that be what is due first.
       least(queued.scheduled_send_time, now()),
@@ -302,28 +304,6 @@ as $$
       queue.dead_letter
     from queued
     cross join app_private.message_queue() as queue
-    left join lateral (
-      select message_routes.channel, delivery_channels.lane
-      from app_private.message_routes
-      inner join app_private.delivery_channels
-        on delivery_channels.name = message_routes.channel
-      where message_routes.message_type = queued.message_type
-        and message_routes.channel = queued.channel
-      union all
-      select onward.channel, onward.lane
-      from app_private.route_of(queued.user_id, queued.message_type,
-        coalesce(queued.route_step, 1)) as onward
-      union all
-      -- Who has no address for any step gets it by no other way: it is claimed, and says so.
-      (select message_routes.channel, delivery_channels.lane
-      from app_private.message_routes
-      inner join app_private.delivery_channels
-        on delivery_channels.name = message_routes.channel
-      where message_routes.message_type = queued.message_type
-      order by message_routes.step desc, message_routes.channel
-      limit 1)
-      limit 1
-    ) as route on (select exists (select from app_private.message_routes))
     returning 1
   )
   select count(*)::integer from jobs

@@ -1,5 +1,5 @@
---! Previous: sha1:23769507f6b01af6bdf27663fc9a124fce65af9d
---! Hash: sha1:58eaabe0a3382bf2a8c1487867fcb25decbc2bfe
+--! Previous: sha1:04af17db831d87633d875d72522f1ac35a4b74e7
+--! Hash: sha1:e5b694351635dd25254f33137909f774d387e060
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:58eaabe0a3382bf2a8c1487867fcb25decbc2bfe
---! Hash: sha1:4e92c2154bc4d6016ba8ad3530af960de2347131
+--! Previous: sha1:e5b694351635dd25254f33137909f774d387e060
+--! Hash: sha1:fb6ecf221768a1498a12106b4f6cee6be5bb80c4
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

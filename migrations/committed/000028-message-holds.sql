@@ -1,5 +1,5 @@
---! Previous: sha1:4e92c2154bc4d6016ba8ad3530af960de2347131
---! Hash: sha1:fc0f3bd440bfd1e6d879b069f0e79e93a8409fce
+--! Previous: sha1:fb6ecf221768a1498a12106b4f6cee6be5bb80c4
+--! Hash: sha1:b28bc6bed4eac4317929bea842acfc57a68649fc
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:fc0f3bd440bfd1e6d879b069f0e79e93a8409fce
---! Hash: sha1:6c2ac144ba2f27f17e90473f2fa0655437c8f5e2
+--! Previous: sha1:b28bc6bed4eac4317929bea842acfc57a68649fc
+--! Hash: sha1:7894642c8ca7f21a97b7dcc65d7852832b1f6d8e
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6c2ac144ba2f27f17e90473f2fa0655437c8f5e2
---! Hash: sha1:fc0a77e168b109ab990161ef3cc743ec48b76123
+--! Previous: sha1:7894642c8ca7f21a97b7dcc65d7852832b1f6d8e
+--! Hash: sha1:d3cc51ce73cefcb092f649316913b358e73a4c3f
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 
@@ -193,7 +193,6 @@ declare
   instant timestamptz;
   today date;
   available double precision;
-  counted_today bigint;
   room bigint;
   waiting bigint;
   taken integer;
@@ -241,8 +240,7 @@ begin
   end if;
 
   today := (instant at time zone 'UTC')::date;
-  counted_today := case when channel.counted_on = today then channel.counted else 0 end;
-  room := app_private.warm_up_limit(channel, today) - counted_today;
+  room := app_private.warm_up_room(channel, today);
   if room <= 0 then
     return query select 0, 60000, false;
     return;
@@ -279,7 +277,8 @@ begin
   update app_private.delivery_channels
   set permits = available - taken, permits_at = instant,
     counted_on = case when room is not null then today end,
-    counted = case when room is not null then counted_today + taken else 0 end
+    counted = case when room is null then 0
+      when channel.counted_on = today then channel.counted + taken else taken end
   where name = p_channel;
   return query select taken, 0, true;
 end
@@ -580,8 +579,8 @@ begin
   perform from app_private.domain_limits where channel = p_channel
   order by domain for update;
   with asking as (
-    select message_logs.id, limits.domain, limits.messages_per_second as rate,
-      message_logs.turn_at is not null as has_turn,
+    select claims.id, limits.domain, limits.messages_per_second as rate,
+      claims.turn_at is not null as has_turn,
       least(greatest(5 * limits.messages_per_second, 1), limits.permits
         + limits.messages_per_second
           * extract(epoch from clock_timestamp() - limits.permits_at)) as available,
@@ -589,21 +588,13 @@ begin
       limits.next_turn_at > clock_timestamp() as is_queue,
       row_number() over (
         partition by limits.domain
-        order by message_logs.turn_at nulls last, message_logs.scheduled_send_time,
-          message_logs.id) as place
-    from jsonb_to_recordset(p_jobs) as given (
-      job_id uuid, user_id uuid, message_id uuid, scheduled_send_time timestamptz)
-    inner join app_public.message_logs
-      on message_logs.user_id = given.user_id
-      and message_logs.id = given.message_id
-      and message_logs.scheduled_send_time = given.scheduled_send_time
-      and message_logs.job_id = given.job_id
-    inner join app_public.users on users.id = given.user_id
+        order by claims.turn_at nulls last, claims.scheduled_send_time, claims.id) as place
+    from app_private.find_claims(p_jobs) as claims
+    inner join app_public.users on users.id = claims.user_id
     inner join app_private.domain_limits as limits
       on limits.channel = p_channel
       and limits.domain = lower(split_part(
-        coalesce(message_logs.recipient_email, users.email), '@', -1))
-    where message_logs.status in ('QUEUED', 'SENDING', 'RETRYING')
+        coalesce(claims.recipient_email, users.email), '@', -1))
   ),
   answered as (
     select asking.*,
@@ -630,7 +621,7 @@ begin
       next_turn_at = coalesce(totals.last_turn, domain_limits.next_turn_at)
     from (
       select placed.domain, min(placed.available) as available,
-        count(*) filter (where placed.goes) as going, 
+        count(*) filter (where placed.goes) as going,
         max(placed.turn_at) filter (where not placed.has_turn) as last_turn
       from placed
       group by placed.domain

@@ -1,5 +1,5 @@
---! Previous: sha1:fc0a77e168b109ab990161ef3cc743ec48b76123
---! Hash: sha1:de2a62319e0425f5a19fe273ade367d67e05ef42
+--! Previous: sha1:d3cc51ce73cefcb092f649316913b358e73a4c3f
+--! Hash: sha1:a3d61280debe39b8c30859c32a5912be8af479ed
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 
@@ -504,7 +504,10 @@ begin
     when 'QUEUED' then coalesce(p_message.error_message, 'due, and waits for a worker')
       || coalesce('. Released by: gw messages release ' || p_message.hold_id, '')
     when 'SUPPRESSED' then coalesce(p_message.error_message, 'the address takes none')
-      || '. It is no failure. Should the address be well again: gw messages lift, then '
+      || '. It is no failure. '
+      || case when p_message.error_message like 'the user has no address%'
+        then 'Should the user have one: '
+        else 'Should the address be well again: gw messages lift, then ' end
       || 'gw messages redrive --message ' || p_message.id
     when 'SENDING' then 'a worker makes the call; should it die, another gets its job'
     when 'RETRYING' then 'retried until it is delivered, refused, or too late'

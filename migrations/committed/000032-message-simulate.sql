@@ -1,5 +1,5 @@
---! Previous: sha1:de2a62319e0425f5a19fe273ade367d67e05ef42
---! Hash: sha1:c6c246b503d221a181f5de5ef4d1d92246fd5d1f
+--! Previous: sha1:a3d61280debe39b8c30859c32a5912be8af479ed
+--! Hash: sha1:cd37311612bfc7c10f818fb6737ac513803ed4ed
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c6c246b503d221a181f5de5ef4d1d92246fd5d1f
---! Hash: sha1:64ca13401ceb8896dbab22958e0e8d206cb5b0d9
+--! Previous: sha1:cd37311612bfc7c10f818fb6737ac513803ed4ed
+--! Hash: sha1:3f951fb19c065a650c4dd25344ac2af77540e9af
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

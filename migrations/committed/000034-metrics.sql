@@ -1,5 +1,5 @@
---! Previous: sha1:64ca13401ceb8896dbab22958e0e8d206cb5b0d9
---! Hash: sha1:8e949e3c17fc00dc49b437f5b4d71410131a65e3
+--! Previous: sha1:3f951fb19c065a650c4dd25344ac2af77540e9af
+--! Hash: sha1:55fda99a3ca362c925d115d345743b6e37a19269
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8e949e3c17fc00dc49b437f5b4d71410131a65e3
---! Hash: sha1:831136906fd23f7c2427ab7660c1ae991c37b9f9
+--! Previous: sha1:55fda99a3ca362c925d115d345743b6e37a19269
+--! Hash: sha1:57b8f7ab23ac5381150eda5779c30d07fe67f1ed
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:831136906fd23f7c2427ab7660c1ae991c37b9f9
---! Hash: sha1:56408a3de4708fae57a1618011c09e45a884a991
+--! Previous: sha1:57b8f7ab23ac5381150eda5779c30d07fe67f1ed
+--! Hash: sha1:258fcc60d3a7060be5afe7cfb1394198dfeacdf3
 --! Message: live
 --! Baseline: topics/36-live.sql
 

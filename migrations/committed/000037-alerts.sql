@@ -1,5 +1,5 @@
---! Previous: sha1:56408a3de4708fae57a1618011c09e45a884a991
---! Hash: sha1:d47caca7cea5e3b69bb67900188eb693020fc844
+--! Previous: sha1:258fcc60d3a7060be5afe7cfb1394198dfeacdf3
+--! Hash: sha1:f984266dbe7358f1088129a0f2ec4585ae8172b3
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

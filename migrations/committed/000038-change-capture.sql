@@ -1,5 +1,5 @@
---! Previous: sha1:d47caca7cea5e3b69bb67900188eb693020fc844
---! Hash: sha1:2b7b1895d42ddf75db7b6034f68a192bd87835a0
+--! Previous: sha1:f984266dbe7358f1088129a0f2ec4585ae8172b3
+--! Hash: sha1:f2e2bc82497204caea8b7608434ff686285b7c20
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2b7b1895d42ddf75db7b6034f68a192bd87835a0
---! Hash: sha1:65a0f8753e2441734166cae42932f1887927e41a
+--! Previous: sha1:f2e2bc82497204caea8b7608434ff686285b7c20
+--! Hash: sha1:de58653d694cecef18f7710d664e614d70792b30
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:65a0f8753e2441734166cae42932f1887927e41a
---! Hash: sha1:382cfc97e5086f861e5b30493a840a5ad1060fee
+--! Previous: sha1:de58653d694cecef18f7710d664e614d70792b30
+--! Hash: sha1:997eb4cd7d501502db235d60f5e4f093944388b1
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

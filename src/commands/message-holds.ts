@@ -66,7 +66,7 @@ export function registerHolds(command: Command, onDatabase: OnDatabase): void {
     .command('hold')
     .description('stop messages from being sent, until they are released')
     .option('--type <type>', 'only messages of this type, such as BIRTHDAY', parseType)
-    .option('--channel <name>', 'only messages through this channel: http, smtp or file')
+    .option('--channel <name>', 'only messages through this channel, such as smtp')
     .option('--zone <name>', 'only messages to users in this time zone')
     .option('--all', 'all messages')
     .option('--until <instant>', 'when it ends by itself: 2026-12-24T18:00 (UTC)', parseInstant)

@@ -152,13 +152,21 @@ export interface ChannelState {
   failures: number;
   open_since: Date | null;
   next_probe: Date | null;
+  /** Limits of its own for the addresses of a domain, as example.com 20/s. */
+  domains: string | null;
 }
 
 /** The limits and circuits of all channels. */
 export const channels = async (sql: Sql): Promise<ChannelState[]> => [
   ...(await sql<ChannelState[]>`
     select name as channel, messages_per_second, max_attempts, circuit, failures,
-      opened_at as open_since, probe_after as next_probe
+      opened_at as open_since, probe_after as next_probe,
+      (
+        select string_agg(domain || ' ' || domain_limits.messages_per_second || '/s', ', '
+          order by domain)
+        from app_private.domain_limits
+        where domain_limits.channel = delivery_channels.name
+      ) as domains
     from app_private.delivery_channels
     order by name`),
 ];
@@ -176,4 +184,5 @@ export const formatChannels = (rows: ChannelState[]): string =>
     { title: 'failures', value: (row) => String(row.failures), isNumber: true },
     { title: 'open since', value: (row) => stamp(row.open_since) },
     { title: 'next probe', value: (row) => stamp(row.next_probe) },
+    { title: 'domains', value: (row) => row.domains ?? '' },
   ]);

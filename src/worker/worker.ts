@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgBoss } from 'pg-boss';
 import { workerPool } from '../connections.ts';
-import { GwError } from '../errors.ts';
+import { codeOf, GwError, messageOf } from '../errors.ts';
 import { errorText, type Log } from '../log.ts';
 import { MeasuredPool } from '../postgres/measured-pool.ts';
 import { samplePool } from '../postgres/pool-samples.ts';
@@ -104,7 +104,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     await Promise.all(presences.map((presence) => presence.stop()));
     await boss.stop({ graceful: false });
     await pool.end();
-    throw error;
+    if (codeOf(error) !== 'GW013') throw error;
+    throw new GwError(messageOf(error), {
+      hint: "As gw_owner: insert into app_private.delivery_channels (name, protocol) values ('ses', 'smtp')",
+      cause: error,
+    });
   }
   const loops = presences.map((presence, index) =>
     startSendLoop({

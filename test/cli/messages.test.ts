@@ -282,12 +282,21 @@ describe('gw messages', { timeout: patience(60_000) }, () => {
       failures: 0,
       open_since: null,
       next_probe: null,
+      domains: null,
     });
+    expect((await gw('limit', 'smtp', '20', '--domain', 'Example.com')).stdout).toBe(
+      'smtp to Example.com: 20 messages a second\n',
+    );
+    expect((await gw('channels')).stdout).toMatch(/^smtp .+ example\.com 20\/s$/m);
+    await gw('limit', 'smtp', 'none', '--domain', 'example.com');
+    expect((await gw('channels')).stdout).not.toContain('example.com');
     for (const args of [
       ['fax', '1'],
       ['smtp', '-1'],
       ['smtp', '0.001'],
       ['smtp', 'many'],
+      ['smtp', '0', '--domain', 'example.com'],
+      ['smtp', '1', '--domain', 'a b'],
     ]) {
       expect((await gw('limit', ...args)).code).toBe(2);
     }

@@ -135,6 +135,10 @@ test('who has an address for no step gets nothing, by no other way, and once', a
   });
   await tick();
   expect(await db.as('owner')`select from app_public.message_logs`).toHaveLength(1);
+  const [state] = await db.as('owner')`
+    select detail from ops.explain_message(${user.id}, 'BIRTHDAY', ${user.date})
+    where topic = 'state'`;
+  expect(state?.detail).toContain('Should the user have one: gw messages redrive');
   expect(vendor.deliveries).toEqual([]);
 });
 

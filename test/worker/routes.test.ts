@@ -277,5 +277,8 @@ test('a worker whose vendor has no row says so', async () => {
       ],
       log,
     }),
-  ).rejects.toThrow('there is no channel nobody');
+  ).rejects.toMatchObject({
+    message: 'there is no channel nobody',
+    hint: expect.stringContaining('insert into app_private.delivery_channels'),
+  });
 });
