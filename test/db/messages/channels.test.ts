@@ -51,6 +51,30 @@ describe('a limit', () => {
     });
   });
 
+  test('takes back what no message used, of the second and of the day', async () => {
+    await asWorker(async (sql) => {
+      await queue(sql);
+      await queue(sql);
+      await set(
+        sql,
+        `messages_per_second = 10, permits = 10, permits_at = clock_timestamp(),
+        warm_up_from = (now() at time zone 'UTC')::date, warm_up_messages = 4`,
+      );
+      const left = async () => {
+        const [row] = await sql`
+          select floor(permits)::integer as permits, counted::integer
+          from app_private.delivery_channels where name = 'http'`;
+        return row;
+      };
+      // No more than there are messages.
+      expect((await permits(sql, 100)).permits).toBe(2);
+      expect(await left()).toMatchObject({ counted: 2 });
+      const before = (await left())?.permits as number;
+      await sql`select app_private.return_send_permits('http', 1)`;
+      expect(await left()).toEqual({ permits: before + 1, counted: 1 });
+    });
+  });
+
   test('gives out a second at most, then as many as time brings', async () => {
     await asWorker(async (sql) => {
       await set(sql, "messages_per_second = 100, permits_at = now() - interval '1 hour'");

@@ -65,7 +65,7 @@ export const mutants: Mutant[] = [
     file: sqlFunction('app_private/return_send_permits'),
     find: 'counted - greatest(p_unused, 0)',
     replace: 'counted',
-    tests: routes,
+    tests: ['db/messages/channels'],
   },
   {
     fault: 'a domain gets more than its limit',
