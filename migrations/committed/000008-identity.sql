@@ -1,5 +1,5 @@
---! Previous: sha1:4d05c404cdedfcb6dd4743a49eecd31023eba272
---! Hash: sha1:30156f85f6122988d841c21686fc5f707ac67f2e
+--! Previous: sha1:3042e9ec8b71b0121d97a34706142db4fe56e18e
+--! Hash: sha1:4b0228ef9036e4f5d147ce458ddce5e7df02a698
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

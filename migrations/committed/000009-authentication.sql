@@ -1,5 +1,5 @@
---! Previous: sha1:30156f85f6122988d841c21686fc5f707ac67f2e
---! Hash: sha1:30cfbe0fe1161eb854cf704761c7c1eee0b432b5
+--! Previous: sha1:4b0228ef9036e4f5d147ce458ddce5e7df02a698
+--! Hash: sha1:6a800b594338cb5033486980176899f75cc1b670
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:30cfbe0fe1161eb854cf704761c7c1eee0b432b5
---! Hash: sha1:2d7cbb4ae640a4b6bb2c7717144f22746a9380ae
+--! Previous: sha1:6a800b594338cb5033486980176899f75cc1b670
+--! Hash: sha1:cb7607d44d0b46351d40d5857c16f52cc76265a8
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2d7cbb4ae640a4b6bb2c7717144f22746a9380ae
---! Hash: sha1:f06c146c6c5756ea5ac3fd1c4ee5a265bbcb11cd
+--! Previous: sha1:cb7607d44d0b46351d40d5857c16f52cc76265a8
+--! Hash: sha1:9a122f7d35f0062ecff840499feb80db118981f4
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f06c146c6c5756ea5ac3fd1c4ee5a265bbcb11cd
---! Hash: sha1:c485bf41bcb0dafa169b88aefad2b2319ab782de
+--! Previous: sha1:9a122f7d35f0062ecff840499feb80db118981f4
+--! Hash: sha1:02cc09f5f1c08f27543aef9bdcef011ad9c465a7
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

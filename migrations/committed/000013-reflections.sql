@@ -1,5 +1,5 @@
---! Previous: sha1:c485bf41bcb0dafa169b88aefad2b2319ab782de
---! Hash: sha1:26905647dade7388672c313f7cd007d460b196c1
+--! Previous: sha1:02cc09f5f1c08f27543aef9bdcef011ad9c465a7
+--! Hash: sha1:4fadb314d758c58bc62d2de74da677bcc04ad791
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

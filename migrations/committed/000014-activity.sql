@@ -1,5 +1,5 @@
---! Previous: sha1:26905647dade7388672c313f7cd007d460b196c1
---! Hash: sha1:9af21053a96ea5839f31202002dec65b18999c61
+--! Previous: sha1:4fadb314d758c58bc62d2de74da677bcc04ad791
+--! Hash: sha1:8e5affc2bce58f3495f75d87468996afc82be38a
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

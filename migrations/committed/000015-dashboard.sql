@@ -1,5 +1,5 @@
---! Previous: sha1:9af21053a96ea5839f31202002dec65b18999c61
---! Hash: sha1:d7b73b59b438491948c8167ad7a0f44137c5b0bf
+--! Previous: sha1:8e5affc2bce58f3495f75d87468996afc82be38a
+--! Hash: sha1:a5310992b72d809d786754078fb5ec7d2048c9aa
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d7b73b59b438491948c8167ad7a0f44137c5b0bf
---! Hash: sha1:cce170d070871d1d2762f68f94ec0814ac5427dd
+--! Previous: sha1:a5310992b72d809d786754078fb5ec7d2048c9aa
+--! Hash: sha1:ca999093d03abbbb2f87d12ef43595beb1859171
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

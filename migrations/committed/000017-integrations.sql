@@ -1,5 +1,5 @@
---! Previous: sha1:cce170d070871d1d2762f68f94ec0814ac5427dd
---! Hash: sha1:c92ae38eaf0536bb316fdb736fe5b3e75863fb3f
+--! Previous: sha1:ca999093d03abbbb2f87d12ef43595beb1859171
+--! Hash: sha1:5ab772fe6699df85cd6cb4047bc50053d69bf575
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

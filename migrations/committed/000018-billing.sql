@@ -1,5 +1,5 @@
---! Previous: sha1:c92ae38eaf0536bb316fdb736fe5b3e75863fb3f
---! Hash: sha1:e9358c9ae50aa745ae70e3da354d48e8c4673832
+--! Previous: sha1:5ab772fe6699df85cd6cb4047bc50053d69bf575
+--! Hash: sha1:8ad5c6b40660051afd076c5fb6a9b01581b5f32b
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e9358c9ae50aa745ae70e3da354d48e8c4673832
---! Hash: sha1:8e6b3124e44cea00ffa5fe84484afa5c9bd4b13d
+--! Previous: sha1:8ad5c6b40660051afd076c5fb6a9b01581b5f32b
+--! Hash: sha1:777c8b952bdef2d5bafc85656b1a0ef6215731ea
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

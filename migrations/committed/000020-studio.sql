@@ -1,5 +1,5 @@
---! Previous: sha1:8e6b3124e44cea00ffa5fe84484afa5c9bd4b13d
---! Hash: sha1:ab6f51523649acd28d2789e9e5d3ed4898782f66
+--! Previous: sha1:777c8b952bdef2d5bafc85656b1a0ef6215731ea
+--! Hash: sha1:41fd2ddb74143fdbbb754affc8073e5924567228
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

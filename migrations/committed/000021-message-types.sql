@@ -1,5 +1,5 @@
---! Previous: sha1:ab6f51523649acd28d2789e9e5d3ed4898782f66
---! Hash: sha1:2ce067c6c5b136a42ecbc0d0bc459954d513bf2d
+--! Previous: sha1:41fd2ddb74143fdbbb754affc8073e5924567228
+--! Hash: sha1:7752829457d38dcb5866cea78308be9c298abf72
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2ce067c6c5b136a42ecbc0d0bc459954d513bf2d
---! Hash: sha1:4e045eb9a453052d1df43749cd2e19852c0c394d
+--! Previous: sha1:7752829457d38dcb5866cea78308be9c298abf72
+--! Hash: sha1:9799d9f785a4345fc762e64d218e6c07d045013f
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4e045eb9a453052d1df43749cd2e19852c0c394d
---! Hash: sha1:4c99f702c1a9588d924e7333455f483d47d58387
+--! Previous: sha1:9799d9f785a4345fc762e64d218e6c07d045013f
+--! Hash: sha1:6accaf8c2d1e459701265d94cd01ce62714d38d9
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

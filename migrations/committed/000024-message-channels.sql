@@ -1,5 +1,5 @@
---! Previous: sha1:4c99f702c1a9588d924e7333455f483d47d58387
---! Hash: sha1:e9ffffe8e9b9c05b6cb35dcb38ef5914725f176e
+--! Previous: sha1:6accaf8c2d1e459701265d94cd01ce62714d38d9
+--! Hash: sha1:b63bc6d6e0bee37a0c84cb0612982babd2fa5413
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e9ffffe8e9b9c05b6cb35dcb38ef5914725f176e
---! Hash: sha1:04af17db831d87633d875d72522f1ac35a4b74e7
+--! Previous: sha1:b63bc6d6e0bee37a0c84cb0612982babd2fa5413
+--! Hash: sha1:60d26f2443cef37513b24fcb6eee1bc13b54f6ac
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:04af17db831d87633d875d72522f1ac35a4b74e7
---! Hash: sha1:e5b694351635dd25254f33137909f774d387e060
+--! Previous: sha1:60d26f2443cef37513b24fcb6eee1bc13b54f6ac
+--! Hash: sha1:16dd144e0a6e364ee79d97033657c8bb5e6deee5
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

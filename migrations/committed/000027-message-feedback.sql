@@ -1,5 +1,5 @@
---! Previous: sha1:e5b694351635dd25254f33137909f774d387e060
---! Hash: sha1:fb6ecf221768a1498a12106b4f6cee6be5bb80c4
+--! Previous: sha1:16dd144e0a6e364ee79d97033657c8bb5e6deee5
+--! Hash: sha1:37d677aec2b01adac9f72c418d7afded33158680
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

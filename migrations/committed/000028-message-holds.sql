@@ -1,5 +1,5 @@
---! Previous: sha1:fb6ecf221768a1498a12106b4f6cee6be5bb80c4
---! Hash: sha1:b28bc6bed4eac4317929bea842acfc57a68649fc
+--! Previous: sha1:37d677aec2b01adac9f72c418d7afded33158680
+--! Hash: sha1:2de52999abdaf0fc3d4b3181081ec678b50d1ec5
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b28bc6bed4eac4317929bea842acfc57a68649fc
---! Hash: sha1:7894642c8ca7f21a97b7dcc65d7852832b1f6d8e
+--! Previous: sha1:2de52999abdaf0fc3d4b3181081ec678b50d1ec5
+--! Hash: sha1:cdae7de9b602c12f6e9373f914e9cf48c30e6803
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7894642c8ca7f21a97b7dcc65d7852832b1f6d8e
---! Hash: sha1:d3cc51ce73cefcb092f649316913b358e73a4c3f
+--! Previous: sha1:cdae7de9b602c12f6e9373f914e9cf48c30e6803
+--! Hash: sha1:f42d8dd40dc911ff28c17e8a414dbf0f637eba06
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 

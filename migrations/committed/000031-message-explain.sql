@@ -1,5 +1,5 @@
---! Previous: sha1:d3cc51ce73cefcb092f649316913b358e73a4c3f
---! Hash: sha1:a3d61280debe39b8c30859c32a5912be8af479ed
+--! Previous: sha1:f42d8dd40dc911ff28c17e8a414dbf0f637eba06
+--! Hash: sha1:03736c97807012dad7b108dff5d5d647cd146460
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a3d61280debe39b8c30859c32a5912be8af479ed
---! Hash: sha1:cd37311612bfc7c10f818fb6737ac513803ed4ed
+--! Previous: sha1:03736c97807012dad7b108dff5d5d647cd146460
+--! Hash: sha1:ce429f57b67ed2a3622969825179c275d61291a7
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

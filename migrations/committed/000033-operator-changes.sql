@@ -1,5 +1,5 @@
---! Previous: sha1:cd37311612bfc7c10f818fb6737ac513803ed4ed
---! Hash: sha1:3f951fb19c065a650c4dd25344ac2af77540e9af
+--! Previous: sha1:ce429f57b67ed2a3622969825179c275d61291a7
+--! Hash: sha1:803d2d0b60c2ae00874cb0ef078ea944bec273c2
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3f951fb19c065a650c4dd25344ac2af77540e9af
---! Hash: sha1:55fda99a3ca362c925d115d345743b6e37a19269
+--! Previous: sha1:803d2d0b60c2ae00874cb0ef078ea944bec273c2
+--! Hash: sha1:2dc0f779952a317ba18b762c312b21ef36dda420
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

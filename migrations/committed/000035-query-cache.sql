@@ -1,5 +1,5 @@
---! Previous: sha1:55fda99a3ca362c925d115d345743b6e37a19269
---! Hash: sha1:57b8f7ab23ac5381150eda5779c30d07fe67f1ed
+--! Previous: sha1:2dc0f779952a317ba18b762c312b21ef36dda420
+--! Hash: sha1:757edf73aea4457e352f9b2bd05544dfa677d749
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:57b8f7ab23ac5381150eda5779c30d07fe67f1ed
---! Hash: sha1:258fcc60d3a7060be5afe7cfb1394198dfeacdf3
+--! Previous: sha1:757edf73aea4457e352f9b2bd05544dfa677d749
+--! Hash: sha1:56b3998b601104381bd583b3d8afe408f9888064
 --! Message: live
 --! Baseline: topics/36-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:258fcc60d3a7060be5afe7cfb1394198dfeacdf3
---! Hash: sha1:f984266dbe7358f1088129a0f2ec4585ae8172b3
+--! Previous: sha1:56b3998b601104381bd583b3d8afe408f9888064
+--! Hash: sha1:cdceb6d91caa068cd209b9b06f29677407b2e181
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f984266dbe7358f1088129a0f2ec4585ae8172b3
---! Hash: sha1:f2e2bc82497204caea8b7608434ff686285b7c20
+--! Previous: sha1:cdceb6d91caa068cd209b9b06f29677407b2e181
+--! Hash: sha1:79e15214e7b1879683d1f5a57c4efe47e7da6a58
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f2e2bc82497204caea8b7608434ff686285b7c20
---! Hash: sha1:de58653d694cecef18f7710d664e614d70792b30
+--! Previous: sha1:79e15214e7b1879683d1f5a57c4efe47e7da6a58
+--! Hash: sha1:205d7cbaa09f3476f31390b7309c99dfae0b565e
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

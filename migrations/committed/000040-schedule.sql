@@ -1,5 +1,5 @@
---! Previous: sha1:de58653d694cecef18f7710d664e614d70792b30
---! Hash: sha1:997eb4cd7d501502db235d60f5e4f093944388b1
+--! Previous: sha1:205d7cbaa09f3476f31390b7309c99dfae0b565e
+--! Hash: sha1:40484943544562186c72f39ae24a9b29598a264c
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 
