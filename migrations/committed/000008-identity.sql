@@ -1,5 +1,5 @@
---! Previous: sha1:3042e9ec8b71b0121d97a34706142db4fe56e18e
---! Hash: sha1:4b0228ef9036e4f5d147ce458ddce5e7df02a698
+--! Previous: sha1:04afa9ff79730783790e730b5a43c07706ebb375
+--! Hash: sha1:eff31bfc54231ce316cb67736aa0dbfea2b5d8e4
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

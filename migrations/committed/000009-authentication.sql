@@ -1,5 +1,5 @@
---! Previous: sha1:4b0228ef9036e4f5d147ce458ddce5e7df02a698
---! Hash: sha1:6a800b594338cb5033486980176899f75cc1b670
+--! Previous: sha1:eff31bfc54231ce316cb67736aa0dbfea2b5d8e4
+--! Hash: sha1:35e71db543afab487fd336cc5bbe582a34458a6a
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

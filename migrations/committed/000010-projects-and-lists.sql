@@ -1,5 +1,5 @@
---! Previous: sha1:6a800b594338cb5033486980176899f75cc1b670
---! Hash: sha1:cb7607d44d0b46351d40d5857c16f52cc76265a8
+--! Previous: sha1:35e71db543afab487fd336cc5bbe582a34458a6a
+--! Hash: sha1:199477a0563daf91d4488cfbb981f071064a6e5e
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

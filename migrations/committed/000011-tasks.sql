@@ -1,5 +1,5 @@
---! Previous: sha1:cb7607d44d0b46351d40d5857c16f52cc76265a8
---! Hash: sha1:9a122f7d35f0062ecff840499feb80db118981f4
+--! Previous: sha1:199477a0563daf91d4488cfbb981f071064a6e5e
+--! Hash: sha1:803125d05bd52353656399ce01eca35dc88ae87a
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

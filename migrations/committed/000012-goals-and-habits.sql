@@ -1,5 +1,5 @@
---! Previous: sha1:9a122f7d35f0062ecff840499feb80db118981f4
---! Hash: sha1:02cc09f5f1c08f27543aef9bdcef011ad9c465a7
+--! Previous: sha1:803125d05bd52353656399ce01eca35dc88ae87a
+--! Hash: sha1:01657e12c1caeba6e872916ffc0de47f22c92840
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

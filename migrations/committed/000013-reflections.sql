@@ -1,5 +1,5 @@
---! Previous: sha1:02cc09f5f1c08f27543aef9bdcef011ad9c465a7
---! Hash: sha1:4fadb314d758c58bc62d2de74da677bcc04ad791
+--! Previous: sha1:01657e12c1caeba6e872916ffc0de47f22c92840
+--! Hash: sha1:2a4b490b397f665f3c3ce7c4ab1a2092e7bf29c5
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

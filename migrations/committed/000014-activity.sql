@@ -1,5 +1,5 @@
---! Previous: sha1:4fadb314d758c58bc62d2de74da677bcc04ad791
---! Hash: sha1:8e5affc2bce58f3495f75d87468996afc82be38a
+--! Previous: sha1:2a4b490b397f665f3c3ce7c4ab1a2092e7bf29c5
+--! Hash: sha1:4b6bcb7b417ebac5b2e0f2590dbbe0f04be5c47c
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

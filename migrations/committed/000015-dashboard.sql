@@ -1,5 +1,5 @@
---! Previous: sha1:8e5affc2bce58f3495f75d87468996afc82be38a
---! Hash: sha1:a5310992b72d809d786754078fb5ec7d2048c9aa
+--! Previous: sha1:4b6bcb7b417ebac5b2e0f2590dbbe0f04be5c47c
+--! Hash: sha1:f15c3e1e54a257cefce48b44ca70668c84ba4eca
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a5310992b72d809d786754078fb5ec7d2048c9aa
---! Hash: sha1:ca999093d03abbbb2f87d12ef43595beb1859171
+--! Previous: sha1:f15c3e1e54a257cefce48b44ca70668c84ba4eca
+--! Hash: sha1:046255cd98f124b45392b2b7a9bd7141e91cafec
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

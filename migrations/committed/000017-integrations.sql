@@ -1,5 +1,5 @@
---! Previous: sha1:ca999093d03abbbb2f87d12ef43595beb1859171
---! Hash: sha1:5ab772fe6699df85cd6cb4047bc50053d69bf575
+--! Previous: sha1:046255cd98f124b45392b2b7a9bd7141e91cafec
+--! Hash: sha1:c109090003c0207b24735125b90576fc95a10dca
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5ab772fe6699df85cd6cb4047bc50053d69bf575
---! Hash: sha1:8ad5c6b40660051afd076c5fb6a9b01581b5f32b
+--! Previous: sha1:c109090003c0207b24735125b90576fc95a10dca
+--! Hash: sha1:9a69f0b88bbfae8c75a3f55a7b63de068830f43f
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

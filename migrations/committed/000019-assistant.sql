@@ -1,5 +1,5 @@
---! Previous: sha1:8ad5c6b40660051afd076c5fb6a9b01581b5f32b
---! Hash: sha1:777c8b952bdef2d5bafc85656b1a0ef6215731ea
+--! Previous: sha1:9a69f0b88bbfae8c75a3f55a7b63de068830f43f
+--! Hash: sha1:04a07416886084e353dfbaa49c90e23e657548f5
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:777c8b952bdef2d5bafc85656b1a0ef6215731ea
---! Hash: sha1:41fd2ddb74143fdbbb754affc8073e5924567228
+--! Previous: sha1:04a07416886084e353dfbaa49c90e23e657548f5
+--! Hash: sha1:b66f1652c80b3c76d68fca81dbefbe53f74b8308
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:41fd2ddb74143fdbbb754affc8073e5924567228
---! Hash: sha1:7752829457d38dcb5866cea78308be9c298abf72
+--! Previous: sha1:b66f1652c80b3c76d68fca81dbefbe53f74b8308
+--! Hash: sha1:8b3bce26a703c4382411e4fda1f3ad4b2ef1d0a1
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7752829457d38dcb5866cea78308be9c298abf72
---! Hash: sha1:9799d9f785a4345fc762e64d218e6c07d045013f
+--! Previous: sha1:8b3bce26a703c4382411e4fda1f3ad4b2ef1d0a1
+--! Hash: sha1:993756cde0dfc8ed28f53168bd26c8d7060fafac
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9799d9f785a4345fc762e64d218e6c07d045013f
---! Hash: sha1:6accaf8c2d1e459701265d94cd01ce62714d38d9
+--! Previous: sha1:993756cde0dfc8ed28f53168bd26c8d7060fafac
+--! Hash: sha1:63dcd66efd36538609b43dc2c6c02d3a46ff3e14
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

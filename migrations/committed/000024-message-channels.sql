@@ -1,5 +1,5 @@
---! Previous: sha1:6accaf8c2d1e459701265d94cd01ce62714d38d9
---! Hash: sha1:b63bc6d6e0bee37a0c84cb0612982babd2fa5413
+--! Previous: sha1:63dcd66efd36538609b43dc2c6c02d3a46ff3e14
+--! Hash: sha1:b460fdfa6fb7313a6cc593ce1c5998899b20826d
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b63bc6d6e0bee37a0c84cb0612982babd2fa5413
---! Hash: sha1:60d26f2443cef37513b24fcb6eee1bc13b54f6ac
+--! Previous: sha1:b460fdfa6fb7313a6cc593ce1c5998899b20826d
+--! Hash: sha1:3b37fe59bec3fe12aacf2d2db4259c8f1977b9d6
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 
@@ -689,7 +689,7 @@ begin
       select claimed.scheduled_send_time <= p_now - late_window
     ) as lateness (is_late)
     cross join lateral (
-      select app_private.suppression(rules.email, rules.is_optional,
+      select app_private.suppression(rules.email, rules.message_type, rules.is_optional,
         app_private.is_by_mail_alone(rules.message_type)) offset 0
     ) as stopped (suppression)
     -- A weekly message is composed when it is sent: then its week is over.
@@ -1013,7 +1013,7 @@ declare
     p_rules.is_wanted, p_rules.email is not null, p_rules.repeats, null,
     p_rules.leap_day_policy, day);
   suppression constant text :=
-    app_private.suppression(p_rules.email, p_rules.is_optional,
+    app_private.suppression(p_rules.email, p_rules.message_type, p_rules.is_optional,
       app_private.is_by_mail_alone(p_rules.message_type));
   text record;
 begin
@@ -1074,49 +1074,6 @@ $$;
 comment on function app_private.requeue_lost_messages() is
   'Gives a new job to each message whose job is gone. Returns how many.';
 --! EndIncluded functions/app_private/requeue_lost_messages.sql
---! Included functions/app_private/unsubscribe.sql
--- Definer: the API's login role may call this and read no table. There is no caller to
--- check: the API has verified the token of a link, and this is all that the token allows.
--- A user without settings gets all messages, so a row is made.
-create or replace function app_private.unsubscribe(p_user_id uuid, p_message_type text)
-returns void
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
--- An API connection does not wait longer.
-set lock_timeout = '5s'
-as $$
-declare
-  columns text;
-  values text;
-  assignments text;
-  wishes text;
-begin
-  select string_agg(format('%I', opt_out.name), ', '), string_agg('false', ', '),
-    string_agg(format('%I = false', opt_out.name), ', '),
-    string_agg(format('settings.%I', opt_out.name), ' or ')
-  into columns, values, assignments, wishes
-  from (
-    select distinct opt_out_column as name
-    from app_private.message_types
-    where opt_out_column is not null
-      and (p_message_type is null or type = p_message_type)
-  ) as opt_out;
-  if columns is null then
-    return;
-  end if;
-  -- A switch that is off already is not written again.
-  execute format('insert into app_public.user_settings as settings (user_id, %s)'
-    ' select id, %s from app_public.users where id = $1'
-    ' on conflict (user_id) do update set %s where %s',
-    columns, values, assignments, wishes)
-  using p_user_id;
-end
-$$;
-
-grant execute on function app_private.unsubscribe(uuid, text) to gw_authenticator;
-comment on function app_private.unsubscribe(uuid, text) is
-  'Turns one type of messages off for a user, or with null all that can be turned off. Does nothing when it is off, when nobody can turn it off, or when the user is gone.';
---! EndIncluded functions/app_private/unsubscribe.sql
 
 create trigger _600_replan_insert after insert on app_public.users
   referencing new table as new_rows

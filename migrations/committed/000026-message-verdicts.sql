@@ -1,5 +1,5 @@
---! Previous: sha1:60d26f2443cef37513b24fcb6eee1bc13b54f6ac
---! Hash: sha1:16dd144e0a6e364ee79d97033657c8bb5e6deee5
+--! Previous: sha1:3b37fe59bec3fe12aacf2d2db4259c8f1977b9d6
+--! Hash: sha1:1781fa51f44e72fc97a28c29fc0f5d4605cf3dca
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

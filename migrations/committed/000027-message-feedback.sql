@@ -1,5 +1,5 @@
---! Previous: sha1:16dd144e0a6e364ee79d97033657c8bb5e6deee5
---! Hash: sha1:37d677aec2b01adac9f72c418d7afded33158680
+--! Previous: sha1:1781fa51f44e72fc97a28c29fc0f5d4605cf3dca
+--! Hash: sha1:094bf2f282ecc2aeae8b2a2baa1e50c301fc3a33
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 
@@ -56,6 +56,33 @@ comment on column app_private.address_states.reason is
   'What was reported, or why a person did it; without addresses.';
 comment on column app_private.address_states.lifted_at is
   'Events before this instant do not count any more.';
+
+-- Who turns messages off by the link of one of them says so of an address: whoever has it
+-- later is not written to either.
+create table app_private.address_optouts (
+  address_hash bytea not null,
+  message_type text not null,
+  user_id uuid,
+  unsubscribed_at timestamptz not null default now(),
+  constraint address_optouts_pkey primary key (address_hash, message_type),
+  constraint address_optouts_message_type_fkey
+    foreign key (message_type) references app_private.message_types on delete cascade,
+  constraint address_optouts_user_id_fkey
+    foreign key (user_id) references app_public.users on delete set null,
+  constraint address_optouts_address_hash_check check (octet_length(address_hash) = 32)
+);
+
+create index address_optouts_message_type_idx on app_private.address_optouts (message_type);
+
+create index address_optouts_user_id_idx on app_private.address_optouts (user_id);
+
+alter table app_private.address_optouts enable row level security;
+
+comment on table app_private.address_optouts is
+  'Types of messages that are not sent to an address, since they were turned off by a link: such messages are SUPPRESSED, for every account that has the address, until its owner turns them on in the settings, or a person lifts it.';
+comment on column app_private.address_optouts.address_hash is 'address_hash() of it.';
+comment on column app_private.address_optouts.user_id is
+  'Whose message had the link; null when the user is gone.';
 
 -- A vendor repeats what was not confirmed. Unique across the partitions of delivery_events.
 create table app_private.delivery_event_ids (
@@ -155,30 +182,50 @@ $$;
 comment on function app_private.address_hash(text) is
   'The hash by which an e-mail address is known, in upper or lower case: HMAC-SHA256 with address_key.';
 --! EndIncluded functions/app_private/address_hash.sql
+--! Included functions/app_private/knows_addresses.sql
+-- Without SET, so that it becomes part of the query around it.
+create or replace function app_private.knows_addresses() returns boolean
+language sql stable
+as $$
+  select exists (select from app_private.address_states)
+    or exists (select from app_private.address_optouts)
+$$;
+
+comment on function app_private.knows_addresses() is
+  'Whether there is any address to which something is not sent.';
+--! EndIncluded functions/app_private/knows_addresses.sql
 --! Included functions/app_private/suppression.sql
 -- Without SET, so that it becomes part of the query around it. No hash is computed while
 -- nothing is known of any address.
 create or replace function app_private.suppression(
-  p_address text, p_is_optional boolean, p_is_by_mail boolean
+  p_address text, p_message_type text, p_is_optional boolean, p_is_by_mail boolean
 ) returns text
 language sql stable
 as $$
-  select case when exists (select from app_private.address_states) then (
-    select case address_states.state
+  select case when app_private.knows_addresses() then (
+    select coalesce(
+      case address_states.state
         when 'bounced' then 'the address takes no mail: '
         when 'complained' then 'a message to the address was called spam: '
         when 'blocked' then 'a person has blocked the address: '
         when 'unsubscribed' then 'the address was unsubscribed: '
-      end || address_states.reason
-    from app_private.address_states
-    where address_states.address_hash = app_private.address_hash(p_address)
+      end || address_states.reason,
+      'the address was unsubscribed from these messages on '
+        || pg_catalog.to_char(address_optouts.unsubscribed_at, 'YYYY-MM-DD'))
+    from (select app_private.address_hash(p_address) offset 0) as known (hash)
+    left join app_private.address_states
+      on address_states.address_hash = known.hash
       and (address_states.state <> 'unsubscribed' or p_is_optional)
       and (address_states.state <> 'bounced' or p_is_by_mail)
+    left join app_private.address_optouts
+      on address_optouts.address_hash = known.hash
+      and address_optouts.message_type = p_message_type
+      and p_is_optional
   ) end
 $$;
 
-comment on function app_private.suppression(text, boolean, boolean) is
-  'Why nothing is sent to who has an e-mail address; null when it may be. p_is_optional: whether the message can be turned off. p_is_by_mail: whether it would go to the address; what takes no mail says nothing of other ways.';
+comment on function app_private.suppression(text, text, boolean, boolean) is
+  'Why nothing of a type is sent to who has an e-mail address; null when it may be. p_is_optional: whether the message can be turned off. p_is_by_mail: whether it would go to the address; what takes no mail says nothing of other ways.';
 --! EndIncluded functions/app_private/suppression.sql
 --! Included functions/app_private/change_address_states.sql
 -- The latest report counts, but a complaint is not taken back by a bounce, nor either by an
@@ -629,42 +676,149 @@ comment on function ops.suppress_address(text, text) is
   'Sends nothing more to an e-mail address, for a reason that explain shows.';
 --! EndIncluded functions/ops/suppress_address.sql
 --! Included functions/ops/lift_suppression.sql
--- Definer: gw_support may do this, and reads no table.
-create or replace function ops.lift_suppression(p_address text, p_reason text)
-returns void
+-- Definer: gw_support may do this, and reads no table. What a person turned off is not turned
+-- on because the mailbox was mended, so a type is lifted by its name alone.
+create or replace function ops.lift_suppression(
+  p_address text, p_reason text, p_message_type text default null
+) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   hash constant bytea := app_private.address_hash(p_address);
-  before app_private.address_states;
+  before record;
+  types text;
 begin
   if coalesce(btrim(p_reason), '') = '' or length(p_reason) > 200 then
     raise exception 'a reason of 1 to 200 characters is needed'
       using errcode = 'GW041', hint = 'The audit log keeps it.';
   end if;
-  select * into before
-  from app_private.address_states
-  where address_hash = hash
-    and state is not null
-  for update;
-  if not found then
-    raise exception 'the address is not suppressed' using errcode = 'GW041';
+  if p_message_type is not null then
+    delete from app_private.address_optouts
+    where address_hash = hash
+      and message_type = p_message_type
+    returning 'unsubscribed' as state, unsubscribed_at as since into before;
+  else
+    select state, changed_at as since
+    into before
+    from app_private.address_states
+    where address_hash = hash
+      and state is not null
+    for update;
+    update app_private.address_states
+    set state = null, reason = app_private.without_addresses('lifted: ' || btrim(p_reason), 250),
+      changed_at = now(), lifted_at = now()
+    where address_hash = hash
+      and state is not null;
   end if;
-  update app_private.address_states
-  set state = null, reason = app_private.without_addresses('lifted: ' || btrim(p_reason), 250),
-    changed_at = now(), lifted_at = now()
-  where address_hash = hash;
+  if before.state is null then
+    select string_agg(message_type, ', ' order by message_type)
+    into types
+    from app_private.address_optouts
+    where address_hash = hash;
+    raise exception 'the address is not suppressed%', coalesce(' for ' || p_message_type, '')
+      using errcode = 'GW041', hint = 'It was unsubscribed from: ' || coalesce(types, 'nothing')
+        || '. A type is lifted by its name: --type.';
+  end if;
   perform ops.audit('messages.suppression_lifted', jsonb_build_object(
-    'address_hash', encode(hash, 'hex'), 'state', before.state, 'since', before.changed_at,
-    'reason', btrim(p_reason)));
+    'address_hash', encode(hash, 'hex'), 'state', before.state, 'since', before.since,
+    'type', p_message_type, 'reason', btrim(p_reason)));
 end
 $$;
 
-grant execute on function ops.lift_suppression(text, text) to gw_support;
-comment on function ops.lift_suppression(text, text) is
-  'Lets messages be sent again to an e-mail address. What was reported before does not count any more.';
+grant execute on function ops.lift_suppression(text, text, text) to gw_support;
+comment on function ops.lift_suppression(text, text, text) is
+  'Lets messages be sent again to an e-mail address. What was reported before does not count any more. With a type: those from which the address was unsubscribed.';
 --! EndIncluded functions/ops/lift_suppression.sql
+--! Included functions/app_private/unsubscribe.sql
+-- Definer: the API's login role may call this and read no table. There is no caller to
+-- check: the API has verified the token of a link, and this is all that the token allows.
+-- A user without settings gets all messages, so a row is made. The link came by mail, so
+-- it speaks for the address as well.
+create or replace function app_private.unsubscribe(p_user_id uuid, p_message_type text)
+returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- An API connection does not wait longer.
+set lock_timeout = '5s'
+as $$
+declare
+  names text[];
+  columns text;
+  values text;
+  assignments text;
+  wishes text;
+begin
+  select array_agg(opt_out.name), string_agg(format('%I', opt_out.name), ', '), string_agg('false', ', '),
+    string_agg(format('%I = false', opt_out.name), ', '),
+    string_agg(format('settings.%I', opt_out.name), ' or ')
+  into names, columns, values, assignments, wishes
+  from (
+    select distinct opt_out_column as name
+    from app_private.message_types
+    where opt_out_column is not null
+      and (p_message_type is null or type = p_message_type)
+  ) as opt_out;
+  if columns is null then
+    return;
+  end if;
+  -- A switch that is off already is not written again.
+  execute format('insert into app_public.user_settings as settings (user_id, %s)'
+    ' select id, %s from app_public.users where id = $1'
+    ' on conflict (user_id) do update set %s where %s',
+    columns, values, assignments, wishes)
+  using p_user_id;
+
+  perform app_private.make_address_key();
+  insert into app_private.address_optouts (address_hash, message_type, user_id)
+  select app_private.address_hash(users.email), message_types.type, users.id
+  from app_public.users
+  cross join app_private.message_types
+  where users.id = p_user_id
+    and users.email is not null
+    and message_types.opt_out_column = any (names)
+  on conflict (address_hash, message_type) do update
+  set user_id = excluded.user_id, unsubscribed_at = excluded.unsubscribed_at;
+end
+$$;
+
+grant execute on function app_private.unsubscribe(uuid, text) to gw_authenticator;
+comment on function app_private.unsubscribe(uuid, text) is
+  'Turns one type of messages off for a user and the address that they have, or with null all that can be turned off. Does nothing when it is off, when nobody can turn it off, or when the user is gone.';
+--! EndIncluded functions/app_private/unsubscribe.sql
+--! Included functions/app_private/tg_user_settings__opt_in.sql
+-- Definer: a user has no right to this table. Who unsubscribed may change their mind; so may
+-- who has shown that the address is theirs. Another account that names the address may not.
+create or replace function app_private.tg_user_settings__opt_in() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from app_private.address_optouts) then
+    return null;
+  end if;
+  delete from app_private.address_optouts
+  using new_rows
+  inner join old_rows on old_rows.user_id = new_rows.user_id
+  inner join app_public.users on users.id = new_rows.user_id
+  cross join app_private.message_types
+  where to_jsonb(old_rows) ->> message_types.opt_out_column = 'false'
+    and to_jsonb(new_rows) ->> message_types.opt_out_column = 'true'
+    and address_optouts.address_hash = app_private.address_hash(users.email)
+    and address_optouts.message_type = message_types.type
+    and (address_optouts.user_id = users.id or users.email_verified);
+  return null;
+end
+$$;
+
+comment on function app_private.tg_user_settings__opt_in() is
+  'A type of messages that a user turns on is sent to the address again.';
+--! EndIncluded functions/app_private/tg_user_settings__opt_in.sql
+
+-- Before the messages are planned anew.
+create trigger _500_opt_in after update on app_public.user_settings
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function app_private.tg_user_settings__opt_in();
 
 -- Here, since they look at what is suppressed.
 --! Included functions/app_hidden/send_message.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:37d677aec2b01adac9f72c418d7afded33158680
---! Hash: sha1:2de52999abdaf0fc3d4b3181081ec678b50d1ec5
+--! Previous: sha1:094bf2f282ecc2aeae8b2a2baa1e50c301fc3a33
+--! Hash: sha1:5eca0080f97a8b69ac80fa90ef4ccd6a18077ac9
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2de52999abdaf0fc3d4b3181081ec678b50d1ec5
---! Hash: sha1:cdae7de9b602c12f6e9373f914e9cf48c30e6803
+--! Previous: sha1:5eca0080f97a8b69ac80fa90ef4ccd6a18077ac9
+--! Hash: sha1:1c7470bf01056e1eead744b2471e7ada650e3e14
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cdae7de9b602c12f6e9373f914e9cf48c30e6803
---! Hash: sha1:f42d8dd40dc911ff28c17e8a414dbf0f637eba06
+--! Previous: sha1:1c7470bf01056e1eead744b2471e7ada650e3e14
+--! Hash: sha1:fa068b82c36cc135c371c5537b6b906c161ce279
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 
@@ -700,8 +700,8 @@ as $$
     on rules.user_id = found.user_id
     and rules.message_type = found.message_type
   cross join lateral (
-    select case when (select exists (select from app_private.address_states))
-        then app_private.suppression(rules.email, rules.is_optional,
+    select case when (select app_private.knows_addresses())
+        then app_private.suppression(rules.email, found.message_type, rules.is_optional,
           channel.address_kind = 'email') end as suppression,
       case when (select exists (
           select from app_private.message_holds where message_holds.released_at is null))
@@ -739,7 +739,7 @@ as $$
     where decision.status in ('CANCELED', 'SUPPRESSED')
       and stopped.refusal is null
       and (lacking.address is not null or decision.status = 'SUPPRESSED')
-      and app_private.suppression(rules.email, rules.is_optional, false) is null
+      and app_private.suppression(rules.email, found.message_type, rules.is_optional, false) is null
   ) as onward on true
   left join lateral (
     select (p_turns ->> found.id::text)::timestamptz

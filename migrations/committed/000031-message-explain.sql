@@ -1,5 +1,5 @@
---! Previous: sha1:f42d8dd40dc911ff28c17e8a414dbf0f637eba06
---! Hash: sha1:03736c97807012dad7b108dff5d5d647cd146460
+--! Previous: sha1:fa068b82c36cc135c371c5537b6b906c161ce279
+--! Hash: sha1:85e59c3c94240cb30adf3e8b298fb5ee24e09216
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 
@@ -187,7 +187,7 @@ begin
   at := null;
   detail := case when p_rules.email is null
     then 'the user has no e-mail address, so nothing is planned'
-    else app_private.suppression(p_rules.email, p_rules.is_optional,
+    else app_private.suppression(p_rules.email, p_rules.message_type, p_rules.is_optional,
       app_private.is_by_mail_alone(p_rules.message_type)) end;
   if detail is not null then
     topic := 'address';
@@ -531,7 +531,7 @@ begin
     from app_private.message_decision(
       greatest(now(), p_message.scheduled_send_time), p_refusal, p_rules.timezone,
       p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since,
-      p_suppression => app_private.suppression(p_rules.email, p_rules.is_optional,
+      p_suppression => app_private.suppression(p_rules.email, p_rules.message_type, p_rules.is_optional,
         app_private.is_by_mail_alone(p_rules.message_type)),
       p_hold => app_private.held_by(p_message.message_type, p_message.channel,
         p_rules.timezone)) as decided;

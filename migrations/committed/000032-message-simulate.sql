@@ -1,5 +1,5 @@
---! Previous: sha1:03736c97807012dad7b108dff5d5d647cd146460
---! Hash: sha1:ce429f57b67ed2a3622969825179c275d61291a7
+--! Previous: sha1:85e59c3c94240cb30adf3e8b298fb5ee24e09216
+--! Hash: sha1:0a1239542bcea87cdafa04092dcb47a7601b4ba3
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 
@@ -64,7 +64,7 @@ as $$
     select message_rules.user_id, message_rules.message_type, message_rules.repeats,
       message_rules.base_date, message_rules.leap_day_policy, message_rules.timezone,
       message_rules.send_time, message_rules.quiet_from, message_rules.quiet_until,
-      app_private.suppression(message_rules.email, message_rules.is_optional,
+      app_private.suppression(message_rules.email, message_rules.message_type, message_rules.is_optional,
         app_private.is_by_mail_alone(message_rules.message_type)) is not null
         as is_suppressed
     from app_private.message_rules

@@ -1,5 +1,5 @@
---! Previous: sha1:ce429f57b67ed2a3622969825179c275d61291a7
---! Hash: sha1:803d2d0b60c2ae00874cb0ef078ea944bec273c2
+--! Previous: sha1:0a1239542bcea87cdafa04092dcb47a7601b4ba3
+--! Hash: sha1:a250af4c13c4bb5eee7609f7f894386ef809c834
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 
@@ -197,7 +197,7 @@ as $$
     select app_private.message_refusal(rules.deleted_at, rules.is_wanted,
         rules.email is not null, rules.repeats,
       rules.base_date, rules.leap_day_policy, found.delivery_date),
-      app_private.suppression(rules.email, rules.is_optional,
+      app_private.suppression(rules.email, rules.message_type, rules.is_optional,
         app_private.is_by_mail_alone(rules.message_type))
   ) as refused (reason, suppression)
   left join app_private.message_ledger as ledger

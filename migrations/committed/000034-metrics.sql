@@ -1,5 +1,5 @@
---! Previous: sha1:803d2d0b60c2ae00874cb0ef078ea944bec273c2
---! Hash: sha1:2dc0f779952a317ba18b762c312b21ef36dda420
+--! Previous: sha1:a250af4c13c4bb5eee7609f7f894386ef809c834
+--! Hash: sha1:1146503e04c092235fdd9457d1ecac4b99a6af6f
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2dc0f779952a317ba18b762c312b21ef36dda420
---! Hash: sha1:757edf73aea4457e352f9b2bd05544dfa677d749
+--! Previous: sha1:1146503e04c092235fdd9457d1ecac4b99a6af6f
+--! Hash: sha1:0817252be5f7acfd09218424d78085dd4e2b1265
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:757edf73aea4457e352f9b2bd05544dfa677d749
---! Hash: sha1:56b3998b601104381bd583b3d8afe408f9888064
+--! Previous: sha1:0817252be5f7acfd09218424d78085dd4e2b1265
+--! Hash: sha1:6095eb84fbd16246fdeba1f81ea2eee999527b4d
 --! Message: live
 --! Baseline: topics/36-live.sql
 

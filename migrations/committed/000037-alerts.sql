@@ -1,5 +1,5 @@
---! Previous: sha1:56b3998b601104381bd583b3d8afe408f9888064
---! Hash: sha1:cdceb6d91caa068cd209b9b06f29677407b2e181
+--! Previous: sha1:6095eb84fbd16246fdeba1f81ea2eee999527b4d
+--! Hash: sha1:f6e75c431d79e60ca4c78362b0542ce8ba934687
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cdceb6d91caa068cd209b9b06f29677407b2e181
---! Hash: sha1:79e15214e7b1879683d1f5a57c4efe47e7da6a58
+--! Previous: sha1:f6e75c431d79e60ca4c78362b0542ce8ba934687
+--! Hash: sha1:924fb7fd6a78c3e308d7434bb410543a099fd177
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

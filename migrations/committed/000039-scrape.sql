@@ -1,5 +1,5 @@
---! Previous: sha1:79e15214e7b1879683d1f5a57c4efe47e7da6a58
---! Hash: sha1:205d7cbaa09f3476f31390b7309c99dfae0b565e
+--! Previous: sha1:924fb7fd6a78c3e308d7434bb410543a099fd177
+--! Hash: sha1:9cea39dff390ae56a07b7a0af89dbfabbd1849d9
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

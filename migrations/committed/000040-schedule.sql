@@ -1,5 +1,5 @@
---! Previous: sha1:205d7cbaa09f3476f31390b7309c99dfae0b565e
---! Hash: sha1:40484943544562186c72f39ae24a9b29598a264c
+--! Previous: sha1:9cea39dff390ae56a07b7a0af89dbfabbd1849d9
+--! Hash: sha1:5a949ef50da2058c447d12f0450224a5bab8f342
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

@@ -7,7 +7,6 @@ import type { Sql } from '../postgres/connect.ts';
 import { takenBack } from '../postgres/taken-back.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
-import { stamp } from '../terminal/values.ts';
 
 type OnDatabase = <Result>(work: (sql: Sql) => Promise<Result>) => Promise<Result>;
 
@@ -128,11 +127,7 @@ export function registerHolds(command: Command, onDatabase: OnDatabase): void {
     .action((address: string, options: { json?: boolean }) =>
       onDatabase(async (sql) => {
         const row = await messages.suppressionOf(sql, address);
-        const text =
-          row.state === null
-            ? `messages are sent there${row.reason === null ? '' : `: ${row.reason}`}\n`
-            : `${row.state} since ${stamp(row.changed_at)}: ${row.reason}\n`;
-        print(options.json, row, text);
+        print(options.json, row, messages.describeSuppression(row));
       }),
     );
 
@@ -153,10 +148,12 @@ export function registerHolds(command: Command, onDatabase: OnDatabase): void {
     .description('send messages again to an e-mail address that was suppressed')
     .argument('<address>', 'the e-mail address')
     .addOption(new Option('--reason <text>', 'why; the audit log keeps it').makeOptionMandatory())
-    .action((address: string, options: { reason: string }) =>
+    .option('--type <type>', 'only that from which the address was unsubscribed, such as BIRTHDAY')
+    .action((address: string, options: { reason: string; type?: string }) =>
       onDatabase(async (sql) => {
-        await messages.lift(sql, address, options.reason);
-        process.stdout.write('messages are sent there again\n');
+        await messages.lift(sql, address, options.reason, options.type);
+        const what = options.type === undefined ? 'messages' : `messages of type ${options.type}`;
+        process.stdout.write(`${what} are sent there again\n`);
       }),
     );
 }

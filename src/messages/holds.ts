@@ -71,18 +71,40 @@ export interface Suppression {
   state: string | null;
   reason: string | null;
   changed_at: Date | null;
+  /** What was turned off by a link. */
+  unsubscribed_from: { type: string; since: string }[];
 }
 
 /** What is known of an address; the state is null when messages may be sent there. */
 export async function suppressionOf(sql: Sql, address: string): Promise<Suppression> {
   const [row] = await sql<Suppression[]>`
-    select state, reason, changed_at from app_private.address_states
-    where address_hash = app_private.address_hash(${address})`;
-  return row ?? { state: null, reason: null, changed_at: null };
+    select address_states.state, address_states.reason, address_states.changed_at,
+      array(
+        select jsonb_build_object('type', message_type, 'since', unsubscribed_at)
+        from app_private.address_optouts
+        where address_optouts.address_hash = known.hash
+        order by message_type
+      ) as unsubscribed_from
+    from (select app_private.address_hash(${address})) as known (hash)
+    left join app_private.address_states on address_states.address_hash = known.hash`;
+  if (row === undefined) throw new Error('one row was expected');
+  return row;
+}
+
+/** What is known of an address, for people. */
+export function describeSuppression(row: Suppression): string {
+  const state =
+    row.state === null
+      ? `messages are sent there${row.reason === null ? '' : `: ${row.reason}`}`
+      : `${row.state} since ${stamp(row.changed_at)}: ${row.reason}`;
+  const types = row.unsubscribed_from.map(
+    ({ type, since }) => `unsubscribed from ${type} since ${stamp(new Date(since))}`,
+  );
+  return `${[state, ...types].join('\n')}\n`;
 }
 
 export const suppress = (sql: Sql, address: string, reason: string) =>
   sql`select ops.suppress_address(${address}, ${reason})`;
 
-export const lift = (sql: Sql, address: string, reason: string) =>
-  sql`select ops.lift_suppression(${address}, ${reason})`;
+export const lift = (sql: Sql, address: string, reason: string, type: string | undefined) =>
+  sql`select ops.lift_suppression(${address}, ${reason}, ${type ?? null})`;

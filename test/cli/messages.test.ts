@@ -253,6 +253,22 @@ describe('gw messages', { timeout: patience(60_000) }, () => {
     expect(await gw('lift', address, '--reason', 'again')).toMatchObject({ code: 2 });
   });
 
+  test('an address that unsubscribed from a type is asked after, and lifted for it', async () => {
+    const user = await createUser(db.as('owner'));
+    await db.as('owner')`select app_private.unsubscribe(${user.id}, 'BIRTHDAY')`;
+    expect((await gw('suppression', user.email)).stdout).toMatch(
+      /^messages are sent there\nunsubscribed from BIRTHDAY since .*\n$/,
+    );
+    const lift = ['lift', user.email, '--reason', 'asked by phone'];
+    const refused = await gw(...lift);
+    expect(refused).toMatchObject({ code: 2 });
+    expect(refused.stderr).toContain('unsubscribed from: BIRTHDAY');
+    expect((await gw(...lift, '--type', 'BIRTHDAY')).stdout).toBe(
+      'messages of type BIRTHDAY are sent there again\n',
+    );
+    expect((await json('suppression', user.email)).data).toMatchObject({ unsubscribed_from: [] });
+  });
+
   test('resolve says what became of an UNKNOWN message', async () => {
     const user = await planned(db.as('owner'));
     const resolve = ['resolve', '--message', user.messageId, '--as'];

@@ -22,6 +22,7 @@ export const borders: Record<string, Borders> = {
   address_key_key_check: of('key', [bytes(32)], [bytes(31), bytes(33)]),
   address_key_only_row_check: only('only_row'),
   address_states_address_hash_check: of('address_hash', [bytes(32)], [bytes(31), bytes(33)]),
+  address_optouts_address_hash_check: of('address_hash', [bytes(32)], [bytes(31), bytes(33)]),
   address_states_lifted_at_check: {
     inside: [{ state: "'bounced'" }, { lifted_at: 'now()' }],
     outside: [{}],

@@ -301,8 +301,8 @@ describe('an address that is suppressed', () => {
         ...{ id: '1', event: 'unsubscribed', email: user?.email, timestamp: seconds() },
       });
       const [row] = await sql`
-        select app_private.suppression(${user?.email ?? ''}, true, true) is not null as optional,
-          app_private.suppression(${user?.email ?? ''}, false, true) as needed`;
+        select app_private.suppression(${user?.email ?? ''}, 'BIRTHDAY', true, true) is not null as optional,
+          app_private.suppression(${user?.email ?? ''}, 'BIRTHDAY', false, true) as needed`;
       expect(row).toEqual({ optional: true, needed: null });
     });
   });

@@ -2,6 +2,7 @@ import { type Mutant, sqlFunction } from '../mutant.ts';
 
 const verdicts = ['db/messages/verdicts'];
 const feedback = ['db/messages/feedback'];
+const optouts = ['db/messages/optouts'];
 const holds = ['db/messages/holds'];
 const webhook = ['api/delivery-webhook'];
 const html = ['db/messages/html'];
@@ -122,6 +123,42 @@ export const mutants: Mutant[] = [
     find: "(address_states.state <> 'unsubscribed' or p_is_optional)",
     replace: 'true',
     tests: feedback,
+  },
+  {
+    fault: 'an unsubscription from one type stops all',
+    file: sqlFunction('app_private/suppression'),
+    find: 'and address_optouts.message_type = p_message_type',
+    replace: '',
+    tests: optouts,
+  },
+  {
+    fault: 'an unsubscription ends with the account',
+    file: sqlFunction('app_private/unsubscribe'),
+    find: 'and users.email is not null',
+    replace: 'and users.email is null',
+    tests: optouts,
+  },
+  {
+    fault: 'who only names an address turns its messages on',
+    file: sqlFunction('app_private/tg_user_settings__opt_in'),
+    find: 'and (address_optouts.user_id = users.id or users.email_verified)',
+    replace: '',
+    tests: optouts,
+  },
+  {
+    fault: 'any change of the settings turns messages on',
+    file: sqlFunction('app_private/tg_user_settings__opt_in'),
+    find: "to_jsonb(new_rows) ->> message_types.opt_out_column = 'true'",
+    replace: 'true',
+    tests: optouts,
+  },
+  {
+    fault: 'a mended mailbox turns on what a person turned off',
+    file: sqlFunction('ops/lift_suppression'),
+    find: '    update app_private.address_states\n',
+    replace:
+      '    delete from app_private.address_optouts where address_hash = hash;\n    update app_private.address_states\n',
+    tests: optouts,
   },
   {
     fault: 'an address in other letters is another address',
