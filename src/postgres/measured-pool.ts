@@ -59,6 +59,8 @@ export class MeasuredPool extends Pool {
       client.on('error', () => {});
       const { stream } = internals.connection;
       stream.setTimeout(silenceMs, async () => {
+        // Nobody asked it. Somebody may ask while this waits below, and that was no silence.
+        if (internals.readyForQuery) return;
         const before = stream.bytesRead;
         // A process that stood still finds the answer waiting: it is read before this goes on.
         await afterReading();

@@ -17,8 +17,9 @@ const parts = 20;
  */
 export class RunningTime {
   readonly #timer: NodeJS.Timeout;
+  #isStopped = false;
 
-  /** @param act called once, when the time is over and what has arrived was read */
+  /** @param act called once, when the time is over, what has arrived was read, and nobody stopped it */
   constructor(milliseconds: number, act: () => void) {
     const part = milliseconds / parts;
     let [before, passed] = [performance.now(), 0];
@@ -27,12 +28,15 @@ export class RunningTime {
       passed += Math.min(now - before, 2 * part);
       before = now;
       if (passed < milliseconds) return;
-      this.stop();
-      void afterReading().then(act);
+      clearInterval(this.#timer);
+      void afterReading().then(() => {
+        if (!this.#isStopped) act();
+      });
     }, part);
   }
 
   stop(): void {
+    this.#isStopped = true;
     clearInterval(this.#timer);
   }
 }
