@@ -1,5 +1,5 @@
 --! Previous: sha1:1781fa51f44e72fc97a28c29fc0f5d4605cf3dca
---! Hash: sha1:094bf2f282ecc2aeae8b2a2baa1e50c301fc3a33
+--! Hash: sha1:d69cec3ea50e16b593ba05c08b6848099f136f30
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 
@@ -777,6 +777,8 @@ begin
   where users.id = p_user_id
     and users.email is not null
     and message_types.opt_out_column = any (names)
+  -- Two clicks at once lock the rows in the same order.
+  order by message_types.type
   on conflict (address_hash, message_type) do update
   set user_id = excluded.user_id, unsubscribed_at = excluded.unsubscribed_at;
 end

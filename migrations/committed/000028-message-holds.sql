@@ -1,5 +1,5 @@
---! Previous: sha1:094bf2f282ecc2aeae8b2a2baa1e50c301fc3a33
---! Hash: sha1:5eca0080f97a8b69ac80fa90ef4ccd6a18077ac9
+--! Previous: sha1:d69cec3ea50e16b593ba05c08b6848099f136f30
+--! Hash: sha1:743f836b3e6b0c8dc4d05189638005188939f9e9
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

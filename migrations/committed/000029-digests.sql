@@ -1,5 +1,5 @@
---! Previous: sha1:5eca0080f97a8b69ac80fa90ef4ccd6a18077ac9
---! Hash: sha1:1c7470bf01056e1eead744b2471e7ada650e3e14
+--! Previous: sha1:743f836b3e6b0c8dc4d05189638005188939f9e9
+--! Hash: sha1:edfd537b08e2fa5be145536a84917afca891444e
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

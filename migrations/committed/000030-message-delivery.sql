@@ -1,5 +1,5 @@
---! Previous: sha1:1c7470bf01056e1eead744b2471e7ada650e3e14
---! Hash: sha1:fa068b82c36cc135c371c5537b6b906c161ce279
+--! Previous: sha1:edfd537b08e2fa5be145536a84917afca891444e
+--! Hash: sha1:dadba89ce644d6bc8c86b52837f833bcec453688
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 
@@ -739,7 +739,8 @@ as $$
     where decision.status in ('CANCELED', 'SUPPRESSED')
       and stopped.refusal is null
       and (lacking.address is not null or decision.status = 'SUPPRESSED')
-      and app_private.suppression(rules.email, found.message_type, rules.is_optional, false) is null
+      and app_private.suppression(rules.email, found.message_type, rules.is_optional, false)
+        is null
   ) as onward on true
   left join lateral (
     select (p_turns ->> found.id::text)::timestamptz

@@ -1,5 +1,5 @@
---! Previous: sha1:fa068b82c36cc135c371c5537b6b906c161ce279
---! Hash: sha1:85e59c3c94240cb30adf3e8b298fb5ee24e09216
+--! Previous: sha1:dadba89ce644d6bc8c86b52837f833bcec453688
+--! Hash: sha1:4ea560c26aad5aaea603edd5aaa23a85908841c2
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 
@@ -531,8 +531,8 @@ begin
     from app_private.message_decision(
       greatest(now(), p_message.scheduled_send_time), p_refusal, p_rules.timezone,
       p_rules.quiet_from, p_rules.quiet_until, send_until, p_message.uncertain_since,
-      p_suppression => app_private.suppression(p_rules.email, p_rules.message_type, p_rules.is_optional,
-        app_private.is_by_mail_alone(p_rules.message_type)),
+      p_suppression => app_private.suppression(p_rules.email, p_rules.message_type,
+        p_rules.is_optional, app_private.is_by_mail_alone(p_rules.message_type)),
       p_hold => app_private.held_by(p_message.message_type, p_message.channel,
         p_rules.timezone)) as decided;
     if decision.status = 'QUEUED' and status <> 'QUEUED' then

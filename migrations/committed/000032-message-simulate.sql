@@ -1,5 +1,5 @@
---! Previous: sha1:85e59c3c94240cb30adf3e8b298fb5ee24e09216
---! Hash: sha1:0a1239542bcea87cdafa04092dcb47a7601b4ba3
+--! Previous: sha1:4ea560c26aad5aaea603edd5aaa23a85908841c2
+--! Hash: sha1:fd679200de6b38a6e3db9d6deb3df5ddafd37f8f
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 
@@ -64,8 +64,8 @@ as $$
     select message_rules.user_id, message_rules.message_type, message_rules.repeats,
       message_rules.base_date, message_rules.leap_day_policy, message_rules.timezone,
       message_rules.send_time, message_rules.quiet_from, message_rules.quiet_until,
-      app_private.suppression(message_rules.email, message_rules.message_type, message_rules.is_optional,
-        app_private.is_by_mail_alone(message_rules.message_type)) is not null
+      app_private.suppression(message_rules.email, message_rules.message_type,
+        message_rules.is_optional, app_private.is_by_mail_alone(message_rules.message_type)) is not null
         as is_suppressed
     from app_private.message_rules
     where p_user_id is null or message_rules.user_id = p_user_id

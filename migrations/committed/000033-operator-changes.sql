@@ -1,5 +1,5 @@
---! Previous: sha1:0a1239542bcea87cdafa04092dcb47a7601b4ba3
---! Hash: sha1:a250af4c13c4bb5eee7609f7f894386ef809c834
+--! Previous: sha1:fd679200de6b38a6e3db9d6deb3df5ddafd37f8f
+--! Hash: sha1:ec20fb547a73f492d7af3a8c56437dc429f67a9d
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a250af4c13c4bb5eee7609f7f894386ef809c834
---! Hash: sha1:1146503e04c092235fdd9457d1ecac4b99a6af6f
+--! Previous: sha1:ec20fb547a73f492d7af3a8c56437dc429f67a9d
+--! Hash: sha1:2d14dcbc7398a13c7edc8635e384c75b333ce6aa
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

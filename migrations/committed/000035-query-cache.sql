@@ -1,5 +1,5 @@
---! Previous: sha1:1146503e04c092235fdd9457d1ecac4b99a6af6f
---! Hash: sha1:0817252be5f7acfd09218424d78085dd4e2b1265
+--! Previous: sha1:2d14dcbc7398a13c7edc8635e384c75b333ce6aa
+--! Hash: sha1:9090a19c6965bd008e9efe673785ac6903eee604
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

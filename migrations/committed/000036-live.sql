@@ -1,5 +1,5 @@
---! Previous: sha1:0817252be5f7acfd09218424d78085dd4e2b1265
---! Hash: sha1:6095eb84fbd16246fdeba1f81ea2eee999527b4d
+--! Previous: sha1:9090a19c6965bd008e9efe673785ac6903eee604
+--! Hash: sha1:20de194e30eecc6be08b1ee2648fc9f096323431
 --! Message: live
 --! Baseline: topics/36-live.sql
 

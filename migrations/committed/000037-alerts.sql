@@ -1,5 +1,5 @@
---! Previous: sha1:6095eb84fbd16246fdeba1f81ea2eee999527b4d
---! Hash: sha1:f6e75c431d79e60ca4c78362b0542ce8ba934687
+--! Previous: sha1:20de194e30eecc6be08b1ee2648fc9f096323431
+--! Hash: sha1:3bada566b00490d49dd197143701d97781244d1c
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

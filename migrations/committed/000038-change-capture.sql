@@ -1,5 +1,5 @@
---! Previous: sha1:f6e75c431d79e60ca4c78362b0542ce8ba934687
---! Hash: sha1:924fb7fd6a78c3e308d7434bb410543a099fd177
+--! Previous: sha1:3bada566b00490d49dd197143701d97781244d1c
+--! Hash: sha1:94e8e2b1567a1cc8ff97cc3f563f3c69b44da671
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

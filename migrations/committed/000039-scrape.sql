@@ -1,5 +1,5 @@
---! Previous: sha1:924fb7fd6a78c3e308d7434bb410543a099fd177
---! Hash: sha1:9cea39dff390ae56a07b7a0af89dbfabbd1849d9
+--! Previous: sha1:94e8e2b1567a1cc8ff97cc3f563f3c69b44da671
+--! Hash: sha1:596c1614d845e68f66693fc051ad40695951a8c0
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:9cea39dff390ae56a07b7a0af89dbfabbd1849d9
---! Hash: sha1:5a949ef50da2058c447d12f0450224a5bab8f342
+--! Previous: sha1:596c1614d845e68f66693fc051ad40695951a8c0
+--! Hash: sha1:573bec50ddfc032b6f3e4e298eb710e0314ea2ed
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 
