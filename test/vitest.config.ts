@@ -32,14 +32,30 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+/** What measures how long others wait runs when nothing else does. */
+const alone = ['test/api/hostile.test.ts'];
+
 export default defineConfig({
   root,
   test: {
-    include: ['test/**/*.test.ts'],
     globalSetup: ['test/helpers/global-setup.ts'],
-    // Every file has a database of its own. Some only wait: three fill two cores.
-    fileParallelism: true,
-    maxWorkers: 3,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'together',
+          include: ['test/**/*.test.ts'],
+          exclude: alone,
+          // Every file has a database of its own. Some only wait: three fill two cores.
+          maxWorkers: 3,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: { name: 'alone', include: alone, maxWorkers: 1, sequence: { groupOrder: 1 } },
+      },
+    ],
     // Files leave nothing behind in their process, so the next one need not load all anew.
     isolate: false,
     // Tests must not depend on their order.

@@ -25,7 +25,7 @@ export const limits = {
   /** Fields of a document, those of a fragment as often as it is spread. */
   selections: 1_500,
   /** Those of them that have fields of their own, each of which is several steps of a plan. */
-  objects: 150,
+  objects: 100,
   /** Fields of a query itself. */
   rootFields: 50,
   /** Fields of a mutation itself. */

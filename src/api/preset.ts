@@ -149,6 +149,10 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
         showsSchema,
         countSignIns: options.countSignIns,
         violations: options.violations,
+        callerOf: (request) =>
+          request === undefined
+            ? ''
+            : (claimsOf(request)?.sub ?? telemetry?.infoOf(request)?.address ?? ''),
       }),
       OutagePlugin,
       CompressionPlugin,

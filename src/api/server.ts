@@ -34,6 +34,7 @@ import { Shares } from './shares.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import { Unread } from './unread.ts';
 import { violationsOf } from './violations.ts';
+import { warmUp } from './warm-up.ts';
 
 export interface ApiOptions {
   /** gw_authenticator's connection. */
@@ -202,7 +203,7 @@ export async function startApi(options: ApiOptions): Promise<Api> {
     }),
   );
   const serv = pgl.createServ(grafserv);
-  await pgl.getSchema();
+  await warmUp(await pgl.getSchema());
 
   const metrics = metricsRoute(telemetry, token);
   const ready = readyRoute(() => readiness(probe, drain, disk, fence));

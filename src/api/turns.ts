@@ -11,6 +11,9 @@ interface Waiter {
 /** So many of one caller wait; more are refused at once. */
 const longestLine = 100;
 
+/** What waits does so no longer for the sake of others, in milliseconds. */
+const longestRest = 500;
+
 /** Waiting lines, one for each caller, served in rotation: nobody waits behind many of one. */
 class Lines {
   readonly #lines = new Map<string, Waiter[]>();
@@ -41,9 +44,9 @@ class Lines {
 }
 
 /**
- * Who may use the one thread that everybody shares. Planning a new document takes it for
- * milliseconds that nothing interrupts, and so does writing out a large result: of each, so much is
- * done before others have their turn.
+ * Who may use the one thread that everybody shares. Reading a new document takes it for
+ * milliseconds that nothing interrupts, and so do planning it and writing out a large result: of
+ * each, so much is done before others have their turn.
  */
 export class Turns {
   readonly #planning = new Lines();
@@ -57,7 +60,10 @@ export class Turns {
     this.#capacity = capacity;
   }
 
-  /** Resolves when this caller may plan something; of all callers together, half of the time. */
+  /**
+   * Resolves when this caller may read or plan something; of all callers together, half of the
+   * time. It has the thread until the next turn of the event loop.
+   */
   plan(key: string): Promise<void> {
     return new Promise((start, refuse) => {
       this.#planning.add(key, { weight: 0, start, refuse });
@@ -77,7 +83,10 @@ export class Turns {
     this.#isPlanning = false;
   }
 
-  /** Runs something when there is room for its weight. */
+  /**
+   * Runs something when there is room for its weight. What waits begins when the thread was free
+   * for as long as it was taken before.
+   */
   async run<Result>(key: string, weight: number, work: () => Promise<Result>): Promise<Result> {
     const taken = Math.min(weight, this.#capacity);
     if (this.#running.first !== undefined || this.#used + taken > this.#capacity) {
@@ -87,13 +96,21 @@ export class Turns {
     } else {
       this.#used += taken;
     }
+    const before = performance.eventLoopUtilization();
     try {
       return await work();
     } finally {
-      this.#used -= taken;
-      // What has just been made is sent before the next is made.
-      void nextTurn().then(() => this.#admit());
+      const { active } = performance.eventLoopUtilization(before);
+      void this.#end(taken, (active * taken) / this.#capacity);
     }
+  }
+
+  async #end(weight: number, restMs: number): Promise<void> {
+    // What has just been made is sent before the next is made.
+    await nextTurn();
+    if (this.#running.first !== undefined) await sleep(Math.min(restMs, longestRest));
+    this.#used -= weight;
+    this.#admit();
   }
 
   #admit(): void {

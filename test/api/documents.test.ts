@@ -227,3 +227,24 @@ test('the size of a value is that of all in it', () => {
 test('the limits of a document leave room for each other', () => {
   expect(limits.rows).toBeGreaterThan(limits.pageRows ** 2);
 });
+
+test('long documents are read in turns: of too many at once the last are refused', async () => {
+  const ask = (query: string): Promise<Response> =>
+    fetch(`${api.origin}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify({ query }),
+    });
+  const text = 'x'.repeat(60_000);
+  const responses = await Promise.all(
+    // None of them is ever planned, which has turns as well.
+    Array.from({ length: 400 }, (_, n) => ask(`{ unknown${n} } # ${text}`)),
+  );
+  const refused = responses.filter(({ status }) => status !== 400);
+  expect(refused.length).toBeGreaterThan(0);
+  for (const response of refused) {
+    expect([response.status, response.headers.get('retry-after')]).toEqual([429, '1']);
+    const { errors } = (await response.json()) as { errors: { extensions: { code: string } }[] };
+    expect(errors.map(({ extensions }) => extensions.code)).toEqual(['RATE_LIMITED']);
+  }
+});

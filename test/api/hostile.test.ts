@@ -50,8 +50,8 @@ test('hostile requests of one hurt neither others nor the process', {
   const withinMs = 30_000;
   const statuses = new Set<string>();
   const sendAll = async (): Promise<void> => {
-    // Fewer than the benchmark sends: other tests run beside it.
-    for (const { bodies, ...attack } of attacks) {
+    // Fewer than the benchmark sends at once, and twice.
+    for (const { bodies, ...attack } of [...attacks, ...attacks]) {
       const within = attack.isUnread === true ? 3_000 : withinMs;
       const sent = await send(
         { ...attack, bodies: bodies.slice(0, 12) },
@@ -61,10 +61,9 @@ test('hostile requests of one hurt neither others nor the process', {
     }
   };
   const took = await askAlong({ port, token: other, withinMs }, sendAll());
-  // It is below 250 ms on a machine that does nothing else, as npm run bench -- hostile says; here
-  // other tests run.
+  // No other test runs beside this one.
   const p99 = took[Math.floor(took.length * 0.99)] ?? Number.POSITIVE_INFINITY;
-  expect(p99).toBeLessThan(patience(500));
+  expect(p99).toBeLessThan(patience(250));
   expect(took.length).toBeGreaterThan(100);
   // Refused, or answered. A request whose answer comes before it was sent whole may see a reset.
   const known = ['200', '400', '413', '429', 'unread', 'EPIPE', 'ECONNRESET', 'UND_ERR_SOCKET'];

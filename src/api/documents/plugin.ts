@@ -134,12 +134,18 @@ function refuseCost(args: ExecutionArgs, cost: Cost): GraphQLError | undefined {
   return undefined;
 }
 
+interface Parser {
+  /** Whether a document was read before, and is remembered. */
+  knows(text: string): boolean;
+  read(text: string): Parsed;
+}
+
 /** Validates documents of one schema, and remembers the latest as far as its memory reaches. */
 function makeParser(
   schema: GraphQLSchema,
   rules: Parameters<typeof validate>[2],
   showsSchema: boolean,
-): (text: string) => Parsed {
+): Parser {
   const cache = new LRUCache<string, Parsed & object>({
     maxSize: limits.documentMemoryBytes,
     sizeCalculation: ({ document }, text) =>
@@ -162,16 +168,19 @@ function makeParser(
         : [fault];
     return errors.length > 0 ? { errors } : { document };
   };
-  return (text) => {
-    const known = cache.get(text);
-    if (known !== undefined) return known;
-    const result = read(text);
-    for (const error of result.errors ?? []) {
-      error.extensions.code ??= 'GRAPHQL_VALIDATION_FAILED';
-      if (!showsSchema) error.message = withoutSuggestion(error.message);
-    }
-    cache.set(text, result);
-    return result;
+  return {
+    knows: (text) => cache.has(text),
+    read(text) {
+      const known = cache.get(text);
+      if (known !== undefined) return known;
+      const result = read(text);
+      for (const error of result.errors ?? []) {
+        error.extensions.code ??= 'GRAPHQL_VALIDATION_FAILED';
+        if (!showsSchema) error.message = withoutSuggestion(error.message);
+      }
+      cache.set(text, result);
+      return result;
+    },
   };
 }
 
@@ -194,25 +203,25 @@ const asError = (error: unknown): { errors: GraphQLError[] } => ({
 
 type Run = ExecutionConfig['execute'];
 
-/** The HTTP request of an operation; a socket's has none. */
-const requestOf = (args: ExecutionArgs): IncomingMessage | undefined =>
-  (args as { requestContext?: Partial<Grafast.RequestContext> }).requestContext?.node?.req;
-
 /** What an object costs to plan and to ask for, in values that are written out. */
 const valuesOfObject = 200;
 
-const callerOf = ({ contextValue }: ExecutionArgs): string =>
-  (contextValue as Grafast.Context).pgSettings?.['app.current_user_id'] ?? '';
+/** The requests of an operation, or of the socket that it came by. */
+type Context = Pick<Partial<Grafast.RequestContext>, 'node' | 'ws'>;
+
+const contextOf = (args: ExecutionArgs): Context =>
+  (args as { requestContext?: Context }).requestContext ?? {};
 
 interface Bounds {
   violations?: Violations | undefined;
   countSignIns?: CountSignIns | undefined;
   turns: Turns;
+  callerOf: (context: Context) => string;
   /** Operations that have been planned; another plan of one, for other variables, is rare. */
   planned: WeakSet<object>;
 }
 
-function bounded(run: Run, { countSignIns, violations, turns, planned }: Bounds): Run {
+function bounded(run: Run, { countSignIns, violations, turns, callerOf, planned }: Bounds): Run {
   const telling = async (args: ExecutionArgs) => {
     const result = (await run(args as never)) as { errors?: readonly GraphQLError[] };
     if (result.errors === undefined || violations === undefined) return result;
@@ -224,7 +233,8 @@ function bounded(run: Run, { countSignIns, violations, turns, planned }: Bounds)
     const fault = refuseCost(args, cost);
     if (fault !== undefined) return { errors: [fault] };
     const signIns = countOfSignIns(cost);
-    const request = requestOf(args);
+    // A socket's operation has no request of its own.
+    const request = contextOf(args).node?.req;
     if (signIns > 0 && request !== undefined) {
       const refused = await countSignIns?.(request, signIns);
       if (refused !== undefined) {
@@ -232,7 +242,7 @@ function bounded(run: Run, { countSignIns, violations, turns, planned }: Bounds)
         return { errors: [new GraphQLError(refused.message, { extensions })] };
       }
     }
-    const key = callerOf(args);
+    const key = callerOf(contextOf(args));
     const operation = getOperationAST(document, operationName);
     const work = async () => {
       if (operation != null && !planned.has(operation)) {
@@ -269,81 +279,97 @@ export interface DocumentOptions {
   showsSchema: boolean;
   countSignIns: CountSignIns | undefined;
   violations: Violations | undefined;
+  /** Who asks: a user, or the address of somebody who is none. */
+  callerOf: (request: IncomingMessage | undefined) => string;
 }
+
+/** The length from which a document is read when it is its caller's turn: about half a millisecond. */
+const longText = 1_000;
+
+/** Whether there is enough of a text that reading it is worth a turn, and not too much to be read. */
+const isWorthTurn = (text: unknown): text is string =>
+  typeof text === 'string' && text.length > longText && text.length <= limits.documentBytes;
+
+const clientIsGone = (context: Context): boolean => context.node?.res.destroyed === true;
 
 /**
  * Reads documents within limits. Each is applied before the step that would cost without it: the
  * length and nesting before parsing, the number of selections before validation, and the rows and
  * values, which depend on variables, before planning.
  */
-export const documentPlugin = ({
-  showsSchema,
-  countSignIns,
-  violations,
-}: DocumentOptions): GraphileConfig.Plugin => ({
-  name: 'DocumentPlugin',
-  version: '1.0.0',
-  grafserv: {
-    middleware: {
-      setPreset(next, event) {
-        event.validationRules.push(
-          depthLimit({
-            maxDepth: limits.depth,
-            maxListDepth: limits.listDepth,
-            maxSelfReferentialDepth: limits.selfDepth,
-            maxIntrospectionDepth: limits.introspectionDepth,
-            maxDepthByFieldCoordinates: { '__Type.ofType': 9 },
-            // The limits are in docs/reference/graphql.md; whoever hits one should not have to guess which.
-            revealDetails: true,
-          }),
-          ...(showsSchema ? [] : [NoSchemaIntrospectionCustomRule]),
-        );
-        const { getExecutionConfig, validationRules } = event;
-        const turns = new Turns(limits.values);
-        const planned = new WeakSet<object>();
-        let schema: GraphQLSchema | undefined;
-        let parseAndValidate: (text: string) => Parsed = () => ({ errors: [] });
-        event.getExecutionConfig = async function withinLimits(context) {
-          const config = await getExecutionConfig.call(this, context);
-          if (config.schema !== schema) {
-            ({ schema } = config);
-            boundPlans(schema);
-            parseAndValidate = makeParser(schema, validationRules, showsSchema);
-          }
-          const execute = bounded(config.execute, {
-            countSignIns,
-            violations,
-            turns,
-            planned,
-          });
-          return {
-            ...config,
-            parseAndValidate,
-            execute,
-            subscribe: bounded(config.subscribe as never, { turns, planned }) as never,
+export function documentPlugin(options: DocumentOptions): GraphileConfig.Plugin {
+  const { showsSchema, countSignIns, violations } = options;
+  const callerOf = ({ node, ws }: Context): string => options.callerOf(node?.req ?? ws?.request);
+  const turns = new Turns(limits.values);
+  const planned = new WeakSet<object>();
+  let parser: Parser | undefined;
+  return {
+    name: 'DocumentPlugin',
+    version: '1.0.0',
+    grafserv: {
+      middleware: {
+        setPreset(next, event) {
+          event.validationRules.push(
+            depthLimit({
+              maxDepth: limits.depth,
+              maxListDepth: limits.listDepth,
+              maxSelfReferentialDepth: limits.selfDepth,
+              maxIntrospectionDepth: limits.introspectionDepth,
+              maxDepthByFieldCoordinates: { '__Type.ofType': 9 },
+              // The limits are in docs/reference/graphql.md; whoever hits one should not have to guess which.
+              revealDetails: true,
+            }),
+            ...(showsSchema ? [] : [NoSchemaIntrospectionCustomRule]),
+          );
+          const { getExecutionConfig, validationRules } = event;
+          let schema: GraphQLSchema | undefined;
+          event.getExecutionConfig = async function withinLimits(context) {
+            const config = await getExecutionConfig.call(this, context);
+            if (config.schema !== schema) {
+              ({ schema } = config);
+              boundPlans(schema);
+              parser = makeParser(schema, validationRules, showsSchema);
+            }
+            const bounds = { turns, callerOf, planned };
+            return {
+              ...config,
+              parseAndValidate: (text) => parser?.read(text) ?? { errors: [] },
+              execute: bounded(config.execute, { ...bounds, countSignIns, violations }),
+              subscribe: bounded(config.subscribe as never, bounds) as never,
+            };
           };
-        };
-        return next();
-      },
-      async processGraphQLRequestBody(next, { body }) {
-        // A persisted operation may have no text yet: the parser's limits are for it as well.
-        refuseBody(body.query, body.variableValues);
-        await next();
-      },
-      // What grafserv refuses before there is a document: too long, not JSON, no query.
-      async processRequest(next, { requestDigest: { method } }) {
-        const result = await next();
-        if (result === null || result.type !== 'buffer' || result.statusCode < 400) return result;
-        const code = result.statusCode === 413 ? 'BODY_TOO_LARGE' : 'BAD_REQUEST';
-        const buffer = addCode(result.buffer, code);
-        const headers: Record<string, string> = {
-          ...result.headers,
-          'content-length': String(buffer.length),
-        };
-        // Of what GET may ask, only a query may.
-        if (result.statusCode === 405) headers.allow = method === 'GET' ? 'POST' : 'GET, POST';
-        return { ...result, buffer, headers };
+          return next();
+        },
+        async processGraphQLRequestBody(next, { body, request, graphqlWsContext }) {
+          const { query } = body;
+          if (isWorthTurn(query) && parser?.knows(query) !== true) {
+            const ws = graphqlWsContext?.extra as Context['ws'];
+            const context: Context = { ...request?.requestContext, ...(ws && { ws }) };
+            // It is parsed and validated before the next turn of the event loop.
+            await turns.plan(callerOf(context)).catch(({ message, extensions }: SafeError) => {
+              throw new SafeError(message, { ...extensions, statusCode: 400 });
+            });
+            if (clientIsGone(context)) throw new SafeError('the client is gone');
+          }
+          // A persisted operation may have no text yet: the parser's limits are for it as well.
+          refuseBody(body.query, body.variableValues);
+          await next();
+        },
+        // What grafserv refuses before there is a document: too long, not JSON, no query.
+        async processRequest(next, { requestDigest: { method } }) {
+          const result = await next();
+          if (result === null || result.type !== 'buffer' || result.statusCode < 400) return result;
+          const code = result.statusCode === 413 ? 'BODY_TOO_LARGE' : 'BAD_REQUEST';
+          const buffer = addCode(result.buffer, code);
+          const headers: Record<string, string> = {
+            ...result.headers,
+            'content-length': String(buffer.length),
+          };
+          // Of what GET may ask, only a query may.
+          if (result.statusCode === 405) headers.allow = method === 'GET' ? 'POST' : 'GET, POST';
+          return { ...result, buffer, headers };
+        },
       },
     },
-  },
-});
+  };
+}
