@@ -39,6 +39,8 @@ export default defineConfig({
   root,
   test: {
     globalSetup: ['test/helpers/global-setup.ts'],
+    // Every file has a database of its own. Some only wait: three fill two cores.
+    maxWorkers: 3,
     projects: [
       {
         extends: true,
@@ -46,8 +48,6 @@ export default defineConfig({
           name: 'together',
           include: ['test/**/*.test.ts'],
           exclude: alone,
-          // Every file has a database of its own. Some only wait: three fill two cores.
-          maxWorkers: 3,
           sequence: { groupOrder: 0 },
         },
       },

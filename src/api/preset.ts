@@ -149,10 +149,7 @@ export function makePreset(options: PresetOptions): GraphileConfig.Preset {
         showsSchema,
         countSignIns: options.countSignIns,
         violations: options.violations,
-        callerOf: (request) =>
-          request === undefined
-            ? ''
-            : (claimsOf(request)?.sub ?? telemetry?.infoOf(request)?.address ?? ''),
+        callerOf: (request) => (request === undefined ? undefined : claimsOf(request)?.sub) ?? '',
       }),
       OutagePlugin,
       CompressionPlugin,

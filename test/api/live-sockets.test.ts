@@ -192,6 +192,27 @@ describe('what sockets may', () => {
     for (const { socket } of sockets) socket.close();
   });
 
+  test('a long document is read in its turn, and its error or its events come', async () => {
+    const { userId, accessToken } = await someone();
+    const socket = new BareSocket(api.api.port);
+    await socket.signIn(accessToken);
+    const long = `# ${'x'.repeat(5_000)}`;
+    const wrong = 'subscription { unknown }';
+    await socket.send({ id: '1', type: 'subscribe', payload: { query: `${wrong} ${long}` } });
+    await socket.send({ id: '2', type: 'subscribe', payload: { query: `${taskChanged} ${long}` } });
+    await eventually(async () => api.api.live.counts.subscriptions === 1);
+    await makeTask(userId, 'heard');
+    await eventually(async () =>
+      socket.messages.some(({ id, type }) => id === '2' && type === 'next'),
+    );
+    const [error] = socket.messages.filter(({ id }) => id === '1');
+    expect(error).toMatchObject({
+      type: 'error',
+      payload: [{ extensions: { code: 'GRAPHQL_VALIDATION_FAILED' } }],
+    });
+    socket.socket.close();
+  });
+
   test('a message of more than 1,000,000 bytes closes the socket with 1009', async () => {
     const { accessToken } = await someone();
     const socket = new BareSocket(api.api.port);

@@ -215,6 +215,7 @@ export const memoryOf = (pid: number, line: 'VmRSS' | 'VmHWM'): number => {
  * Asks as somebody who does no harm, one request after the other, until something is over.
  *
  * @returns how long each answer took, in milliseconds, the shortest first
+ * @throws what ended the other work
  */
 export async function askAlong(
   who: { port: number; token: string; withinMs: number },
@@ -224,9 +225,14 @@ export async function askAlong(
     workerData: who,
     execArgv: [],
   });
-  await during.catch(() => {});
-  worker.postMessage('over');
-  const [took] = (await once(worker, 'message')) as [number[]];
+  const answered = once(worker, 'message') as Promise<[number[]]>;
+  try {
+    // A thread that fails is heard of before it is over.
+    await Promise.race([during, answered]);
+  } finally {
+    worker.postMessage('over');
+  }
+  const [took] = await answered;
   return took;
 }
 

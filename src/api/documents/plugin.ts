@@ -279,7 +279,7 @@ export interface DocumentOptions {
   showsSchema: boolean;
   countSignIns: CountSignIns | undefined;
   violations: Violations | undefined;
-  /** Who asks: a user, or the address of somebody who is none. */
+  /** Who asks: a user; all who are none are one caller, as they are for connections. */
   callerOf: (request: IncomingMessage | undefined) => string;
 }
 
@@ -349,7 +349,8 @@ export function documentPlugin(options: DocumentOptions): GraphileConfig.Plugin 
             await turns.plan(callerOf(context)).catch(({ message, extensions }: SafeError) => {
               throw new SafeError(message, { ...extensions, statusCode: 400 });
             });
-            if (clientIsGone(context)) throw new SafeError('the client is gone');
+            if (clientIsGone(context))
+              throw new SafeError('the client is gone', { statusCode: 400 });
           }
           // A persisted operation may have no text yet: the parser's limits are for it as well.
           refuseBody(body.query, body.variableValues);

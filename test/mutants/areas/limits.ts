@@ -179,6 +179,13 @@ export const mutants: Mutant[] = [
   },
   limit('a document selects 100,000 fields', 'selections: 1_500', 'selections: 100_000'),
   limit('a document selects 10,000 objects', 'objects: 100', 'objects: 10_000'),
+  change(
+    'api/documents/plugin.ts',
+    'long documents are read as they come',
+    'isWorthTurn(query) && parser?.knows(query) !== true',
+    'isWorthTurn(query) && parser === undefined',
+    documents,
+  ),
   limit('a document has 1 MB', 'documentBytes: 64_000', 'documentBytes: 1_000_000'),
   limit('an operation asks for a million rows', 'rows: 12_000', 'rows: 2_000_000'),
   limit('a response has a million values', ' values: 60_000', ' values: 5_000_000'),
