@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { EXIT, GwError, messageOf } from '../errors.ts';
+import { Probe } from '../postgres/probe.ts';
 import type { Plugin } from './slot.ts';
 import type { Server } from './timeline.ts';
 
@@ -19,8 +20,10 @@ interface Connection {
  * read than is taken, so a transaction of any size passes through little memory.
  */
 export class ReplicationStream {
+  readonly #url: string;
   readonly #client: pg.Client;
   readonly #connection: Connection;
+  #closed: Promise<void> | undefined;
   #frames: Buffer[] = [];
   #bytes = 0;
   #confirmed = 0n;
@@ -28,7 +31,8 @@ export class ReplicationStream {
   #wake: (() => void) | undefined;
   #pulse: NodeJS.Timeout | undefined;
 
-  private constructor(client: pg.Client) {
+  private constructor(url: string, client: pg.Client) {
+    this.#url = url;
     this.#client = client;
     this.#connection = (client as unknown as { connection: Connection }).connection;
     client.on('error', (error) => this.fail(error));
@@ -46,7 +50,7 @@ export class ReplicationStream {
       options: '-c datestyle=ISO -c timezone=UTC -c intervalstyle=postgres',
       ...{ replication: 'database' },
     });
-    const stream = new ReplicationStream(client);
+    const stream = new ReplicationStream(url, client);
     await client.connect().catch((error: unknown) => {
       if (!/unsupported startup parameter/.test(messageOf(error))) throw error;
       throw new GwError('a pooler refuses replication, which change capture needs', {
@@ -140,11 +144,31 @@ export class ReplicationStream {
     this.#wake?.();
   }
 
-  async close(): Promise<void> {
+  /** Ends it, on the server too: afterwards its slot is free, or gone when it was being made. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.fail(new Error('Connection terminated: closed'));
     // A stream does not end by itself; the server notices that we are gone.
     (this.#connection.stream as unknown as { destroy(): void }).destroy();
-    await this.#client.end().catch(() => {});
+    await Promise.all([this.#client.end().catch(() => {}), this.#endBackend()]);
+  }
+
+  /** Who waits for other transactions, to make a slot, does not notice that nobody listens. */
+  async #endBackend(): Promise<void> {
+    const timeoutMs = 2_000;
+    const probe = new Probe({ url: this.#url, applicationName: 'gw cdc end', timeoutMs });
+    const { processID } = this.#client as unknown as { processID: number | null };
+    const text = `select pg_terminate_backend(pid, $1) from pg_stat_activity
+      where pid = $2
+        and backend_type = 'walsender'
+        and application_name = 'gw cdc'
+        and (datname, usename) = (current_database(), current_user)`;
+    await probe.ask({ text, values: [timeoutMs, processID] }).catch(() => {});
+    await probe.close();
   }
 
   #receive(chunk: Buffer): void {

@@ -61,6 +61,19 @@ describe.each(plugins)('with %s', (plugin) => {
     }
   });
 
+  test('whoever is stopped while a slot is made leaves none behind', long, async () => {
+    const sql = db.as('superuser');
+    await capture.dropSlot();
+    await sql.begin(async (running) => {
+      await running`select txid_current()`;
+      const { stop } = capture.start();
+      await eventually(async () => (await confirmed())?.pid != null);
+      await stop();
+      expect(await confirmed()).toBe(undefined);
+    });
+    await capture.started();
+  });
+
   test(
     'the first start counts what is there, and loses nothing that comes meanwhile',
     long,
