@@ -1,5 +1,5 @@
 --! Previous: sha1:199477a0563daf91d4488cfbb981f071064a6e5e
---! Hash: sha1:803125d05bd52353656399ce01eca35dc88ae87a
+--! Hash: sha1:386c8975b702a1d84c3687967b1d0216c49def95
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -260,15 +260,17 @@ comment on function app_hidden.to_search_query(text, text) is
 --! EndIncluded functions/app_hidden/to_search_query.sql
 --! Included functions/app_hidden/matching_tasks.sql
 -- Definer: only so can the index on search be used, because @@ is not leakproof. It looks at
--- its caller's rows only, and tells ids that the caller could read.
-create or replace function app_hidden.matching_tasks(query tsquery) returns setof uuid
+-- its caller's rows only, and tells ids that the caller could read. An array, because of
+-- 20,000 ids a set takes 30 ms more to hand over.
+create or replace function app_hidden.matching_tasks(query tsquery) returns uuid[]
 language sql stable parallel safe strict security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select tasks.id
-  from app_public.tasks
-  where tasks.user_id = app_hidden.current_app_user_id()
-    and tasks.search @@ query
+  select array(
+    select tasks.id
+    from app_public.tasks
+    where tasks.user_id = app_hidden.current_app_user_id()
+      and tasks.search @@ query)
 $$;
 
 grant execute on function app_hidden.matching_tasks(tsquery) to app_user;

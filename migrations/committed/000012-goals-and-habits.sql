@@ -1,5 +1,5 @@
---! Previous: sha1:803125d05bd52353656399ce01eca35dc88ae87a
---! Hash: sha1:01657e12c1caeba6e872916ffc0de47f22c92840
+--! Previous: sha1:386c8975b702a1d84c3687967b1d0216c49def95
+--! Hash: sha1:8a42ec6f5083715120e2f72258b244fe501040e0
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

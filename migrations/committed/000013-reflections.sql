@@ -1,5 +1,5 @@
---! Previous: sha1:01657e12c1caeba6e872916ffc0de47f22c92840
---! Hash: sha1:2a4b490b397f665f3c3ce7c4ab1a2092e7bf29c5
+--! Previous: sha1:8a42ec6f5083715120e2f72258b244fe501040e0
+--! Hash: sha1:cd63fe533c2bc84f8b0cbdc086ce1c0a825b17b2
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 
@@ -7,12 +7,14 @@
  * The journal: reflections, and links to the tasks, goals and habits that they are about.
  */
 
--- Reflections. A day may have several. reflection_date is the day that the user chose, in
--- the user's time zone; created_at may be days later.
+-- Reflections. A day may have several, and at most one of each kind: a form for "my morning"
+-- finds its entry by day and kind, from every device. reflection_date is the day that the
+-- user chose, in the user's time zone; created_at may be days later.
 create table app_public.reflections (
   user_id uuid not null default app_hidden.current_app_user_id(),
   id uuid not null default gen_random_uuid(),
   reflection_date date not null,
+  kind text,
   mood_score smallint,
   content text not null default '',
   created_at timestamptz not null default now(),
@@ -20,16 +22,17 @@ create table app_public.reflections (
   constraint reflections_pkey primary key (user_id, id),
   constraint reflections_user_id_fkey
     foreign key (user_id) references app_public.users on delete cascade,
+  -- Entries without a kind are not compared.
+  constraint reflections_user_id_reflection_date_kind_key
+    unique (user_id, reflection_date, kind),
   constraint reflections_reflection_date_check
     check (reflection_date between date '1970-01-01' and date '9999-12-31'),
+  constraint reflections_kind_check check (kind in ('daily', 'morning', 'evening')),
   constraint reflections_mood_score_check check (mood_score between 1 and 5),
   constraint reflections_content_check check (length(content) <= 100000)
 )
 -- Users edit a reflection for days: vacuum at 10 % dead rows, not 20 %.
 with (autovacuum_vacuum_scale_factor = 0.1);
-
-create index reflections_user_id_reflection_date_idx
-  on app_public.reflections (user_id, reflection_date);
 
 alter table app_public.reflections enable row level security;
 
@@ -42,8 +45,8 @@ create policy everyone on app_public.reflections
   using (true);
 
 grant select, delete,
-  insert (id, reflection_date, mood_score, content),
-  update (reflection_date, mood_score, content)
+  insert (id, reflection_date, kind, mood_score, content),
+  update (reflection_date, kind, mood_score, content)
   on app_public.reflections to app_user;
 
 grant select on app_public.reflections to gw_readonly;
@@ -60,6 +63,9 @@ comment on column app_public.reflections.id is
   'when it creates the reflection, to make retries safe.';
 comment on column app_public.reflections.reflection_date is
   'The day that the reflection is about, in the user''s time zone.';
+comment on column app_public.reflections.kind is
+  'Which entry of its day the reflection is: daily, morning or evening; null (the default) '
+  'for one of any number besides.';
 comment on column app_public.reflections.mood_score is
   'Mood from 1 (bad) to 5 (good); null when not given.';
 comment on column app_public.reflections.content is
@@ -69,6 +75,15 @@ comment on column app_public.reflections.updated_at is
   'When the reflection last changed.';
 comment on constraint reflections_pkey on app_public.reflections is
   'you have a reflection with this id already';
+comment on constraint reflections_user_id_reflection_date_kind_key
+  on app_public.reflections is
+  'you have a reflection of this kind for that day already';
+comment on constraint reflections_kind_check on app_public.reflections is
+  E'@enum ReflectionKind\n'
+  '@value daily The one of the day.\n'
+  '@value morning The one of the morning.\n'
+  '@value evening The one of the evening.\n'
+  'a kind is daily, morning or evening';
 comment on constraint reflections_reflection_date_check on app_public.reflections is
   'a date lies between the years 1970 and 9999';
 comment on constraint reflections_mood_score_check on app_public.reflections is

@@ -1,5 +1,5 @@
---! Previous: sha1:2a4b490b397f665f3c3ce7c4ab1a2092e7bf29c5
---! Hash: sha1:4b6bcb7b417ebac5b2e0f2590dbbe0f04be5c47c
+--! Previous: sha1:cd63fe533c2bc84f8b0cbdc086ce1c0a825b17b2
+--! Hash: sha1:294c12adb6a7017d7fc790507229891e32ce6aab
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4b6bcb7b417ebac5b2e0f2590dbbe0f04be5c47c
---! Hash: sha1:f15c3e1e54a257cefce48b44ca70668c84ba4eca
+--! Previous: sha1:294c12adb6a7017d7fc790507229891e32ce6aab
+--! Hash: sha1:e8ccd74f14a17b839bf74a6ece2c782c1c76ef65
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f15c3e1e54a257cefce48b44ca70668c84ba4eca
---! Hash: sha1:046255cd98f124b45392b2b7a9bd7141e91cafec
+--! Previous: sha1:e8ccd74f14a17b839bf74a6ece2c782c1c76ef65
+--! Hash: sha1:6354f3c1df55509cc42bee64e4ce82f80fd5a4b9
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:046255cd98f124b45392b2b7a9bd7141e91cafec
---! Hash: sha1:c109090003c0207b24735125b90576fc95a10dca
+--! Previous: sha1:6354f3c1df55509cc42bee64e4ce82f80fd5a4b9
+--! Hash: sha1:1c7f2ab91b3b6d3b2b284b453fabc3429146db17
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c109090003c0207b24735125b90576fc95a10dca
---! Hash: sha1:9a69f0b88bbfae8c75a3f55a7b63de068830f43f
+--! Previous: sha1:1c7f2ab91b3b6d3b2b284b453fabc3429146db17
+--! Hash: sha1:e124cc9464a7a01bede6e2c30103f5ff1e41cb57
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

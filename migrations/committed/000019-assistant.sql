@@ -1,5 +1,5 @@
---! Previous: sha1:9a69f0b88bbfae8c75a3f55a7b63de068830f43f
---! Hash: sha1:04a07416886084e353dfbaa49c90e23e657548f5
+--! Previous: sha1:e124cc9464a7a01bede6e2c30103f5ff1e41cb57
+--! Hash: sha1:d2ae4265dada88c75df183ff5ece31ebd81839f7
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

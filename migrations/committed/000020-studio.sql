@@ -1,5 +1,5 @@
---! Previous: sha1:04a07416886084e353dfbaa49c90e23e657548f5
---! Hash: sha1:b66f1652c80b3c76d68fca81dbefbe53f74b8308
+--! Previous: sha1:d2ae4265dada88c75df183ff5ece31ebd81839f7
+--! Hash: sha1:16121afe675ee012b4f14a270255d1b62d84e386
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

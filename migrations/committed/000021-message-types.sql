@@ -1,5 +1,5 @@
---! Previous: sha1:b66f1652c80b3c76d68fca81dbefbe53f74b8308
---! Hash: sha1:8b3bce26a703c4382411e4fda1f3ad4b2ef1d0a1
+--! Previous: sha1:16121afe675ee012b4f14a270255d1b62d84e386
+--! Hash: sha1:a21460d824d8159f744f3014636b3518ad08712a
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

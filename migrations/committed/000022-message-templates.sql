@@ -1,5 +1,5 @@
---! Previous: sha1:8b3bce26a703c4382411e4fda1f3ad4b2ef1d0a1
---! Hash: sha1:993756cde0dfc8ed28f53168bd26c8d7060fafac
+--! Previous: sha1:a21460d824d8159f744f3014636b3518ad08712a
+--! Hash: sha1:3095fae12b54d68153a94ddb9074034b2e4042f9
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:993756cde0dfc8ed28f53168bd26c8d7060fafac
---! Hash: sha1:63dcd66efd36538609b43dc2c6c02d3a46ff3e14
+--! Previous: sha1:3095fae12b54d68153a94ddb9074034b2e4042f9
+--! Hash: sha1:ce7c7c891a09a71fa5a7ab269d3d24c8e661fe8f
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

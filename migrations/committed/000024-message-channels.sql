@@ -1,5 +1,5 @@
---! Previous: sha1:63dcd66efd36538609b43dc2c6c02d3a46ff3e14
---! Hash: sha1:b460fdfa6fb7313a6cc593ce1c5998899b20826d
+--! Previous: sha1:ce7c7c891a09a71fa5a7ab269d3d24c8e661fe8f
+--! Hash: sha1:08f81d2bc5e216147d23410bb9d6f8b165d7abb0
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 

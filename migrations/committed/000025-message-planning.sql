@@ -1,5 +1,5 @@
---! Previous: sha1:b460fdfa6fb7313a6cc593ce1c5998899b20826d
---! Hash: sha1:3b37fe59bec3fe12aacf2d2db4259c8f1977b9d6
+--! Previous: sha1:08f81d2bc5e216147d23410bb9d6f8b165d7abb0
+--! Hash: sha1:b3fcb63690607dfd9633d9d9230ba36a5d7e784d
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3b37fe59bec3fe12aacf2d2db4259c8f1977b9d6
---! Hash: sha1:1781fa51f44e72fc97a28c29fc0f5d4605cf3dca
+--! Previous: sha1:b3fcb63690607dfd9633d9d9230ba36a5d7e784d
+--! Hash: sha1:0fc963ac79465ce8cf0ff4aa675d9577f791aa09
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

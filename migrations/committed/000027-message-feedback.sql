@@ -1,5 +1,5 @@
---! Previous: sha1:1781fa51f44e72fc97a28c29fc0f5d4605cf3dca
---! Hash: sha1:d69cec3ea50e16b593ba05c08b6848099f136f30
+--! Previous: sha1:0fc963ac79465ce8cf0ff4aa675d9577f791aa09
+--! Hash: sha1:b26e7058cf8175805c59d272abc00c7825f2a136
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d69cec3ea50e16b593ba05c08b6848099f136f30
---! Hash: sha1:743f836b3e6b0c8dc4d05189638005188939f9e9
+--! Previous: sha1:b26e7058cf8175805c59d272abc00c7825f2a136
+--! Hash: sha1:b8f1de2c46666c004679f1a65e0f3b9ad46d3ac8
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:743f836b3e6b0c8dc4d05189638005188939f9e9
---! Hash: sha1:edfd537b08e2fa5be145536a84917afca891444e
+--! Previous: sha1:b8f1de2c46666c004679f1a65e0f3b9ad46d3ac8
+--! Hash: sha1:91fcf94bfcee2f53e4180d3e1bd7a80d438b16b0
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:edfd537b08e2fa5be145536a84917afca891444e
---! Hash: sha1:dadba89ce644d6bc8c86b52837f833bcec453688
+--! Previous: sha1:91fcf94bfcee2f53e4180d3e1bd7a80d438b16b0
+--! Hash: sha1:8b836d927808308c5957a97610722e938f6ac72f
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dadba89ce644d6bc8c86b52837f833bcec453688
---! Hash: sha1:4ea560c26aad5aaea603edd5aaa23a85908841c2
+--! Previous: sha1:8b836d927808308c5957a97610722e938f6ac72f
+--! Hash: sha1:52aa430a02bbbfcd4f2c4b1722341a9ca4544a1c
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

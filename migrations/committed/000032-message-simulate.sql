@@ -1,5 +1,5 @@
---! Previous: sha1:4ea560c26aad5aaea603edd5aaa23a85908841c2
---! Hash: sha1:fd679200de6b38a6e3db9d6deb3df5ddafd37f8f
+--! Previous: sha1:52aa430a02bbbfcd4f2c4b1722341a9ca4544a1c
+--! Hash: sha1:8d32ef348098b6459f7a2052c276f6bec42c1e7a
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

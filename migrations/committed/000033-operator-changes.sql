@@ -1,5 +1,5 @@
---! Previous: sha1:fd679200de6b38a6e3db9d6deb3df5ddafd37f8f
---! Hash: sha1:ec20fb547a73f492d7af3a8c56437dc429f67a9d
+--! Previous: sha1:8d32ef348098b6459f7a2052c276f6bec42c1e7a
+--! Hash: sha1:0d5badb22bcf64593e64ff27c1911c880ffb5961
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

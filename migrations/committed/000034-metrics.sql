@@ -1,5 +1,5 @@
---! Previous: sha1:ec20fb547a73f492d7af3a8c56437dc429f67a9d
---! Hash: sha1:2d14dcbc7398a13c7edc8635e384c75b333ce6aa
+--! Previous: sha1:0d5badb22bcf64593e64ff27c1911c880ffb5961
+--! Hash: sha1:a2e7a7fe4681825c2eb5a7c3c1e3107f9452c6a4
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:2d14dcbc7398a13c7edc8635e384c75b333ce6aa
---! Hash: sha1:9090a19c6965bd008e9efe673785ac6903eee604
+--! Previous: sha1:a2e7a7fe4681825c2eb5a7c3c1e3107f9452c6a4
+--! Hash: sha1:c8ebb4177da24d650e02dd801386d5905d4c492d
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

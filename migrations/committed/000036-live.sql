@@ -1,5 +1,5 @@
---! Previous: sha1:9090a19c6965bd008e9efe673785ac6903eee604
---! Hash: sha1:20de194e30eecc6be08b1ee2648fc9f096323431
+--! Previous: sha1:c8ebb4177da24d650e02dd801386d5905d4c492d
+--! Hash: sha1:2413b7b1f4604e4eb0db94c440354dc0a7776a6f
 --! Message: live
 --! Baseline: topics/36-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:20de194e30eecc6be08b1ee2648fc9f096323431
---! Hash: sha1:3bada566b00490d49dd197143701d97781244d1c
+--! Previous: sha1:2413b7b1f4604e4eb0db94c440354dc0a7776a6f
+--! Hash: sha1:4f1903158024fdad72d7987c53bc1f7aa3f45823
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

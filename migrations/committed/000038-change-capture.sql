@@ -1,5 +1,5 @@
---! Previous: sha1:3bada566b00490d49dd197143701d97781244d1c
---! Hash: sha1:94e8e2b1567a1cc8ff97cc3f563f3c69b44da671
+--! Previous: sha1:4f1903158024fdad72d7987c53bc1f7aa3f45823
+--! Hash: sha1:4610cec45f54e0ceb72ee702e7291725588efd51
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:94e8e2b1567a1cc8ff97cc3f563f3c69b44da671
---! Hash: sha1:596c1614d845e68f66693fc051ad40695951a8c0
+--! Previous: sha1:4610cec45f54e0ceb72ee702e7291725588efd51
+--! Hash: sha1:e69f08baa7f670f886d06da3fbcccda1b1c27171
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

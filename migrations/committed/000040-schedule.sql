@@ -1,5 +1,5 @@
---! Previous: sha1:596c1614d845e68f66693fc051ad40695951a8c0
---! Hash: sha1:573bec50ddfc032b6f3e4e298eb710e0314ea2ed
+--! Previous: sha1:e69f08baa7f670f886d06da3fbcccda1b1c27171
+--! Hash: sha1:fe781f0926e62c2cc4b54ed2608f697de5831b87
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

@@ -190,8 +190,9 @@ cross join generate_series(0, 20) as number
 where (seeded.seed + number) % 5 > 0
 order by habits.user_id;
 
-insert into app_public.reflections (user_id, reflection_date, mood_score, content, created_at)
-select seeded.user_id, current_date - number * 3, 1 + (seeded.seed + number) % 5,
+insert into app_public.reflections (user_id, reflection_date, kind, mood_score, content,
+  created_at)
+select seeded.user_id, current_date - number * 3, 'daily', 1 + (seeded.seed + number) % 5,
   (array['A good day.', 'Slow, but it moves.', 'Too many meetings.', 'Long walk, clear head.']
   )[1 + (seeded.seed + number) % 4],
   least(now(), current_date - number * 3 + interval '20 hours')

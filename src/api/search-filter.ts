@@ -29,7 +29,8 @@ export const SearchFilterPlugin: GraphileConfig.Plugin = {
               if (words == null) return;
               const query = sqlValueWithCodec(words, TYPES.text);
               condition.where(
-                sql`${condition.alias}.id in (select ${matching}((select app_hidden.to_search_query(${query}, ${sql.literal(fieldName)}))))`,
+                // Each in a query of its own, which runs once.
+                sql`${condition.alias}.id = any ((select ${matching}((select app_hidden.to_search_query(${query}, ${sql.literal(fieldName)}))))::uuid[])`,
               );
             },
           }));

@@ -297,6 +297,42 @@ describe('an upsert', () => {
     expect(row?.note).toBe('mine');
   });
 
+  test('of a reflection is by its day and kind, which is asked for', async () => {
+    const upsertReflection = `mutation ($reflection: ReflectionInput!) {
+      upsertReflection(input: { reflection: $reflection }) {
+        reflection { rowId reflectionDate kind moodScore content } } }`;
+    interface Data {
+      upsertReflection: { reflection: { rowId: string } };
+    }
+    const ask = (reflection: object) =>
+      api.query<Data>(upsertReflection, { reflection }, ann.accessToken);
+    const day = { reflectionDate: '2030-01-31' };
+    const made = await ask({ ...day, kind: 'daily', content: 'from the phone' });
+    expect(made.errors).toEqual([]);
+    const { reflection } = made.data.upsertReflection;
+    const { data } = await ask({ ...day, kind: 'daily', moodScore: 4 });
+    expect(data.upsertReflection.reflection).toEqual({ ...reflection, moodScore: 4 });
+    const other = await ask({ ...day, kind: 'evening' });
+    expect(other.data.upsertReflection.reflection.rowId).not.toBe(reflection.rowId);
+    for (const kind of [undefined, null]) {
+      const { errors } = await ask({ ...day, kind });
+      expect(errors[0]?.extensions).toMatchObject({ code: 'VALIDATION_FAILED', field: 'kind' });
+    }
+    const twice = await api.query(
+      `mutation ($reflection: ReflectionInput!) {
+        createReflection(input: { reflection: $reflection }) { reflection { rowId } } }`,
+      { reflection: { ...day, kind: 'daily' } },
+      ann.accessToken,
+    );
+    expect(twice.errors[0]).toMatchObject({
+      message: 'you have a reflection of this kind for that day already',
+      extensions: { code: 'UNIQUE_VIOLATION' },
+    });
+    const [row] = await db.as('owner')`
+      select count(*)::int as n from app_public.reflections where user_id = ${ann.userId}`;
+    expect(row?.n).toBe(2);
+  });
+
   test('of an integration is by its provider', async () => {
     const of = (name: string) => `mutation { upsertIntegration(input: { integration: {
       provider: "google", credentialReference: "vault://team/${name}" } }) {

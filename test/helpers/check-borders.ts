@@ -273,6 +273,7 @@ export const borders: Record<string, Borders> = {
   query_cache_query_hash_check: text('query_hash', 1, 64),
   query_cache_tags_check: of('tags', ["array['a']", "'{}'"], ["array['a', null]"]),
   reflections_content_check: text('content', 0, 100_000),
+  reflections_kind_check: oneOf('kind', 'daily', 'morning', 'evening'),
   reflections_mood_score_check: range('mood_score', 1, 5),
   reflections_reflection_date_check: days('reflection_date'),
   retention_policies_kept_for_check: positive('kept_for'),

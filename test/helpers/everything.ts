@@ -68,8 +68,9 @@ export async function giveEverything(sql: Sql, userId: string): Promise<void> {
     ),
     rows(
       'reflections',
-      'id, reflection_date, mood_score, created_at',
-      `${made('reflection')}, date '2030-05-01' + n / 3, ${some('1 + n % 5')}, ${at}`,
+      'id, reflection_date, kind, mood_score, created_at',
+      `${made('reflection')}, date '2030-05-01' + n / 3,
+      (array['daily', 'morning', null])[1 + n % 3], ${some('1 + n % 5')}, ${at}`,
     ),
     rows(
       'goals_tasks',

@@ -57,6 +57,22 @@ function refuseCount(rows: readonly unknown[], list: string): void {
   });
 }
 
+/** Where a part of the key is null, PostgreSQL finds no row, and would insert one more each time. */
+function refuseNoKey(
+  { target, list }: Mutation,
+  names: ReadonlyMap<string, string>,
+  row: Row,
+): void {
+  const { attributes } = target.resource.codec as PgCodecWithAttributes;
+  for (const [field, column] of names) {
+    if (!target.key.includes(column) || row[column] != null) continue;
+    if (attributes[column]?.notNull === true) continue;
+    throw new SafeError(`${list} has a ${field}: it says which one is meant`, {
+      ...{ code: 'VALIDATION_FAILED', field },
+    });
+  }
+}
+
 /** One of two changes of a row would be lost. */
 function refuseTwins(changes: readonly Change[], list: string): void {
   const seen = new Set<string>();
@@ -80,6 +96,7 @@ function writer(build: Build, mutation: Mutation) {
     const given = input[list];
     if (kind === 'upsert') {
       const row = rowOf(names, given as Row);
+      refuseNoKey(mutation, names, row);
       const statement = () => upsertRow(target, row, caller);
       return writeRows(client, { rows: [row], statement, mustFind: false });
     }

@@ -22,6 +22,8 @@ export interface Context {
   objectsOfB: Map<string, JsonObject[]>;
   /** Where the server's log was when A's rows were last compared. */
   position: string;
+  /** How many sources of values there were. */
+  sources: number;
 }
 
 const camel = (name: string): string =>
@@ -48,6 +50,8 @@ export function sourceFor(
   person: Person = context.world.a,
   disguise: Disguise = context.disguise,
 ): Source {
+  context.sources += 1;
+  const daysBack = context.sources;
   const objects = person === context.world.a ? context.objects : context.objectsOfB;
   const all = [
     ...(object === undefined ? [] : [object]),
@@ -60,6 +64,12 @@ export function sourceFor(
         ? person.id
         : all.find((entry) => entry[name] != null)?.[name],
     disguise: (text) => disguise.apply(text),
+    otherDay: (day) => {
+      const instant = Date.parse(day);
+      // Such as infinity.
+      if (Number.isNaN(instant)) return day;
+      return new Date(instant - daysBack * 86_400_000).toISOString().slice(0, 10);
+    },
   };
 }
 

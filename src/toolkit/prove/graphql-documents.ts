@@ -76,6 +76,8 @@ export interface Source {
   values: (name: string) => Json | undefined;
   /** Makes words of A's into others, where a copy of A's text would be mistaken for it. */
   disguise: (text: string) => string;
+  /** Makes a day another one, which no other source gives. */
+  otherDay: (day: string) => string;
 }
 
 const defaults: Record<string, () => Json> = {
@@ -139,6 +141,9 @@ export function inputValue(
   }
   const found = source.values(name);
   const value = found == null ? undefined : fits(found, type.name);
+  if (isCopy && type.name === 'Date') {
+    return source.otherDay(String(value ?? new Date().toISOString().slice(0, 10)));
+  }
   if (value !== undefined) {
     return isCopy && typeof value === 'string' && type.name !== 'UUID'
       ? source.disguise(value)

@@ -189,7 +189,7 @@ export async function proveGraphql(
         const disguise = new Disguise(world.marks);
         const context: Context = {
           ...{ world, client, schema, report, sql, disguise },
-          ...{ objects: new Map(), objectsOfB: new Map(), position: '' },
+          ...{ objects: new Map(), objectsOfB: new Map(), position: '', sources: 0 },
         };
         await proveSchema(context);
         report.tried += client.asked;
