@@ -1,5 +1,5 @@
 --! Previous: sha1:199477a0563daf91d4488cfbb981f071064a6e5e
---! Hash: sha1:386c8975b702a1d84c3687967b1d0216c49def95
+--! Hash: sha1:55db47859cace3169dfcae4e9f4d661a608f9aa8
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 
@@ -260,14 +260,14 @@ comment on function app_hidden.to_search_query(text, text) is
 --! EndIncluded functions/app_hidden/to_search_query.sql
 --! Included functions/app_hidden/matching_tasks.sql
 -- Definer: only so can the index on search be used, because @@ is not leakproof. It looks at
--- its caller's rows only, and tells ids that the caller could read. An array, because of
--- 20,000 ids a set takes 30 ms more to hand over.
-create or replace function app_hidden.matching_tasks(query tsquery) returns uuid[]
+-- its caller's rows only. Where they lie, for the statement that asks: of 20,000 rows, ids
+-- would be looked up one by one, which takes twice as long as reading the rows.
+create or replace function app_hidden.matching_tasks(query tsquery) returns tid[]
 language sql stable parallel safe strict security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select array(
-    select tasks.id
+    select tasks.ctid
     from app_public.tasks
     where tasks.user_id = app_hidden.current_app_user_id()
       and tasks.search @@ query)
@@ -275,7 +275,8 @@ $$;
 
 grant execute on function app_hidden.matching_tasks(tsquery) to app_user;
 comment on function app_hidden.matching_tasks(tsquery) is
-  'Ids of the current user''s tasks that match. The filter of the API by text calls it.';
+  'Where the current user''s tasks that match lie in their partition: compare user_id as '
+  'well as ctid, and in the same statement. The filter of the API by text calls it.';
 --! EndIncluded functions/app_hidden/matching_tasks.sql
 --! Included functions/app_public/search_tasks.sql
 -- Definer, for the reason of matching_tasks(): it reads its caller's rows only.

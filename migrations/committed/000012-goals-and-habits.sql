@@ -1,5 +1,5 @@
---! Previous: sha1:386c8975b702a1d84c3687967b1d0216c49def95
---! Hash: sha1:8a42ec6f5083715120e2f72258b244fe501040e0
+--! Previous: sha1:55db47859cace3169dfcae4e9f4d661a608f9aa8
+--! Hash: sha1:5561e97a96dc1bf71a8f3bf11515871b59b8350f
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8a42ec6f5083715120e2f72258b244fe501040e0
---! Hash: sha1:cd63fe533c2bc84f8b0cbdc086ce1c0a825b17b2
+--! Previous: sha1:5561e97a96dc1bf71a8f3bf11515871b59b8350f
+--! Hash: sha1:0b9315c504e56d1564d78ce2b2936def718bf58b
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cd63fe533c2bc84f8b0cbdc086ce1c0a825b17b2
---! Hash: sha1:294c12adb6a7017d7fc790507229891e32ce6aab
+--! Previous: sha1:0b9315c504e56d1564d78ce2b2936def718bf58b
+--! Hash: sha1:5dfec75c2dba07f2c57167a49954655f96936215
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

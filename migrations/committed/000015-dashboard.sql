@@ -1,5 +1,5 @@
---! Previous: sha1:294c12adb6a7017d7fc790507229891e32ce6aab
---! Hash: sha1:e8ccd74f14a17b839bf74a6ece2c782c1c76ef65
+--! Previous: sha1:5dfec75c2dba07f2c57167a49954655f96936215
+--! Hash: sha1:cb955b131aac7de11b884b0715fdacb068412eba
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

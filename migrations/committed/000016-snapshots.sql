@@ -1,5 +1,5 @@
---! Previous: sha1:e8ccd74f14a17b839bf74a6ece2c782c1c76ef65
---! Hash: sha1:6354f3c1df55509cc42bee64e4ce82f80fd5a4b9
+--! Previous: sha1:cb955b131aac7de11b884b0715fdacb068412eba
+--! Hash: sha1:08b50e3ff14d2ff8cc5086fab58af5abb522be8b
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6354f3c1df55509cc42bee64e4ce82f80fd5a4b9
---! Hash: sha1:1c7f2ab91b3b6d3b2b284b453fabc3429146db17
+--! Previous: sha1:08b50e3ff14d2ff8cc5086fab58af5abb522be8b
+--! Hash: sha1:53077fecf65653a7c052e0b499eb1f96a72deb83
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:1c7f2ab91b3b6d3b2b284b453fabc3429146db17
---! Hash: sha1:e124cc9464a7a01bede6e2c30103f5ff1e41cb57
+--! Previous: sha1:53077fecf65653a7c052e0b499eb1f96a72deb83
+--! Hash: sha1:7555b735e1271ae8e3a2b060cac267b9feccfea4
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e124cc9464a7a01bede6e2c30103f5ff1e41cb57
---! Hash: sha1:d2ae4265dada88c75df183ff5ece31ebd81839f7
+--! Previous: sha1:7555b735e1271ae8e3a2b060cac267b9feccfea4
+--! Hash: sha1:6ce0a46d2d7a9508aea4215e19b6c1c2cf6e09d5
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

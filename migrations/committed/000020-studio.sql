@@ -1,5 +1,5 @@
---! Previous: sha1:d2ae4265dada88c75df183ff5ece31ebd81839f7
---! Hash: sha1:16121afe675ee012b4f14a270255d1b62d84e386
+--! Previous: sha1:6ce0a46d2d7a9508aea4215e19b6c1c2cf6e09d5
+--! Hash: sha1:a473d84ac89959ffbdccffcf494d4f262010698f
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

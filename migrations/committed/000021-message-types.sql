@@ -1,5 +1,5 @@
---! Previous: sha1:16121afe675ee012b4f14a270255d1b62d84e386
---! Hash: sha1:a21460d824d8159f744f3014636b3518ad08712a
+--! Previous: sha1:a473d84ac89959ffbdccffcf494d4f262010698f
+--! Hash: sha1:b8bb14563fe2ef403690bc403dc4fd1cd6ea7c06
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

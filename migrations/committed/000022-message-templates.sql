@@ -1,5 +1,5 @@
---! Previous: sha1:a21460d824d8159f744f3014636b3518ad08712a
---! Hash: sha1:3095fae12b54d68153a94ddb9074034b2e4042f9
+--! Previous: sha1:b8bb14563fe2ef403690bc403dc4fd1cd6ea7c06
+--! Hash: sha1:f7ee38597a117cfd50b164a72475c22ca3951e5f
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3095fae12b54d68153a94ddb9074034b2e4042f9
---! Hash: sha1:ce7c7c891a09a71fa5a7ab269d3d24c8e661fe8f
+--! Previous: sha1:f7ee38597a117cfd50b164a72475c22ca3951e5f
+--! Hash: sha1:aaa5f2a3456cfbd5e71229f7af65d742604192f7
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:ce7c7c891a09a71fa5a7ab269d3d24c8e661fe8f
---! Hash: sha1:08f81d2bc5e216147d23410bb9d6f8b165d7abb0
+--! Previous: sha1:aaa5f2a3456cfbd5e71229f7af65d742604192f7
+--! Hash: sha1:6929c845bddfebfd0ce8636608def0c6cf9cee26
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:08f81d2bc5e216147d23410bb9d6f8b165d7abb0
---! Hash: sha1:b3fcb63690607dfd9633d9d9230ba36a5d7e784d
+--! Previous: sha1:6929c845bddfebfd0ce8636608def0c6cf9cee26
+--! Hash: sha1:6455405a9d87f8b7d20f68d68ff3609a274259c7
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 

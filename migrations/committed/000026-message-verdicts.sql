@@ -1,5 +1,5 @@
---! Previous: sha1:b3fcb63690607dfd9633d9d9230ba36a5d7e784d
---! Hash: sha1:0fc963ac79465ce8cf0ff4aa675d9577f791aa09
+--! Previous: sha1:6455405a9d87f8b7d20f68d68ff3609a274259c7
+--! Hash: sha1:8bc063fe86b2cc26c1576ca218feb13a155f2ab5
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

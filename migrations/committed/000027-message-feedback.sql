@@ -1,5 +1,5 @@
---! Previous: sha1:0fc963ac79465ce8cf0ff4aa675d9577f791aa09
---! Hash: sha1:b26e7058cf8175805c59d272abc00c7825f2a136
+--! Previous: sha1:8bc063fe86b2cc26c1576ca218feb13a155f2ab5
+--! Hash: sha1:a118db2829e296f60bf9b5ef5cd2468e14f8ed1c
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

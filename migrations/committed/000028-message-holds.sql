@@ -1,5 +1,5 @@
---! Previous: sha1:b26e7058cf8175805c59d272abc00c7825f2a136
---! Hash: sha1:b8f1de2c46666c004679f1a65e0f3b9ad46d3ac8
+--! Previous: sha1:a118db2829e296f60bf9b5ef5cd2468e14f8ed1c
+--! Hash: sha1:086349d7789a0b4a1d97951e054aa1f88f5ef2ae
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

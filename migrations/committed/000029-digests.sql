@@ -1,5 +1,5 @@
---! Previous: sha1:b8f1de2c46666c004679f1a65e0f3b9ad46d3ac8
---! Hash: sha1:91fcf94bfcee2f53e4180d3e1bd7a80d438b16b0
+--! Previous: sha1:086349d7789a0b4a1d97951e054aa1f88f5ef2ae
+--! Hash: sha1:4789e45730fa82f39a34e6f07274a15fc245a260
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

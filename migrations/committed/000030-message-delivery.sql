@@ -1,5 +1,5 @@
---! Previous: sha1:91fcf94bfcee2f53e4180d3e1bd7a80d438b16b0
---! Hash: sha1:8b836d927808308c5957a97610722e938f6ac72f
+--! Previous: sha1:4789e45730fa82f39a34e6f07274a15fc245a260
+--! Hash: sha1:d81e136b9cb3d019e3a18ab9cbab7540531e196f
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8b836d927808308c5957a97610722e938f6ac72f
---! Hash: sha1:52aa430a02bbbfcd4f2c4b1722341a9ca4544a1c
+--! Previous: sha1:d81e136b9cb3d019e3a18ab9cbab7540531e196f
+--! Hash: sha1:05efb8ce53bbc620d26b11e0ae30bcf0acea6130
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:52aa430a02bbbfcd4f2c4b1722341a9ca4544a1c
---! Hash: sha1:8d32ef348098b6459f7a2052c276f6bec42c1e7a
+--! Previous: sha1:05efb8ce53bbc620d26b11e0ae30bcf0acea6130
+--! Hash: sha1:4a6cec9a4067ae4f46eaa9cc9987913f7f9c6c86
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

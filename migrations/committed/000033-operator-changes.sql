@@ -1,5 +1,5 @@
---! Previous: sha1:8d32ef348098b6459f7a2052c276f6bec42c1e7a
---! Hash: sha1:0d5badb22bcf64593e64ff27c1911c880ffb5961
+--! Previous: sha1:4a6cec9a4067ae4f46eaa9cc9987913f7f9c6c86
+--! Hash: sha1:b40eec53a70e49d29b4d20f623001b803d7598aa
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0d5badb22bcf64593e64ff27c1911c880ffb5961
---! Hash: sha1:a2e7a7fe4681825c2eb5a7c3c1e3107f9452c6a4
+--! Previous: sha1:b40eec53a70e49d29b4d20f623001b803d7598aa
+--! Hash: sha1:f64ae765482297925bf5fc6a1b2b867ad28c6ea3
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a2e7a7fe4681825c2eb5a7c3c1e3107f9452c6a4
---! Hash: sha1:c8ebb4177da24d650e02dd801386d5905d4c492d
+--! Previous: sha1:f64ae765482297925bf5fc6a1b2b867ad28c6ea3
+--! Hash: sha1:b44b3e9de749d05ebd96869c626e9dcc66faa3a1
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c8ebb4177da24d650e02dd801386d5905d4c492d
---! Hash: sha1:2413b7b1f4604e4eb0db94c440354dc0a7776a6f
+--! Previous: sha1:b44b3e9de749d05ebd96869c626e9dcc66faa3a1
+--! Hash: sha1:e24844d60f1cd5502fd408a0401e934c820608dd
 --! Message: live
 --! Baseline: topics/36-live.sql
 

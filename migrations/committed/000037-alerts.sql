@@ -1,5 +1,5 @@
---! Previous: sha1:2413b7b1f4604e4eb0db94c440354dc0a7776a6f
---! Hash: sha1:4f1903158024fdad72d7987c53bc1f7aa3f45823
+--! Previous: sha1:e24844d60f1cd5502fd408a0401e934c820608dd
+--! Hash: sha1:163585f6326ac4c122cced1da1f0169f1e958603
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

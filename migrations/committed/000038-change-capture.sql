@@ -1,5 +1,5 @@
---! Previous: sha1:4f1903158024fdad72d7987c53bc1f7aa3f45823
---! Hash: sha1:4610cec45f54e0ceb72ee702e7291725588efd51
+--! Previous: sha1:163585f6326ac4c122cced1da1f0169f1e958603
+--! Hash: sha1:b9f3b6e9e70afadb14f9e84a71670065df2a8a59
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

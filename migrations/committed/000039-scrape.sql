@@ -1,5 +1,5 @@
---! Previous: sha1:4610cec45f54e0ceb72ee702e7291725588efd51
---! Hash: sha1:e69f08baa7f670f886d06da3fbcccda1b1c27171
+--! Previous: sha1:b9f3b6e9e70afadb14f9e84a71670065df2a8a59
+--! Hash: sha1:38c686c5db9f6f21d13bd19485c4d9fb038d3124
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:e69f08baa7f670f886d06da3fbcccda1b1c27171
---! Hash: sha1:fe781f0926e62c2cc4b54ed2608f697de5831b87
+--! Previous: sha1:38c686c5db9f6f21d13bd19485c4d9fb038d3124
+--! Hash: sha1:99e9e4baea445d8c856dba881651f761ce0e72b7
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

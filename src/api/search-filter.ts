@@ -1,12 +1,13 @@
 import { type PgCondition, sqlValueWithCodec, TYPES } from 'postgraphile/@dataplan/pg';
 import type { GraphileConfig } from 'postgraphile/graphile-build';
 import { GraphQLString } from 'postgraphile/graphql';
-import { sql } from 'postgraphile/pg-sql2';
+import { type SQL, sql } from 'postgraphile/pg-sql2';
 
 /**
  * A table with a column of type tsvector can be filtered by text, alone or with all else that
- * a filter has, in lists of related rows too. The function app_hidden.matching_<table> finds the
- * ids of the caller's rows by an index: under row-level security none can serve the operator @@.
+ * a filter has, in lists of related rows too. The function app_hidden.matching_<table> finds
+ * where the caller's rows lie by an index: under row-level security none can serve the operator
+ * @@. A place is good for one partition, the caller's, and for one statement.
  */
 export const SearchFilterPlugin: GraphileConfig.Plugin = {
   name: 'SearchFilterPlugin',
@@ -19,7 +20,10 @@ export const SearchFilterPlugin: GraphileConfig.Plugin = {
         if (isPgConnectionFilter !== true || codec?.attributes === undefined) return fields;
         for (const [attributeName, attribute] of Object.entries(codec.attributes)) {
           if (attribute.codec !== TYPES.tsvector) continue;
-          const matching = sql.identifier('app_hidden', `matching_${codec.extensions?.pg?.name}`);
+          const { name: tableName, schemaName } = codec.extensions?.pg ?? {};
+          if (tableName === undefined || schemaName === undefined) continue;
+          const table = sql.identifier(schemaName, tableName);
+          const matching = sql.identifier('app_hidden', `matching_${tableName}`);
           const fieldName = build.inflection.attribute({ codec: codec as never, attributeName });
           const field = fieldWithHooks({ fieldName }, () => ({
             description:
@@ -28,9 +32,18 @@ export const SearchFilterPlugin: GraphileConfig.Plugin = {
             apply(condition: PgCondition, words: string | null | undefined) {
               if (words == null) return;
               const query = sqlValueWithCodec(words, TYPES.text);
+              // Each in a query of its own, which runs once.
+              const places = sql`(select ${matching}((select app_hidden.to_search_query(${query}, ${sql.literal(fieldName)}))))::tid[]`;
+              const matches = (row: SQL) =>
+                sql`(${row}.user_id = app_hidden.current_app_user_id() and ${row}.ctid = any (${places}))`;
+              const { alias } = condition;
+              const isTable = sql.getIdentifierSymbol(alias)?.description === tableName;
+              const row = sql.identifier(Symbol('row'));
               condition.where(
-                // Each in a query of its own, which runs once.
-                sql`${condition.alias}.id = any ((select ${matching}((select app_hidden.to_search_query(${query}, ${sql.literal(fieldName)}))))::uuid[])`,
+                isTable
+                  ? matches(alias)
+                  : // The rows of a function lie nowhere.
+                    sql`${alias}.id in (select ${row}.id from ${table} as ${row} where ${matches(row)})`,
               );
             },
           }));

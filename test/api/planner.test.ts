@@ -88,6 +88,20 @@ describe('filters', () => {
         aggregates: { count: 1 },
       },
     });
+    // The rows of a table are read where they lie, those of a function are found by their ids.
+    expect(
+      await ask(
+        accessToken,
+        '{ searchTasks(query: "rose", filter: { search: "water" }) { nodes { title } } }',
+      ),
+    ).toEqual({ searchTasks: { nodes: [{ title: 'Water the rose' }] } });
+    const statements = await db.as('superuser')<{ query: string }[]>`
+      select query from pg_stat_statements
+      inner join pg_database on pg_database.oid = dbid and datname = current_database()
+      where query like '%matching_tasks%' and query like '%search_tasks%' is false`;
+    const isByPlace = ({ query }: { query: string }) =>
+      query.includes('.ctid = any') && !query.includes('.id in (select');
+    expect(statements.filter(isByPlace).length).toBeGreaterThan(0);
     expect(await titles(bob.accessToken, '{ search: "rose" }')).toEqual([]);
     expect(await ask(bob.accessToken, '{ searchTasks(query: "rose") { totalCount } }')).toEqual({
       searchTasks: { totalCount: 0 },

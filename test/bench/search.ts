@@ -40,13 +40,15 @@ async function measure(sql: Sql, api: Sql, userId: string): Promise<void> {
   const statements = {
     list: (tx: Transaction, word: string) => tx`
       select title from app_public.tasks
-      where id = any ((select app_hidden.matching_tasks(
-        (select app_hidden.to_search_query(${word}, 'search'))))::uuid[])
+      where user_id = app_hidden.current_app_user_id()
+        and ctid = any ((select app_hidden.matching_tasks(
+          (select app_hidden.to_search_query(${word}, 'search'))))::tid[])
       order by created_at, id limit 20`,
     count: (tx: Transaction, word: string) => tx`
       select count(*) from app_public.tasks
-      where id = any ((select app_hidden.matching_tasks(
-        (select app_hidden.to_search_query(${word}, 'search'))))::uuid[])`,
+      where user_id = app_hidden.current_app_user_id()
+        and ctid = any ((select app_hidden.matching_tasks(
+          (select app_hidden.to_search_query(${word}, 'search'))))::tid[])`,
     ranked: (tx: Transaction, word: string) => tx`
       select title from app_public.search_tasks(${word}) limit 20`,
   };
