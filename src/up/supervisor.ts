@@ -129,7 +129,14 @@ export class Supervisor {
       // channel closes and it ends by itself.
       detached: true,
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      env: { ...process.env, ...env, GW_SUPERVISED: '1', npm_lifecycle_event: '' },
+      // The C library gives each thread memory of its own, which it keeps.
+      env: {
+        MALLOC_ARENA_MAX: '2',
+        ...process.env,
+        ...env,
+        GW_SUPERVISED: '1',
+        npm_lifecycle_event: '',
+      },
     });
   }
 

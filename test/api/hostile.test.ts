@@ -32,6 +32,8 @@ beforeAll(async () => {
     GW_AUTHENTICATOR_PASSWORD: new URL(db.url('authenticator')).password,
     GW_JWT_SECRET: jwtSecret,
     NODE_ENV: 'production',
+    // As the image and the unit of systemd set it.
+    MALLOC_ARENA_MAX: '2',
     GW_PORT: String(port),
     GW_DRAIN_SECONDS: '0',
     GW_POOL_SIZE: '10',

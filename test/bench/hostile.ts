@@ -44,6 +44,8 @@ export async function run(): Promise<void> {
         GW_AUTHENTICATOR_PASSWORD: new URL(urls.authenticator).password,
         GW_JWT_SECRET: secret,
         NODE_ENV: 'production',
+        // As the image and the unit of systemd set it.
+        MALLOC_ARENA_MAX: '2',
         GW_PORT: String(port),
         GW_DRAIN_SECONDS: '0',
         GW_RATE_LIMIT_ANONYMOUS: '0',

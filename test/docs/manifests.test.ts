@@ -183,3 +183,9 @@ test('the unit of systemd waits as long as a process takes', () => {
   expect(stop).toBeGreaterThanOrEqual(loadConfig({}).GW_SHUTDOWN_GRACE + 5);
   expect(unit).toMatch(/^ExecStart=\S+\/node src\/cli\.ts %i --wait$/m);
 });
+
+test('our image and the unit of systemd limit what the C library keeps', () => {
+  const set = /^(ENV|Environment=).*\bMALLOC_ARENA_MAX=2$/m;
+  expect(read('docker', 'Dockerfile')).toMatch(set);
+  expect(read('docs', 'deploy', 'systemd', 'groundwork@.service')).toMatch(set);
+});
