@@ -1,5 +1,5 @@
 --! Previous: sha1:163585f6326ac4c122cced1da1f0169f1e958603
---! Hash: sha1:b9f3b6e9e70afadb14f9e84a71670065df2a8a59
+--! Hash: sha1:6122a28b294a0ad9e25473cf2f0768af103bf911
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 
@@ -25,6 +25,7 @@ create table ops.change_capture (
   snapshot_at timestamptz,
   resnapshot_requested boolean not null default false,
   hold_lsn pg_lsn,
+  partitions regclass[] not null default '{}',
   error text,
   constraint change_capture_pkey primary key (slot_name),
   constraint change_capture_plugin_check check (plugin in ('wal2json', 'pgoutput')),
@@ -62,6 +63,8 @@ comment on column ops.change_capture.resnapshot_requested is
   'Asks the consumer for a new snapshot.';
 comment on column ops.change_capture.hold_lsn is
   'The consumer waits at this position while gw cdc reconcile compares; null otherwise.';
+comment on column ops.change_capture.partitions is
+  'The partitions of tasks when everything was counted. When they are others, it is counted anew: what a table had before it was attached is not in the log.';
 comment on column ops.change_capture.error is 'Why change capture failed.';
 
 -- The rows as change capture counted them. No foreign keys: these tables follow the log
@@ -283,6 +286,22 @@ comment on column ops.change_capture_status.state is
 comment on column ops.change_capture_status.safe_wal_size is
   'Bytes that may still be written before the slot is lost; null without a limit.';
 
+--! Included functions/app_private/task_partitions.sql
+create or replace function app_private.task_partitions() returns regclass[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select tree.relid
+    from pg_partition_tree('app_public.tasks') as tree
+    where tree.isleaf
+    order by tree.relid)
+$$;
+
+grant execute on function app_private.task_partitions() to gw_cdc;
+comment on function app_private.task_partitions() is
+  'The partitions of tasks as they are now, in the order of their ids.';
+--! EndIncluded functions/app_private/task_partitions.sql
 --! Included functions/app_private/tg_tasks__truncated.sql
 -- Definer: whoever may truncate a partition need not be able to write capture_signals. It
 -- writes the partition's own name, and nothing else.
@@ -785,11 +804,13 @@ as $$
 begin
   perform ops.refuse_when_fenced();
   delete from ops.change_capture where slot_name <> p_slot;
-  insert into ops.change_capture (slot_name, plugin, state)
-  values (p_slot, p_plugin, 'snapshotting')
+  insert into ops.change_capture (slot_name, plugin, state, partitions)
+  -- Before the snapshot: what changes meanwhile is noticed by the first heartbeat.
+  values (p_slot, p_plugin, 'snapshotting', app_private.task_partitions())
   on conflict (slot_name) do update
   set plugin = excluded.plugin,
     state = excluded.state,
+    partitions = excluded.partitions,
     applied_lsn = null,
     hold_lsn = null,
     error = null;
@@ -986,7 +1007,9 @@ begin
   returning id into signal_id;
   delete from app_private.capture_signals where id = signal_id;
   return coalesce((
-    select resnapshot_requested from ops.change_capture where slot_name = p_slot
+    select resnapshot_requested or partitions <> app_private.task_partitions()
+    from ops.change_capture
+    where slot_name = p_slot
   ), false);
 end
 $$;

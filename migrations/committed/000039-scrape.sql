@@ -1,5 +1,5 @@
---! Previous: sha1:b9f3b6e9e70afadb14f9e84a71670065df2a8a59
---! Hash: sha1:38c686c5db9f6f21d13bd19485c4d9fb038d3124
+--! Previous: sha1:6122a28b294a0ad9e25473cf2f0768af103bf911
+--! Hash: sha1:2015eb126b984792c604a93fd435ca2657ecd60f
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

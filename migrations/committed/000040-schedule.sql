@@ -1,5 +1,5 @@
---! Previous: sha1:38c686c5db9f6f21d13bd19485c4d9fb038d3124
---! Hash: sha1:99e9e4baea445d8c856dba881651f761ce0e72b7
+--! Previous: sha1:2015eb126b984792c604a93fd435ca2657ecd60f
+--! Hash: sha1:542815c043abfc97724bd08c42149c66d093c746
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

@@ -7,13 +7,10 @@ type RowMessage = ReplicationMessage & { kind: 'row' };
 
 const tables = Object.keys(captured) as Table[];
 
-/** What tells a table that may be, or may have been, a partition of ours. */
-const taskColumns = [...captured.tasks.columns, 'status'];
-const looksLikeTask = (row: Row): boolean => taskColumns.every((name) => name in row);
-
 /**
  * Knows which relations of the log are ours: wal2json names partitions, which come and go
- * while we read.
+ * while we read. The catalogue says it, never the names of columns. When the partitions have
+ * changed, everything is counted anew: what a table had before it was attached is not in the log.
  */
 export class Relations {
   readonly #client: Link;
@@ -47,7 +44,7 @@ export class Relations {
     );
   }
 
-  /** Tables that neither are ours nor could become a partition of ours. */
+  /** Tables that are not ours now. */
   async ignored(): Promise<{ schema: string; name: string }[]> {
     const { rows } = await this.#client.query<{ schema: string; name: string }>(
       `select pg_namespace.nspname as schema, pg_class.relname as name
@@ -57,11 +54,8 @@ export class Relations {
          and pg_class.relpersistence = 'p'
          and pg_namespace.nspname not in ('pg_catalog', 'information_schema')
          and pg_namespace.nspname || '.' || pg_class.relname <> all ($1::text[])
-         and $2::text[] <@ array(
-           select attname::text from pg_attribute where attrelid = pg_class.oid
-         ) is not true
        order by 1, 2`,
-      [[...this.#tables.keys(), signalTable], taskColumns],
+      [[...this.#tables.keys(), signalTable]],
     );
     return rows;
   }
@@ -75,13 +69,13 @@ export class Relations {
     if (message.kind === 'truncate') {
       const changes: Change[] = [];
       for (const relation of message.relations) {
-        const found = await this.#find(relation, undefined);
+        const found = await this.#find(relation);
         if (found) changes.push({ kind: 'truncated', table: found.table, object: found.quoted });
       }
       return changes;
     }
     if (message.relation === signalTable) return this.#signal(message);
-    const found = await this.#find(message.relation, message);
+    const found = await this.#find(message.relation);
     return found === undefined ? [] : toRowChanges(found.table, message);
   }
 
@@ -91,21 +85,13 @@ export class Relations {
     return [{ kind: 'truncated', table: 'tasks', object: String(after.object) }];
   }
 
-  async #find(relation: string, message: RowMessage | undefined) {
+  async #find(relation: string) {
     const known = this.#tables.get(relation);
     if (known !== undefined || this.#foreign.has(relation)) return known;
     await this.load();
     const found = this.#tables.get(relation);
-    if (found !== undefined) return found;
-    const { after } = message ?? {};
-    if (after !== undefined && looksLikeTask(after)) {
-      throw new GwError(`${relation} changes like a partition of tasks, and is none`, {
-        hint: 'If it was one, and is detached or gone: npm run gw -- cdc resnapshot',
-      });
-    }
-    // A deletion shows only the key, which does not tell whose table it is.
-    if (after !== undefined) this.#foreign.add(relation);
-    return undefined;
+    if (found === undefined) this.#foreign.add(relation);
+    return found;
   }
 }
 

@@ -23,6 +23,7 @@ interface Found {
   applied_lsn: string | null;
   state: string | null;
   resnapshot_requested: boolean | null;
+  has_other_partitions: boolean | null;
   slot: string | null;
   database: string | null;
   plugin: Plugin | null;
@@ -51,7 +52,8 @@ export async function findSlot(
 ): Promise<SlotFinding> {
   const { rows } = await client.query<Found>(
     `select change_capture.applied_lsn, change_capture.state,
-       change_capture.resnapshot_requested, slots.slot_name as slot, slots.database,
+       change_capture.resnapshot_requested,
+       change_capture.partitions <> app_private.task_partitions() as has_other_partitions, slots.slot_name as slot, slots.database,
        slots.plugin, slots.wal_status, slots.confirmed_flush_lsn
      from (values ($1::text)) as wanted (slot_name)
      left join ops.change_capture on change_capture.slot_name = wanted.slot_name
@@ -75,6 +77,7 @@ export async function findSlot(
     );
   }
   if (found.resnapshot_requested) return unusable('it was asked for', false);
+  if (found.has_other_partitions) return unusable('the partitions of tasks have changed', false);
   if (found.slot === null) return unusable('the replication slot is gone', true);
   if (logIsGone || found.wal_status === 'lost' || found.confirmed_flush_lsn === null) {
     return unusable('the replication slot was invalidated: it has lost its log', true);

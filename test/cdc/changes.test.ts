@@ -137,6 +137,57 @@ describe.each(plugins)('with %s', (plugin) => {
     await capture.expectRight();
   });
 
+  test('a table of somebody else that has the columns of tasks counts nothing', async () => {
+    const sql = db.as('superuser');
+    await sql.unsafe(`
+      create table public.orders (like app_public.tasks including defaults,
+        primary key (user_id, id));
+      insert into public.orders (user_id, title, search) values ('${user}', 'An order', '');
+      update public.orders set status = 'done', completed_at = now();
+      delete from public.orders;
+      insert into public.orders (user_id, title, search) values ('${user}', 'An order', '');`);
+    await insertTask(sql, user, '2026-03-01T10:00Z');
+    await expectDays(sql, user, [{ agg_date: '2026-03-01', tasks_created: 1 }]);
+    await sql`truncate public.orders`;
+    await insertTask(sql, user, '2026-03-01T11:00Z');
+    await expectDays(sql, user, [{ agg_date: '2026-03-01', tasks_created: 2 }]);
+    await capture.expectRight();
+    await sql`drop table public.orders`;
+  });
+
+  test('a partition that is attached with rows in it is counted', hour, async () => {
+    const sql = db.as('superuser');
+    await insertTask(sql, user, '2026-03-01T10:00Z');
+    await expectDays(sql, user, [{ agg_date: '2026-03-01', tasks_created: 1 }]);
+    const [partition] = await sql<{ name: string; bound: string }[]>`
+      select tableoid::regclass::text as name,
+        (select pg_get_expr(relpartbound, oid) from pg_class where oid = tasks.tableoid) as bound
+      from app_public.tasks where user_id = ${user}`;
+    const { name = '', bound } = partition ?? {};
+    await sql.begin((inner) =>
+      inner.unsafe(`
+        set local role gw_owner;
+        create table app_partitions.tasks_new (like ${name} including all);
+        insert into app_partitions.tasks_new (user_id, title, created_at)
+          values ('${user}', 'Before it was attached', '2026-03-02T10:00Z')`),
+    );
+    await sql.begin((inner) =>
+      inner.unsafe(`
+        set local role gw_owner;
+        alter table app_public.tasks detach partition ${name};
+        drop table ${name};
+        alter table app_public.tasks attach partition app_partitions.tasks_new ${bound};
+        alter table app_partitions.tasks_new rename to ${name.split('.')[1]}`),
+    );
+    await eventually(async () => {
+      const [row] = await sql`
+        select from app_public.user_dashboard_aggregates
+        where user_id = ${user} and agg_date = '2026-03-02' and tasks_created = 1`;
+      return row !== undefined;
+    });
+    await capture.expectRight();
+  });
+
   test('rows that move into a new partition, and change there, stay right', hour, async () => {
     const sql = db.as('superuser');
     const ids = await Promise.all(

@@ -52,6 +52,13 @@ export const mutants: Mutant[] = [
     tests: [consumer],
   },
   {
+    fault: 'partitions that have changed are not counted',
+    file: sqlFunction('app_private/capture_heartbeat'),
+    find: ' or partitions <> app_private.task_partitions()',
+    replace: '',
+    tests: [changes],
+  },
+  {
     fault: 'a truncation of a table leaves its aggregates',
     file: sqlFunction('app_private/apply_changes'),
     find: "jsonb_array_elements_text(p_changes -> 'truncated')",
