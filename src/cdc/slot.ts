@@ -77,7 +77,6 @@ export async function findSlot(
     );
   }
   if (found.resnapshot_requested) return unusable('it was asked for', false);
-  if (found.has_other_partitions) return unusable('the partitions of tasks have changed', false);
   if (found.slot === null) return unusable('the replication slot is gone', true);
   if (logIsGone || found.wal_status === 'lost' || found.confirmed_flush_lsn === null) {
     return unusable('the replication slot was invalidated: it has lost its log', true);
@@ -88,5 +87,6 @@ export async function findSlot(
   if (found.plugin === null || (asked !== undefined && found.plugin !== asked)) {
     return unusable(`the replication slot has plugin ${found.plugin}`, false);
   }
+  if (found.has_other_partitions) return unusable('the partitions of tasks have changed', false);
   return { usable: true, appliedLsn: parseLsn(found.applied_lsn), plugin: found.plugin };
 }

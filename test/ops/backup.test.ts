@@ -50,9 +50,13 @@ const inCatalogue = async () => {
   return row;
 };
 
+const copies: string[] = [];
+
 /** A copy of the backup, to be damaged. */
 function copyOf(name: string): string {
-  const copy = join(mkdtempSync(join(tmpdir(), 'gw-damaged-')), name);
+  const parent = mkdtempSync(join(tmpdir(), 'gw-damaged-'));
+  copies.push(parent);
+  const copy = join(parent, name);
   spawnSync('cp', ['-a', whole, copy]);
   return copy;
 }
@@ -72,7 +76,7 @@ beforeAll(async () => {
   whole = made.path;
 }, patience(60_000));
 afterAll(async () => {
-  rmSync(folder, { recursive: true, force: true });
+  for (const path of [folder, ...copies]) rmSync(path, { recursive: true, force: true });
   await checkout.remove();
 });
 
