@@ -7,7 +7,7 @@ import { withSuperuser } from '../postgres/connect.ts';
 import { changeUrl, databaseName, parseUrl } from '../postgres/urls.ts';
 import { bootstrapDatabase } from '../server/bootstrap.ts';
 import { locateDatabase } from '../server/locate.ts';
-import { randomPort } from '../server/scratch.ts';
+import { randomPort } from '../server/ports.ts';
 import { confirm } from '../terminal/confirm.ts';
 import { print } from '../terminal/output.ts';
 import { Progress } from '../terminal/progress.ts';

@@ -52,6 +52,26 @@ function reserve(port: number): boolean {
   return false;
 }
 
+/** The first port that the system gives to outgoing connections: any may be taken at any time. */
+function firstOutgoingPort(): number {
+  try {
+    return Number.parseInt(readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8'), 10);
+  } catch {
+    // Not Linux: the range that IANA sets aside.
+    return 49_152;
+  }
+}
+
+/** A port of loopback that nobody uses now. */
+export async function randomPort(): Promise<number> {
+  const lowest = 10_000;
+  const span = Math.max(firstOutgoingPort() - lowest, 1_000);
+  for (;;) {
+    const port = lowest + Math.floor(Math.random() * span);
+    if (await isFree(port)) return port;
+  }
+}
+
 /**
  * The port to listen on: the one asked for, else the one remembered, else the default, else
  * the next free one.

@@ -18,7 +18,7 @@ import {
   startCluster,
   stopCluster,
 } from './cluster.ts';
-import { isFree } from './ports.ts';
+import { randomPort } from './ports.ts';
 import { isAlive } from './processes.ts';
 import { readSecrets } from './state.ts';
 
@@ -75,14 +75,6 @@ async function removeAbandoned(bin: string): Promise<void> {
     const cluster = { bin, home: join(parent, name) };
     await stopCluster(cluster);
     removeCluster(cluster);
-  }
-}
-
-/** A port of loopback that nobody uses now. */
-export async function randomPort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 30_000);
-    if (await isFree(port)) return port;
   }
 }
 

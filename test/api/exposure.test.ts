@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { clientAddress, readTrust } from '../../src/client-address.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { jwtSecret, useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';

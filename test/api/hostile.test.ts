@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { signAccessToken } from '../../src/api/tokens.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';

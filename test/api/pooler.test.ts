@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { jwtSecret, useApi } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { findProgram } from '../helpers/debian.ts';

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { signAccessToken } from '../../src/api/tokens.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Agent, request } from 'undici';
 import { afterEach, expect, test, vi } from 'vitest';
 import { projectRoot } from '../../src/project.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { patience } from '../helpers/patience.ts';

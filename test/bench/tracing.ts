@@ -10,7 +10,8 @@ import { signAccessToken } from '../../src/api/tokens.ts';
 import { createMigrated } from '../../src/migrations/scratch.ts';
 import { withSql } from '../../src/postgres/connect.ts';
 import { projectRoot } from '../../src/project.ts';
-import { randomPort, startScratch } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
+import { startScratch } from '../../src/server/scratch.ts';
 import { cpuOf, median } from './measure.ts';
 
 /*

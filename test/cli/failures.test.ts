@@ -7,7 +7,7 @@ import { withSql } from '../../src/postgres/connect.ts';
 import { loginNames, loginRoles } from '../../src/postgres/roles.ts';
 import { changeUrl, databaseName } from '../../src/postgres/urls.ts';
 import { buildProgram } from '../../src/program.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { Checkout, type Finished } from '../helpers/checkout.ts';
 import { useDatabase } from '../helpers/database.ts';
 import { patience } from '../helpers/patience.ts';

@@ -23,7 +23,8 @@ import {
   stopCluster,
   wasReplaced,
 } from '../../src/server/cluster.ts';
-import { randomPort, requireBinaries } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
+import { requireBinaries } from '../../src/server/scratch.ts';
 import { checkHealth } from '../../src/toolkit/check/health.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { patience } from '../helpers/patience.ts';

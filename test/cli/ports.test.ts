@@ -1,9 +1,8 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import process from 'node:process';
 import { expect, test } from 'vitest';
-import { choosePort, reservationOf } from '../../src/server/ports.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { choosePort, randomPort, reservationOf } from '../../src/server/ports.ts';
 
 test('a port that was asked for is that one, or nothing', async () => {
   const port = await randomPort();
@@ -20,6 +19,15 @@ test('a port that was asked for is that one, or nothing', async () => {
   } finally {
     squatter.close();
   }
+});
+
+test('a port by chance is none that the system gives to outgoing connections', async () => {
+  const [first, last] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8')
+    .trim()
+    .split(/\s+/)
+    .map(Number) as [number, number];
+  const ports = await Promise.all(Array.from({ length: 50 }, randomPort));
+  expect(ports.filter((port) => port >= first && port <= last)).toEqual([]);
 });
 
 const choose = (standard: number) =>

@@ -16,12 +16,8 @@ import { createMigrated } from '../../src/migrations/scratch.ts';
 import { connect, type Sql, withSql } from '../../src/postgres/connect.ts';
 import { changeUrl, type Database } from '../../src/postgres/urls.ts';
 import { clusterHome, startCluster, stopCluster } from '../../src/server/cluster.ts';
-import {
-  randomPort,
-  requireBinaries,
-  type Scratch,
-  startScratch,
-} from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
+import { requireBinaries, type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { Checkout } from '../helpers/checkout.ts';
 import { createUser } from '../helpers/database.ts';
 import { findProgram } from '../helpers/debian.ts';

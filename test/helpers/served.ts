@@ -1,5 +1,5 @@
 import { afterAll, beforeAll } from 'vitest';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { jwtSecret } from './api.ts';
 import type { TestDatabase } from './database.ts';
 import { GwProcess } from './gw-process.ts';

@@ -12,8 +12,8 @@ import {
   startCluster,
   stopCluster,
 } from '../../src/server/cluster.ts';
-
-import { randomPort, requireBinaries } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
+import { requireBinaries } from '../../src/server/scratch.ts';
 import { eventually } from './wait.ts';
 
 /**

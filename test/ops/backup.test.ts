@@ -27,6 +27,7 @@ import { eventually } from '../helpers/wait.ts';
 
 const db = useDatabase();
 const checkout = new Checkout();
+const damaged = mkdtempSync(join(tmpdir(), 'gw-damaged-'));
 const folder = mkdtempSync(join(tmpdir(), 'gw-backups-'));
 let made: { id: string; path: string; bytes: number; rows: number };
 let whole = '';
@@ -50,13 +51,9 @@ const inCatalogue = async () => {
   return row;
 };
 
-const copies: string[] = [];
-
 /** A copy of the backup, to be damaged. */
 function copyOf(name: string): string {
-  const parent = mkdtempSync(join(tmpdir(), 'gw-damaged-'));
-  copies.push(parent);
-  const copy = join(parent, name);
+  const copy = join(mkdtempSync(join(damaged, 'copy-')), name);
   spawnSync('cp', ['-a', whole, copy]);
   return copy;
 }
@@ -76,7 +73,7 @@ beforeAll(async () => {
   whole = made.path;
 }, patience(60_000));
 afterAll(async () => {
-  for (const path of [folder, ...copies]) rmSync(path, { recursive: true, force: true });
+  for (const path of [folder, damaged]) rmSync(path, { recursive: true, force: true });
   await checkout.remove();
 });
 

@@ -16,12 +16,8 @@ import {
   startCluster,
   stopCluster,
 } from '../../src/server/cluster.ts';
-import {
-  randomPort,
-  requireBinaries,
-  type Scratch,
-  startScratch,
-} from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
+import { requireBinaries, type Scratch, startScratch } from '../../src/server/scratch.ts';
 import { planDue } from '../helpers/messages.ts';
 import { patience } from '../helpers/patience.ts';
 import { declareStandby, startStandby } from '../helpers/standby.ts';

@@ -16,7 +16,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { withSql } from '../../src/postgres/connect.ts';
 import { projectRoot } from '../../src/project.ts';
 import { findInstallations } from '../../src/server/binaries.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { withTls } from '../../src/tls.ts';
 import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';

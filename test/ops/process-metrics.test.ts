@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { slotNameOf } from '../../src/cdc/slot.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { useApi } from '../helpers/api.ts';
 import { useCapture } from '../helpers/capture.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { signAccessToken } from '../../src/api/tokens.ts';
-import { randomPort } from '../../src/server/scratch.ts';
+import { randomPort } from '../../src/server/ports.ts';
 import { jwtSecret } from '../helpers/api.ts';
 import { createUser, useDatabase } from '../helpers/database.ts';
 import { GwProcess } from '../helpers/gw-process.ts';
