@@ -1,5 +1,5 @@
 --! Previous: sha1:91b815c4361dee5d7eb8b2bab93c4664d3c00450
---! Hash: sha1:42fbc93f9d2391075a8b7fe1da8308154b2fc32c
+--! Hash: sha1:4640de98257271f0a77135f153652171366e33f8
 --! Message: backups
 --! Baseline: topics/05-backups.sql
 
@@ -301,7 +301,7 @@ begin
   perform ops.take_identity(session_user);
   -- Positions in the log of another server mean nothing here.
   update ops.change_capture
-  set resnapshot_requested = true, hold_lsn = null;
+  set resnapshot_requested = true, state = 'snapshotting', applied_lsn = null, hold_lsn = null;
   perform ops.audit('database.adopted', jsonb_build_object(
     'reason', p_reason, 'was_fenced', was_fenced, 'before', before,
     'now', (select to_jsonb(identity) from ops.identity)));

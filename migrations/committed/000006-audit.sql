@@ -1,5 +1,5 @@
---! Previous: sha1:42fbc93f9d2391075a8b7fe1da8308154b2fc32c
---! Hash: sha1:322159227ca32a5554a3b9230dfca6a65b391ea0
+--! Previous: sha1:4640de98257271f0a77135f153652171366e33f8
+--! Hash: sha1:4673cfea361fa053fd04c84458733fa0e0d335fd
 --! Message: audit
 --! Baseline: topics/06-audit.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:322159227ca32a5554a3b9230dfca6a65b391ea0
---! Hash: sha1:04afa9ff79730783790e730b5a43c07706ebb375
+--! Previous: sha1:4673cfea361fa053fd04c84458733fa0e0d335fd
+--! Hash: sha1:efab6e973c896381d90f3a5aae62774108dddb88
 --! Message: time
 --! Baseline: topics/07-time.sql
 

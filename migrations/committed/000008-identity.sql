@@ -1,5 +1,5 @@
---! Previous: sha1:04afa9ff79730783790e730b5a43c07706ebb375
---! Hash: sha1:eff31bfc54231ce316cb67736aa0dbfea2b5d8e4
+--! Previous: sha1:efab6e973c896381d90f3a5aae62774108dddb88
+--! Hash: sha1:a272c36db6ac8589a97a82a3f245dc7390c097a8
 --! Message: identity
 --! Baseline: topics/08-identity.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:eff31bfc54231ce316cb67736aa0dbfea2b5d8e4
---! Hash: sha1:35e71db543afab487fd336cc5bbe582a34458a6a
+--! Previous: sha1:a272c36db6ac8589a97a82a3f245dc7390c097a8
+--! Hash: sha1:bf62a73fd0998fd07f7a087fd60e3885ffdae32f
 --! Message: authentication
 --! Baseline: topics/09-authentication.sql
 

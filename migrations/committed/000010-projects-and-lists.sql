@@ -1,5 +1,5 @@
---! Previous: sha1:35e71db543afab487fd336cc5bbe582a34458a6a
---! Hash: sha1:199477a0563daf91d4488cfbb981f071064a6e5e
+--! Previous: sha1:bf62a73fd0998fd07f7a087fd60e3885ffdae32f
+--! Hash: sha1:c8bf1b6bd940b0429dc147452e8c6bdca32ee203
 --! Message: projects-and-lists
 --! Baseline: topics/10-projects-and-lists.sql
 

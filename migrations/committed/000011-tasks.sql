@@ -1,5 +1,5 @@
---! Previous: sha1:199477a0563daf91d4488cfbb981f071064a6e5e
---! Hash: sha1:55db47859cace3169dfcae4e9f4d661a608f9aa8
+--! Previous: sha1:c8bf1b6bd940b0429dc147452e8c6bdca32ee203
+--! Hash: sha1:b40871ede44ea64c38ae3ea523b0ec1cedcc1891
 --! Message: tasks
 --! Baseline: topics/11-tasks.sql
 

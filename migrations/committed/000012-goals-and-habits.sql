@@ -1,5 +1,5 @@
---! Previous: sha1:55db47859cace3169dfcae4e9f4d661a608f9aa8
---! Hash: sha1:5561e97a96dc1bf71a8f3bf11515871b59b8350f
+--! Previous: sha1:b40871ede44ea64c38ae3ea523b0ec1cedcc1891
+--! Hash: sha1:2361ad255d6dc1f2142b2defe932b9f6535c9bd4
 --! Message: goals-and-habits
 --! Baseline: topics/12-goals-and-habits.sql
 

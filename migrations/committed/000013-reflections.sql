@@ -1,5 +1,5 @@
---! Previous: sha1:5561e97a96dc1bf71a8f3bf11515871b59b8350f
---! Hash: sha1:0b9315c504e56d1564d78ce2b2936def718bf58b
+--! Previous: sha1:2361ad255d6dc1f2142b2defe932b9f6535c9bd4
+--! Hash: sha1:9d570355b31472a1e2403bfbf3624c423ee83f66
 --! Message: reflections
 --! Baseline: topics/13-reflections.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0b9315c504e56d1564d78ce2b2936def718bf58b
---! Hash: sha1:5dfec75c2dba07f2c57167a49954655f96936215
+--! Previous: sha1:9d570355b31472a1e2403bfbf3624c423ee83f66
+--! Hash: sha1:649bd15d30f1be78425b34480c4227b4f1d4af2f
 --! Message: activity
 --! Baseline: topics/14-activity.sql
 

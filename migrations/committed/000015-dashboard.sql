@@ -1,5 +1,5 @@
---! Previous: sha1:5dfec75c2dba07f2c57167a49954655f96936215
---! Hash: sha1:cb955b131aac7de11b884b0715fdacb068412eba
+--! Previous: sha1:649bd15d30f1be78425b34480c4227b4f1d4af2f
+--! Hash: sha1:c876f7a15bf14f43b926c1f5645728e61d3573ad
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cb955b131aac7de11b884b0715fdacb068412eba
---! Hash: sha1:08b50e3ff14d2ff8cc5086fab58af5abb522be8b
+--! Previous: sha1:c876f7a15bf14f43b926c1f5645728e61d3573ad
+--! Hash: sha1:a874971e272ef43506fff4a6bd909570509e0003
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:08b50e3ff14d2ff8cc5086fab58af5abb522be8b
---! Hash: sha1:53077fecf65653a7c052e0b499eb1f96a72deb83
+--! Previous: sha1:a874971e272ef43506fff4a6bd909570509e0003
+--! Hash: sha1:a478f9d6a11c064e9da55e477022137666fd7c2b
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

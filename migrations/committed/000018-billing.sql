@@ -1,5 +1,5 @@
---! Previous: sha1:53077fecf65653a7c052e0b499eb1f96a72deb83
---! Hash: sha1:7555b735e1271ae8e3a2b060cac267b9feccfea4
+--! Previous: sha1:a478f9d6a11c064e9da55e477022137666fd7c2b
+--! Hash: sha1:c7054e52cb1cc62c33500537bae51ae63c6d0fe5
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:7555b735e1271ae8e3a2b060cac267b9feccfea4
---! Hash: sha1:6ce0a46d2d7a9508aea4215e19b6c1c2cf6e09d5
+--! Previous: sha1:c7054e52cb1cc62c33500537bae51ae63c6d0fe5
+--! Hash: sha1:58527dbc02bcfca6e9f40ef0c562d78c71545bf4
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6ce0a46d2d7a9508aea4215e19b6c1c2cf6e09d5
---! Hash: sha1:a473d84ac89959ffbdccffcf494d4f262010698f
+--! Previous: sha1:58527dbc02bcfca6e9f40ef0c562d78c71545bf4
+--! Hash: sha1:47834d1a5bd2aafc11c66d117ef9b807031dc7ca
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

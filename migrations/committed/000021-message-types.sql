@@ -1,5 +1,5 @@
---! Previous: sha1:a473d84ac89959ffbdccffcf494d4f262010698f
---! Hash: sha1:b8bb14563fe2ef403690bc403dc4fd1cd6ea7c06
+--! Previous: sha1:47834d1a5bd2aafc11c66d117ef9b807031dc7ca
+--! Hash: sha1:f1fdfd001348636b68aef4e142a6940120dba664
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

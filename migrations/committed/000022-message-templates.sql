@@ -1,5 +1,5 @@
---! Previous: sha1:b8bb14563fe2ef403690bc403dc4fd1cd6ea7c06
---! Hash: sha1:f7ee38597a117cfd50b164a72475c22ca3951e5f
+--! Previous: sha1:f1fdfd001348636b68aef4e142a6940120dba664
+--! Hash: sha1:06956f73af33f93f567a279bdee188200a3d0c13
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f7ee38597a117cfd50b164a72475c22ca3951e5f
---! Hash: sha1:aaa5f2a3456cfbd5e71229f7af65d742604192f7
+--! Previous: sha1:06956f73af33f93f567a279bdee188200a3d0c13
+--! Hash: sha1:acc95002d8d99a3ff4f73c0db6d37870a7d5799f
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:aaa5f2a3456cfbd5e71229f7af65d742604192f7
---! Hash: sha1:6929c845bddfebfd0ce8636608def0c6cf9cee26
+--! Previous: sha1:acc95002d8d99a3ff4f73c0db6d37870a7d5799f
+--! Hash: sha1:362bcee3a274dd6de291f137a8d4e3c43a7bb05b
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 

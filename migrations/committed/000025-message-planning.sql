@@ -1,5 +1,5 @@
---! Previous: sha1:6929c845bddfebfd0ce8636608def0c6cf9cee26
---! Hash: sha1:6455405a9d87f8b7d20f68d68ff3609a274259c7
+--! Previous: sha1:362bcee3a274dd6de291f137a8d4e3c43a7bb05b
+--! Hash: sha1:ef9d9cc4e64f20bf345d6399e609f1a6d8eb77c1
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:6455405a9d87f8b7d20f68d68ff3609a274259c7
---! Hash: sha1:8bc063fe86b2cc26c1576ca218feb13a155f2ab5
+--! Previous: sha1:ef9d9cc4e64f20bf345d6399e609f1a6d8eb77c1
+--! Hash: sha1:3a88ce8b0211998069ec1fb9b33a34024c3c115a
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8bc063fe86b2cc26c1576ca218feb13a155f2ab5
---! Hash: sha1:a118db2829e296f60bf9b5ef5cd2468e14f8ed1c
+--! Previous: sha1:3a88ce8b0211998069ec1fb9b33a34024c3c115a
+--! Hash: sha1:faec86b4f404154cbddfd20da1df53e39ec27641
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

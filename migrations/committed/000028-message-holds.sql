@@ -1,5 +1,5 @@
---! Previous: sha1:a118db2829e296f60bf9b5ef5cd2468e14f8ed1c
---! Hash: sha1:086349d7789a0b4a1d97951e054aa1f88f5ef2ae
+--! Previous: sha1:faec86b4f404154cbddfd20da1df53e39ec27641
+--! Hash: sha1:cda36376786d71ef7f1c62da46412916b8521399
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

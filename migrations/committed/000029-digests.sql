@@ -1,5 +1,5 @@
---! Previous: sha1:086349d7789a0b4a1d97951e054aa1f88f5ef2ae
---! Hash: sha1:4789e45730fa82f39a34e6f07274a15fc245a260
+--! Previous: sha1:cda36376786d71ef7f1c62da46412916b8521399
+--! Hash: sha1:a3acdfaebab6c63fdad1dd412d687fdba17ca63a
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

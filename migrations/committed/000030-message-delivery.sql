@@ -1,5 +1,5 @@
---! Previous: sha1:4789e45730fa82f39a34e6f07274a15fc245a260
---! Hash: sha1:d81e136b9cb3d019e3a18ab9cbab7540531e196f
+--! Previous: sha1:a3acdfaebab6c63fdad1dd412d687fdba17ca63a
+--! Hash: sha1:f818be1c5adc0c9daba689834aa7acb85291223a
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d81e136b9cb3d019e3a18ab9cbab7540531e196f
---! Hash: sha1:05efb8ce53bbc620d26b11e0ae30bcf0acea6130
+--! Previous: sha1:f818be1c5adc0c9daba689834aa7acb85291223a
+--! Hash: sha1:57c5e9a109522f7f520e46e5408f39b485d3c0a8
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

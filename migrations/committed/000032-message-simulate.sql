@@ -1,5 +1,5 @@
---! Previous: sha1:05efb8ce53bbc620d26b11e0ae30bcf0acea6130
---! Hash: sha1:4a6cec9a4067ae4f46eaa9cc9987913f7f9c6c86
+--! Previous: sha1:57c5e9a109522f7f520e46e5408f39b485d3c0a8
+--! Hash: sha1:4f276ffcd1a3e0137ede7a10264efc8b6e28ab1a
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4a6cec9a4067ae4f46eaa9cc9987913f7f9c6c86
---! Hash: sha1:b40eec53a70e49d29b4d20f623001b803d7598aa
+--! Previous: sha1:4f276ffcd1a3e0137ede7a10264efc8b6e28ab1a
+--! Hash: sha1:357870f1d616f3150ab62f5eafee4c4eafbaddae
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

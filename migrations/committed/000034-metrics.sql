@@ -1,5 +1,5 @@
---! Previous: sha1:b40eec53a70e49d29b4d20f623001b803d7598aa
---! Hash: sha1:f64ae765482297925bf5fc6a1b2b867ad28c6ea3
+--! Previous: sha1:357870f1d616f3150ab62f5eafee4c4eafbaddae
+--! Hash: sha1:70b66984c3199934abdd4200d3e29e23f8ee8b49
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

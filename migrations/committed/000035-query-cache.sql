@@ -1,5 +1,5 @@
---! Previous: sha1:f64ae765482297925bf5fc6a1b2b867ad28c6ea3
---! Hash: sha1:b44b3e9de749d05ebd96869c626e9dcc66faa3a1
+--! Previous: sha1:70b66984c3199934abdd4200d3e29e23f8ee8b49
+--! Hash: sha1:d8f8212ec1c3eaed9bf5481b78fddb000d168a15
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b44b3e9de749d05ebd96869c626e9dcc66faa3a1
---! Hash: sha1:e24844d60f1cd5502fd408a0401e934c820608dd
+--! Previous: sha1:d8f8212ec1c3eaed9bf5481b78fddb000d168a15
+--! Hash: sha1:c283ff440499c9e74ac86bfdffa7740ed5b26e52
 --! Message: live
 --! Baseline: topics/36-live.sql
 

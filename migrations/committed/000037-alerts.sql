@@ -1,5 +1,5 @@
---! Previous: sha1:e24844d60f1cd5502fd408a0401e934c820608dd
---! Hash: sha1:163585f6326ac4c122cced1da1f0169f1e958603
+--! Previous: sha1:c283ff440499c9e74ac86bfdffa7740ed5b26e52
+--! Hash: sha1:091e06d2be97c1d871be6ec7af8de6ecf1c164e9
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

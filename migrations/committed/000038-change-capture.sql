@@ -1,5 +1,5 @@
---! Previous: sha1:163585f6326ac4c122cced1da1f0169f1e958603
---! Hash: sha1:6122a28b294a0ad9e25473cf2f0768af103bf911
+--! Previous: sha1:091e06d2be97c1d871be6ec7af8de6ecf1c164e9
+--! Hash: sha1:d085c20d3ff23c946a38c78f1ee6946a27536deb
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 
@@ -23,6 +23,13 @@ create table ops.change_capture (
   committed_at timestamptz,
   snapshot_lsn pg_lsn,
   snapshot_at timestamptz,
+  snapshot_started_at timestamptz,
+  snapshot_waits_for xid8,
+  snapshot_users bigint not null default 0,
+  counted_users bigint not null default 0,
+  counted_below uuid,
+  counted_until pg_lsn,
+  recounts timestamptz[] not null default '{}',
   resnapshot_requested boolean not null default false,
   hold_lsn pg_lsn,
   partitions regclass[] not null default '{}',
@@ -32,7 +39,9 @@ create table ops.change_capture (
   constraint change_capture_state_check
     check (state in ('running', 'stopped', 'failed', 'snapshotting')),
   constraint change_capture_applied_lsn_check
-    check (applied_lsn is not null or state in ('snapshotting', 'failed'))
+    check (applied_lsn is not null or state in ('snapshotting', 'failed')),
+  constraint change_capture_counted_users_check
+    check (counted_users >= 0 and snapshot_users >= 0)
 )
 -- Updated with each batch: room for the new version on the same page.
 with (fillfactor = 20);
@@ -57,8 +66,20 @@ comment on column ops.change_capture.applied_at is 'When applied_lsn was written
 comment on column ops.change_capture.committed_at is
   'When the last applied transaction had committed.';
 comment on column ops.change_capture.snapshot_lsn is
-  'The position of the latest snapshot, which counts all tables.';
-comment on column ops.change_capture.snapshot_at is 'When the latest snapshot was taken.';
+  'Where the latest count of all tables ended.';
+comment on column ops.change_capture.snapshot_at is 'When the latest count of all tables ended.';
+comment on column ops.change_capture.snapshot_started_at is
+  'Since when all tables are being counted, in slices; null when none is under way.';
+comment on column ops.change_capture.snapshot_waits_for is
+  'Counting begins when this transaction and those before it have ended.';
+comment on column ops.change_capture.snapshot_users is 'How many users are to be counted.';
+comment on column ops.change_capture.counted_users is 'How many users are counted.';
+comment on column ops.change_capture.counted_below is
+  'Users below it are counted, and their changes are applied; null when all are.';
+comment on column ops.change_capture.counted_until is
+  'What the slices have seen lies before this position: from here on the aggregates are those of one position.';
+comment on column ops.change_capture.recounts is
+  'When everything was counted anew, in the last 24 hours; the first count is none.';
 comment on column ops.change_capture.resnapshot_requested is
   'Asks the consumer for a new snapshot.';
 comment on column ops.change_capture.hold_lsn is
@@ -131,6 +152,18 @@ alter table app_private.capture_signals enable row level security;
 
 comment on table app_private.capture_signals is
   'Always empty. Heartbeats and truncations of partitions reach the log through it.';
+
+-- Between the commit that the log tells and the instant from which others see it lies some time:
+-- as long as a standby needs, when commits wait for one.
+create table app_private.capture_omissions (
+  xid xid8 not null,
+  constraint capture_omissions_pkey primary key (xid)
+);
+
+alter table app_private.capture_omissions enable row level security;
+
+comment on table app_private.capture_omissions is
+  'Transactions with changes of users who were not counted yet. The next slice waits until it sees them.';
 
 -- gw cdc reconcile fills it. Unlogged: each reconcile fills it again.
 create unlogged table app_private.capture_expectations (
@@ -251,19 +284,33 @@ create view ops.change_capture_status as
     coalesce(slots.active, false) as active,
     coalesce(slots.wal_status, 'lost') as wal_status,
     (pg_catalog.pg_current_wal_lsn() - slots.confirmed_flush_lsn)::bigint as lag_bytes,
+    (pg_catalog.pg_current_wal_lsn() - slots.restart_lsn)::bigint as held_bytes,
     -- The clock of the server before a failover may have been ahead.
     case when change_capture.committed_at is not null then
       greatest(extract(epoch from now() - change_capture.committed_at), 0)::double precision
     end as lag_seconds,
     change_capture.applied_lsn,
     change_capture.applied_at,
-    case when change_capture.state = 'running' and slots.active is not true
+    case when change_capture.state in ('running', 'snapshotting')
+        and change_capture.applied_lsn is not null and slots.active is not true
       then 'stopped' else change_capture.state end as state,
     change_capture.error,
     slots.safe_wal_size,
     slots.confirmed_flush_lsn,
     change_capture.snapshot_lsn,
-    change_capture.snapshot_at
+    change_capture.snapshot_at,
+    change_capture.snapshot_started_at,
+    case when change_capture.snapshot_started_at is not null
+      then change_capture.snapshot_users end as snapshot_users,
+    case when change_capture.snapshot_started_at is not null
+      then change_capture.counted_users end as counted_users,
+    case when change_capture.counted_users > 0 and change_capture.counted_below is not null
+      then extract(epoch from now() - change_capture.snapshot_started_at)
+        * greatest(change_capture.snapshot_users - change_capture.counted_users, 0)
+        / change_capture.counted_users
+    end::double precision as remaining_seconds,
+    (select count(*) from unnest(change_capture.recounts) as at
+      where at > now() - interval '24 hours')::integer as recounts
   from ops.change_capture
   left join pg_catalog.pg_replication_slots as slots
     on slots.slot_name = change_capture.slot_name
@@ -279,6 +326,18 @@ comment on column ops.change_capture_status.wal_status is
   'As in pg_replication_slots. lost: the slot is gone or has lost its log; the consumer will take a new snapshot.';
 comment on column ops.change_capture_status.lag_bytes is
   'Bytes of log that are written and not confirmed; null without a slot.';
+comment on column ops.change_capture_status.held_bytes is
+  'Bytes of log that the slot keeps on the disk: what max_slot_wal_keep_size limits; null without a slot. An open transaction holds it, and a large one.';
+comment on column ops.change_capture_status.snapshot_started_at is
+  'Since when all tables are being counted; null when they are not.';
+comment on column ops.change_capture_status.snapshot_users is
+  'How many users are to be counted; null when none are.';
+comment on column ops.change_capture_status.counted_users is
+  'How many of them are counted.';
+comment on column ops.change_capture_status.remaining_seconds is
+  'How long counting the others takes, as fast as until now; null when that is not known.';
+comment on column ops.change_capture_status.recounts is
+  'How often everything was counted anew in the last 24 hours.';
 comment on column ops.change_capture_status.lag_seconds is
   'Seconds since the commit of the last applied transaction: up to 5 on an idle database.';
 comment on column ops.change_capture_status.state is
@@ -698,10 +757,400 @@ $$;
 comment on function app_private.add_to_aggregates(app_private.capture_expectations[]) is
   'Adds differences to the aggregates of users who exist.';
 --! EndIncluded functions/app_private/add_to_aggregates.sql
+--! Included functions/app_private/begin_capture_snapshot.sql
+-- What was captured stays until its slice is counted: until then the dashboard shows what it
+-- did. What other slots have captured is forgotten: there is one set of aggregates.
+--
+-- With p_keep the slot is read on from where it is. Transactions whose changes have been
+-- applied, and that nobody sees yet, must be seen by the first slice: it waits for all that
+-- run now.
+--
+-- Definer: only these functions write ops.change_capture, and it counts users.
+create or replace function app_private.begin_capture_snapshot(
+  p_slot text, p_plugin text, p_keep boolean default false
+) returns pg_lsn
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  users constant bigint := (select count(*) from app_public.users);
+  lsn pg_lsn;
+begin
+  perform ops.refuse_when_fenced();
+  delete from ops.change_capture where slot_name <> p_slot;
+  delete from app_private.capture_omissions;
+  insert into ops.change_capture as capture
+    (slot_name, plugin, state, partitions, snapshot_started_at, snapshot_waits_for,
+      snapshot_users, counted_below)
+  -- Before the snapshot: what changes meanwhile is noticed by the first heartbeat.
+  values (p_slot, p_plugin, 'snapshotting', app_private.task_partitions(), clock_timestamp(),
+    pg_current_xact_id(), users, '00000000-0000-0000-0000-000000000000')
+  on conflict (slot_name) do update
+  set plugin = excluded.plugin,
+    state = excluded.state,
+    partitions = excluded.partitions,
+    snapshot_started_at = excluded.snapshot_started_at,
+    snapshot_waits_for = excluded.snapshot_waits_for,
+    snapshot_users = excluded.snapshot_users,
+    counted_users = 0,
+    counted_below = excluded.counted_below,
+    counted_until = null,
+    recounts = array_append(
+      array(
+        select at from unnest(capture.recounts) as at
+        where at > now() - interval '24 hours'
+        order by at),
+      now()),
+    resnapshot_requested = false,
+    applied_lsn = case when p_keep then capture.applied_lsn end,
+    hold_lsn = null,
+    error = null
+  returning applied_lsn into lsn;
+  return lsn;
+end
+$$;
+
+grant execute on function app_private.begin_capture_snapshot(text, text, boolean) to gw_cdc;
+comment on function app_private.begin_capture_snapshot(text, text, boolean) is
+  'Begins to count everything anew for this slot: made anew, which place_capture() then tells, or kept. Returns the position from which a slot that is kept is read on.';
+--! EndIncluded functions/app_private/begin_capture_snapshot.sql
+--! Included functions/app_private/place_capture.sql
+-- Definer: only these functions write ops.change_capture.
+create or replace function app_private.place_capture(
+  p_slot text, p_plugin text, p_lsn pg_lsn
+) returns void
+language sql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  update ops.change_capture
+  set plugin = p_plugin,
+    applied_lsn = p_lsn,
+    applied_at = clock_timestamp(),
+    committed_at = clock_timestamp(),
+    -- As in begin_capture_snapshot(): of what the slot did not see, some may be invisible yet.
+    snapshot_waits_for = pg_current_xact_id()
+  where slot_name = p_slot
+$$;
+
+grant execute on function app_private.place_capture(text, text, pg_lsn) to gw_cdc;
+comment on function app_private.place_capture(text, text, pg_lsn) is
+  'Says from where a slot that was made anew is read.';
+--! EndIncluded functions/app_private/place_capture.sql
+--! Included functions/app_private/capture_slice_end.sql
+-- One user is never divided: of a user with more rows than a slice it is the whole slice.
+create or replace function app_private.capture_slice_end(p_from uuid, p_rows integer)
+returns uuid
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case when least(many_users.id, many_tasks.user_id, many_reflections.user_id) <= p_from
+    then (select id from app_public.users where id > p_from order by id limit 1)
+    else least(many_users.id, many_tasks.user_id, many_reflections.user_id) end
+  from (values (null)) as one (row)
+  left join lateral (
+    select id from app_public.users
+    where id >= p_from order by id offset greatest(p_rows / 10, 1) limit 1
+  ) as many_users on true
+  left join lateral (
+    select user_id from app_public.tasks
+    where user_id >= p_from order by user_id offset p_rows limit 1
+  ) as many_tasks on true
+  left join lateral (
+    select user_id from app_public.reflections
+    where user_id >= p_from order by user_id offset p_rows limit 1
+  ) as many_reflections on true
+$$;
+
+comment on function app_private.capture_slice_end(uuid, integer) is
+  'The first user who is not in a slice that begins at p_from and has about p_rows rows; null when it has all who are left.';
+--! EndIncluded functions/app_private/capture_slice_end.sql
+--! Included functions/app_private/fill_capture_slice.sql
+-- One statement, so that all of it is read in one snapshot. What is right already is not written.
+create or replace function app_private.fill_capture_slice(p_from uuid, p_below uuid)
+returns bigint
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- Each slice has other bounds, and the tables grow while they are counted.
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  last constant uuid := coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+  counted bigint;
+begin
+  with users_now as materialized (
+    select users.id, users.timezone, zone.name as zone
+    from app_public.users
+    left join app_hidden.known_timezones as zone on zone.name = users.timezone
+    where users.id between p_from and last and users.id is distinct from p_below
+  ),
+  users_gone as (
+    delete from app_private.captured_users as captured
+    where captured.user_id between p_from and last
+      and captured.user_id is distinct from p_below
+      and not exists (select from users_now where users_now.id = captured.user_id)
+  ),
+  users_written as (
+    insert into app_private.captured_users (user_id, timezone)
+    select users_now.id, users_now.timezone
+    from users_now
+    left join app_private.captured_users as captured on captured.user_id = users_now.id
+    where captured.timezone is distinct from users_now.timezone
+    on conflict (user_id) do update
+    set timezone = excluded.timezone
+  ),
+  tasks_now as materialized (
+    select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
+      (tasks.created_at at time zone users_now.zone)::date as created_on,
+      (tasks.completed_at at time zone users_now.zone)::date as completed_on
+    from app_public.tasks
+    inner join users_now on users_now.id = tasks.user_id
+    where tasks.user_id between p_from and last
+  ),
+  tasks_before as materialized (
+    select captured.user_id, captured.id, captured.created_at, captured.completed_at,
+      captured.created_on, captured.completed_on
+    from app_private.captured_tasks as captured
+    where captured.user_id between p_from and last
+      and captured.user_id is distinct from p_below
+  ),
+  tasks_gone as (
+    delete from app_private.captured_tasks as captured
+    using tasks_before as before
+    where captured.user_id = before.user_id
+      and captured.id = before.id
+      and not exists (
+        select from tasks_now
+        where tasks_now.user_id = before.user_id and tasks_now.id = before.id)
+  ),
+  tasks_written as (
+    insert into app_private.captured_tasks
+      (user_id, id, created_at, completed_at, created_on, completed_on)
+    select * from tasks_now except select * from tasks_before
+    on conflict (user_id, id) do update
+    set created_at = excluded.created_at,
+      completed_at = excluded.completed_at,
+      created_on = excluded.created_on,
+      completed_on = excluded.completed_on
+  ),
+  reflections_now as materialized (
+    select user_id, id, reflection_date, mood_score
+    from app_public.reflections
+    where user_id between p_from and last and user_id is distinct from p_below
+  ),
+  reflections_before as materialized (
+    select user_id, id, reflection_date, mood_score
+    from app_private.captured_reflections
+    where user_id between p_from and last and user_id is distinct from p_below
+  ),
+  reflections_gone as (
+    delete from app_private.captured_reflections as captured
+    using reflections_before as before
+    where captured.user_id = before.user_id
+      and captured.id = before.id
+      and not exists (
+        select from reflections_now as now
+        where now.user_id = before.user_id and now.id = before.id)
+  ),
+  reflections_written as (
+    insert into app_private.captured_reflections (user_id, id, reflection_date, mood_score)
+    select * from reflections_now except select * from reflections_before
+    on conflict (user_id, id) do update
+    set reflection_date = excluded.reflection_date,
+      mood_score = excluded.mood_score
+  )
+  select count(*) into counted from users_now;
+  return counted;
+end
+$$;
+
+comment on function app_private.fill_capture_slice(uuid, uuid) is
+  'Makes what is captured of the users from p_from to below p_below (null: all the others) what the tables hold. Returns how many users these are.';
+--! EndIncluded functions/app_private/fill_capture_slice.sql
+--! Included functions/app_private/fill_aggregates_slice.sql
+-- In a statement of its own, which sees what fill_capture_slice() has written, and which users
+-- are gone by now. Rows that are right already are not written.
+create or replace function app_private.fill_aggregates_slice(p_from uuid, p_below uuid)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  last constant uuid := coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+begin
+  with wanted as materialized (
+    select user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count
+    from app_private.captured_aggregates
+    where user_id between p_from and last and user_id is distinct from p_below
+  ),
+  found as materialized (
+    select user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count
+    from app_public.user_dashboard_aggregates
+    where user_id between p_from and last and user_id is distinct from p_below
+  ),
+  surplus as (
+    delete from app_public.user_dashboard_aggregates as aggregates
+    using found
+    where aggregates.user_id = found.user_id
+      and aggregates.agg_date = found.agg_date
+      and not exists (
+        select from wanted
+        where wanted.user_id = found.user_id and wanted.agg_date = found.agg_date)
+  ),
+  wrong as materialized (
+    select * from wanted except select * from found
+  ),
+  -- Whoever exists keeps existing until the commit.
+  existing as materialized (
+    select users.id
+    from app_public.users
+    where users.id in (select wrong.user_id from wrong)
+    order by users.id
+    for key share
+  )
+  insert into app_public.user_dashboard_aggregates
+    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
+      mood_count)
+  select wrong.*
+  from wrong
+  inner join existing on existing.id = wrong.user_id
+  on conflict (user_id, agg_date) do update
+  set tasks_created = excluded.tasks_created,
+    tasks_completed = excluded.tasks_completed,
+    reflections_count = excluded.reflections_count,
+    mood_sum = excluded.mood_sum,
+    mood_count = excluded.mood_count,
+    last_updated = now();
+end
+$$;
+
+comment on function app_private.fill_aggregates_slice(uuid, uuid) is
+  'Makes the aggregates of the users from p_from to below p_below (null: all the others) what is captured.';
+--! EndIncluded functions/app_private/fill_aggregates_slice.sql
+--! Included functions/app_private/capture_slice.sql
+-- A slice is what the tables hold, put in place of what the log has told so far; changes of its
+-- users are applied from here on. So whatever the log has told and was left out must be in what
+-- the tables show: the slice waits until it sees those transactions. Changes that it has seen
+-- come once more with the log, and write what is there: at counted_until all are the same.
+--
+-- The heartbeat comes back when the log of the slice has been read. Whoever waits for it never
+-- has the slot keep more than a slice.
+--
+-- Definer: it reads every user's rows, which its caller may not, and returns only a position.
+create or replace function app_private.capture_slice(
+  p_slot text, p_from pg_lsn, p_rows integer default 20000
+) returns table (is_last boolean, until pg_lsn)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  capture ops.change_capture;
+  below uuid;
+  users bigint;
+begin
+  perform ops.refuse_when_fenced();
+  select *
+  into capture
+  from ops.change_capture
+  where slot_name = p_slot
+  for update;
+  if capture.applied_lsn is distinct from p_from or capture.counted_below is null then
+    raise exception 'the aggregates are at %, counted below %, and not at %',
+      capture.applied_lsn, capture.counted_below, p_from
+      using errcode = 'GW060', hint = 'Another consumer has been here: start again from there.';
+  end if;
+  if capture.hold_lsn is not null
+    or capture.snapshot_waits_for >= pg_snapshot_xmin(pg_current_snapshot())
+    or exists (
+      select from app_private.capture_omissions
+      where not pg_visible_in_snapshot(xid, pg_current_snapshot()))
+  then
+    return;
+  end if;
+
+  delete from app_private.capture_omissions;
+  below := app_private.capture_slice_end(capture.counted_below, p_rows);
+  users := app_private.fill_capture_slice(capture.counted_below, below);
+  perform app_private.fill_aggregates_slice(capture.counted_below, below);
+  perform app_private.capture_heartbeat(p_slot);
+
+  return query
+  update ops.change_capture
+  set counted_below = below,
+    counted_users = counted_users + users,
+    snapshot_waits_for = null,
+    counted_until = pg_current_wal_insert_lsn()
+  where slot_name = p_slot
+  returning counted_below is null, counted_until;
+end
+$$;
+
+grant execute on function app_private.capture_slice(text, pg_lsn, integer) to gw_cdc;
+comment on function app_private.capture_slice(text, pg_lsn, integer) is
+  'Counts the users who are next, with about p_rows rows, for a consumer that is at p_from. Returns whether they were the last, and the position up to which the log is to be read before the next slice; nothing while it has to wait for transactions or for gw cdc reconcile.';
+--! EndIncluded functions/app_private/capture_slice.sql
+--! Included functions/app_private/finish_capture_snapshot.sql
+create or replace function app_private.finish_capture_snapshot(p_slot text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update ops.change_capture
+  set snapshot_lsn = applied_lsn,
+    snapshot_at = clock_timestamp(),
+    snapshot_started_at = null
+  where slot_name = p_slot;
+  delete from app_private.capture_omissions;
+  perform ops.resolve_alert('change-capture-slot', p_slot);
+end
+$$;
+
+comment on function app_private.finish_capture_snapshot(text) is
+  'Says that all are counted and that the log has been read up to there.';
+--! EndIncluded functions/app_private/finish_capture_snapshot.sql
+--! Included functions/app_private/full_xid.sql
+-- The log has the lower 32 bits. A transaction that it tells is less than 2^31 away from now.
+create or replace function app_private.full_xid(p_xid bigint) returns xid8
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select (next - ((next - p_xid + (1::bigint << 31)) & ((1::bigint << 32) - 1))
+    + (1::bigint << 31))::text::xid8
+  from (values (pg_snapshot_xmax(pg_current_snapshot())::text::bigint)) as current (next)
+$$;
+
+comment on function app_private.full_xid(bigint) is
+  'The id of a transaction of which the log has told 32 bits.';
+--! EndIncluded functions/app_private/full_xid.sql
+--! Included functions/app_private/counted_changes.sql
+-- The others' changes will be in what their slice reads.
+create or replace function app_private.counted_changes(p_changes jsonb, p_below uuid)
+returns jsonb
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(part.name,
+    case when part.name in ('truncated', 'xids') then part.content
+    else (
+      select coalesce(jsonb_agg(change), '[]')
+      from jsonb_array_elements(part.content) as change
+      where coalesce(change ->> 'user_id', change ->> 'id')::uuid < p_below
+    ) end), '{}')
+  from jsonb_each(p_changes) as part (name, content)
+$$;
+
+comment on function app_private.counted_changes(jsonb, uuid) is
+  'The changes of apply_changes() that are of users below p_below.';
+--! EndIncluded functions/app_private/counted_changes.sql
 --! Included functions/app_private/apply_changes.sql
 -- p_changes holds the last state of each row that changed: {truncated: [table, …],
 -- users: [{id, timezone}], users_gone: [{id}], tasks: […], tasks_gone: […],
--- reflections: […], reflections_gone: […]}. Truncations come first.
+-- reflections: […], reflections_gone: […], xids: […]}. Truncations come first.
+--
+-- While everything is counted anew, changes of users who are not counted yet are left out, see
+-- capture_slice().
 --
 -- Of a transaction that is too large for one call each part but the last has no p_to; all
 -- are called in one transaction.
@@ -718,7 +1167,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   capture ops.change_capture;
+  counted jsonb := p_changes;
   changes app_private.capture_expectations[];
+  is_whole boolean;
 begin
   perform ops.refuse_when_fenced();
   select *
@@ -726,33 +1177,40 @@ begin
   from ops.change_capture
   where slot_name = p_slot
   for update;
-  if capture.state is not distinct from 'snapshotting'
-    or capture.applied_lsn is distinct from p_from
-  then
+  if capture.applied_lsn is distinct from p_from then
     raise exception 'the aggregates are at % and not at %', capture.applied_lsn, p_from
       using errcode = 'GW060', hint = 'Another consumer has been here: start again from there.';
   end if;
   if p_commit_lsn >= capture.hold_lsn then
     return capture.hold_lsn;
   end if;
+  if capture.counted_below is not null then
+    counted := app_private.counted_changes(p_changes, capture.counted_below);
+    if counted <> p_changes then
+      insert into app_private.capture_omissions (xid)
+      select app_private.full_xid(xid::bigint)
+      from jsonb_array_elements(p_changes -> 'xids') as xid
+      on conflict do nothing;
+    end if;
+  end if;
 
   with differences as materialized (
     select truncated.*
-    from jsonb_array_elements_text(p_changes -> 'truncated') as objects (object)
+    from jsonb_array_elements_text(counted -> 'truncated') as objects (object)
     cross join lateral app_private.capture_truncation(objects.object) as truncated
     union all
     select shifted.*, 0, 0, 0
-    from app_private.capture_users(p_changes -> 'users', p_changes -> 'users_gone') as shifted
+    from app_private.capture_users(counted -> 'users', counted -> 'users_gone') as shifted
     union all
     select tasks.*, 0, 0, 0
-    from app_private.capture_tasks(p_changes -> 'tasks', p_changes -> 'tasks_gone') as tasks
+    from app_private.capture_tasks(counted -> 'tasks', counted -> 'tasks_gone') as tasks
     union all
     select taken_up.*, 0, 0, 0
     from app_private.capture_set_aside_tasks() as taken_up
     union all
     select user_id, agg_date, 0, 0, reflections_count, mood_sum, mood_count
     from app_private.capture_reflections(
-      p_changes -> 'reflections', p_changes -> 'reflections_gone')
+      counted -> 'reflections', counted -> 'reflections_gone')
   ),
   sums as (
     select user_id, agg_date, sum(tasks_created) as tasks_created,
@@ -775,13 +1233,18 @@ begin
   end if;
 
   if p_to is not null then
+    is_whole := capture.snapshot_started_at is null
+      or (capture.counted_below is null and p_to >= capture.counted_until);
     update ops.change_capture
     set applied_lsn = p_to,
       applied_at = clock_timestamp(),
       committed_at = coalesce(p_committed_at, capture.committed_at),
-      state = 'running',
+      state = case when is_whole then 'running' else 'snapshotting' end,
       error = null
     where slot_name = p_slot;
+    if is_whole and capture.snapshot_started_at is not null then
+      perform app_private.finish_capture_snapshot(p_slot);
+    end if;
   end if;
   return null;
 end
@@ -793,143 +1256,6 @@ comment on function
   app_private.apply_changes(text, pg_lsn, pg_lsn, pg_lsn, timestamptz, jsonb) is
   'Applies changes of whole transactions and stores how far they reach, or does nothing and returns the position at which to wait.';
 --! EndIncluded functions/app_private/apply_changes.sql
---! Included functions/app_private/begin_capture_snapshot.sql
--- Definer: only these functions write what was captured. What other slots have captured is
--- forgotten too: there is one set of aggregates.
-create or replace function app_private.begin_capture_snapshot(p_slot text, p_plugin text)
-returns void
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform ops.refuse_when_fenced();
-  delete from ops.change_capture where slot_name <> p_slot;
-  insert into ops.change_capture (slot_name, plugin, state, partitions)
-  -- Before the snapshot: what changes meanwhile is noticed by the first heartbeat.
-  values (p_slot, p_plugin, 'snapshotting', app_private.task_partitions())
-  on conflict (slot_name) do update
-  set plugin = excluded.plugin,
-    state = excluded.state,
-    partitions = excluded.partitions,
-    applied_lsn = null,
-    hold_lsn = null,
-    error = null;
-  truncate app_private.captured_users, app_private.captured_tasks,
-    app_private.captured_reflections;
-end
-$$;
-
-grant execute on function app_private.begin_capture_snapshot(text, text) to gw_cdc;
-comment on function app_private.begin_capture_snapshot(text, text) is
-  'Forgets what was captured, to count everything anew for this slot.';
---! EndIncluded functions/app_private/begin_capture_snapshot.sql
---! Included functions/app_private/fill_capture_snapshot.sql
--- Definer: it reads every user's rows, which its caller may not, and returns only how many.
-create or replace function app_private.fill_capture_snapshot() returns bigint
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  written bigint;
-  total bigint := 0;
-begin
-  insert into app_private.captured_users (user_id, timezone)
-  select id, timezone from app_public.users;
-  get diagnostics written = row_count;
-  total := total + written;
-
-  insert into app_private.captured_tasks
-    (user_id, id, created_at, completed_at, created_on, completed_on)
-  select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
-    (tasks.created_at at time zone zone.name)::date,
-    (tasks.completed_at at time zone zone.name)::date
-  from app_public.tasks
-  inner join app_public.users on users.id = tasks.user_id
-  left join app_hidden.known_timezones as zone on zone.name = users.timezone;
-  get diagnostics written = row_count;
-  total := total + written;
-
-  insert into app_private.captured_reflections (user_id, id, reflection_date, mood_score)
-  select user_id, id, reflection_date, mood_score from app_public.reflections;
-  get diagnostics written = row_count;
-  return total + written;
-end
-$$;
-
-grant execute on function app_private.fill_capture_snapshot() to gw_cdc;
-comment on function app_private.fill_capture_snapshot() is
-  'Captures all rows, as the transaction''s snapshot sees them. Returns their number.';
---! EndIncluded functions/app_private/fill_capture_snapshot.sql
---! Included functions/app_private/finish_capture_snapshot.sql
--- In a transaction of its own, after the one that sees the old snapshot: that one could
--- neither change a row that has changed since, nor know which users are gone by now. Rows
--- that are right already are not written.
---
--- Definer: it locks users' rows, which its caller may not read.
-create or replace function app_private.finish_capture_snapshot(
-  p_slot text, p_plugin text, p_lsn pg_lsn
-) returns bigint
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  written bigint;
-  total bigint;
-begin
-  -- Freshly filled, and joined below.
-  analyze app_private.captured_users, app_private.captured_tasks,
-    app_private.captured_reflections;
-
-  delete from app_public.user_dashboard_aggregates
-  where not exists (
-    select from app_private.captured_aggregates
-    where captured_aggregates.user_id = user_dashboard_aggregates.user_id
-      and captured_aggregates.agg_date = user_dashboard_aggregates.agg_date
-  );
-  get diagnostics total = row_count;
-
-  insert into app_public.user_dashboard_aggregates as aggregates
-    (user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
-      mood_count)
-  select captured.user_id, captured.agg_date, captured.tasks_created,
-    captured.tasks_completed, captured.reflections_count, captured.mood_sum,
-    captured.mood_count
-  from app_private.captured_aggregates as captured
-  inner join (
-    select id from app_public.users order by id for key share
-  ) as users on users.id = captured.user_id
-  on conflict (user_id, agg_date) do update
-  set tasks_created = excluded.tasks_created,
-    tasks_completed = excluded.tasks_completed,
-    reflections_count = excluded.reflections_count,
-    mood_sum = excluded.mood_sum,
-    mood_count = excluded.mood_count,
-    last_updated = now()
-  where (aggregates.tasks_created, aggregates.tasks_completed, aggregates.reflections_count,
-      aggregates.mood_sum, aggregates.mood_count)
-    is distinct from (excluded.tasks_created, excluded.tasks_completed,
-      excluded.reflections_count, excluded.mood_sum, excluded.mood_count);
-  get diagnostics written = row_count;
-
-  update ops.change_capture
-  set plugin = p_plugin,
-    state = 'running',
-    applied_lsn = p_lsn,
-    applied_at = clock_timestamp(),
-    committed_at = clock_timestamp(),
-    snapshot_lsn = p_lsn,
-    snapshot_at = clock_timestamp(),
-    resnapshot_requested = false,
-    error = null
-  where slot_name = p_slot;
-  return total + written;
-end
-$$;
-
-grant execute on function app_private.finish_capture_snapshot(text, text, pg_lsn) to gw_cdc;
-comment on function app_private.finish_capture_snapshot(text, text, pg_lsn) is
-  'Makes the aggregates what was captured. Returns how many rows that changed.';
---! EndIncluded functions/app_private/finish_capture_snapshot.sql
 --! Included functions/app_private/tell_truncations.sql
 -- A trigger of a statement is not inherited by partitions.
 create or replace function app_private.tell_truncations() returns integer
@@ -1078,12 +1404,12 @@ language sql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
   update ops.change_capture
-  set state = p_state,
+  set state = case when p_state = 'running' and snapshot_started_at is not null
+      then 'snapshotting' else p_state end,
     error = p_error
   where slot_name = p_slot
-    -- A snapshot that was broken off is still one.
+    -- Without a slot there is nothing that could run or stop.
     and (applied_lsn is not null or p_state = 'failed')
-    and (state, error) is distinct from (p_state, p_error)
 $$;
 
 grant execute on function app_private.set_capture_state(text, text, text) to gw_cdc;
@@ -1129,10 +1455,131 @@ grant execute on function app_private.request_resnapshot(text) to gw_cdc;
 comment on function app_private.request_resnapshot(text) is
   'Has the consumer count everything anew. Returns false when there is no such slot.';
 --! EndIncluded functions/app_private/request_resnapshot.sql
+--! Included functions/app_private/differing_users.sql
+-- One statement, so that all of it is read in one snapshot. Where a captured row is what the table
+-- holds it is right, whatever the log still has to tell: that will write the same. Where it is
+-- not, the log may only be late.
+create or replace function app_private.differing_users(
+  p_from uuid, p_below uuid, p_users uuid[]
+) returns table (user_ids uuid[], days bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+  with users_now as materialized (
+    select users.id, users.timezone, zone.name as zone
+    from app_public.users
+    left join app_hidden.known_timezones as zone on zone.name = users.timezone
+    where users.id between p_from
+        and coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      and users.id is distinct from p_below
+      and (p_users is null or users.id = any (p_users))
+  ),
+  tasks_now as materialized (
+    select tasks.user_id, tasks.id, tasks.created_at, tasks.completed_at,
+      (tasks.created_at at time zone users_now.zone)::date,
+      (tasks.completed_at at time zone users_now.zone)::date
+    from users_now
+    inner join app_public.tasks on tasks.user_id = users_now.id
+  ),
+  tasks_before as materialized (
+    select captured.user_id, captured.id, captured.created_at, captured.completed_at,
+      captured.created_on, captured.completed_on
+    from users_now
+    inner join app_private.captured_tasks as captured on captured.user_id = users_now.id
+  ),
+  reflections_now as materialized (
+    select reflections.user_id, reflections.id, reflections.reflection_date,
+      reflections.mood_score
+    from users_now
+    inner join app_public.reflections on reflections.user_id = users_now.id
+  ),
+  reflections_before as materialized (
+    select captured.user_id, captured.id, captured.reflection_date, captured.mood_score
+    from users_now
+    inner join app_private.captured_reflections as captured
+      on captured.user_id = users_now.id
+  ),
+  wanted as materialized (
+    select captured.user_id, captured.agg_date, captured.tasks_created,
+      captured.tasks_completed, captured.reflections_count, captured.mood_sum,
+      captured.mood_count
+    from app_private.captured_aggregates as captured
+    inner join users_now on users_now.id = captured.user_id
+  ),
+  found as materialized (
+    select aggregates.user_id, aggregates.agg_date, aggregates.tasks_created,
+      aggregates.tasks_completed, aggregates.reflections_count, aggregates.mood_sum,
+      aggregates.mood_count
+    from users_now
+    inner join app_public.user_dashboard_aggregates as aggregates
+      on aggregates.user_id = users_now.id
+  ),
+  differing as (
+    select users_now.id as user_id
+    from users_now
+    left join app_private.captured_users as captured on captured.user_id = users_now.id
+    where captured.timezone is distinct from users_now.timezone
+    union all
+    select user_id from (select * from tasks_now except select * from tasks_before) as tasks
+    union all
+    select user_id from (select * from tasks_before except select * from tasks_now) as tasks
+    union all
+    select user_id
+    from (select * from reflections_now except select * from reflections_before) as reflections
+    union all
+    select user_id
+    from (select * from reflections_before except select * from reflections_now) as reflections
+    union all
+    select user_id from (select * from wanted except select * from found) as aggregates
+    union all
+    select user_id from (select * from found except select * from wanted) as aggregates
+  )
+  select array(select distinct user_id from differing order by user_id),
+    (select count(*) from found)
+$$;
+
+comment on function app_private.differing_users(uuid, uuid, uuid[]) is
+  'The users from p_from to below p_below, or those of p_users among them, whose captured rows or aggregates are not what the tables hold now; and how many user-days there are.';
+--! EndIncluded functions/app_private/differing_users.sql
+--! Included functions/app_private/compare_capture.sql
+-- Definer: it reads every user's rows, which its caller may not, and returns only their ids.
+create or replace function app_private.compare_capture(p_from uuid, p_rows integer default 20000)
+returns table (user_ids uuid[], days bigint, below uuid)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  slice_end constant uuid := app_private.capture_slice_end(p_from, p_rows);
+begin
+  return query
+  select differing.user_ids, differing.days, slice_end
+  from app_private.differing_users(p_from, slice_end, null) as differing;
+end
+$$;
+
+grant execute on function app_private.compare_capture(uuid, integer) to gw_cdc;
+comment on function app_private.compare_capture(uuid, integer) is
+  'Compares a slice of about p_rows rows. Returns the users who differ, which may only be late; how many user-days there are; and where the next slice begins, null after the last.';
+--! EndIncluded functions/app_private/compare_capture.sql
+--! Included functions/app_private/compare_captured_users.sql
+-- Definer: see compare_capture().
+create or replace function app_private.compare_captured_users(p_users uuid[]) returns uuid[]
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select user_ids
+  from app_private.differing_users('00000000-0000-0000-0000-000000000000', null, p_users)
+$$;
+
+grant execute on function app_private.compare_captured_users(uuid[]) to gw_cdc;
+comment on function app_private.compare_captured_users(uuid[]) is
+  'Those of these users who differ still.';
+--! EndIncluded functions/app_private/compare_captured_users.sql
 --! Included functions/app_private/expect_aggregates.sql
 -- Definer: it reads every user's rows, which its caller may not, and returns only how many
 -- user-days there are.
-create or replace function app_private.expect_aggregates() returns bigint
+create or replace function app_private.expect_aggregates(p_users uuid[]) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -1145,22 +1592,23 @@ begin
       mood_count)
   select user_id, agg_date, tasks_created, tasks_completed, reflections_count, mood_sum,
     mood_count
-  from app_private.expected_aggregates;
+  from app_private.expected_aggregates
+  where user_id = any (p_users);
   get diagnostics written = row_count;
   return written;
 end
 $$;
 
-grant execute on function app_private.expect_aggregates() to gw_cdc;
-comment on function app_private.expect_aggregates() is
-  'Counts the tables as the transaction''s snapshot sees them, for capture_differences().';
+grant execute on function app_private.expect_aggregates(uuid[]) to gw_cdc;
+comment on function app_private.expect_aggregates(uuid[]) is
+  'Counts what the tables hold of these users, as the transaction''s snapshot sees them, for capture_differences().';
 --! EndIncluded functions/app_private/expect_aggregates.sql
 --! Included functions/app_private/capture_differences.sql
 -- Users who were deleted since the count have no aggregates any more, and are left out.
 -- So are users whose time zone the server does not know: their tasks have no days.
 --
 -- Definer: it reads users, which its caller may not; it tells counts and users' ids.
-create or replace function app_private.capture_differences()
+create or replace function app_private.capture_differences(p_users uuid[])
 returns table (
   user_id uuid, agg_date date, measure text, expected integer, found integer
 )
@@ -1169,7 +1617,9 @@ set search_path = pg_catalog, pg_temp
 as $$
   select user_id, agg_date, measures.name, measures.expected, measures.found
   from app_private.capture_expectations as expected
-  full join app_public.user_dashboard_aggregates as found using (user_id, agg_date)
+  full join (
+    select * from app_public.user_dashboard_aggregates where user_id = any (p_users)
+  ) as found using (user_id, agg_date)
   cross join lateral (values
     ('tasks_created', expected.tasks_created, found.tasks_created),
     ('tasks_completed', expected.tasks_completed, found.tasks_completed),
@@ -1186,9 +1636,9 @@ as $$
   order by 1, 2, 3
 $$;
 
-grant execute on function app_private.capture_differences() to gw_cdc;
-comment on function app_private.capture_differences() is
-  'Where the aggregates are not what expect_aggregates() has counted.';
+grant execute on function app_private.capture_differences(uuid[]) to gw_cdc;
+comment on function app_private.capture_differences(uuid[]) is
+  'Where the aggregates of these users are not what expect_aggregates() has counted.';
 --! EndIncluded functions/app_private/capture_differences.sql
 
 select app_private.tell_truncations();

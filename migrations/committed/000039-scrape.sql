@@ -1,5 +1,5 @@
---! Previous: sha1:6122a28b294a0ad9e25473cf2f0768af103bf911
---! Hash: sha1:2015eb126b984792c604a93fd435ca2657ecd60f
+--! Previous: sha1:d085c20d3ff23c946a38c78f1ee6946a27536deb
+--! Hash: sha1:703a615007081ee8016af8acd2b42eb87cbbea80
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

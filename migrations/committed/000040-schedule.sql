@@ -1,5 +1,5 @@
---! Previous: sha1:2015eb126b984792c604a93fd435ca2657ecd60f
---! Hash: sha1:542815c043abfc97724bd08c42149c66d093c746
+--! Previous: sha1:703a615007081ee8016af8acd2b42eb87cbbea80
+--! Hash: sha1:15e0c5c74c3ac2e9fb7d1458860c3d6a53b8491b
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

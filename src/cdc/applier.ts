@@ -7,7 +7,7 @@ import { formatLsn, parseLsn } from './lsn.ts';
 /** What one call gets at most: larger transactions are applied piece by piece. */
 export const pieceSize = 10_000;
 
-type Head = Pick<Transaction, 'commitLsn' | 'committedAt'>;
+type Head = Pick<Transaction, 'commitLsn' | 'committedAt' | 'xid'>;
 
 /** Hands changes to the database and knows how far they are. */
 export class Applier {
@@ -61,7 +61,7 @@ export class Applier {
         await this.#apply.query('rollback');
         await this.#waitAt(hold, head.commitLsn);
       }
-      for (const json of toCalls(changes)) await this.#call(null, head, json);
+      for (const json of toCalls(changes, [head.xid])) await this.#call(null, head, json);
     } catch (error) {
       throw isTransient(error) ? error : this.#explain(error, head);
     }
@@ -79,7 +79,10 @@ export class Applier {
   async #applyTogether(transactions: Transaction[]): Promise<void> {
     const last = transactions.at(-1);
     if (last === undefined) return;
-    const calls = toCalls(transactions.flatMap(({ changes }) => changes));
+    const calls = toCalls(
+      transactions.flatMap(({ changes }) => changes),
+      transactions.map(({ xid }) => xid),
+    );
     const hold = await this.#commit(last, calls);
     if (hold === null) {
       this.#applied = last.endLsn;
@@ -161,7 +164,7 @@ export class Applier {
     }
   }
 
-  #explain(error: unknown, { commitLsn, committedAt }: Head): GwError {
+  #explain(error: unknown, { commitLsn, committedAt }: Omit<Head, 'xid'>): GwError {
     const where = `committed at ${formatLsn(commitLsn)}, ${committedAt}`;
     const hint = error instanceof GwError ? error.hint : (error as { hint?: string }).hint;
     return new GwError(`the transaction ${where} cannot be applied: ${messageOf(error)}`, {

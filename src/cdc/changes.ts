@@ -35,6 +35,8 @@ export interface Transaction {
   /** Where its commit record ends: where reading goes on after it. */
   endLsn: bigint;
   committedAt: string;
+  /** The lower 32 bits of its id. */
+  xid: number;
   changes: Change[];
 }
 
@@ -63,8 +65,8 @@ class Part {
     return true;
   }
 
-  toJson(): string {
-    const parts: Record<string, unknown> = { truncated: this.truncated };
+  toJson(xids: readonly number[]): string {
+    const parts: Record<string, unknown> = { truncated: this.truncated, xids };
     for (const [table, rows] of Object.entries(this.#rows)) {
       if (rows.size === 0) continue;
       const changes = [...rows.values()];
@@ -80,8 +82,10 @@ class Part {
 /**
  * Changes as arguments of app_private.apply_changes(), one JSON text a call. Of several
  * changes of a row the last is left, because the function looks at states, not at steps.
+ *
+ * @param xids the transactions that they are of
  */
-export function toCalls(changes: Iterable<Change>): string[] {
+export function toCalls(changes: Iterable<Change>, xids: readonly number[]): string[] {
   const parts = [new Part()];
   for (const change of changes) {
     if (parts.at(-1)?.add(change)) continue;
@@ -89,5 +93,5 @@ export function toCalls(changes: Iterable<Change>): string[] {
     next.add(change);
     parts.push(next);
   }
-  return parts.map((part) => part.toJson());
+  return parts.map((part) => part.toJson(xids));
 }

@@ -81,6 +81,7 @@ export class PgoutputDecoder implements Decoder {
           kind: 'begin',
           commitLsn: fields.int64(),
           committedAt: toTimestamp(fields.int64()),
+          xid: fields.int32() >>> 0,
         };
       case 'C':
         fields.skip(9); // flags, and where the commit begins

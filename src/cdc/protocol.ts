@@ -2,7 +2,7 @@ import type { Row } from './changes.ts';
 
 /** What an output plugin says, whichever it is. */
 export type ReplicationMessage =
-  | { kind: 'begin'; commitLsn: bigint; committedAt: string }
+  | { kind: 'begin'; commitLsn: bigint; committedAt: string; xid: number }
   | { kind: 'commit'; endLsn: bigint }
   /**
    * Inserted (no `before`), updated or deleted (no `after`). `before` holds the key only; it

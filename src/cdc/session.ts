@@ -1,17 +1,17 @@
 import { EXIT, GwError, messageOf } from '../errors.ts';
 import { Probe } from '../postgres/probe.ts';
 import { Silence } from '../postgres/silence.ts';
-import { Applier, pieceSize } from './applier.ts';
-import type { Transaction } from './changes.ts';
+import { Applier } from './applier.ts';
 import type { ConsumerOptions } from './consumer.ts';
 import type { CaptureFigures } from './figures.ts';
 import { type Link, lockHolder, locks, openLink, pause, tryLock } from './link.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 import { PgoutputDecoder, pgoutputOptions } from './pgoutput.ts';
-import type { Decoder } from './protocol.ts';
+import { Reader } from './reader.ts';
+import { Recount } from './recount.ts';
 import { Relations } from './relations.ts';
 import { findSlot, type Plugin } from './slot.ts';
-import { lacksPlugin, takeSnapshot } from './snapshot.ts';
+import { beginSnapshot, lacksPlugin } from './snapshot.ts';
 import { ReplicationStream } from './stream.ts';
 import type { Witness } from './timeline.ts';
 import { Wal2jsonDecoder, wal2jsonOptions } from './wal2json.ts';
@@ -119,11 +119,17 @@ export class Session {
     stream.confirm(applied);
     await control.query(`select app_private.set_capture_state($1, 'running')`, [slot]);
     this.#isReading = true;
-    this.#options.figures.state = 'reading';
+    const { figures, witness } = this.#options;
+    figures.state = 'reading';
     log.info({ slot, plugin, lsn: formatLsn(applied) }, 'reading');
+    const recount = await Recount.resume({ apply, slot, figures, log });
     this.#beat(control);
-    const applier = new Applier(apply, control, slot, applied);
-    await this.#consume(stream, decoder, relations, applier, () => onProgress(control));
+    const reader = new Reader({
+      ...{ stream, decoder, relations, recount, figures, witness },
+      applier: new Applier(apply, control, slot, applied),
+      onProgress: () => onProgress(control),
+    });
+    await this.#read(reader);
   }
 
   /** Ends what the server still takes for this consumer, so that the lock is free. */
@@ -261,7 +267,7 @@ export class Session {
     const { slot, plugin: asked, log, logIsGone } = this.#options;
     const found = await findSlot(apply, slot, asked, logIsGone);
     if (found.usable) return { applied: found.appliedLsn, plugin: found.plugin };
-    const { why, lost, exists } = found;
+    const { why, lost } = found;
     this.#options.figures.state = 'counting';
     log[lost ? 'warn' : 'info']({ slot, why }, 'counting everything from the tables');
     if (lost) {
@@ -271,9 +277,10 @@ export class Session {
         'Nothing, if it stays the only time. See max_slot_wal_keep_size, and who drops slots.',
       ]);
     }
-    const options = { apply, control, stream, slot, plugin: asked, exists, log };
-    const { lsn, plugin } = await takeSnapshot(options);
-    await control.query(`select ops.resolve_alert('change-capture-slot', $1)`, [slot]);
+    const { lsn, plugin } = await beginSnapshot({
+      ...{ apply, control, stream, slot, log },
+      ...{ plugin: asked, exists: found.exists, kept: found.kept },
+    });
     return { applied: parseLsn(lsn), plugin };
   }
 
@@ -299,87 +306,15 @@ export class Session {
     this.#pulse = setInterval(beat, this.#options.heartbeatMs ?? 5_000);
   }
 
-  async #consume(
-    stream: ReplicationStream,
-    decoder: Decoder,
-    relations: Relations,
-    applier: Applier,
-    onProgress: () => void,
-  ): Promise<void> {
-    let batch: Transaction[] = [];
-    let size = 0;
-    let current: Transaction | undefined;
-    let inPieces = false;
-    const flush = async (): Promise<void> => {
-      if (batch.length === 0) return;
-      const began = performance.now();
-      await applier.applyAll(batch);
-      this.#options.figures.applied({
-        transactions: batch.length,
-        changes: size,
-        committedAt: batch.at(-1)?.committedAt ?? '',
-        ms: performance.now() - began,
-      });
-      [batch, size] = [[], 0];
-      stream.confirm(applier.applied);
-      onProgress();
-    };
+  /** Until everything is to be counted anew. */
+  async #read(reader: Reader): Promise<void> {
     for (;;) {
-      const frames = await stream.read().catch((error: Error) => {
-        if (this.#resnapshot) return undefined;
+      try {
+        await reader.turn();
+      } catch (error) {
+        if (this.#resnapshot) return;
         throw error;
-      });
-      if (frames === undefined) return;
-      for (const frame of frames) {
-        const message = decoder.decode(frame);
-        if (message === undefined) continue;
-        if (message.kind === 'begin') {
-          const { commitLsn, committedAt } = message;
-          current = { commitLsn, committedAt, endLsn: 0n, changes: [] };
-          inPieces = false;
-        } else if (current === undefined || current.commitLsn < applier.applied) {
-          // Applied before: the server repeats what was not confirmed in time.
-        } else if (message.kind === 'commit') {
-          current.endLsn = message.endLsn;
-          this.#options.witness.note(message.endLsn, current.committedAt);
-          if (inPieces) {
-            const began = performance.now();
-            const { committedAt, changes } = current;
-            await applier.finishPieces(current);
-            // The pieces before were counted by their own time.
-            const ms = performance.now() - began;
-            this.#options.figures.applied({
-              transactions: 1,
-              changes: changes.length,
-              committedAt,
-              ms,
-            });
-            stream.confirm(applier.applied);
-            onProgress();
-          } else if (current.changes.length > 0) {
-            batch.push(current);
-            size += current.changes.length;
-          }
-          current = undefined;
-        } else {
-          current.changes.push(...(await relations.toChanges(message)));
-          if (current.changes.length >= pieceSize) {
-            await flush();
-            const began = performance.now();
-            await applier.applyPiece(current, current.changes);
-            this.#options.figures.applied({
-              transactions: 0,
-              changes: current.changes.length,
-              committedAt: '',
-              ms: performance.now() - began,
-            });
-            current.changes = [];
-            inPieces = true;
-          }
-        }
-        if (size >= pieceSize) await flush();
       }
-      await flush();
     }
   }
 }

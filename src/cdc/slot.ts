@@ -33,8 +33,11 @@ interface Found {
 
 export type SlotFinding =
   | ({ usable: true } & SlotState)
-  /** `lost`: changes are gone that nobody asked to lose. */
-  | { usable: false; why: string; lost: boolean; exists: boolean };
+  /**
+   * `lost`: changes are gone that nobody asked to lose. `kept`: its plugin, when nothing is wrong
+   * with the slot, which is read on while everything is counted anew.
+   */
+  | { usable: false; why: string; lost: boolean; exists: boolean; kept: Plugin | undefined };
 
 /**
  * Whether reading can go on where it ended. We confirm nothing but what is applied, so a slot
@@ -69,24 +72,38 @@ export async function findSlot(
       exitCode: EXIT.usage,
     });
   }
-  const unusable = (why: string, lost: boolean) => ({ usable: false as const, why, lost, exists });
+  const unusable = (why: string, lost: boolean, kept?: Plugin) => ({
+    ...{ usable: false as const, why, lost, exists, kept },
+  });
   if (found.applied_lsn === null) {
+    if (found.resnapshot_requested) return unusable('it was asked for', false);
+    const isFirst = found.state === null;
     return unusable(
-      found.state === null ? 'this is the first start' : 'the last snapshot was not finished',
+      isFirst ? 'this is the first start' : 'no slot was made for the last count',
       false,
     );
   }
-  if (found.resnapshot_requested) return unusable('it was asked for', false);
-  if (found.slot === null) return unusable('the replication slot is gone', true);
+  const applied = parseLsn(found.applied_lsn);
+  const broken = faultOf(found, applied, logIsGone);
+  const { plugin } = found;
+  const isOther = plugin === null || (asked !== undefined && plugin !== asked);
+  const kept = broken === undefined && !isOther ? plugin : undefined;
+  if (found.resnapshot_requested) return unusable('it was asked for', false, kept);
+  if (broken !== undefined) return unusable(broken, true);
+  if (isOther) return unusable(`the replication slot has plugin ${plugin}`, false);
+  if (found.has_other_partitions) {
+    return unusable('the partitions of tasks have changed', false, plugin);
+  }
+  return { usable: true, appliedLsn: applied, plugin };
+}
+
+/** Why changes are gone that nobody asked to lose. */
+function faultOf(found: Found, applied: bigint, logIsGone: boolean): string | undefined {
+  if (found.slot === null) return 'the replication slot is gone';
   if (logIsGone || found.wal_status === 'lost' || found.confirmed_flush_lsn === null) {
-    return unusable('the replication slot was invalidated: it has lost its log', true);
+    return 'the replication slot was invalidated: it has lost its log';
   }
-  if (parseLsn(found.confirmed_flush_lsn) > parseLsn(found.applied_lsn)) {
-    return unusable('the replication slot was moved or made anew by somebody else', true);
-  }
-  if (found.plugin === null || (asked !== undefined && found.plugin !== asked)) {
-    return unusable(`the replication slot has plugin ${found.plugin}`, false);
-  }
-  if (found.has_other_partitions) return unusable('the partitions of tasks have changed', false);
-  return { usable: true, appliedLsn: parseLsn(found.applied_lsn), plugin: found.plugin };
+  return parseLsn(found.confirmed_flush_lsn) > applied
+    ? 'the replication slot was moved or made anew by somebody else'
+    : undefined;
 }

@@ -1,7 +1,6 @@
 import { codeOf, messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { isLockConflict } from './failures.ts';
-import { type Link, pause } from './link.ts';
+import type { Link } from './link.ts';
 import type { Plugin } from './slot.ts';
 import type { ReplicationStream } from './stream.ts';
 
@@ -14,6 +13,8 @@ export interface SnapshotOptions {
   /** Unset: wal2json, or pgoutput where the server does not have it. */
   plugin: Plugin | undefined;
   exists: boolean;
+  /** The plugin of a slot that is read on. */
+  kept: Plugin | undefined;
   log: Log;
 }
 
@@ -56,16 +57,15 @@ function sayWaiting({ control, log }: SnapshotOptions): NodeJS.Timeout {
 }
 
 /**
- * Makes the slot anew and counts everything in its first snapshot, so that the tables up to
- * the slot's position and the log from there on leave nothing between them. Broken off
- * anywhere, it is begun again.
+ * Begins to count everything anew. The slot is read from its position on, and the tables are
+ * counted beside it, see Recount. A slot that has lost something is made anew first.
  *
- * @returns the position, and the plugin that the slot has
+ * @returns the position from which it is read, and the plugin that it has
  */
-export async function takeSnapshot(
+export async function beginSnapshot(
   options: SnapshotOptions,
 ): Promise<{ lsn: string; plugin: Plugin }> {
-  const { apply, slot, log } = options;
+  const { apply, slot, kept, log } = options;
   // A slot of another name that was read before would keep the log for nobody.
   await apply.query(
     `select pg_drop_replication_slot(slots.slot_name)
@@ -76,34 +76,16 @@ export async function takeSnapshot(
        and not slots.active`,
     [slot],
   );
-  await apply.query('select app_private.begin_capture_snapshot($1, $2)', [
-    slot,
-    options.plugin ?? 'wal2json',
-  ]);
+  const { rows } = await apply.query<{ lsn: string | null }>(
+    'select app_private.begin_capture_snapshot($1, $2, $3) as lsn',
+    [slot, kept ?? options.plugin ?? 'wal2json', kept !== undefined],
+  );
+  const from = rows[0]?.lsn;
+  if (kept !== undefined && from != null) return { lsn: from, plugin: kept };
   if (options.exists) await apply.query('select pg_drop_replication_slot($1)', [slot]);
   log.info({ slot }, 'making the replication slot: waits for running transactions');
   const waiting = sayWaiting(options);
-  const { lsn, snapshot, plugin } = await createSlot(options).finally(() => clearInterval(waiting));
-
-  log.info({ slot, plugin, lsn }, 'counting everything');
-  await apply.query('begin isolation level repeatable read');
-  await apply.query(`set transaction snapshot '${snapshot}'`);
-  const { rows } = await apply.query<{ n: string }>(
-    'select app_private.fill_capture_snapshot() as n',
-  );
-  await apply.query('commit');
-  for (;;) {
-    try {
-      const { rows: changed } = await apply.query<{ n: string }>(
-        'select app_private.finish_capture_snapshot($1, $2, $3) as n',
-        [slot, plugin, lsn],
-      );
-      const figures = { rows: Number(rows[0]?.n), aggregatesChanged: Number(changed[0]?.n) };
-      log.info({ slot, plugin, lsn, ...figures }, 'counted everything');
-      return { lsn, plugin };
-    } catch (error) {
-      if (!isLockConflict(error)) throw error;
-      await pause(100);
-    }
-  }
+  const { lsn, plugin } = await createSlot(options).finally(() => clearInterval(waiting));
+  await apply.query('select app_private.place_capture($1, $2, $3)', [slot, plugin, lsn]);
+  return { lsn, plugin };
 }

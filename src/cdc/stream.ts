@@ -65,6 +65,7 @@ export class ReplicationStream {
   /**
    * Makes a slot. Blocks until every transaction that runs now has ended.
    *
+   * @param temporary ends with the connection, and has a snapshot
    * @returns its first position, and the snapshot of that position: good until the next
    *   command on this connection
    */
@@ -75,7 +76,7 @@ export class ReplicationStream {
   ): Promise<{ lsn: string; snapshot: string }> {
     const { rows } = await this.#client.query<{ consistent_point: string; snapshot_name: string }>(
       `CREATE_REPLICATION_SLOT ${name} ${temporary ? 'TEMPORARY ' : ''}LOGICAL ${plugin}` +
-        ` (SNAPSHOT 'export')`,
+        ` (SNAPSHOT '${temporary ? 'export' : 'nothing'}')`,
     );
     return { lsn: rows[0]?.consistent_point ?? '', snapshot: rows[0]?.snapshot_name ?? '' };
   }
@@ -115,13 +116,20 @@ export class ReplicationStream {
     this.#pulse = setInterval(() => this.#sendStatus(), 5_000);
   }
 
-  /** What has come in: at least one message, each as the plugin wrote it. */
-  async read(): Promise<Buffer[]> {
-    while (this.#frames.length === 0) {
+  /**
+   * What has come in, each message as the plugin wrote it: at least one, or none after some
+   * milliseconds where these are given.
+   */
+  async read(patienceMs?: number): Promise<Buffer[]> {
+    const until = patienceMs === undefined ? Number.POSITIVE_INFINITY : Date.now() + patienceMs;
+    while (this.#frames.length === 0 && Date.now() < until) {
       if (this.#failure !== undefined) throw this.#failure;
+      let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
+        if (patienceMs !== undefined) timer = setTimeout(resolve, until - Date.now());
       });
+      clearTimeout(timer);
     }
     const frames = this.#frames;
     this.#frames = [];

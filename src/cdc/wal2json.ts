@@ -9,6 +9,7 @@ interface Column {
 interface Wal2json {
   action: 'B' | 'C' | 'I' | 'U' | 'D' | 'T' | 'M';
   timestamp?: string;
+  xid: number;
   lsn: string;
   nextlsn: string;
   schema?: string;
@@ -35,6 +36,7 @@ export function wal2jsonOptions(ignored: { schema: string; name: string }[]) {
     'format-version': '2',
     'include-lsn': 'true',
     'include-timestamp': 'true',
+    'include-xids': 'true',
     'include-types': 'false',
     ...(filter.length === 0 ? {} : { 'filter-tables': filter.join(',') }),
   };
@@ -50,6 +52,7 @@ export class Wal2jsonDecoder implements Decoder {
           kind: 'begin',
           commitLsn: parseLsn(said.lsn),
           committedAt: said.timestamp ?? '',
+          xid: said.xid,
         };
       case 'C':
         return { kind: 'commit', endLsn: parseLsn(said.nextlsn) };

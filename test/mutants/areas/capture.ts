@@ -8,7 +8,7 @@ const reconcile = 'cdc/reconcile';
 export const mutants: Mutant[] = [
   {
     fault: 'a transaction that begins where the last one ended is skipped',
-    file: 'src/cdc/session.ts',
+    file: 'src/cdc/reader.ts',
     find: 'current.commitLsn < applier.applied',
     replace: 'current.commitLsn <= applier.applied',
     tests: [borders],

@@ -116,7 +116,7 @@ export const mutants: Mutant[] = [
   {
     fault: 'change capture goes on from a position of another server',
     file: sqlFunction('ops/adopt'),
-    find: 'set resnapshot_requested = true, hold_lsn = null;',
+    find: "set resnapshot_requested = true, state = 'snapshotting', applied_lsn = null, hold_lsn = null;",
     replace: 'set hold_lsn = null;',
     tests: [adopt],
   },
