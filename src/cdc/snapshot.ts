@@ -82,7 +82,17 @@ export async function beginSnapshot(
   );
   const from = rows[0]?.lsn;
   if (kept !== undefined && from != null) return { lsn: from, plugin: kept };
-  if (options.exists) await apply.query('select pg_drop_replication_slot($1)', [slot]);
+  if (options.exists) {
+    // We have the consumer's lock: whoever holds the slot was killed, and does not know it.
+    await apply.query(
+      `select pg_terminate_backend(active_pid, 5000)
+       from pg_replication_slots
+       where slot_name = $1
+         and active`,
+      [slot],
+    );
+    await apply.query('select pg_drop_replication_slot($1)', [slot]);
+  }
   log.info({ slot }, 'making the replication slot: waits for running transactions');
   const waiting = sayWaiting(options);
   const { lsn, plugin } = await createSlot(options).finally(() => clearInterval(waiting));

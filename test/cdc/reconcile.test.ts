@@ -74,6 +74,14 @@ describe.each(plugins)('reconcile with %s', (plugin) => {
     await resnapshot(capture.options);
     expect((await daysOf(sql, id)).map(({ agg_date }) => agg_date)).toEqual(days);
     await capture.expectRight();
+    // Aggregates and what was captured agree, and both are wrong.
+    await sql`delete from app_private.captured_tasks
+      where user_id = ${id} and created_on = '2026-03-01'`;
+    await sql`delete from app_public.user_dashboard_aggregates
+      where user_id = ${id} and agg_date = '2026-03-01'`;
+    expect(await capture.differences()).toEqual([difference('2026-03-01', 'tasks_created', 1, 0)]);
+    await resnapshot(capture.options);
+    await capture.expectRight();
   });
 
   test('a consumer whose reconcile has died goes on', long, async () => {

@@ -41,6 +41,8 @@ export class CaptureServer {
     this.#server = await startScratch('gw_cron', { topic: this.#topic });
     this.#database = await createMigrated(this.#server.superuserUrl, databaseName);
     this.#sql = connect(this.#database.urls.superuser ?? '', { max: 8 });
+    const { GW_TEST_FAULT: fault } = process.env;
+    if (fault !== undefined) await this.#sql.unsafe(fault);
   }
 
   async stop(): Promise<void> {

@@ -66,7 +66,8 @@ export class Bench {
         await this.#cloneTemplate(name);
         takeAway = () => this.#administer(`drop database ${name} with (force)`);
         await this.#administer(place.statement, name);
-        Object.assign(env, this.#server(name));
+        // For tests that make a server of their own.
+        Object.assign(env, this.#server(name), { GW_TEST_FAULT: place.statement });
       } else {
         const path = this.#checkout.path(place.file);
         const text = readFileSync(path);
