@@ -1,5 +1,5 @@
 --! Previous: sha1:091e06d2be97c1d871be6ec7af8de6ecf1c164e9
---! Hash: sha1:d085c20d3ff23c946a38c78f1ee6946a27536deb
+--! Hash: sha1:b1a0f7f00b6296175e05812f01ee029adf0c2084
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 
@@ -39,9 +39,7 @@ create table ops.change_capture (
   constraint change_capture_state_check
     check (state in ('running', 'stopped', 'failed', 'snapshotting')),
   constraint change_capture_applied_lsn_check
-    check (applied_lsn is not null or state in ('snapshotting', 'failed')),
-  constraint change_capture_counted_users_check
-    check (counted_users >= 0 and snapshot_users >= 0)
+    check (applied_lsn is not null or state in ('snapshotting', 'failed'))
 )
 -- Updated with each batch: room for the new version on the same page.
 with (fillfactor = 20);

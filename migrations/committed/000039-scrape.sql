@@ -1,5 +1,5 @@
---! Previous: sha1:d085c20d3ff23c946a38c78f1ee6946a27536deb
---! Hash: sha1:703a615007081ee8016af8acd2b42eb87cbbea80
+--! Previous: sha1:b1a0f7f00b6296175e05812f01ee029adf0c2084
+--! Hash: sha1:041d3c0b22e0e7319e1588fc64d230fedb0c1d0f
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

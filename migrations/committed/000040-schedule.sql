@@ -1,5 +1,5 @@
---! Previous: sha1:703a615007081ee8016af8acd2b42eb87cbbea80
---! Hash: sha1:15e0c5c74c3ac2e9fb7d1458860c3d6a53b8491b
+--! Previous: sha1:041d3c0b22e0e7319e1588fc64d230fedb0c1d0f
+--! Hash: sha1:ac151c726fa21adf2fdbb025c9c28772b38d46ab
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

@@ -82,10 +82,15 @@ interface Status {
   wal_status: string;
   lag_bytes: number | null;
   lag_seconds: number | null;
+  held_bytes: number | null;
   applied_lsn: string | null;
   applied_at: Date | null;
   snapshot_lsn: string | null;
   snapshot_at: Date | null;
+  snapshot_users: number | null;
+  counted_users: number | null;
+  remaining_seconds: number | null;
+  recounts: number;
   error: string | null;
 }
 
@@ -95,8 +100,11 @@ async function status({ json }: { json?: boolean }): Promise<void> {
     url,
     (sql) => sql<Status[]>`
       select slot_name, plugin, state, active, wal_status,
-        lag_bytes::double precision as lag_bytes, lag_seconds, applied_lsn, applied_at,
-        safe_wal_size::double precision as safe_wal_size, snapshot_lsn, snapshot_at, error
+        lag_bytes::double precision as lag_bytes, lag_seconds,
+        held_bytes::double precision as held_bytes,
+        safe_wal_size::double precision as safe_wal_size, applied_lsn, applied_at,
+        snapshot_lsn, snapshot_at, snapshot_users::double precision as snapshot_users,
+        counted_users::double precision as counted_users, remaining_seconds, recounts, error
       from ops.change_capture_status
       where slot_name = ${slot}`,
   ).catch((error: unknown) => explain(error, url));
@@ -130,10 +138,12 @@ async function recount({ yes, dryRun }: { yes?: boolean; dryRun?: boolean }): Pr
   const { resnapshot } = await import('../cdc/reconcile.ts');
   const { config, url, slot, log } = target();
   if (dryRun) {
-    process.stdout.write(`would drop slot ${slot}, make it anew and count everything anew\n`);
+    process.stdout.write(
+      `would count everything anew, and make slot ${slot} anew if it has lost something\n`,
+    );
     return;
   }
-  await confirm(`Drop slot ${slot} and count everything anew?`, yes);
+  await confirm(`Count everything anew for slot ${slot}?`, yes);
   const lsn = await resnapshot({ url, slot, log, plugin: config.GW_CDC_PLUGIN }).catch(
     (error: unknown) => explain(error, url),
   );

@@ -195,16 +195,17 @@ export const healthFaults: HealthFault[] = [
   },
   {
     check: 'change-capture',
-    title: 'change capture that failed, and one that is behind',
+    title: 'change capture that failed, one that is behind, and one that counts again and again',
     violate: `
       drop view if exists ops.change_capture_status cascade;
       create view ops.change_capture_status as
       select slot_name, 'pgoutput' as plugin, true as active, 'reserved' as wal_status,
         0::bigint as lag_bytes, lag_seconds, null::pg_lsn as applied_lsn,
-        now() as applied_at, state, error
-      from (values ('a', 'failed', 0::numeric, 'no such table'), ('b', 'running', 90, null),
-        ('c', 'running', 1, null)) as slots (slot_name, state, lag_seconds, error)`,
-    findings: ['critical a', 'warning b'],
+        now() as applied_at, state, error, recounts
+      from (values ('a', 'failed', 0::numeric, 'no such table', 0),
+        ('b', 'running', 90, null, 0), ('c', 'running', 1, null, 1),
+        ('d', 'running', 1, null, 2)) as slots (slot_name, state, lag_seconds, error, recounts)`,
+    findings: ['critical a', 'warning b', 'warning d'],
   },
   {
     check: 'audit-log',
