@@ -1,5 +1,5 @@
 --! Previous: sha1:362bcee3a274dd6de291f137a8d4e3c43a7bb05b
---! Hash: sha1:ef9d9cc4e64f20bf345d6399e609f1a6d8eb77c1
+--! Hash: sha1:2573640535aef1dcd2c4b9a71a1470864b3ff095
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 
@@ -836,20 +836,13 @@ $$;
 comment on function app_private.retry_set_aside_users(timestamptz, integer) is
   'Replans users who were set aside 15 minutes ago or earlier. Returns how many rows changed.';
 --! EndIncluded functions/app_private/retry_set_aside_users.sql
---! Included functions/app_private/plan_due_messages.sql
+--! Included functions/app_private/prepare_planning.sql
 -- What is the same for all messages is looked for first: without it, messages would be
 -- lost. A type without a template in English is left until it has one.
-create or replace function app_private.plan_due_messages(
-  p_now timestamptz default now(), p_limit integer default 100000
-) returns integer
+create or replace function app_private.prepare_planning(p_now timestamptz) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  types text[];
-  aside uuid[];
-  due_users uuid[];
-  planned integer;
 begin
   perform ops.note_promotion();
   perform ops.refuse_when_fenced();
@@ -860,7 +853,24 @@ begin
   perform app_private.rerender_message_types();
   perform app_private.take_up_timezones(p_now);
   perform app_private.retry_set_aside_users(p_now);
+end
+$$;
 
+comment on function app_private.prepare_planning(timestamptz) is
+  'Looks for what all messages need, and takes up what was changed for all of them. Raises GW011 when configuration is missing, GW070 in a copy that nobody has adopted.';
+--! EndIncluded functions/app_private/prepare_planning.sql
+--! Included functions/app_private/plan_batch.sql
+create or replace function app_private.plan_batch(p_now timestamptz, p_limit integer)
+returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  types text[];
+  aside uuid[];
+  due_users uuid[];
+begin
+  perform ops.refuse_when_fenced();
   types := array(
     select message_type from app_private.message_templates where locale = 'en');
   aside := array(select user_id from app_private.set_aside_users);
@@ -878,7 +888,25 @@ begin
   )
   select array_agg(distinct due.user_id) into due_users from due;
 
-  planned := app_private.try_users('plan', due_users, p_now);
+  return app_private.try_users('plan', due_users, p_now);
+end
+$$;
+
+comment on function app_private.plan_batch(timestamptz, integer) is
+  'Plans the messages of the next 24 hours, the earliest first, up to a limit. Returns how many were planned.';
+--! EndIncluded functions/app_private/plan_batch.sql
+--! Included functions/app_private/plan_due_messages.sql
+create or replace function app_private.plan_due_messages(
+  p_now timestamptz default now(), p_limit integer default 100000
+) returns integer
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  planned integer;
+begin
+  perform app_private.prepare_planning(p_now);
+  planned := app_private.plan_batch(p_now, p_limit);
   perform app_private.queue_due_messages(p_now);
   perform app_private.move_waiting_jobs();
   return planned;
@@ -886,8 +914,51 @@ end
 $$;
 
 comment on function app_private.plan_due_messages(timestamptz, integer) is
-  'Plans the messages of the next 24 hours, the earliest first, up to a limit; then queues those that are due. Returns how many were planned. Raises GW011 when configuration is missing, GW070 in a copy that nobody has adopted.';
+  'Plans the messages of the next 24 hours in one transaction, the earliest first, up to a limit; then queues those that are due. Returns how many were planned. Raises GW011 when configuration is missing, GW070 in a copy that nobody has adopted.';
 --! EndIncluded functions/app_private/plan_due_messages.sql
+--! Included functions/app_private/run_planner.sql
+-- A procedure, because each batch is a transaction of its own: whoever changes a user that is
+-- being planned waits for a batch, and so does whoever needs a lock on the tables. Batches are as
+-- large as fits into that time. It can set no search_path for that reason, so it names every
+-- schema.
+create or replace procedure app_private.run_planner(
+  p_patience interval default '45 seconds', p_batch interval default '150 milliseconds'
+)
+language plpgsql
+as $$
+declare
+  began constant timestamptz := pg_catalog.clock_timestamp();
+  most constant integer := 5000;
+  size integer := 250;
+  batch_began timestamptz;
+  queued_at timestamptz := began;
+  planned integer;
+begin
+  perform app_private.prepare_planning(pg_catalog.now());
+  commit;
+  loop
+    batch_began := pg_catalog.clock_timestamp();
+    planned := app_private.plan_batch(pg_catalog.now(), size);
+    commit;
+    size := least(most, greatest(50, size * extract(epoch from p_batch)
+      / greatest(extract(epoch from pg_catalog.clock_timestamp() - batch_began), 0.001)
+      ))::integer;
+    exit when planned = 0 or pg_catalog.clock_timestamp() - began > p_patience;
+    -- What is due does not wait until everything is planned.
+    if pg_catalog.clock_timestamp() - queued_at > interval '5 seconds' then
+      perform app_private.queue_due_messages(pg_catalog.now());
+      commit;
+      queued_at := pg_catalog.clock_timestamp();
+    end if;
+  end loop;
+  perform app_private.queue_due_messages(pg_catalog.now());
+  perform app_private.move_waiting_jobs();
+end
+$$;
+
+comment on procedure app_private.run_planner(interval, interval) is
+  'Plans the messages of the next 24 hours, the earliest first, in batches that take about p_batch and commit each, for no longer than p_patience; queues those that are due. The next run goes on. Raises GW011 when configuration is missing, GW070 in a copy that nobody has adopted.';
+--! EndIncluded functions/app_private/run_planner.sql
 --! Included functions/app_private/tg_users__replan.sql
 -- Definer: a user may change the profile, and has no right to plan. Only columns that the
 -- rules read count as a change; message_types says which dates these are.

@@ -1,5 +1,5 @@
---! Previous: sha1:ef9d9cc4e64f20bf345d6399e609f1a6d8eb77c1
---! Hash: sha1:3a88ce8b0211998069ec1fb9b33a34024c3c115a
+--! Previous: sha1:2573640535aef1dcd2c4b9a71a1470864b3ff095
+--! Hash: sha1:c40e95508f4cb0f5a1b047831e9b6cf3255c1e2e
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3a88ce8b0211998069ec1fb9b33a34024c3c115a
---! Hash: sha1:faec86b4f404154cbddfd20da1df53e39ec27641
+--! Previous: sha1:c40e95508f4cb0f5a1b047831e9b6cf3255c1e2e
+--! Hash: sha1:45ad1d8c82d98b71673efe0e5db937f9794fbbba
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:faec86b4f404154cbddfd20da1df53e39ec27641
---! Hash: sha1:cda36376786d71ef7f1c62da46412916b8521399
+--! Previous: sha1:45ad1d8c82d98b71673efe0e5db937f9794fbbba
+--! Hash: sha1:43d399091e377c863e671fb98f2689c2d0f80f2c
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:cda36376786d71ef7f1c62da46412916b8521399
---! Hash: sha1:a3acdfaebab6c63fdad1dd412d687fdba17ca63a
+--! Previous: sha1:43d399091e377c863e671fb98f2689c2d0f80f2c
+--! Hash: sha1:fb418d367a4b250666fa496a25b1cc17d73749b2
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a3acdfaebab6c63fdad1dd412d687fdba17ca63a
---! Hash: sha1:f818be1c5adc0c9daba689834aa7acb85291223a
+--! Previous: sha1:fb418d367a4b250666fa496a25b1cc17d73749b2
+--! Hash: sha1:d8f6bc99e5d60ef10d74d2e4322d884eead4f2bb
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:f818be1c5adc0c9daba689834aa7acb85291223a
---! Hash: sha1:57c5e9a109522f7f520e46e5408f39b485d3c0a8
+--! Previous: sha1:d8f6bc99e5d60ef10d74d2e4322d884eead4f2bb
+--! Hash: sha1:912985369cf4ad1de4c184764ee4055b82037c37
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

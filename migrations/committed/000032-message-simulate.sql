@@ -1,5 +1,5 @@
---! Previous: sha1:57c5e9a109522f7f520e46e5408f39b485d3c0a8
---! Hash: sha1:4f276ffcd1a3e0137ede7a10264efc8b6e28ab1a
+--! Previous: sha1:912985369cf4ad1de4c184764ee4055b82037c37
+--! Hash: sha1:00bfe99ea6240d97e8bdf40e432e79478c6259b6
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4f276ffcd1a3e0137ede7a10264efc8b6e28ab1a
---! Hash: sha1:357870f1d616f3150ab62f5eafee4c4eafbaddae
+--! Previous: sha1:00bfe99ea6240d97e8bdf40e432e79478c6259b6
+--! Hash: sha1:91cbad22ce148849da364476c643b34d6584309d
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

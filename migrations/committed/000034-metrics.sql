@@ -1,5 +1,5 @@
---! Previous: sha1:357870f1d616f3150ab62f5eafee4c4eafbaddae
---! Hash: sha1:70b66984c3199934abdd4200d3e29e23f8ee8b49
+--! Previous: sha1:91cbad22ce148849da364476c643b34d6584309d
+--! Hash: sha1:21f29ad4dc49657a1c7b52808a2232a8deb6a56c
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:70b66984c3199934abdd4200d3e29e23f8ee8b49
---! Hash: sha1:d8f8212ec1c3eaed9bf5481b78fddb000d168a15
+--! Previous: sha1:21f29ad4dc49657a1c7b52808a2232a8deb6a56c
+--! Hash: sha1:a303eab98433e7e9093e5914a0321dd255ccf0a2
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

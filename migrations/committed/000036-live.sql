@@ -1,5 +1,5 @@
---! Previous: sha1:d8f8212ec1c3eaed9bf5481b78fddb000d168a15
---! Hash: sha1:c283ff440499c9e74ac86bfdffa7740ed5b26e52
+--! Previous: sha1:a303eab98433e7e9093e5914a0321dd255ccf0a2
+--! Hash: sha1:dcaa08290f362a74fcc5d827f9b01e65fb1259a3
 --! Message: live
 --! Baseline: topics/36-live.sql
 

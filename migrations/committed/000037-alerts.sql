@@ -1,5 +1,5 @@
---! Previous: sha1:c283ff440499c9e74ac86bfdffa7740ed5b26e52
---! Hash: sha1:091e06d2be97c1d871be6ec7af8de6ecf1c164e9
+--! Previous: sha1:dcaa08290f362a74fcc5d827f9b01e65fb1259a3
+--! Hash: sha1:12f9a90f67d573a19588d336acb01a3b21640e96
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:091e06d2be97c1d871be6ec7af8de6ecf1c164e9
---! Hash: sha1:b1a0f7f00b6296175e05812f01ee029adf0c2084
+--! Previous: sha1:12f9a90f67d573a19588d336acb01a3b21640e96
+--! Hash: sha1:e66e7bfc8f7255db2f90cc1fb710083699f650ef
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:b1a0f7f00b6296175e05812f01ee029adf0c2084
---! Hash: sha1:041d3c0b22e0e7319e1588fc64d230fedb0c1d0f
+--! Previous: sha1:e66e7bfc8f7255db2f90cc1fb710083699f650ef
+--! Hash: sha1:0a4a64ffab6748fd34aa1a418d1110041c493234
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

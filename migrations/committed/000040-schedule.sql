@@ -1,5 +1,5 @@
---! Previous: sha1:041d3c0b22e0e7319e1588fc64d230fedb0c1d0f
---! Hash: sha1:ac151c726fa21adf2fdbb025c9c28772b38d46ab
+--! Previous: sha1:0a4a64ffab6748fd34aa1a418d1110041c493234
+--! Hash: sha1:96b2c2c24754fea33d6e9f3d8307a9393e781ad9
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 
@@ -580,7 +580,7 @@ select ops.ensure_partitions();
 -- Times are UTC.
 insert into ops.cron_jobs (job_name, schedule, command, description) values
   -- Each minute.
-  ('plan-due-messages', '* * * * *', 'select app_private.plan_due_messages()',
+  ('plan-due-messages', '* * * * *', 'call app_private.run_planner()',
     'Plans the messages of the next 24 hours, and queues those that are due.'),
   ('check-health', '* * * * *', 'select ops.check_health()',
     'Runs the health checks that are due, and opens and resolves alerts.'),

@@ -366,7 +366,7 @@ describe('monitoring', () => {
         expect.objectContaining({
           job_name: 'plan-due-messages',
           schedule: '* * * * *',
-          command: 'select app_private.plan_due_messages()',
+          command: 'call app_private.run_planner()',
           is_declared: true,
           is_active: true,
           last_status: 'failed',

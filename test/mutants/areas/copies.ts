@@ -66,7 +66,7 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'a promotion is not taken over',
-    file: sqlFunction('app_private/plan_due_messages'),
+    file: sqlFunction('app_private/prepare_planning'),
     find: '  perform ops.note_promotion();\n',
     replace: '',
     tests: [fence],

@@ -2,6 +2,13 @@ import { type Mutant, sqlFunction } from '../mutant.ts';
 
 export const mutants: Mutant[] = [
   {
+    fault: 'what is planned is held until all is planned',
+    file: sqlFunction('app_private/run_planner'),
+    find: '    planned := app_private.plan_batch(pg_catalog.now(), size);\n    commit;\n',
+    replace: '    planned := app_private.plan_batch(pg_catalog.now(), size);\n',
+    tests: ['db/messages/planner-batches'],
+  },
+  {
     fault: 'a task that is opened again keeps when it was completed',
     file: sqlFunction('app_private/tg_tasks__completion'),
     find: "when new.status <> 'done' then null",

@@ -55,7 +55,7 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'planning waits for a user who is being changed',
-    file: sqlFunction('app_private/plan_due_messages'),
+    file: sqlFunction('app_private/plan_batch'),
     find: 'for update of message_schedule skip locked',
     replace: 'for update of message_schedule',
     tests: ['db/messages/planned-jobs'],
