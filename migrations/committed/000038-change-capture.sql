@@ -1,5 +1,5 @@
 --! Previous: sha1:12f9a90f67d573a19588d336acb01a3b21640e96
---! Hash: sha1:e66e7bfc8f7255db2f90cc1fb710083699f650ef
+--! Hash: sha1:14c7c61ee07839afa9000da875511356d724e2dc
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 
@@ -1033,8 +1033,9 @@ comment on function app_private.fill_aggregates_slice(uuid, uuid) is
 -- the tables show: the slice waits until it sees those transactions. Changes that it has seen
 -- come once more with the log, and write what is there: at counted_until all are the same.
 --
--- The heartbeat comes back when the log of the slice has been read. Whoever waits for it never
--- has the slot keep more than a slice.
+-- The heartbeat comes back when the log of the slice has been read: so the next slice does not
+-- begin before that. What the slot holds is given free some seconds later, and not at all while an
+-- old transaction is open: counting never takes more than half of the room that the slot has.
 --
 -- Definer: it reads every user's rows, which its caller may not, and returns only a position.
 create or replace function app_private.capture_slice(
@@ -1045,6 +1046,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   capture ops.change_capture;
+  room constant bigint := nullif(pg_size_bytes(current_setting('max_slot_wal_keep_size')), -1) / 2;
   below uuid;
   users bigint;
 begin
@@ -1064,6 +1066,10 @@ begin
     or exists (
       select from app_private.capture_omissions
       where not pg_visible_in_snapshot(xid, pg_current_snapshot()))
+    or exists (
+      select from pg_replication_slots
+      where slot_name = p_slot
+        and pg_current_wal_lsn() - restart_lsn > room)
   then
     return;
   end if;
@@ -1460,16 +1466,20 @@ comment on function app_private.request_resnapshot(text) is
 create or replace function app_private.differing_users(
   p_from uuid, p_below uuid, p_users uuid[]
 ) returns table (user_ids uuid[], days bigint)
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, pg_temp
+-- With its bounds: a plan for any bounds reads the whole tables.
 set plan_cache_mode = force_custom_plan
 as $$
+declare
+  last constant uuid := coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+begin
+  return query
   with users_now as materialized (
     select users.id, users.timezone, zone.name as zone
     from app_public.users
     left join app_hidden.known_timezones as zone on zone.name = users.timezone
-    where users.id between p_from
-        and coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    where users.id between p_from and last
       and users.id is distinct from p_below
       and (p_users is null or users.id = any (p_users))
   ),
@@ -1479,24 +1489,32 @@ as $$
       (tasks.completed_at at time zone users_now.zone)::date
     from users_now
     inner join app_public.tasks on tasks.user_id = users_now.id
+    where tasks.user_id between p_from and last
+      and (p_users is null or tasks.user_id = any (p_users))
   ),
   tasks_before as materialized (
     select captured.user_id, captured.id, captured.created_at, captured.completed_at,
       captured.created_on, captured.completed_on
     from users_now
     inner join app_private.captured_tasks as captured on captured.user_id = users_now.id
+    where captured.user_id between p_from and last
+      and (p_users is null or captured.user_id = any (p_users))
   ),
   reflections_now as materialized (
     select reflections.user_id, reflections.id, reflections.reflection_date,
       reflections.mood_score
     from users_now
     inner join app_public.reflections on reflections.user_id = users_now.id
+    where reflections.user_id between p_from and last
+      and (p_users is null or reflections.user_id = any (p_users))
   ),
   reflections_before as materialized (
     select captured.user_id, captured.id, captured.reflection_date, captured.mood_score
     from users_now
     inner join app_private.captured_reflections as captured
       on captured.user_id = users_now.id
+    where captured.user_id between p_from and last
+      and (p_users is null or captured.user_id = any (p_users))
   ),
   wanted as materialized (
     select captured.user_id, captured.agg_date, captured.tasks_created,
@@ -1504,6 +1522,8 @@ as $$
       captured.mood_count
     from app_private.captured_aggregates as captured
     inner join users_now on users_now.id = captured.user_id
+    where captured.user_id between p_from and last
+      and (p_users is null or captured.user_id = any (p_users))
   ),
   found as materialized (
     select aggregates.user_id, aggregates.agg_date, aggregates.tasks_created,
@@ -1512,6 +1532,8 @@ as $$
     from users_now
     inner join app_public.user_dashboard_aggregates as aggregates
       on aggregates.user_id = users_now.id
+    where aggregates.user_id between p_from and last
+      and (p_users is null or aggregates.user_id = any (p_users))
   ),
   differing as (
     select users_now.id as user_id
@@ -1533,8 +1555,9 @@ as $$
     union all
     select user_id from (select * from found except select * from wanted) as aggregates
   )
-  select array(select distinct user_id from differing order by user_id),
-    (select count(*) from found)
+  select array(select distinct differing.user_id from differing order by differing.user_id),
+    (select count(*) from found);
+end
 $$;
 
 comment on function app_private.differing_users(uuid, uuid, uuid[]) is

@@ -1,5 +1,5 @@
---! Previous: sha1:e66e7bfc8f7255db2f90cc1fb710083699f650ef
---! Hash: sha1:0a4a64ffab6748fd34aa1a418d1110041c493234
+--! Previous: sha1:14c7c61ee07839afa9000da875511356d724e2dc
+--! Hash: sha1:5b476353c41e397b8124539e74c289ea58fc40fd
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

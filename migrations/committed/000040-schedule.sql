@@ -1,5 +1,5 @@
---! Previous: sha1:0a4a64ffab6748fd34aa1a418d1110041c493234
---! Hash: sha1:96b2c2c24754fea33d6e9f3d8307a9393e781ad9
+--! Previous: sha1:5b476353c41e397b8124539e74c289ea58fc40fd
+--! Hash: sha1:1e15306086316c61671a9531899a77bda5ce0451
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 
