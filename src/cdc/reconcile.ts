@@ -215,10 +215,11 @@ async function compare(client: Link, options: ReconcileOptions): Promise<Compare
   for (let look = 0; look < looks && left.length > 0; look += 1) {
     left = await lookAgain(client, slot, left);
   }
-  const differences: Difference[] = [];
+  let differences: Difference[] = [];
   for (let at = 0; at < left.length; at += chunk) {
     const users = left.slice(at, at + chunk);
-    differences.push(...(await compareAtOnePosition(client, options, users)));
+    // Not by push(...): a thousand users of some years are more than a call has arguments.
+    differences = differences.concat(await compareAtOnePosition(client, options, users));
   }
   return { rows, differences };
 }
