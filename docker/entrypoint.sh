@@ -98,6 +98,23 @@ if [ "$bin" != "/usr/lib/postgresql/$made/bin" ]; then
   exit 1
 fi
 
+# What depends on memory, computed as src/server/tuning.ts does. The container's limit counts.
+memory_settings() {
+  local kb limit shared work maintenance
+  kb=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+  limit=$(cat /sys/fs/cgroup/memory.max 2> /dev/null || echo max)
+  if [[ $limit =~ ^[0-9]+$ ]] && [ $((limit / 1024)) -lt "$kb" ]; then kb=$((limit / 1024)); fi
+  shared=$((kb / 4 < 32768 ? 32768 : kb / 4))
+  work=$(((kb - shared) / 400))
+  work=$((work < 4096 ? 4096 : work > 65536 ? 65536 : work))
+  maintenance=$((kb / 16 < 65536 ? 65536 : kb / 16 > 2097152 ? 2097152 : kb / 16))
+  echo "shared_buffers = $((shared / 1024))MB"
+  echo "effective_cache_size = $((kb * 3 / 4 / 1024))MB"
+  echo "work_mem = $((work / 1024))MB"
+  echo "maintenance_work_mem = $((maintenance / 1024))MB"
+}
+memory_settings > "$cluster/machine.conf"
+
 # Given as options, so that a new image or another environment changes them.
 set -- -D "$cluster" -c listen_addresses='*' -c cron.database_name="$database" \
   -c ssl=on -c ssl_cert_file="$tls/server.crt" -c ssl_key_file="$tls/server.key" "$@"

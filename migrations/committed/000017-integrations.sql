@@ -1,5 +1,5 @@
---! Previous: sha1:a874971e272ef43506fff4a6bd909570509e0003
---! Hash: sha1:a478f9d6a11c064e9da55e477022137666fd7c2b
+--! Previous: sha1:731c3d0e2f3ba6276ee33611bc4aa0d875206adc
+--! Hash: sha1:6489bbb5674d367d37f2c6353bdd0a47d58a4413
 --! Message: integrations
 --! Baseline: topics/17-integrations.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a478f9d6a11c064e9da55e477022137666fd7c2b
---! Hash: sha1:c7054e52cb1cc62c33500537bae51ae63c6d0fe5
+--! Previous: sha1:6489bbb5674d367d37f2c6353bdd0a47d58a4413
+--! Hash: sha1:2fec0c2fb7688989255ad2431f9b78d76d9d33a6
 --! Message: billing
 --! Baseline: topics/18-billing.sql
 

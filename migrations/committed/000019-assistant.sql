@@ -1,5 +1,5 @@
---! Previous: sha1:c7054e52cb1cc62c33500537bae51ae63c6d0fe5
---! Hash: sha1:58527dbc02bcfca6e9f40ef0c562d78c71545bf4
+--! Previous: sha1:2fec0c2fb7688989255ad2431f9b78d76d9d33a6
+--! Hash: sha1:90e3b0dcf8d012a69b551789c0578aab4053a941
 --! Message: assistant
 --! Baseline: topics/19-assistant.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:58527dbc02bcfca6e9f40ef0c562d78c71545bf4
---! Hash: sha1:47834d1a5bd2aafc11c66d117ef9b807031dc7ca
+--! Previous: sha1:90e3b0dcf8d012a69b551789c0578aab4053a941
+--! Hash: sha1:272201f3b73bf4c73aebbbc408759b8841204081
 --! Message: studio
 --! Baseline: topics/20-studio.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:47834d1a5bd2aafc11c66d117ef9b807031dc7ca
---! Hash: sha1:f1fdfd001348636b68aef4e142a6940120dba664
+--! Previous: sha1:272201f3b73bf4c73aebbbc408759b8841204081
+--! Hash: sha1:a88786a6725f108b65bf98bf6fd4484a03ae9d6d
 --! Message: message-types
 --! Baseline: topics/21-message-types.sql
 

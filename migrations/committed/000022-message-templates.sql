@@ -1,5 +1,5 @@
---! Previous: sha1:f1fdfd001348636b68aef4e142a6940120dba664
---! Hash: sha1:06956f73af33f93f567a279bdee188200a3d0c13
+--! Previous: sha1:a88786a6725f108b65bf98bf6fd4484a03ae9d6d
+--! Hash: sha1:072ba6e698871d67f58af46cd6f3de4a23aeee2f
 --! Message: message-templates
 --! Baseline: topics/22-message-templates.sql
 

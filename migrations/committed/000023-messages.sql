@@ -1,5 +1,5 @@
---! Previous: sha1:06956f73af33f93f567a279bdee188200a3d0c13
---! Hash: sha1:acc95002d8d99a3ff4f73c0db6d37870a7d5799f
+--! Previous: sha1:072ba6e698871d67f58af46cd6f3de4a23aeee2f
+--! Hash: sha1:b60c84fd774c8a5f3f1f5139dab7f1866daeef3f
 --! Message: messages
 --! Baseline: topics/23-messages.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:acc95002d8d99a3ff4f73c0db6d37870a7d5799f
---! Hash: sha1:362bcee3a274dd6de291f137a8d4e3c43a7bb05b
+--! Previous: sha1:b60c84fd774c8a5f3f1f5139dab7f1866daeef3f
+--! Hash: sha1:cc4da30c336125753988fcd0ee60199217c1da62
 --! Message: message-channels
 --! Baseline: topics/24-message-channels.sql
 

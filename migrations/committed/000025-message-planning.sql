@@ -1,5 +1,5 @@
---! Previous: sha1:362bcee3a274dd6de291f137a8d4e3c43a7bb05b
---! Hash: sha1:2573640535aef1dcd2c4b9a71a1470864b3ff095
+--! Previous: sha1:cc4da30c336125753988fcd0ee60199217c1da62
+--! Hash: sha1:c612abf4aaff29710c5091957d49832634f41b36
 --! Message: message-planning
 --! Baseline: topics/25-message-planning.sql
 

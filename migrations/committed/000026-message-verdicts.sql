@@ -1,5 +1,5 @@
---! Previous: sha1:2573640535aef1dcd2c4b9a71a1470864b3ff095
---! Hash: sha1:c40e95508f4cb0f5a1b047831e9b6cf3255c1e2e
+--! Previous: sha1:c612abf4aaff29710c5091957d49832634f41b36
+--! Hash: sha1:6f1e47ca4e0d89746c6acc7909f3b64584acf30b
 --! Message: message-verdicts
 --! Baseline: topics/26-message-verdicts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c40e95508f4cb0f5a1b047831e9b6cf3255c1e2e
---! Hash: sha1:45ad1d8c82d98b71673efe0e5db937f9794fbbba
+--! Previous: sha1:6f1e47ca4e0d89746c6acc7909f3b64584acf30b
+--! Hash: sha1:50b7c28d40c6618a2af87ac7b7391cdfa28f204e
 --! Message: message-feedback
 --! Baseline: topics/27-message-feedback.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:45ad1d8c82d98b71673efe0e5db937f9794fbbba
---! Hash: sha1:43d399091e377c863e671fb98f2689c2d0f80f2c
+--! Previous: sha1:50b7c28d40c6618a2af87ac7b7391cdfa28f204e
+--! Hash: sha1:2d442cb54f0bf181919651e31fac91f6b09be17e
 --! Message: message-holds
 --! Baseline: topics/28-message-holds.sql
 

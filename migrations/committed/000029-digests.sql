@@ -1,5 +1,5 @@
---! Previous: sha1:43d399091e377c863e671fb98f2689c2d0f80f2c
---! Hash: sha1:fb418d367a4b250666fa496a25b1cc17d73749b2
+--! Previous: sha1:2d442cb54f0bf181919651e31fac91f6b09be17e
+--! Hash: sha1:320bd4b9137e9061ed3d590b4bd44ecdda1a3fa6
 --! Message: digests
 --! Baseline: topics/29-digests.sql
 

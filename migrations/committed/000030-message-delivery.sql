@@ -1,5 +1,5 @@
---! Previous: sha1:fb418d367a4b250666fa496a25b1cc17d73749b2
---! Hash: sha1:d8f6bc99e5d60ef10d74d2e4322d884eead4f2bb
+--! Previous: sha1:320bd4b9137e9061ed3d590b4bd44ecdda1a3fa6
+--! Hash: sha1:5c1cd35b67885efdd9b71edc2d220105a720b84a
 --! Message: message-delivery
 --! Baseline: topics/30-message-delivery.sql
 

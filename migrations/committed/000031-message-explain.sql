@@ -1,5 +1,5 @@
---! Previous: sha1:d8f6bc99e5d60ef10d74d2e4322d884eead4f2bb
---! Hash: sha1:912985369cf4ad1de4c184764ee4055b82037c37
+--! Previous: sha1:5c1cd35b67885efdd9b71edc2d220105a720b84a
+--! Hash: sha1:d8192b027e453c49aedfe1bff8a4ffc6e20105ac
 --! Message: message-explain
 --! Baseline: topics/31-message-explain.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:912985369cf4ad1de4c184764ee4055b82037c37
---! Hash: sha1:00bfe99ea6240d97e8bdf40e432e79478c6259b6
+--! Previous: sha1:d8192b027e453c49aedfe1bff8a4ffc6e20105ac
+--! Hash: sha1:574697ec80f47c38c3ee1e8b2f19ff184fd57f50
 --! Message: message-simulate
 --! Baseline: topics/32-message-simulate.sql
 

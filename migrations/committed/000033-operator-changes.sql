@@ -1,5 +1,5 @@
---! Previous: sha1:00bfe99ea6240d97e8bdf40e432e79478c6259b6
---! Hash: sha1:91cbad22ce148849da364476c643b34d6584309d
+--! Previous: sha1:574697ec80f47c38c3ee1e8b2f19ff184fd57f50
+--! Hash: sha1:f5d4ca76102c3859e2414d90e5db7c95e9df17c0
 --! Message: operator-changes
 --! Baseline: topics/33-operator-changes.sql
 

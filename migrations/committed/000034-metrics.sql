@@ -1,5 +1,5 @@
---! Previous: sha1:91cbad22ce148849da364476c643b34d6584309d
---! Hash: sha1:21f29ad4dc49657a1c7b52808a2232a8deb6a56c
+--! Previous: sha1:f5d4ca76102c3859e2414d90e5db7c95e9df17c0
+--! Hash: sha1:9170d6ecdbd7fd6b6b870c016018bdc141f6751c
 --! Message: metrics
 --! Baseline: topics/34-metrics.sql
 
@@ -90,7 +90,7 @@ grant select (id, metric_type, metric_name, duration_ms, memory_usage_mb,
   on app_private.performance_metrics to gw_monitor;
 
 comment on table app_private.performance_metrics is
-  'Durations of requests and statements. Processes write them in batches; views summarize them every 15 minutes.';
+  'Durations of requests and statements. Processes write them in batches; ops.query_performance() summarizes them.';
 comment on column app_private.performance_metrics.metric_type is
   'query, api, frontend or cache.';
 comment on column app_private.performance_metrics.duration_ms is 'Duration in milliseconds.';
@@ -205,7 +205,7 @@ create unique index user_activity_summary_user_id_key
   on app_private.user_activity_summary (user_id);
 
 comment on materialized view app_private.user_activity_summary is
-  'Counts for each user. As old as the latest refresh, at most 15 minutes.';
+  'Counts for each user, as of the latest refresh. To refresh it reads the tables whole, so nothing does so unasked: refresh_performance_views().';
 comment on column app_private.user_activity_summary.last_activity is
   'When a task last changed; null without tasks.';
 comment on column app_private.user_activity_summary.avg_response_time_ms is
@@ -242,28 +242,48 @@ create index query_performance_summary_avg_duration_ms_idx
 grant select on app_private.query_performance_summary to gw_monitor;
 
 comment on materialized view app_private.query_performance_summary is
-  'Queries that ran more than 10 times in the last 7 days, with their durations.';
+  'Queries that ran more than 10 times in the last 7 days, with their durations, as of the latest refresh: refresh_performance_views().';
 
--- A materialized view has no row-level security, so only the owner may read it. This view
--- reads it with the owner's rights and shows the caller's row only. security_barrier: a
--- caller's condition is never evaluated on rows of others.
+-- The same for the caller alone, counted when it is asked for. It has the owner's rights
+-- because metrics are nobody's to read. security_barrier: a caller's condition is never
+-- evaluated on rows of others.
 create view app_public.my_activity_summary with (security_barrier) as
 select
-  user_activity_summary.user_id,
-  user_activity_summary.total_tasks::integer as total_tasks,
-  user_activity_summary.total_projects::integer as total_projects,
-  user_activity_summary.total_lists::integer as total_lists,
-  user_activity_summary.completed_tasks::integer as completed_tasks,
-  user_activity_summary.recent_tasks::integer as recent_tasks,
-  user_activity_summary.last_activity,
-  user_activity_summary.avg_response_time_ms::double precision as avg_response_time_ms
-from app_private.user_activity_summary
-where user_activity_summary.user_id = app_hidden.current_app_user_id();
+  users.id as user_id,
+  task.total_tasks,
+  (
+    select count(*)::integer from app_public.projects where projects.user_id = users.id
+  ) as total_projects,
+  (
+    select count(*)::integer from app_public.lists where lists.user_id = users.id
+  ) as total_lists,
+  task.completed_tasks,
+  task.recent_tasks,
+  task.last_activity,
+  coalesce((
+    select avg(performance_metrics.duration_ms)::double precision
+    from app_private.performance_metrics
+    where performance_metrics.user_id = users.id
+      and performance_metrics.metric_type = 'api'
+      and performance_metrics."timestamp" >= current_date - interval '7 days'
+  ), 0) as avg_response_time_ms
+from app_public.users
+cross join lateral (
+  select count(*)::integer as total_tasks,
+    count(*) filter (where tasks.status = 'done')::integer as completed_tasks,
+    count(*) filter (where tasks.created_at >= current_date - interval '30 days')::integer
+      as recent_tasks,
+    max(tasks.updated_at) as last_activity
+  from app_public.tasks
+  where tasks.user_id = users.id
+) as task
+where users.id = app_hidden.current_app_user_id()
+  and users.deleted_at is null;
 
 grant select on app_public.my_activity_summary to app_user;
 
 comment on view app_public.my_activity_summary is
-  E'@primaryKey user_id\nYour counts: one row, at most 15 minutes old; none right after you sign up.';
+  E'@primaryKey user_id\nYour counts: one row.';
 comment on column app_public.my_activity_summary.user_id is 'Your id.';
 comment on column app_public.my_activity_summary.total_tasks is
   E'@notNull\nTasks of any status.';
@@ -312,3 +332,33 @@ $$;
 comment on function app_private.refresh_performance_views() is
   'Refreshes both summaries without keeping readers waiting.';
 --! EndIncluded functions/app_private/refresh_performance_views.sql
+--! Included functions/ops/query_performance.sql
+-- Definer: gw_monitor may not see whose requests the measurements are, only how many users.
+create or replace function ops.query_performance(p_since timestamptz)
+returns table (
+  query_hash text, executions bigint, mean_seconds double precision,
+  p95_seconds double precision, max_seconds double precision, users bigint,
+  last_execution timestamptz
+)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select query_hash,
+    count(*),
+    avg(duration_ms)::float8 / 1000,
+    percentile_cont(0.95) within group (order by duration_ms)::float8 / 1000,
+    max(duration_ms)::float8 / 1000,
+    count(distinct user_id),
+    max("timestamp")
+  from app_private.performance_metrics
+  where metric_type = 'query'
+    and query_hash is not null
+    and "timestamp" >= p_since
+  group by query_hash
+  having count(*) > 10
+$$;
+
+grant execute on function ops.query_performance(timestamptz) to gw_monitor;
+comment on function ops.query_performance(timestamptz) is
+  'Operations of the API that ran more than 10 times since then, with their durations in seconds and the number of users. Reads every measurement since then.';
+--! EndIncluded functions/ops/query_performance.sql

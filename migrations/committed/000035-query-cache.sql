@@ -1,5 +1,5 @@
---! Previous: sha1:21f29ad4dc49657a1c7b52808a2232a8deb6a56c
---! Hash: sha1:a303eab98433e7e9093e5914a0321dd255ccf0a2
+--! Previous: sha1:9170d6ecdbd7fd6b6b870c016018bdc141f6751c
+--! Hash: sha1:c72767dafa072460596c2ab2ff6ea2730b296b91
 --! Message: query-cache
 --! Baseline: topics/35-query-cache.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:a303eab98433e7e9093e5914a0321dd255ccf0a2
---! Hash: sha1:dcaa08290f362a74fcc5d827f9b01e65fb1259a3
+--! Previous: sha1:c72767dafa072460596c2ab2ff6ea2730b296b91
+--! Hash: sha1:f30a01c5de4c04867985d7d7eebe3511ddf5e7e4
 --! Message: live
 --! Baseline: topics/36-live.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:dcaa08290f362a74fcc5d827f9b01e65fb1259a3
---! Hash: sha1:12f9a90f67d573a19588d336acb01a3b21640e96
+--! Previous: sha1:f30a01c5de4c04867985d7d7eebe3511ddf5e7e4
+--! Hash: sha1:19d686d0e0596c5fc74e14b63a699577db0493ff
 --! Message: alerts
 --! Baseline: topics/37-alerts.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:12f9a90f67d573a19588d336acb01a3b21640e96
---! Hash: sha1:14c7c61ee07839afa9000da875511356d724e2dc
+--! Previous: sha1:19d686d0e0596c5fc74e14b63a699577db0493ff
+--! Hash: sha1:17f239d7c64f6b7b678b3794842617e192cbb46d
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:14c7c61ee07839afa9000da875511356d724e2dc
---! Hash: sha1:5b476353c41e397b8124539e74c289ea58fc40fd
+--! Previous: sha1:17f239d7c64f6b7b678b3794842617e192cbb46d
+--! Hash: sha1:286597e5445adfcdecb1b63b0c8ec3f49ebec7c2
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

@@ -1,5 +1,5 @@
---! Previous: sha1:5b476353c41e397b8124539e74c289ea58fc40fd
---! Hash: sha1:1e15306086316c61671a9531899a77bda5ce0451
+--! Previous: sha1:286597e5445adfcdecb1b63b0c8ec3f49ebec7c2
+--! Hash: sha1:0b16263b3cad96616b106a7bf0054b09080db5b9
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 
@@ -591,11 +591,7 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
     'Tries again what failed after a migration: partitions, jobs, entries in the audit log.'),
   ('sample-statistics', '*/10 * * * *', 'select ops.sample_statistics()',
     'Notes the counters of deadlocks, temporary files, checkpoints and cache hits, for the check last-hour.'),
-  ('refresh-views', '*/15 * * * *', 'select app_private.refresh_performance_views()',
-    'Refreshes user_activity_summary and query_performance_summary.'),
   -- Each hour.
-  ('refresh-weekly-summary', '0 * * * *', 'select app_private.refresh_weekly_summary()',
-    'Refreshes mv_user_weekly_summary, the last twelve weeks of each user.'),
   ('cache-cleanup', '0 * * * *', 'select app_private.cleanup_expired_cache()',
     'Deletes expired results of the query cache, which are not returned any more.'),
   ('maintain-partitions', '17 * * * *', 'call ops.maintain_partitions()',
@@ -616,3 +612,11 @@ insert into ops.cron_jobs (job_name, schedule, command, description) values
     'Makes next month''s partitions, as maintain-partitions does each hour.'),
   ('prune-old-partitions', '0 0 2 * *', 'select ops.prune_old_activity_partitions()',
     'Detaches the partitions that are older than ops.partition_policies keeps them.');
+
+-- Off: each reads whole tables, for rows that few look at. What users see of them is counted
+-- when they ask. To have a job all the same, set is_active and call ops.sync_cron_jobs().
+insert into ops.cron_jobs (job_name, schedule, command, is_active, description) values
+  ('refresh-views', '*/15 * * * *', 'select app_private.refresh_performance_views()', false,
+    'Refreshes user_activity_summary and query_performance_summary. Off.'),
+  ('refresh-weekly-summary', '0 * * * *', 'select app_private.refresh_weekly_summary()', false,
+    'Refreshes mv_user_weekly_summary, the last twelve weeks of each user. Off.');

@@ -4,7 +4,8 @@
 -- Columns: level, object (the job), detail, remediation.
 -- Read: Critical when the latest three runs failed. A job is late after twice its
 --   interval and five minutes; the interval is the longest that its schedule allows,
---   taken roughly.
+--   taken roughly. Until 1.5 the background workers of pg_cron wait for each other: one
+--   long job holds up all others.
 -- Cost: Reads pg_cron's history, which ops.retention_policies keeps for 14 days.
 with jobs as (
   select job.jobid, coalesce(job.jobname, job.jobid::text) as object, field,
@@ -71,4 +72,14 @@ where coalesce(last_run < now() - 2 * step - interval '5 minutes',
         where job_run_details.jobid = later.jobid
       ) < now() - 2 * runs.step - interval '5 minutes'
   ))
+union all
+select
+  'warning',
+  'pg_cron',
+  format('is %s: a job waits until the job before it has ended', default_version),
+  'Install pg_cron 1.5 or newer (docker/provision.sh), and restart the server at a quiet hour.'
+from pg_catalog.pg_available_extensions
+where name = 'pg_cron'
+  and default_version ~ '^1\.[0-4]\M'
+  and current_setting('cron.use_background_workers', true) = 'on'
 order by object, level;

@@ -2,8 +2,9 @@
 -- Params: none
 -- Columns: level, object (the setting), detail, remediation.
 -- Read: fsync and full_page_writes off: a power cut corrupts the database. autovacuum or
---   track_counts off: tables bloat, and transaction numbers run out.
--- Cost: Milliseconds.
+--   track_counts off: tables bloat, and transaction numbers run out. A small shared_buffers
+--   makes every request read files.
+-- Cost: Milliseconds; looks at the size of each database.
 with wanted as (
   select *
   from (values
@@ -29,4 +30,20 @@ select 'warning', pg_settings.name, 'needs a restart of the server to take effec
   'Restart it at a quiet hour.'
 from pg_catalog.pg_settings
 where pg_settings.pending_restart
+union all
+select
+  'warning',
+  'shared_buffers',
+  format('is %s, %s %% of the databases (%s)', pg_size_pretty(memory.shared),
+    round(100.0 * memory.shared / memory.stored, 1), pg_size_pretty(memory.stored)),
+  'gw tune'
+from (
+  select pg_size_bytes(current_setting('shared_buffers')) as shared,
+    sum(pg_database_size(oid))::bigint as stored
+  from pg_catalog.pg_database
+  where datallowconn
+) as memory
+-- More than this is a quarter of the memory of a usual machine.
+where memory.shared < 4::bigint << 30
+  and memory.shared < memory.stored / 25
 order by object;

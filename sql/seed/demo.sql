@@ -438,7 +438,3 @@ where exists (select from seeded);
 
 analyze app_public.users, app_public.tasks, app_public.reflections, app_public.habit_logs,
   app_public.user_activity, app_public.message_logs, app_public.user_dashboard_aggregates;
-
--- The chart shows what is there, not only what is there at the next full hour.
-refresh materialized view app_private.mv_user_weekly_summary;
-select app_private.refresh_performance_views();

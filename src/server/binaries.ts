@@ -20,6 +20,8 @@ export interface Installation {
   bin: string;
   major: number;
   missing: string[];
+  /** Extensions that it has, in a version that something better replaces. */
+  outdated: string[];
 }
 
 /** Every PostgreSQL ≥ 15 on this machine, newest first, with what each one lacks. */
@@ -42,9 +44,47 @@ export function findInstallations(): Installation[] {
     const missing = neededExtensions.filter(
       (name) => !existsSync(join(share, 'extension', `${name}.control`)),
     );
-    found.push({ bin, major, missing });
+    const outdated = isOldPgCron(share) ? ['pg_cron'] : [];
+    found.push({ bin, major, missing, outdated });
   }
-  return found.sort((a, b) => a.missing.length - b.missing.length || b.major - a.major);
+  return found.sort(
+    (a, b) =>
+      a.missing.length - b.missing.length ||
+      a.outdated.length - b.outdated.length ||
+      b.major - a.major,
+  );
+}
+
+/**
+ * Until 1.5 the background workers of pg_cron wait for each other: one long job holds up all others
+ * (https://github.com/citusdata/pg_cron/issues/200).
+ */
+function isOldPgCron(share: string): boolean {
+  try {
+    const control = readFileSync(join(share, 'extension', 'pg_cron.control'), 'utf8');
+    return /^default_version\s*=\s*'1\.[0-4]\b/m.test(control);
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The installation to use, completed where that is possible. What is outdated stays: to replace it
+ * is for whoever runs docker/provision.sh.
+ *
+ * @returns undefined when none is complete and this user cannot complete one
+ * @throws GwError when completing it fails
+ */
+export async function requireInstallation(
+  note: (text: string) => void,
+): Promise<{ installation: Installation; wasInstalled: boolean } | undefined> {
+  const [best] = findInstallations();
+  if (best?.missing.length === 0) return { installation: best, wasInstalled: false };
+  if (!canProvision()) return undefined;
+  const bin = await provision(note);
+  const installed = findInstallations().find((installation) => installation.bin === bin);
+  if (installed === undefined) throw new GwError(`there is no PostgreSQL in ${bin}`);
+  return { installation: installed, wasInstalled: true };
 }
 
 function shareDirectory(bin: string): string {
@@ -54,7 +94,7 @@ function shareDirectory(bin: string): string {
 }
 
 /** Whether docker/provision.sh can work here. */
-export function canProvision(): boolean {
+function canProvision(): boolean {
   return process.getuid?.() === 0 && /^(12|13)$/.test(debianMajor()) && hasApt();
 }
 
@@ -66,7 +106,7 @@ const hasApt = (): boolean => spawnSync('apt-get', ['--version']).status === 0;
  * @returns the directory of the binaries
  * @throws GwError with what the script said
  */
-export async function provision(note: (text: string) => void): Promise<string> {
+async function provision(note: (text: string) => void): Promise<string> {
   const child = spawn('bash', [join(projectRoot, 'docker', 'provision.sh')], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -117,6 +157,7 @@ function debianMajor(): string {
   }
 }
 
-/** The directory above `bin`, for messages. */
-export const installationName = (installation: Installation): string =>
-  `PostgreSQL ${installation.major} in ${dirname(installation.bin)}`;
+/** The directory above `bin`, and what is old there, for messages. */
+export const installationName = ({ major, bin, outdated }: Installation): string =>
+  `PostgreSQL ${major} in ${dirname(bin)}` +
+  (outdated.length === 0 ? '' : `, with an old ${outdated.join(', ')}: run docker/provision.sh`);

@@ -5,11 +5,10 @@ import { scramVerifier } from '../postgres/scram.ts';
 import { changeUrl, type Database } from '../postgres/urls.ts';
 import type { Progress } from '../terminal/progress.ts';
 import {
-  canProvision,
   findInstallations,
   installationName,
   manualInstallation,
-  provision,
+  requireInstallation,
 } from './binaries.ts';
 import {
   auditBootstrap,
@@ -23,6 +22,7 @@ import {
   clusterExists,
   clusterHome,
   createCluster,
+  dataDirectory,
   resetSuperuser,
   runningPort,
   startCluster,
@@ -50,6 +50,7 @@ import {
 import { choosePort } from './ports.ts';
 import { stopDatabase } from './restart.ts';
 import { readState, updateState } from './state.ts';
+import { writeMachineSettings } from './tuning.ts';
 
 export interface Provided {
   database: Database;
@@ -108,19 +109,13 @@ async function findBinaries(config: Config, progress: Progress): Promise<string 
   if (existing !== undefined) return existing.bin;
   let bin: string | undefined;
   await progress.step('PostgreSQL', async (note) => {
-    const [best] = findInstallations();
-    if (best !== undefined && best.missing.length === 0) {
-      bin = best.bin;
-      return installationName(best);
-    }
-    if (canProvision()) {
-      bin = await provision(note);
-      const installed = findInstallations().find((installation) => installation.bin === bin);
-      return installed === undefined
-        ? `installed in ${bin}`
-        : `installed ${installationName(installed)}`;
+    const found = await requireInstallation(note);
+    if (found !== undefined) {
+      bin = found.installation.bin;
+      return `${found.wasInstalled ? 'installed ' : ''}${installationName(found.installation)}`;
     }
     if (config.GW_DATABASE !== 'local' && dockerWorks()) return 'from Docker';
+    const [best] = findInstallations();
     const lacking =
       best === undefined
         ? 'PostgreSQL 15 or newer is not installed'
@@ -171,6 +166,7 @@ async function provideCluster(
       remembered: readState().postgresPort,
       standard: standardPort,
     });
+    writeMachineSettings(dataDirectory(cluster));
     await startCluster(cluster, port);
     started = true;
     const why = isOutdated ? ', since an update has replaced its programs' : '';

@@ -5,7 +5,12 @@ import process from 'node:process';
 import { GwError } from '../errors.ts';
 import { changeUrl, type Database, urlsOfRoles } from '../postgres/urls.ts';
 import { Progress } from '../terminal/progress.ts';
-import { canProvision, findInstallations, manualInstallation, provision } from './binaries.ts';
+import {
+  findInstallations,
+  installationName,
+  manualInstallation,
+  requireInstallation,
+} from './binaries.ts';
 import { bootstrapRoles } from './bootstrap.ts';
 import {
   type Cluster,
@@ -46,16 +51,17 @@ export interface ScratchOptions {
 /** Binaries with every extension, installed when that is possible. */
 export async function requireBinaries(): Promise<string> {
   const [best] = findInstallations();
-  if (best !== undefined && best.missing.length === 0) return best.bin;
-  if (!canProvision()) {
-    throw new GwError('PostgreSQL with its extensions is not installed', {
-      hint: manualInstallation(),
-    });
-  }
+  if (best?.missing.length === 0) return best.bin;
   let bin = '';
   await new Progress().step('PostgreSQL', async (note) => {
-    bin = await provision(note);
-    return `installed in ${bin}`;
+    const found = await requireInstallation(note);
+    if (found === undefined) {
+      throw new GwError('PostgreSQL with its extensions is not installed', {
+        hint: manualInstallation(),
+      });
+    }
+    bin = found.installation.bin;
+    return installationName(found.installation);
   });
   return bin;
 }

@@ -184,7 +184,6 @@ test('a goal has tasks and a task has goals, a habit a streak, a week a summary'
       log: { habitId, logDate: new Date().toISOString().slice(0, 10) },
     },
   );
-  await db.as('owner')`select app_private.refresh_weekly_summary()`;
   const data = await ask(
     token,
     `{

@@ -17,6 +17,7 @@ import { withSql } from '../../src/postgres/connect.ts';
 import { projectRoot } from '../../src/project.ts';
 import { findInstallations } from '../../src/server/binaries.ts';
 import { randomPort } from '../../src/server/ports.ts';
+import { settingsFor, thisMachine } from '../../src/server/tuning.ts';
 import { withTls } from '../../src/tls.ts';
 import { patience } from '../helpers/patience.ts';
 import { eventually } from '../helpers/wait.ts';
@@ -103,4 +104,24 @@ test.skipIf(isDocker)('the certificate stays when the container starts again', a
   await start();
   expect(readFileSync(join(tls, 'ca.crt'), 'utf8')).toBe(before);
   expect(said.match(/making a certificate for DNS:db,DNS:localhost,IP:127.0.0.1/g)).toHaveLength(1);
+});
+
+test.skipIf(isDocker)('the server has of the memory what `gw tune` would give it', async () => {
+  const machine = { ...thisMachine(), database: 0, connections: 100 };
+  const wanted = settingsFor(machine).filter(({ name }) =>
+    ['shared_buffers', 'effective_cache_size', 'work_mem', 'maintenance_work_mem'].includes(name),
+  );
+  expect(readFileSync(join(data, 'cluster', 'machine.conf'), 'utf8')).toBe(
+    wanted.map(({ name, value }) => `${name} = ${value}\n`).join(''),
+  );
+  const url = withTls(`postgres://postgres:secret-0@127.0.0.1:${port}/groundwork?sslmode=require`);
+  const files = await withSql(
+    url,
+    (sql) => sql`
+      select name, setting from pg_file_settings
+      where sourcefile like '%/machine.conf' and error is null order by seqno`,
+  );
+  expect(files.map(({ name, setting }) => `${name} = ${setting}\n`)).toEqual(
+    wanted.map(({ name, value }) => `${name} = ${value}\n`),
+  );
 });

@@ -296,13 +296,13 @@ describe('a report on our own parts', () => {
       { pool_name: 'api', waiting: 3, waiting_history: [1, 2, 3] },
     ]);
     const metrics = `insert into app_private.performance_metrics
-        (metric_type, metric_name, duration_ms, query_hash)
-      select 'query', 'slow', 9000, 'slowest' from generate_series(1, 20);
-      refresh materialized view app_private.query_performance_summary`;
+        (metric_type, metric_name, duration_ms, query_hash, user_id)
+      select 'query', 'slow', 9000, 'slowest', gen_random_uuid() from generate_series(1, 20)`;
     expect((await rowsAfter(metrics, 'api-queries'))[0]).toMatchObject({
       query_hash: 'slowest',
       executions: 20,
       p95_seconds: 9,
+      users: 20,
     });
   });
 });

@@ -197,12 +197,25 @@ describe('my_activity_summary', () => {
   test("shows the caller's row only", async () => {
     await asSuperuser(async (sql) => {
       const [ann, bob] = [await createBusyUser(sql), (await createUser(sql)).id];
-      await refresh(sql);
-      const read = () => sql`select user_id, total_tasks from app_public.my_activity_summary`;
+      await measure(sql, { user_id: ann, timestamp: '2001-01-01' }, [1000]);
+      const read = () => sql`
+        select user_id, total_tasks, total_projects, total_lists, completed_tasks, recent_tasks,
+          avg_response_time_ms as ms, last_activity = now() as active_now
+        from app_public.my_activity_summary`;
       await become(sql, bob);
-      expect(await read()).toEqual([{ user_id: bob, total_tasks: 0 }]);
+      expect(await read()).toEqual([
+        {
+          ...{ user_id: bob, total_tasks: 0, total_projects: 0, total_lists: 0 },
+          ...{ completed_tasks: 0, recent_tasks: 0, ms: 0, active_now: null },
+        },
+      ]);
       await become(sql, ann);
-      expect(await read()).toEqual([{ user_id: ann, total_tasks: 3 }]);
+      expect(await read()).toEqual([
+        {
+          ...{ user_id: ann, total_tasks: 3, total_projects: 2, total_lists: 2 },
+          ...{ completed_tasks: 2, recent_tasks: 3, ms: 25, active_now: true },
+        },
+      ]);
       await expectRefusal(
         sql,
         '42501',
@@ -289,13 +302,13 @@ describe('refresh_performance_views', () => {
 });
 
 describe('pg_cron', () => {
-  test('cleans the cache each hour and refreshes each quarter', async () => {
+  test('cleans the cache each hour, and refreshes each quarter when that is switched on', async () => {
     const jobs = await db.as('owner')`
-      select job_name, schedule from ops.cron_jobs
+      select job_name, schedule, is_active from ops.cron_jobs
       where job_name in ('cache-cleanup', 'refresh-views') order by job_name`;
     expect(jobs).toEqual([
-      { job_name: 'cache-cleanup', schedule: '0 * * * *' },
-      { job_name: 'refresh-views', schedule: '*/15 * * * *' },
+      { job_name: 'cache-cleanup', schedule: '0 * * * *', is_active: true },
+      { job_name: 'refresh-views', schedule: '*/15 * * * *', is_active: false },
     ]);
   });
 });

@@ -59,11 +59,26 @@ describe('the weekly summary', () => {
     await inTransaction(async (sql) => {
       const ann = await fill(sql);
       const bob = await fill(sql);
-      await sql`select app_private.refresh_weekly_summary()`;
+      const all = await sql`
+        select count(distinct user_id)::integer as users
+        from app_public.tasks where user_id in (${ann}, ${bob})`;
+      expect(all).toEqual([{ users: 2 }]);
       for (const id of [ann, bob]) {
         await become(sql, id);
-        const rows = await sql`select distinct user_id from app_public.weekly_summaries`;
-        expect(rows).toEqual([{ user_id: id }]);
+        const rows = await sql`
+          select user_id, (date_trunc('week', now())::date - week_start) as ago,
+            tasks_completed, tasks_total, avg_mood::float, reflections_count
+          from app_public.weekly_summaries order by week_start desc`;
+        expect(rows).toEqual([
+          {
+            ...{ user_id: id, ago: 0, tasks_completed: 2, tasks_total: 3, avg_mood: 3.5 },
+            reflections_count: 2,
+          },
+          {
+            ...{ user_id: id, ago: 7, tasks_completed: 0, tasks_total: 0, avg_mood: 1 },
+            reflections_count: 1,
+          },
+        ]);
         await expectRefusal(
           sql,
           '42501',

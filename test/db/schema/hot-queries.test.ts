@@ -59,7 +59,8 @@ const hot: Record<string, Hot> = {
   },
   'weekly summary': {
     query: 'select * from app_public.weekly_summaries order by week_start desc limit 12',
-    index: 'mv_user_weekly_summary_user_id_week_start_key',
+    index: /^(tasks|reflections)_user_id_/,
+    partitions: oneOfTasks,
   },
   'recent activity': {
     query: `select * from app_public.user_activity

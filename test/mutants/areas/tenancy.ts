@@ -110,7 +110,8 @@ export const mutants: Mutant[] = [
   },
   {
     fault: 'a view of weekly summaries shows those of everybody',
-    statement: `create or replace view app_public.weekly_summaries with (security_barrier = true) as
+    statement: `create or replace view app_public.weekly_summaries
+      with (security_invoker = false) as
       select user_id, week_start, tasks_completed::integer as tasks_completed,
         tasks_total::integer as tasks_total, avg_mood,
         reflections_count::integer as reflections_count
