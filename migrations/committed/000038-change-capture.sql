@@ -1,5 +1,5 @@
 --! Previous: sha1:19d686d0e0596c5fc74e14b63a699577db0493ff
---! Hash: sha1:17f239d7c64f6b7b678b3794842617e192cbb46d
+--! Hash: sha1:eec07ce8c58661d21ed479830019079746cafe4f
 --! Message: change-capture
 --! Baseline: topics/38-change-capture.sql
 
@@ -870,6 +870,10 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 -- Each slice has other bounds, and the tables grow while they are counted.
 set plan_cache_mode = force_custom_plan
+-- Of a range of uuids that lies between two values of the statistics PostgreSQL expects one row.
+-- Each table is bounded, so that joining them by hashes is never more than the slice.
+set enable_nestloop = off
+set work_mem = '64MB'
 as $$
 declare
   last constant uuid := coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
@@ -891,7 +895,8 @@ begin
     insert into app_private.captured_users (user_id, timezone)
     select users_now.id, users_now.timezone
     from users_now
-    left join app_private.captured_users as captured on captured.user_id = users_now.id
+    left join app_private.captured_users as captured
+      on captured.user_id = users_now.id and captured.user_id between p_from and last
     where captured.timezone is distinct from users_now.timezone
     on conflict (user_id) do update
     set timezone = excluded.timezone
@@ -914,7 +919,8 @@ begin
   tasks_gone as (
     delete from app_private.captured_tasks as captured
     using tasks_before as before
-    where captured.user_id = before.user_id
+    where captured.user_id between p_from and last
+      and captured.user_id = before.user_id
       and captured.id = before.id
       and not exists (
         select from tasks_now
@@ -943,7 +949,8 @@ begin
   reflections_gone as (
     delete from app_private.captured_reflections as captured
     using reflections_before as before
-    where captured.user_id = before.user_id
+    where captured.user_id between p_from and last
+      and captured.user_id = before.user_id
       and captured.id = before.id
       and not exists (
         select from reflections_now as now
@@ -972,6 +979,9 @@ returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
+-- As in fill_capture_slice().
+set enable_nestloop = off
+set work_mem = '64MB'
 as $$
 declare
   last constant uuid := coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
@@ -991,7 +1001,8 @@ begin
   surplus as (
     delete from app_public.user_dashboard_aggregates as aggregates
     using found
-    where aggregates.user_id = found.user_id
+    where aggregates.user_id between p_from and last
+      and aggregates.user_id = found.user_id
       and aggregates.agg_date = found.agg_date
       and not exists (
         select from wanted
@@ -1004,7 +1015,8 @@ begin
   existing as materialized (
     select users.id
     from app_public.users
-    where users.id in (select wrong.user_id from wrong)
+    where users.id between p_from and last
+      and users.id in (select wrong.user_id from wrong)
     order by users.id
     for key share
   )
@@ -1470,6 +1482,9 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 -- With its bounds: a plan for any bounds reads the whole tables.
 set plan_cache_mode = force_custom_plan
+-- As in fill_capture_slice().
+set enable_nestloop = off
+set work_mem = '64MB'
 as $$
 declare
   last constant uuid := coalesce(p_below, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
@@ -1538,7 +1553,8 @@ begin
   differing as (
     select users_now.id as user_id
     from users_now
-    left join app_private.captured_users as captured on captured.user_id = users_now.id
+    left join app_private.captured_users as captured
+      on captured.user_id = users_now.id and captured.user_id between p_from and last
     where captured.timezone is distinct from users_now.timezone
     union all
     select user_id from (select * from tasks_now except select * from tasks_before) as tasks

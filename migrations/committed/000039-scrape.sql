@@ -1,5 +1,5 @@
---! Previous: sha1:17f239d7c64f6b7b678b3794842617e192cbb46d
---! Hash: sha1:286597e5445adfcdecb1b63b0c8ec3f49ebec7c2
+--! Previous: sha1:eec07ce8c58661d21ed479830019079746cafe4f
+--! Hash: sha1:6c684c59d5759c3f17b30166f3a9a5eaee29f3b0
 --! Message: scrape
 --! Baseline: topics/39-scrape.sql
 

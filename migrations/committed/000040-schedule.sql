@@ -1,5 +1,5 @@
---! Previous: sha1:286597e5445adfcdecb1b63b0c8ec3f49ebec7c2
---! Hash: sha1:0b16263b3cad96616b106a7bf0054b09080db5b9
+--! Previous: sha1:6c684c59d5759c3f17b30166f3a9a5eaee29f3b0
+--! Hash: sha1:e505ee7977e20eba6f57e355c32ebc3729ad1b5d
 --! Message: schedule
 --! Baseline: topics/40-schedule.sql
 

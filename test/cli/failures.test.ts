@@ -200,6 +200,7 @@ describe('in a database that is not ours', { timeout: patience(60_000) }, () => 
     'lint',
     'report',
     'status',
+    'tune',
   ];
   /** Wait for the migrations. */
   const waits = ['serve', 'worker', 'cdc'];

@@ -6,6 +6,15 @@ import { findInstallations } from '../../../src/server/binaries.ts';
 import { bootstrapDatabase } from '../../../src/server/bootstrap.ts';
 import { databaseAt } from '../../../src/server/scratch.ts';
 import { runHealthChecks } from '../../../src/toolkit/check/health.ts';
+import {
+  declared,
+  foundOfJobs,
+  foundOfProgram,
+  type Job,
+  scheduled,
+  sync,
+  withRuns,
+} from '../../helpers/cron-jobs.ts';
 import { createUser, expectRefusal, rolledBack, useDatabase } from '../../helpers/database.ts';
 import { cronDatabase } from '../../helpers/global-setup.ts';
 import { patience } from '../../helpers/patience.ts';
@@ -18,11 +27,6 @@ let superuser: Sql;
 let owner: Sql;
 /** Somebody with a birthday tomorrow, whom a running job finds. */
 let birthdayChild = '';
-
-async function sync(sql: Sql | Transaction): Promise<number> {
-  const [row] = await sql`select ops.sync_cron_jobs() as changed`;
-  return row?.changed;
-}
 
 const administer = (statement: string) =>
   withSql(inject('superuserUrl'), (sql) => sql.unsafe(statement));
@@ -46,26 +50,6 @@ afterAll(async () => {
   await Promise.all([superuser?.end({ timeout: 1 }), owner?.end({ timeout: 1 })]);
   await administer(`drop database if exists ${cronDatabase} with (force)`);
 });
-
-interface Job {
-  name: string;
-  schedule: string;
-  command: string;
-}
-
-const scheduled = async (sql: Sql | Transaction): Promise<Job[]> => [
-  ...(await sql<Job[]>`
-    select jobname as name, schedule, command from cron.job
-    where database = ${cronDatabase} and username = 'gw_owner' and active
-    order by jobname`),
-];
-
-const declared = async (sql: Sql | Transaction): Promise<Job[]> => [
-  ...(await sql<Job[]>`
-    select job_name as name, schedule, scheduled_command as command
-    from ops.cron_jobs where is_active
-    order by job_name`),
-];
 
 describe('sync_cron_jobs', () => {
   test('has given pg_cron every declared job, to run here as the owner', async () => {
@@ -274,20 +258,16 @@ describe('pg_cron', () => {
   // Older ones wait, as the check "cron-jobs" says; its own test is below.
   const isOld = findInstallations()[0]?.outdated.includes('pg_cron') === true;
   const options = { timeout: patience(60_000), skip: isOld };
+  const runsOf = (name: string, status: string) => superuser`
+    select from cron.job_run_details inner join cron.job using (jobid)
+    where jobname = ${name} and job_run_details.status = ${status}`;
   test('runs a job while another has not ended', options, async () => {
     try {
       await owner`select cron.schedule('long', '1 second', 'select pg_sleep(600)')`;
-      await eventually(async () => {
-        const [row] = await superuser`
-          select from cron.job_run_details inner join cron.job using (jobid)
-          where jobname = 'long' and status = 'running'`;
-        return row;
-      });
+      await eventually(async () => (await runsOf('long', 'running'))[0]);
       await owner`select cron.schedule('short', '1 second', 'select 1')`;
       const [run] = await eventually(async () => {
-        const rows = await superuser`
-          select from cron.job_run_details inner join cron.job using (jobid)
-          where jobname = 'short' and status = 'succeeded'`;
+        const rows = await runsOf('short', 'succeeded');
         return rows.length > 0 ? rows : undefined;
       }, 20_000);
       expect(run).toBeDefined();
@@ -301,46 +281,11 @@ describe('pg_cron', () => {
 });
 
 describe('monitoring', () => {
-  /** Runs of one of our jobs, oldest first, and of no other. */
-  async function withRuns(
-    runs: { status: string; minutesAgo: number }[],
-    work: (sql: Transaction) => Promise<void>,
-  ): Promise<void> {
-    await rolledBack(superuser, async (sql) => {
-      await sql`delete from cron.job_run_details`;
-      // The others have not run, which is for these tests nothing to find.
-      await sql`update cron.job set active = false where jobname <> 'plan-due-messages'`;
-      for (const [at, { status, minutesAgo }] of runs.entries()) {
-        await sql`
-          insert into cron.job_run_details (jobid, runid, status, return_message, start_time,
-            end_time)
-          select jobid, ${at + 1}, ${status}, ${`said ${status}`},
-            now() - ${minutesAgo} * interval '1 minute',
-            now() - ${minutesAgo} * interval '1 minute' + interval '2 seconds'
-          from cron.job where jobname = 'plan-due-messages'`;
-      }
-      // Monitoring sees the owner's jobs, which pg_cron's own policies would hide.
-      await sql`set local role gw_monitor`;
-      await work(sql);
-    });
-  }
-
-  const allFound = async (sql: Transaction): Promise<string[]> => {
-    const { findings, skipped } = await runHealthChecks(sql, new Map(), ['cron-jobs']);
-    expect(skipped).toEqual([]);
-    return findings.map(({ level, object, detail }) => `${level} ${object}: ${detail}`);
-  };
-
-  /** Of jobs, and not of pg_cron itself. */
-  const found = async (sql: Transaction): Promise<string[]> =>
-    (await allFound(sql)).filter((line) => !line.startsWith('warning pg_cron:'));
-
   test('finds a pg_cron whose jobs wait for each other', async () => {
-    await withRuns([], async (sql) => {
-      const old = (await allFound(sql)).filter((line) => line.startsWith('warning pg_cron:'));
+    await withRuns(superuser, [], async (sql) => {
       const [row] = await sql`
         select default_version as version from pg_available_extensions where name = 'pg_cron'`;
-      expect(old).toEqual(
+      expect(await foundOfProgram(sql)).toEqual(
         /^1\.[0-4](\D|$)/.test(row?.version)
           ? [`warning pg_cron: is ${row?.version}: a job waits until the job before it has ended`]
           : [],
@@ -352,15 +297,19 @@ describe('monitoring', () => {
   const done = { status: 'succeeded', minutesAgo: 1 };
 
   test('finds a job whose latest run failed, and one that failed three times', async () => {
-    await withRuns([done, failed], async (sql) => {
-      expect(await found(sql)).toEqual([
+    await withRuns(superuser, [done, failed], async (sql) => {
+      expect(await foundOfJobs(sql)).toEqual([
         'warning plan-due-messages: the latest run failed: said failed',
       ]);
     });
-    await withRuns([failed, failed, failed], async (sql) => {
-      expect(await found(sql)).toEqual([expect.stringMatching(/^critical plan-due-messages/)]);
+    await withRuns(superuser, [failed, failed, failed], async (sql) => {
+      expect(await foundOfJobs(sql)).toEqual([
+        expect.stringMatching(/^critical plan-due-messages/),
+      ]);
     });
-    await withRuns([failed, done], async (sql) => expect(await found(sql)).toEqual([]));
+    await withRuns(superuser, [failed, done], async (sql) =>
+      expect(await foundOfJobs(sql)).toEqual([]),
+    );
   });
 
   test('finds jobs that are not as they are declared, and one that nobody declared', async () => {
@@ -383,7 +332,7 @@ describe('monitoring', () => {
   });
 
   test("lists a job that nobody declared, and not another database's", async () => {
-    await withRuns([], async (sql) => {
+    await withRuns(superuser, [], async (sql) => {
       await sql`set local role none`;
       await sql`select cron.schedule('theirs', '1 2 3 4 5', 'select 1')`;
       await sql`
@@ -397,15 +346,15 @@ describe('monitoring', () => {
   });
 
   test('finds a job that did not run when it was due', async () => {
-    await withRuns([{ status: 'succeeded', minutesAgo: 30 }], async (sql) => {
-      expect(await found(sql)).toEqual([
+    await withRuns(superuser, [{ status: 'succeeded', minutesAgo: 30 }], async (sql) => {
+      expect(await foundOfJobs(sql)).toEqual([
         expect.stringMatching(/^warning plan-due-messages: last ran at .*, although it is due/),
       ]);
     });
   });
 
   test('reports jobs and their runs', async () => {
-    await withRuns([{ ...done, minutesAgo: 2 }, failed], async (sql) => {
+    await withRuns(superuser, [{ ...done, minutesAgo: 2 }, failed], async (sql) => {
       const ask = async (name: string) => {
         const file = sqlFiles.readSqlFiles('reports').find((each) => each.name === name);
         const answer = await sqlFiles.runSqlFile(sql, file as sqlFiles.SqlFile);
