@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { migrate, migrationUrls } from '../../../src/migrations/run.ts';
-import { connect, type Sql, type Transaction, withSql } from '../../../src/postgres/connect.ts';
+import { connect, type Sql, withSql } from '../../../src/postgres/connect.ts';
 import * as sqlFiles from '../../../src/postgres/sql-files.ts';
 import { findInstallations } from '../../../src/server/binaries.ts';
 import { bootstrapDatabase } from '../../../src/server/bootstrap.ts';
