@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { connect, type Sql } from '../../src/postgres/connect.ts';
 import { type Machine, settingsFor } from '../../src/server/tuning.ts';
 import { Checkout } from '../helpers/checkout.ts';
@@ -60,11 +60,27 @@ describe('gw tune', () => {
   const checkout = new Checkout();
   let superuser: Sql;
 
-  beforeAll(async () => {
+  async function start(): Promise<void> {
     const { code, stderr } = await checkout.run(['db', 'start']);
     expect(code, stderr).toBe(0);
     const url = await checkout.run(['db', 'url', '--role', 'superuser']);
     superuser = connect(url.stdout.trim(), { max: 1 });
+  }
+
+  async function restart(): Promise<void> {
+    await superuser.end();
+    expect((await checkout.run(['db', 'stop'])).code).toBe(0);
+    await start();
+  }
+
+  beforeAll(start, patience(60_000));
+
+  /** Takes back what the test before has written. */
+  beforeEach(async () => {
+    await superuser`alter system reset all`;
+    await superuser`select pg_reload_conf()`;
+    const [row] = await superuser`select current_setting('shared_buffers') = '4MB' as is_small`;
+    if (row?.is_small) await restart();
   }, patience(60_000));
 
   afterAll(async () => {
@@ -115,6 +131,29 @@ describe('gw tune', () => {
     const [logged] = await superuser`
       select details from ops.audit_log where action = 'server.tuned'`.catch(() => []);
     expect(logged).toBeUndefined();
+  });
+
+  test('the check says when the server has far too little', {
+    timeout: patience(60_000),
+  }, async () => {
+    const settings = async () =>
+      JSON.parse((await checkout.run(['check', 'settings', '--json'])).stdout).findings.filter(
+        ({ detail }: { detail: string }) => detail.includes('of the databases'),
+      );
+    await superuser`alter system set shared_buffers = '4MB'`;
+    await superuser`create table filler as
+      select repeat(md5(n::text), 60) as text from generate_series(1, 60000) as n`;
+    await restart();
+    expect(await settings()).toEqual([
+      expect.objectContaining({
+        level: 'warning',
+        object: 'shared_buffers',
+        detail: expect.stringMatching(/^is 4096 kB, [\d.]+ % of the databases \(1\d\d MB\)$/),
+        remediation: 'gw tune',
+      }),
+    ]);
+    await superuser`drop table filler`;
+    expect(await settings()).toEqual([]);
   });
 
   test.each([
