@@ -438,3 +438,7 @@ where exists (select from seeded);
 
 analyze app_public.users, app_public.tasks, app_public.reflections, app_public.habit_logs,
   app_public.user_activity, app_public.message_logs, app_public.user_dashboard_aggregates;
+
+-- What a person may look at: nothing refreshes these unasked.
+select app_private.refresh_weekly_summary();
+select app_private.refresh_performance_views();

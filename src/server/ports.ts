@@ -98,7 +98,10 @@ export async function choosePort(options: {
     ...Array.from({ length: 200 }, (_, i) => standard + i),
   ];
   for (const port of candidates) {
-    if ((await isFree(port, host)) && reserve(port)) return port;
+    // Not looked at when another has chosen it: to look is to bind it, just when its server starts.
+    if (!reserve(port)) continue;
+    if (await isFree(port, host)) return port;
+    rmSync(reservationOf(port), { force: true });
   }
   throw new GwError(`no free port between ${standard} and ${standard + 199}`, {
     hint: `Name one with ${variable}.`,

@@ -48,3 +48,23 @@ test('a port that another start has chosen is passed by, until that one has ende
     rmSync(file, { force: true });
   }
 });
+
+test('a port that another start has chosen is not bound to see whether it is free', async () => {
+  const port = await randomPort();
+  const file = reservationOf(port);
+  writeFileSync(file, String(process.ppid));
+  try {
+    for (let attempt = 0; attempt < 50; attempt += 1) {
+      const choosing = choose(port);
+      const server = createServer();
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port, '127.0.0.1', resolve);
+      });
+      await new Promise((resolve) => server.close(resolve));
+      expect(await choosing).toBeGreaterThan(port);
+    }
+  } finally {
+    rmSync(file, { force: true });
+  }
+});
