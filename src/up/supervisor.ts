@@ -8,7 +8,7 @@ export interface ChildSpec {
   name: string;
   args: string[];
   env?: NodeJS.ProcessEnv;
-  /** A URL that answers while the process works; one that is silent is ended, and started again. */
+  /** A URL that answers once the process has started; one that hangs is ended, and started again. */
   health?: string;
 }
 
@@ -22,7 +22,10 @@ interface Child {
 
 const maxBackoff = 30_000;
 
-/** A process that answers none of five questions, each after three seconds, hangs. */
+/** A process that does not say that it works for this long after its start hangs. */
+const startMs = 60_000;
+
+/** One that works, and answers none of five questions, each after three seconds, hangs too. */
 const askMs = 3_000;
 const unanswered = 5;
 
@@ -54,8 +57,8 @@ export class Supervisor {
     return new Promise((resolve, reject) => {
       const { process } = child;
       const tooLong = setTimeout(
-        () => reject(new GwError(`${spec.name} did not become ready within 60 s`)),
-        60_000,
+        () => reject(new GwError(`${spec.name} did not become ready within ${startMs / 1_000} s`)),
+        startMs,
       );
       const onExit = (code: number | null, signal: string | null): void => {
         clearTimeout(tooLong);
@@ -67,6 +70,7 @@ export class Supervisor {
         clearTimeout(tooLong);
         process.off('exit', onExit);
         this.#watch(child);
+        this.#askHealth(child);
         resolve();
       });
     });
@@ -116,10 +120,20 @@ export class Supervisor {
   }
 
   #startAgain(child: Child): void {
-    child.process = this.#spawn(child.spec);
+    const started = this.#spawn(child.spec);
+    child.process = started;
     this.#writePids();
-    child.process.once('message', () => this.#say('✔', child.spec.name, 'is back'));
     this.#watch(child);
+    const tooLong = setTimeout(() => {
+      this.#say('!', child.spec.name, `does not start within ${startMs / 1_000} s: ending it`);
+      started.kill('SIGKILL');
+    }, startMs);
+    started.once('exit', () => clearTimeout(tooLong));
+    started.once('message', () => {
+      clearTimeout(tooLong);
+      this.#say('✔', child.spec.name, 'is back');
+      this.#askHealth(child);
+    });
   }
 
   #spawn({ args, env }: ChildSpec): ChildProcess {
@@ -142,9 +156,7 @@ export class Supervisor {
 
   #watch(child: Child): void {
     const startedAt = Date.now();
-    const stopAsking = this.#askHealth(child);
     child.process.once('exit', (code, signal) => {
-      stopAsking();
       if (this.#stopping) return;
       if (Date.now() - startedAt > 60_000) child.failures = 0;
       const wait = Math.min(500 * 2 ** child.failures, maxBackoff);
@@ -156,10 +168,10 @@ export class Supervisor {
     });
   }
 
-  /** Asks a process whether it works, and ends it when it is silent. Returns what ends the asking. */
-  #askHealth({ spec, process }: Child): () => void {
+  /** Asks a process that has started whether it still works, and ends it when it is silent. */
+  #askHealth({ spec, process }: Child): void {
     const { health } = spec;
-    if (health === undefined) return () => {};
+    if (health === undefined) return;
     let silent = 0;
     const ask = async (): Promise<void> => {
       try {
@@ -175,7 +187,7 @@ export class Supervisor {
       process.kill('SIGKILL');
     };
     const timer = setInterval(ask, askMs);
-    return () => clearInterval(timer);
+    process.once('exit', () => clearInterval(timer));
   }
 
   #writePids(): void {

@@ -68,6 +68,17 @@ export const mutants: Mutant[] = [
     tests: up,
   },
   {
+    fault: 'a process that is started again has to answer before it has started',
+    file: 'src/up/supervisor.ts',
+    find: `'is back');
+      this.#askHealth(child);
+    });`,
+    replace: `'is back');
+    });
+    this.#askHealth(child);`,
+    tests: up,
+  },
+  {
     fault: 'a process that dies at once is started again without a pause',
     file: 'src/up/supervisor.ts',
     find: '      child.failures += 1;\n',
