@@ -105,6 +105,35 @@ select pg_temp.run_if_allowed('grant pg_monitor to gw_monitor, gw_owner');
 alter role gw_readonly set default_transaction_read_only = on;
 alter role gw_monitor set default_transaction_read_only = on;
 
+-- A bad query of an analyst must not take the server from the API: one process each, a few
+-- sessions, an end to each statement, and an end to what it writes to the disk. What a DBA
+-- has set instead stays.
+do $limits$
+declare
+  wanted record;
+begin
+  if (select rolconnlimit from pg_catalog.pg_roles where rolname = 'gw_readonly') = -1 then
+    alter role gw_readonly connection limit 20;
+  end if;
+  for wanted in
+    select name, value
+    from (values
+      ('statement_timeout', '5min'),
+      ('idle_in_transaction_session_timeout', '10min'),
+      ('max_parallel_workers_per_gather', '0'),
+      ('temp_file_limit', '4GB')
+    ) as settings (name, value)
+    where not exists (
+      select from pg_catalog.pg_roles, unnest(rolconfig) as setting
+      where rolname = 'gw_readonly' and setting like settings.name || '=%'
+    )
+  loop
+    perform pg_temp.run_if_allowed(pg_catalog.format(
+      'alter role gw_readonly set %s = %L', wanted.name, wanted.value));
+  end loop;
+end
+$limits$;
+
 -- The message of an error can quote a value ("invalid input syntax for type date: …"). These
 -- sessions get it themselves, and the processes log it without the value; pg_cron keeps that
 -- of a job. The server's log has what is about the server: sessions that it ended (FATAL),

@@ -129,7 +129,7 @@ async function measure(sql: Sql, cdcUrl: string): Promise<Figure[]> {
     name: 'simulate_messages, a day',
     kind,
     ms: await time(
-      () => sql`select from ops.simulate_messages(current_date + 1, current_date + 1)`,
+      () => sql`select from ops.simulate_messages(current_date + 1, current_date + 2)`,
     ),
   });
   for (const [name, call] of [

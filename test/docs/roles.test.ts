@@ -25,7 +25,8 @@ test('every role is in the reference, as the server has it', async () => {
       array(
         select attribute from unnest(array[
           case when not rolinherit then 'noinherit' end,
-          case when rolreplication then 'replication' end] || rolconfig) as attribute
+          case when rolreplication then 'replication' end,
+          'connection limit ' || nullif(rolconnlimit, -1)] || rolconfig) as attribute
         where attribute is not null) as attributes,
       array(
         select granted.rolname::text from pg_auth_members
